@@ -1,0 +1,40 @@
+// Blobs over gRPC: the client side of service Blobs.
+#ifndef DERMIS_COMMON_BLOB_CLIENT_H_
+#define DERMIS_COMMON_BLOB_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/blob_store.h"
+#include "common/digest.h"
+#include "absl/time/time.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/support/status.h"
+
+namespace dermis {
+
+// Thread-safe. Every call has a deadline and is retried while the coordinator is away, up to `patience`.
+class BlobClient {
+ public:
+  explicit BlobClient(std::shared_ptr<grpc::Channel> channel,
+                      absl::Duration patience = absl::Minutes(2));
+  absl::StatusOr<std::vector<bool>> Has(const std::vector<Digest>& digests);
+  absl::Status Put(const Digest& digest, std::string_view bytes);   // Nothing is sent when it is there.
+  absl::StatusOr<std::string> Get(const Digest& digest);            // Verified.
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+  absl::Duration patience_;
+};
+
+// gRPC status -> absl status, with `what` put before the message.
+absl::Status ToAbsl(const grpc::Status& status, std::string_view what);
+
+}  // namespace dermis
+
+#endif  // DERMIS_COMMON_BLOB_CLIENT_H_

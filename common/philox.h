@@ -1,0 +1,44 @@
+// Counter-based randomness (Philox 4x32-10, Salmon et al. 2011), keyed by meaning. Nothing in Dermis
+// draws from a shared stream: a value depends on what it is for, never on who asked before.
+#ifndef DERMIS_COMMON_PHILOX_H_
+#define DERMIS_COMMON_PHILOX_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace dermis {
+
+// What a draw is for. Numbers are part of every result's bits: never reuse or renumber.
+enum class Purpose : uint32_t {
+  kInit = 1,         // a = parameter index, element
+  kShuffle = 2,      // a = epoch, b = sample
+  kAugment = 3,      // a = epoch, b = sample (image index)
+  kDropout = 4,      // a = step, b = sample, element = layer and unit
+  kLime = 5,         // a = mask, element = superpixel
+  kShapley = 6,      // a = permutation, b = superpixel
+  kSplit = 7,        // a = group's rank
+  kChoice = 8,       // a = image: random explained images
+  kSynth = 9,        // a = image, element = what is drawn
+  kTest = 10,
+};
+
+// The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.
+std::array<uint32_t, 4> PhiloxBlock(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b,
+                                    uint32_t element);
+// NB: a takes 32 bits of the counter, b 32 bits, element 32 bits, purpose 32 bits; larger values of a
+// or b are a programming error (checked).
+
+// [0, 1) with 24 bits from a 32-bit word: exact in float, so the same on every device.
+inline float ToUnitFloat(uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }
+// [0, 1) with 53 bits.
+inline double ToUnitDouble(uint32_t high, uint32_t low) {
+  return static_cast<double>((static_cast<uint64_t>(high) << 21) ^ (low >> 11)) * 0x1.0p-53;
+}
+
+// A permutation of 0..n-1: indices sorted by (64 random bits keyed by (a, index), index).
+std::vector<uint32_t> PhiloxPermutation(uint64_t seed, Purpose purpose, uint64_t a, uint32_t n);
+
+}  // namespace dermis
+
+#endif  // DERMIS_COMMON_PHILOX_H_

@@ -1,0 +1,28 @@
+// YAML is the spelling of StudySpec: read by descriptor, so a new field needs no code here.
+#ifndef DERMIS_COMMON_SPEC_YAML_H_
+#define DERMIS_COMMON_SPEC_YAML_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "dermis/v1/spec.pb.h"
+
+namespace dermis {
+
+// Errors name file:line:column, the key, and the nearest known key ("unknown key 'epoch' ... did you mean
+// 'epochs'?"). At most 1 MiB of text. `file` is for messages.
+absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_view file);
+
+// Every default filled, every value checked (ranges, V a power of two that divides the batch size, name's
+// characters, ...). Idempotent. INVALID_ARGUMENT says which key, why, and what would be right.
+absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec);
+
+// The YAML of a spec, as `dermis` prints it.
+std::string ToYaml(const v1::StudySpec& spec);
+
+}  // namespace dermis
+
+#endif  // DERMIS_COMMON_SPEC_YAML_H_

@@ -1,0 +1,42 @@
+// The gRPC mesh between CPU workers: slices of the vector are exchanged all to all, summed by their owner in
+// tree order, then gathered by all. Unix socket on one host (0700 directory, peer credentials checked), mTLS
+// between hosts.
+#ifndef DERMIS_WORKER_COLLECTIVE_MESH_H_
+#define DERMIS_WORKER_COLLECTIVE_MESH_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/tls.h"
+#include "dermis/v1/cluster.pb.h"
+#include "worker/collective/collective.h"
+
+namespace dermis {
+
+// One per worker process: serves Peer and makes the collectives of this worker's gangs. Thread-safe.
+class PeerMesh {
+ public:
+  struct Options {
+    Identity identity;                 // mTLS of the TCP port.
+    std::string listen = "0.0.0.0:0";  // TCP.
+    std::string advertise_host;        // Host part of address().
+    std::string socket_directory;      // 0700; "" = no Unix socket.
+    std::string host;                  // Peers of this host use the socket.
+    absl::Duration timeout = absl::Seconds(10);  // A rank that sends nothing for so long while waited for is lost.
+  };
+  static absl::StatusOr<std::unique_ptr<PeerMesh>> Start(Options options);
+  virtual ~PeerMesh() = default;
+  virtual std::string address() const = 0;       // host:port
+  virtual std::string socket_path() const = 0;   // "" = none
+
+  // Connects to all other ranks of the seat's roster and waits until they have (bounded by `patience`).
+  // Errors name rank, worker and cause. Frames of an older generation are refused.
+  virtual absl::StatusOr<std::unique_ptr<Collective>> Join(const v1::GangSeat& seat,
+                                                           absl::Duration patience) = 0;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_COLLECTIVE_MESH_H_

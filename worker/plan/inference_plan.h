@@ -1,0 +1,36 @@
+// A trained model turned once into the fastest forward pass of this device. No autograd, no Torch types in
+// the interface. One plan a thread: not thread-safe, but equal plans give equal bits in any thread, at any
+// batch position and batch size <= max_batch().
+#ifndef DERMIS_WORKER_PLAN_INFERENCE_PLAN_H_
+#define DERMIS_WORKER_PLAN_INFERENCE_PLAN_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "dermis/v1/spec.pb.h"
+
+namespace dermis {
+
+class InferencePlan {
+ public:
+  virtual ~InferencePlan() = default;
+  virtual uint32_t classes() const = 0;
+  virtual uint32_t size() const = 0;        // Input is size x size x 3.
+  virtual uint32_t max_batch() const = 0;   // 64
+  // Where the caller writes up to max_batch() normalised inputs: NHWC float, [b][y][x][c].
+  virtual float* input() = 0;
+  // Runs the first `count` inputs; logits: count x classes, row-major. Padded rows never matter.
+  virtual absl::Status Run(uint32_t count, float* logits) = 0;
+};
+
+// `weights`: bytes of a model's safetensors file (TrainOutput.best_model / last_model). The plan is compared
+// with the model's own graph on a probe batch: beyond 1e-5 relative in fp32 it is an error.
+absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind, std::string_view weights,
+                                                                 uint32_t size, v1::Precision precision);
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_PLAN_INFERENCE_PLAN_H_
