@@ -1,0 +1,1 @@
+// Nothing of its own: this library exists for its precompiled header (CMakeLists.txt).
