@@ -29,6 +29,11 @@ elseif(DERMIS_WERROR)
   add_compile_options(-Werror)
 endif()
 
+# Everywhere, because GoogleTest's targets ask for it: a precompiled header only serves compilations
+# with the same options.
+add_compile_options(-pthread)
+add_link_options(-pthread)
+
 include_directories("${CMAKE_SOURCE_DIR}")
 
 find_program(DERMIS_CCACHE ccache)
