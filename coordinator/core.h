@@ -1,0 +1,134 @@
+// The coordinator's core: durable state, planners, wants, scheduler, gangs. One thread owns it: no locks
+// and no threads in here (core_thread.h runs it). Time comes from a Clock, disk from a Journal, messages
+// leave through an Outbox, so tests simulate whole clusters.
+//
+// A handler appends events to a batch and applies them at once. Flush commits the batch in one durable
+// transaction and only then releases replies and directives. After a failed Flush the process must end:
+// replay restores what was durable.
+#ifndef DERMIS_COORDINATOR_CORE_H_
+#define DERMIS_COORDINATOR_CORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "common/digest.h"
+#include "coordinator/blob_index.h"
+#include "coordinator/journal.h"
+#include "coordinator/outbox.h"
+#include "dermis/v1/cluster.pb.h"
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/studies.pb.h"
+
+namespace dermis {
+
+// A completion whose address, shape and blobs were checked: done by the gRPC threads, so that the core
+// thread hashes nothing.
+struct CheckedCompletion {
+  v1::Completion completion;                              // result.task and payload_digest are filled.
+  Digest task;
+  std::shared_ptr<const v1::Payload> payload;             // Parsed; of training and evaluation only.
+  v1::CompletionReply::Verdict verdict = v1::CompletionReply::STORED;  // Else: refused before the core.
+  std::vector<Digest> missing;                            // MISSING: upload these.
+  std::string cause;                                      // REFUSED: why.
+};
+// Pure but for `blobs`; thread-safe.
+CheckedCompletion CheckCompletion(v1::Completion completion, const BlobIndex& blobs);
+
+// A study as the service hands it on: spec resolved (ResolveSpec), manifest parsed and validated, the
+// image set's chunks known to be stored.
+struct Submission {
+  v1::StudySpec spec;
+  Digest image_set;
+  std::shared_ptr<const v1::ImageSetManifest> manifest;
+  std::string user;
+  std::vector<std::string> warnings;
+};
+
+class Core {
+ public:
+  struct Options {
+    absl::Duration lost_after = absl::Seconds(5);      // Without a beat.
+    absl::Duration stuck_after = absl::Seconds(20);    // Without progress; or 20 x the median step.
+    absl::Duration first_progress = absl::Seconds(90); // Until the first step: fetching and warming up.
+    absl::Duration grace = absl::Seconds(2);           // After a start: workers come back before new work.
+    absl::Duration starved_after = absl::Seconds(10);  // A study that waits longer makes a gang yield.
+    absl::Duration regroup_after = absl::Seconds(3);   // A gang is left alone so long before it grows.
+    absl::Duration bundle = absl::Seconds(1);          // Measured work a bundle of units holds.
+    absl::Duration segment = absl::Seconds(30);        // A gang stores a state about so often.
+    uint32_t max_bundle = 256;                         // Units.
+  };
+
+  // All but options must outlive the core.
+  Core(Clock& clock, Journal& journal, Outbox& outbox, const BlobIndex& blobs, Options options);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // Replays the journal and appends Started. Once, before anything else. Commits by itself.
+  absl::Status Open();
+  uint64_t incarnation() const;
+
+  // --- Workers. Unknown connections are ignored.
+  // First message of a stream. Sends Welcome: with a refusal (another software version, a malformed
+  // registration) and a Close, or with what it may go on with. The same worker on a new stream takes the
+  // old one's place.
+  void WorkerConnected(ConnectionId connection, const v1::Register& hello);
+  void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
+  void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
+  void WorkerDisconnected(ConnectionId connection, const std::string& cause);
+
+  // Replies when durable. First result wins; a second is compared.
+  using CompleteReply = std::function<void(const v1::CompleteTasksResponse&)>;
+  void CompleteTasks(std::vector<CheckedCompletion> completions, CompleteReply reply);
+  v1::FetchResultsResponse FetchResults(const v1::FetchResultsRequest& request) const;
+
+  // --- People. Replies when durable.
+  // INVALID_ARGUMENT: the split or the training part cannot be made. RESOURCE_EXHAUSTED: disk low.
+  void Submit(Submission submission,
+              std::function<void(const absl::StatusOr<v1::SubmitResponse>&)> reply);
+  // NOT_FOUND names the studies there are. Both are idempotent.
+  using StatusReply = std::function<void(const absl::StatusOr<v1::StudyStatus>&)>;
+  void Cancel(const std::string& id, StatusReply reply);
+  void Retry(const std::string& id, StatusReply reply);
+
+  // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet: answer
+  // with it through AfterFlush.
+  absl::StatusOr<v1::StudyStatus> Status(const std::string& id) const;
+  // Grows whenever Status(id) may have changed; 0: no such study.
+  uint64_t StudyVersion(const std::string& id) const;
+  v1::ListResponse List() const;
+  absl::StatusOr<v1::StudyResults> Results(const std::string& id) const;
+  v1::ClusterStatusResponse ClusterStatus() const;
+  struct Counters {
+    uint64_t events = 0, completions = 0, duplicates = 0, conflicts = 0, losses = 0;
+  };
+  Counters counters() const;
+  // The first result of a task named again with another payload, for alarms: newest last, at most 100.
+  std::vector<std::string> alarms() const;
+
+  // Runs `callback` once all that happened so far is durable (dropped when the commit fails).
+  void AfterFlush(std::function<void()> callback);
+
+  // Timeouts, then scheduling. About every 100 ms and after commands (CoreThread does both).
+  void Tick();
+  // Commits what is pending, then releases replies and directives. An error: end the process.
+  absl::Status Flush();
+
+  // Canonical text of the durable state and all that is folded from it, for tests of replay.
+  std::string Dump() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_CORE_H_
