@@ -1,0 +1,76 @@
+#include "tools/dermis/client.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "common/tls.h"
+
+namespace dermis {
+
+std::string DefaultClusterDirectory() {
+  if (const char* chosen = std::getenv("DERMIS_CLUSTER")) return chosen;
+  const char* home = std::getenv("HOME");
+  return absl::StrCat(home == nullptr ? "." : home, "/.local/state/dermis");
+}
+
+void AddClusterOption(CLI::App& command, std::string& directory) {
+  directory = DefaultClusterDirectory();
+  command.add_option("--cluster", directory, "The cluster's directory (environment: DERMIS_CLUSTER)")
+      ->capture_default_str();
+}
+
+void SetDeadline(grpc::ClientContext& context, int seconds) {
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(seconds));
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
+  std::ifstream in(absl::StrCat(cluster_directory, "/store/address"));
+  std::string address;
+  if (!(in >> address)) {
+    return absl::UnavailableError(
+        absl::StrCat("no cluster runs in ", cluster_directory,
+                     ". Start one with `dermis cluster start`, or name another with --cluster"));
+  }
+  ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(cluster_directory + "/certs", "user"));
+  return std::unique_ptr<Client>(new Client(MakeChannel(address, ClientCredentials(identity))));
+}
+
+absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::StudyRequest request;
+  request.set_id(id);
+  v1::StudyResults results;
+  const grpc::Status status = studies_->Results(&context, request, &results);
+  if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+  return results;
+}
+
+absl::StatusOr<std::unique_ptr<ImageSet>> Client::OpenImages(const std::string& manifest_digest) {
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(manifest_digest));
+  ASSIGN_OR_RETURN(const std::string blob, blobs_.Get(digest));
+  v1::ImageSetManifest manifest;
+  if (!manifest.ParseFromString(blob)) {
+    return absl::DataLossError(absl::StrCat("image set ", digest.short_hex(), " is no manifest"));
+  }
+  return ImageSet::OpenBlobs(std::move(manifest), [this](const Digest& chunk) { return blobs_.Get(chunk); });
+}
+
+absl::StatusOr<v1::Payload> Client::FetchPayload(const v1::TaskResult& result) {
+  std::string bytes = result.payload();
+  if (!result.payload_blob().empty()) {
+    ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(result.payload_blob()));
+    ASSIGN_OR_RETURN(bytes, blobs_.Get(digest));
+  }
+  v1::Payload payload;
+  if (bytes.empty() || !payload.ParseFromString(bytes)) {
+    return absl::DataLossError("a stored result cannot be read");
+  }
+  return payload;
+}
+
+}  // namespace dermis

@@ -1,0 +1,48 @@
+// A user's connection to a cluster.
+#ifndef DERMIS_TOOLS_DERMIS_CLIENT_H_
+#define DERMIS_TOOLS_DERMIS_CLIENT_H_
+
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/blob_client.h"
+#include "common/image_set.h"
+#include "dermis/v1/studies.grpc.pb.h"
+
+namespace dermis {
+
+// Where a cluster of this machine lives: certificates, store, logs. `--cluster`, else $DERMIS_CLUSTER, else
+// ~/.local/state/dermis.
+std::string DefaultClusterDirectory();
+void AddClusterOption(CLI::App& command, std::string& directory);
+
+class Client {
+ public:
+  // Reads the coordinator's address (directory/store/address) and the user's certificate. Errors say what to do.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& cluster_directory);
+
+  v1::Studies::Stub& studies() { return *studies_; }
+  BlobClient& blobs() { return blobs_; }
+
+  absl::StatusOr<v1::StudyResults> Results(const std::string& id);
+  // The image set of a study, its chunks fetched on first use.
+  absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const std::string& manifest_digest);
+  // A result's payload, fetched where it is a blob.
+  absl::StatusOr<v1::Payload> FetchPayload(const v1::TaskResult& result);
+
+ private:
+  explicit Client(std::shared_ptr<grpc::Channel> channel)
+      : studies_(v1::Studies::NewStub(channel)), blobs_(channel, absl::Seconds(20)) {}
+  std::unique_ptr<v1::Studies::Stub> studies_;
+  BlobClient blobs_;
+};
+
+// Sets the deadline of a unary call.
+void SetDeadline(grpc::ClientContext& context, int seconds = 30);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_CLIENT_H_

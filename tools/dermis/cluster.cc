@@ -1,0 +1,177 @@
+#include "tools/dermis/cluster.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "common/tls.h"
+
+namespace dermis {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr absl::Duration kStartPatience = absl::Seconds(20);
+constexpr absl::Duration kStopPatience = absl::Seconds(10);
+
+void Pause() { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
+
+// Start time of a process in clock ticks after boot (field 22 of /proc/PID/stat): with the pid it names a process
+// for good, so a reused pid is never signalled.
+std::optional<std::string> StartTime(pid_t pid) {
+  std::ifstream in(absl::StrCat("/proc/", pid, "/stat"));
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const size_t after_name = text.rfind(") ");
+  if (after_name == std::string::npos) return std::nullopt;
+  const std::vector<std::string> fields = absl::StrSplit(text.substr(after_name + 2), ' ');
+  if (fields.size() < 20 || fields[0] == "Z") return std::nullopt;
+  return fields[19];
+}
+
+// The process that a pid file names, if it still runs.
+std::optional<pid_t> Running(const fs::path& pid_file) {
+  std::ifstream in(pid_file);
+  pid_t pid = 0;
+  std::string start;
+  if (!(in >> pid >> start) || StartTime(pid) != start) return std::nullopt;
+  return pid;
+}
+
+std::string EndOf(const fs::path& log) {
+  std::ifstream in(log);
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  return text.size() > 2000 ? "..." + text.substr(text.size() - 2000) : text;
+}
+
+fs::path ProgramFolder() { return fs::read_symlink("/proc/self/exe").parent_path(); }
+
+// Starts a program in its own session with its output in DIR/logs/NAME.log.
+absl::StatusOr<pid_t> Launch(const fs::path& directory, const std::string& name,
+                             const std::vector<std::string>& command) {
+  const fs::path log = directory / "logs" / (name + ".log");
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  posix_spawn_file_actions_adddup2(&files, 1, 2);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  pid_t pid = 0;
+  const int error = posix_spawn(&pid, argv[0], &files, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot start ", command[0], ": ", strerror(error)));
+  }
+  std::ofstream out(directory / "pids" / name);
+  out << pid << ' ' << StartTime(pid).value_or("?") << '\n';
+  return pid;
+}
+
+bool HasEnded(pid_t pid) { return waitpid(pid, nullptr, WNOHANG) == pid; }
+
+absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path& directory) {
+  const fs::path address = directory / "store" / "address";
+  fs::remove(address);
+  ASSIGN_OR_RETURN(const pid_t pid,
+                   Launch(directory, "coordinator",
+                          {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
+                           "--certs", directory / "certs", "--listen", options.listen}));
+  const absl::Duration until = Clock::Real().Now() + kStartPatience;
+  while (!fs::exists(address)) {
+    if (HasEnded(pid) || Clock::Real().Now() > until) {
+      return absl::UnavailableError(absl::StrCat("the coordinator did not start:\n",
+                                                 EndOf(directory / "logs" / "coordinator.log")));
+    }
+    Pause();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakeDirectories(const fs::path& directory) {
+  std::error_code error;
+  for (const char* part : {"", "certs", "store", "cache", "logs", "pids"}) {
+    fs::create_directories(directory / part, error);
+    if (!error) fs::permissions(directory / part, fs::perms::owner_all, error);
+    if (error) {
+      return absl::UnavailableError(
+          absl::StrCat((directory / part).string(), " cannot be made: ", error.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status StartLocalCluster(const LocalClusterOptions& options) {
+  const fs::path directory = fs::absolute(options.directory);
+  RETURN_IF_ERROR(MakeDirectories(directory));
+  RETURN_IF_ERROR(MakeClusterCertificates(directory / "certs", {}));
+  if (!Running(directory / "pids" / "coordinator")) {
+    RETURN_IF_ERROR(StartCoordinator(options, directory));
+  }
+  std::ifstream in(directory / "store" / "address");
+  std::string address;
+  in >> address;
+  const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const uint32_t threads =
+      options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, options.workers));
+  for (uint32_t w = 0; w < options.workers; ++w) {
+    const std::string name = absl::StrCat("worker-", w);
+    if (Running(directory / "pids" / name)) continue;
+    ASSIGN_OR_RETURN(const pid_t pid,
+                     Launch(directory, name,
+                            {ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs",
+                             directory / "certs", "--cache", directory / "cache" / name, "--name", name,
+                             "--threads", absl::StrCat(threads), "--supervise"}));
+    (void)pid;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> StopLocalCluster(const std::string& directory) {
+  const fs::path pids = fs::path(directory) / "pids";
+  std::vector<fs::path> files;
+  if (fs::is_directory(pids)) {
+    for (const auto& file : fs::directory_iterator(pids)) files.push_back(file.path());
+  }
+  // Workers first (they sort after "coordinator"), so that they can hand back what they run.
+  std::sort(files.rbegin(), files.rend());
+  int stopped = 0;
+  for (const fs::path& file : files) {
+    if (auto pid = Running(file)) {
+      kill(*pid, SIGTERM);
+      ++stopped;
+    }
+  }
+  const absl::Duration until = Clock::Real().Now() + kStopPatience;
+  for (const fs::path& file : files) {
+    while (auto pid = Running(file)) {
+      if (Clock::Real().Now() > until) kill(*pid, SIGKILL);
+      Pause();
+    }
+    fs::remove(file);
+  }
+  fs::remove(fs::path(directory) / "store" / "address");
+  return stopped;
+}
+
+}  // namespace dermis

@@ -1,0 +1,31 @@
+// A cluster of this machine: a coordinator and workers as background processes, kept track of in a directory.
+//   DIR/certs/  DIR/store/  DIR/cache/  DIR/logs/NAME.log  DIR/pids/NAME (pid and start time)
+#ifndef DERMIS_TOOLS_DERMIS_CLUSTER_H_
+#define DERMIS_TOOLS_DERMIS_CLUSTER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace dermis {
+
+struct LocalClusterOptions {
+  std::string directory;
+  uint32_t workers = 2;
+  uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
+  std::string listen = "127.0.0.1:0";
+};
+
+// Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
+// did not start.
+absl::Status StartLocalCluster(const LocalClusterOptions& options);
+
+// SIGTERM, then SIGKILL after 10 s. Fine when nothing runs. Returns how many processes were stopped.
+absl::StatusOr<int> StopLocalCluster(const std::string& directory);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_CLUSTER_H_

@@ -1,0 +1,94 @@
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "tools/dermis/client.h"
+#include "tools/dermis/cluster.h"
+#include "tools/dermis/commands.h"
+
+namespace dermis {
+namespace {
+
+absl::StatusOr<v1::ClusterStatusResponse> FetchClusterStatus(Client& client) {
+  grpc::ClientContext context;
+  SetDeadline(context, 10);
+  v1::ClusterStatusResponse response;
+  const grpc::Status status = client.studies().ClusterStatus(&context, {}, &response);
+  if (!status.ok()) return ToAbsl(status, "cluster status");
+  return response;
+}
+
+absl::Status PrintClusterStatus(const std::string& directory) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(directory));
+  ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, FetchClusterStatus(*client));
+  std::printf("coordinator %s, start %lu, %.1f GB free%s\n", status.version().c_str(),
+              status.incarnation(), status.free_bytes() / 1e9,
+              status.disk_low() ? " (too little: new studies and blobs are refused)" : "");
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    std::printf("%-20s %-12s %-40s %2u threads  %8lu tasks  %s\n", worker.worker().c_str(),
+                worker.state().c_str(), worker.numerics_class().c_str(), worker.threads(),
+                worker.completed(), worker.doing().c_str());
+  }
+  return absl::OkStatus();
+}
+
+// Workers measure their numerics before they register: wait for them, so that what follows finds a cluster.
+absl::Status Start(const LocalClusterOptions& options) {
+  RETURN_IF_ERROR(StartLocalCluster(options));
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
+  int registered = 0;
+  while (true) {
+    auto status = FetchClusterStatus(*client);
+    if (status.ok()) registered = status->workers_size();
+    if (registered >= static_cast<int>(options.workers)) break;
+    if (Clock::Real().Now() > until) {
+      return absl::UnavailableError(
+          absl::StrCat("only ", registered, " of ", options.workers,
+                       " workers came up within 60 s; see ", options.directory, "/logs"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  std::printf("A coordinator and %d workers run. Directory: %s\n", registered,
+              options.directory.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status Stop(const std::string& directory) {
+  ASSIGN_OR_RETURN(const int stopped, StopLocalCluster(directory));
+  std::printf("%d processes stopped; results stay in %s\n", stopped, directory.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
+  auto* cluster = app.add_subcommand("cluster", "Start, stop and look at a cluster of this machine");
+  cluster->require_subcommand(1);
+
+  auto* start = cluster->add_subcommand("start", "Start a coordinator and workers in the background");
+  auto options = std::make_shared<LocalClusterOptions>();
+  AddClusterOption(*start, options->directory);
+  start->add_option("--workers", options->workers, "Worker processes")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256));
+  start->add_option("--threads", options->threads,
+                    "Compute threads a worker (default: cores / workers)")
+      ->check(CLI::Range(1, 1024));
+  start->add_option("--listen", options->listen, "Address of the coordinator")->capture_default_str();
+  start->callback([options, &outcome] { outcome = Start(*options); });
+
+  auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");
+  auto* status = cluster->add_subcommand("status", "Workers and what they do");
+  auto directory = std::make_shared<std::string>();
+  for (auto* command : {stop, status}) AddClusterOption(*command, *directory);
+  stop->callback([directory, &outcome] { outcome = Stop(*directory); });
+  status->callback([directory, &outcome] { outcome = PrintClusterStatus(*directory); });
+}
+
+}  // namespace dermis

@@ -1,0 +1,75 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/image_set.h"
+#include "tools/dermis/commands.h"
+#include "tools/ingest/ingest.h"
+#include "tools/synth/synth.h"
+
+namespace dermis {
+namespace {
+
+absl::Status RunIngest(const IngestOptions& options) {
+  auto result = Ingest(options);
+  if (!result.ok()) return absl::Status(result.status().code(),
+                                        absl::StrCat("ingest: ", result.status().message()));
+  std::printf("%s: %lu images", options.output.c_str(), result->images);
+  const char* separator = " (";
+  for (const auto& [name, count] : result->per_class) {
+    std::printf("%s%lu %s", separator, count, name.c_str());
+    separator = ", ";
+  }
+  std::printf("), %lu groups, %lu masks\n", result->groups, result->masks);
+  if (result->unlisted > 0) {
+    std::printf("%lu image files of the folder are not in the labels and were not taken\n",
+                result->unlisted);
+  }
+  for (const LeftOut& item : result->left_out) {
+    std::printf("left out: %s: %s\n", item.name.c_str(), item.reason.c_str());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunSynth(const SynthOptions& options, const std::string& path) {
+  if (auto status = WriteSynthSet(options, path); !status.ok()) return status;
+  std::printf("%s: %u synthetic images of %u x %u pixels; masks mark lesion (1) and cause (2)\n",
+              path.c_str(), options.count, options.size, options.size);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddImageCommands(CLI::App& app, absl::Status& outcome) {
+  auto* ingest = app.add_subcommand("ingest", "Pack a folder of JPEG and PNG files as an image set");
+  auto in = std::make_shared<IngestOptions>();
+  ingest->add_option("folder", in->folder, "The images")->required();
+  ingest->add_option("-o,--output", in->output, "Image set to write")->required();
+  ingest->add_option("--labels", in->labels,
+                     "CSV with a row per image (path, or name beneath the folder); "
+                     "without it each folder beneath is a class");
+  ingest->add_option("--size", in->size, "Display size, pixels a side")->capture_default_str();
+  ingest->add_option("--positive", in->positive,
+                     "The positive class (default: malignant, else the last by name)");
+  ingest->add_option("--file-column", in->file_column, "CSV column of the file");
+  ingest->add_option("--label-column", in->label_column, "CSV column of the class");
+  ingest->add_option("--group-column", in->group_column,
+                     "CSV column of the group (lesion, patient) that no split tears apart");
+  ingest->add_option("--masks", in->masks, "Folder of lesion masks NAME.png (default: FOLDER/masks)");
+  ingest->add_flag("--leave-out", in->leave_out,
+                   "Go on without damaged, missing and repeated images, naming each");
+  ingest->callback([in, &outcome] { outcome = RunIngest(*in); });
+
+  auto* synth = app.add_subcommand("synth", "Make synthetic lesions whose label has a known cause");
+  auto options = std::make_shared<SynthOptions>();
+  auto path = std::make_shared<std::string>();
+  synth->add_option("-o,--output", *path, "Image set to write")->required();
+  synth->add_option("--count", options->count, "Images")->capture_default_str();
+  synth->add_option("--size", options->size, "Pixels a side")->capture_default_str();
+  synth->add_option("--seed", options->seed, "Seed of all draws")->capture_default_str();
+  synth->callback([options, path, &outcome] { outcome = RunSynth(*options, *path); });
+}
+
+}  // namespace dermis

@@ -1,0 +1,76 @@
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "tools/dermis/client.h"
+#include "tools/dermis/commands.h"
+#include "tools/dermis/summary.h"
+#include "tools/report/report.h"
+
+namespace dermis {
+namespace {
+
+struct ResultOptions {
+  std::string cluster, id, report, scores, model;
+};
+
+absl::Status Report(const ResultOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
+  ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
+  ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
+  ReportInputs inputs;
+  inputs.images = images.get();
+  inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
+  RETURN_IF_ERROR(WriteReport(results, inputs, options.report));
+  std::printf("%s\n", options.report.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status SaveModel(Client& client, const v1::StudyResults& results, const std::string& path) {
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(results.model().weights()));
+  if (digest.none()) {
+    return absl::FailedPreconditionError(absl::StrCat("study ", results.status().id(), " has no model yet"));
+  }
+  ASSIGN_OR_RETURN(const std::string bytes, client.blobs().Get(digest));
+  std::ofstream out(path, std::ios::binary);
+  out << bytes;
+  out.flush();
+  if (!out) return absl::UnavailableError(absl::StrCat(path, " cannot be written"));
+  std::printf("%s  %s\n", digest.hex().c_str(), path.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status PrintResults(const ResultOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
+  ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
+  ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
+  std::printf("%s", Summarise(results, images->manifest()).c_str());
+  if (!options.scores.empty()) {
+    RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
+    std::printf("%s\n", options.scores.c_str());
+  }
+  if (!options.model.empty()) return SaveModel(*client, results, options.model);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddResultCommands(CLI::App& app, absl::Status& outcome) {
+  auto options = std::make_shared<ResultOptions>();
+  auto* report = app.add_subcommand("report", "Write a study's report: one self-contained HTML file");
+  auto* results = app.add_subcommand("results", "Print a study's results; save scores and model");
+  for (auto* command : {report, results}) {
+    AddClusterOption(*command, options->cluster);
+    command->add_option("study", options->id, "The study's name")->required();
+  }
+  report->add_option("-o,--output", options->report, "HTML file to write")->required();
+  results->add_option("--scores", options->scores, "CSV to write: a row per test image");
+  results->add_option("--model", options->model, "safetensors file to write: the trained weights");
+  report->callback([options, &outcome] { outcome = Report(*options); });
+  results->callback([options, &outcome] { outcome = PrintResults(*options); });
+}
+
+}  // namespace dermis

@@ -1,0 +1,174 @@
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/clock.h"
+#include "common/spec_yaml.h"
+#include "common/status_macros.h"
+#include "tools/dermis/client.h"
+#include "tools/dermis/commands.h"
+#include "tools/dermis/progress.h"
+#include "tools/dermis/summary.h"
+
+namespace dermis {
+namespace {
+
+volatile sig_atomic_t interrupted = 0;
+void OnInterrupt(int) { interrupted = 1; }
+
+// How long a watcher waits for a coordinator that went away (it may be restarting).
+constexpr absl::Duration kPatience = absl::Minutes(2);
+
+struct RunOptions {
+  std::string cluster, spec, images;
+  bool detach = false;
+};
+
+absl::StatusOr<v1::StudySpec> ReadSpec(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  if (!in || !(text << in.rdbuf())) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
+  ASSIGN_OR_RETURN(const v1::StudySpec spec, ParseStudyYaml(text.str(), path));
+  auto resolved = ResolveSpec(spec);  // Early, so that a mistake is told before any upload.
+  if (!resolved.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", resolved.status().message()));
+  }
+  return spec;
+}
+
+absl::Status Upload(Client& client, const ImageSet& set) {
+  std::vector<Digest> digests;
+  for (const v1::ImageChunk& chunk : set.manifest().chunks()) {
+    for (const std::string& bytes : {chunk.pixels(), chunk.masks()}) {
+      if (bytes.empty()) continue;
+      ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(bytes));
+      digests.push_back(digest);
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<bool> present, client.blobs().Has(digests));
+  for (size_t i = 0; i < digests.size(); ++i) {
+    if (present[i]) continue;
+    ASSIGN_OR_RETURN(const std::string_view bytes, set.ChunkBytes(digests[i]));
+    RETURN_IF_ERROR(client.blobs().Put(digests[i], bytes));
+  }
+  // The manifest last: where it is, its chunks are.
+  return client.blobs().Put(set.digest(), set.manifest_blob());
+}
+
+// Watches until the study ends. A lost coordinator is waited for; Ctrl-C stops the watching only.
+absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
+  ProgressPrinter progress;
+  absl::Duration last_heard = Clock::Real().Now();
+  while (true) {
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_id(id);
+    auto reader = client.studies().Watch(&context, request);
+    // Ctrl-C must end a Read that waits: a thread of its own cancels it.
+    std::atomic<bool> done = false;
+    std::thread canceller([&] {
+      while (!done && !interrupted) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      if (interrupted) context.TryCancel();
+    });
+    v1::StudyStatus status, last;
+    while (reader->Read(&status)) {
+      progress.Update(status);
+      last = status;
+      last_heard = Clock::Real().Now();
+    }
+    const grpc::Status end = reader->Finish();
+    done = true;
+    canceller.join();
+    if (interrupted) {
+      progress.Note(absl::StrCat("Study ", id, " goes on; `dermis watch ", id,
+                                 "` looks again, `dermis cancel ", id, "` ends it"));
+      return absl::CancelledError("interrupted");
+    }
+    if (end.ok() && last.phase() != v1::StudyStatus::RUNNING &&
+        last.phase() != v1::StudyStatus::PHASE_UNSPECIFIED) {
+      return last;
+    }
+    if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
+      return ToAbsl(end, absl::StrCat("watching study ", id));
+    }
+    if (Clock::Real().Now() - last_heard > kPatience) {
+      return absl::UnavailableError(absl::StrCat(
+          "the coordinator has been away for 2 minutes; study ", id,
+          " is stored and goes on when it is back: `dermis cluster start`, then `dermis watch ", id, "`"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  }
+}
+
+absl::Status WatchToEnd(Client& client, const std::string& id) {
+  signal(SIGINT, OnInterrupt);
+  ASSIGN_OR_RETURN(const v1::StudyStatus status, Watch(client, id));
+  if (status.phase() == v1::StudyStatus::DONE) {
+    ASSIGN_OR_RETURN(const v1::StudyResults results, client.Results(id));
+    ASSIGN_OR_RETURN(auto images, client.OpenImages(results.image_set()));
+    std::printf("%sReport: dermis report %s -o report.html\n",
+                Summarise(results, images->manifest()).c_str(), id.c_str());
+    return absl::OkStatus();
+  }
+  std::string why = status.phase() == v1::StudyStatus::CANCELLED ? " was cancelled" : " failed";
+  for (const std::string& problem : status.problems()) absl::StrAppend(&why, "\n  ", problem);
+  return absl::FailedPreconditionError(absl::StrCat("study ", id, why));
+}
+
+absl::Status Run(const RunOptions& options) {
+  ASSIGN_OR_RETURN(const v1::StudySpec spec, ReadSpec(options.spec));
+  ASSIGN_OR_RETURN(auto images, ImageSet::OpenFile(options.images));
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
+  RETURN_IF_ERROR(Upload(*client, *images));
+  grpc::ClientContext context;
+  SetDeadline(context, 60);
+  v1::SubmitRequest request;
+  *request.mutable_spec() = spec;
+  request.set_image_set(images->digest().bytes());
+  v1::SubmitResponse response;
+  const grpc::Status status = client->studies().Submit(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", spec.name(), " was not taken"));
+  std::printf("Study %s%s\n", response.id().c_str(),
+              response.attached() ? ": the same study is known, attached to it" : " submitted");
+  for (const std::string& warning : response.warnings()) {
+    std::printf("warning: %s\n", warning.c_str());
+  }
+  std::fflush(stdout);
+  if (options.detach) return absl::OkStatus();
+  return WatchToEnd(*client, response.id());
+}
+
+absl::Status WatchCommand(const std::string& cluster, const std::string& id) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(cluster));
+  return WatchToEnd(*client, id);
+}
+
+}  // namespace
+
+void AddRunCommand(CLI::App& app, absl::Status& outcome) {
+  auto* run = app.add_subcommand("run", "Submit a study, watch it, print its results");
+  auto options = std::make_shared<RunOptions>();
+  AddClusterOption(*run, options->cluster);
+  run->add_option("study", options->spec, "Study file (YAML)")->required();
+  run->add_option("--images", options->images, "Image set (from ingest or synth)")->required();
+  run->add_flag("--detach", options->detach, "Do not watch");
+  run->callback([options, &outcome] { outcome = Run(*options); });
+
+  auto* watch = app.add_subcommand("watch", "Watch a study to its end");
+  auto cluster = std::make_shared<std::string>();
+  auto id = std::make_shared<std::string>();
+  AddClusterOption(*watch, *cluster);
+  watch->add_option("study", *id, "The study's name")->required();
+  watch->callback([cluster, id, &outcome] { outcome = WatchCommand(*cluster, *id); });
+}
+
+}  // namespace dermis

@@ -1,0 +1,32 @@
+// The progress of a study: one line that is redrawn on a terminal, a plain line at every change of substance
+// elsewhere.
+#ifndef DERMIS_TOOLS_DERMIS_PROGRESS_H_
+#define DERMIS_TOOLS_DERMIS_PROGRESS_H_
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "dermis/v1/studies.pb.h"
+
+namespace dermis {
+
+class ProgressPrinter {
+ public:
+  ProgressPrinter();
+  ~ProgressPrinter();                       // Ends the line.
+  void Update(const v1::StudyStatus& status);
+  void Note(const std::string& text);       // A line of its own.
+
+ private:
+  bool terminal_;
+  bool open_ = false;
+  std::string last_;
+  absl::Duration last_printed_ = absl::ZeroDuration();
+};
+
+// "training 12/100 epochs, loss .41, validation .39 | evaluation 0/650 images"
+std::string ProgressLine(const v1::StudyStatus& status);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_PROGRESS_H_

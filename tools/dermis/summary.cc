@@ -1,0 +1,61 @@
+#include "tools/dermis/summary.h"
+
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace dermis {
+
+absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
+                                           const v1::ImageSetManifest& manifest) {
+  const size_t classes = manifest.classes_size();
+  if (results.test_images_size() == 0 ||
+      results.test_logits_size() != static_cast<int>(results.test_images_size() * classes)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("study ", results.status().id(), " has no evaluation yet"));
+  }
+  std::vector<double> probability;
+  std::vector<uint32_t> label;
+  for (int i = 0; i < results.test_images_size(); ++i) {
+    const absl::Span<const float> logits(results.test_logits().data() + i * classes, classes);
+    probability.push_back(Softmax(logits).back());
+    label.push_back(manifest.images(results.test_images(i)).label() + 1 == classes ? 1 : 0);
+  }
+  return Evaluate(probability, label);
+}
+
+std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+  std::string text;
+  if (results.training().epochs_size() > 0) {
+    absl::StrAppendFormat(&text, "Trained %d epochs (best %d); weights %s\n", results.stop_epoch(),
+                          results.training().best_epoch(),
+                          absl::BytesToHexString(results.model().weights()));
+  }
+  if (auto evaluation = EvaluateResults(results, manifest); evaluation.ok()) {
+    const Evaluation& e = *evaluation;
+    absl::StrAppendFormat(
+        &text,
+        "Test split, %d images: accuracy %.3f, sensitivity %.3f, specificity %.3f, precision %.3f\n"
+        "  area under ROC %.3f, average precision %.3f\n"
+        "  false positives %d (%.3f of all, %.3f of the class), false negatives %d (%.3f of all, "
+        "%.3f of the class)\n",
+        e.n, e.accuracy, e.sensitivity, e.specificity, e.precision, e.roc_area, e.average_precision,
+        e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all, e.fnr_of_class);
+  }
+  uint64_t computed = 0, reused = 0;
+  for (const v1::StageProgress& stage : results.status().stages()) {
+    computed += stage.computed();
+    reused += stage.reused();
+  }
+  if (results.explained_size() > 0) absl::StrAppendFormat(&text, "%d images explained\n", results.explained_size());
+  if (computed == 0) {
+    absl::StrAppendFormat(&text, "Nothing was computed: all %d results were there\n", reused);
+  } else {
+    absl::StrAppendFormat(&text, "%d tasks computed, %d found\n", computed, reused);
+  }
+  return text;
+}
+
+}  // namespace dermis

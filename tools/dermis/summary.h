@@ -1,0 +1,23 @@
+// The end of a study in words.
+#ifndef DERMIS_TOOLS_DERMIS_SUMMARY_H_
+#define DERMIS_TOOLS_DERMIS_SUMMARY_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/metrics.h"
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/studies.pb.h"
+
+namespace dermis {
+
+// Of the stored test logits and the manifest's labels. FAILED_PRECONDITION where there are none yet.
+absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
+                                           const v1::ImageSetManifest& manifest);
+
+// Result table, model digest, what was computed and what was found.
+std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_SUMMARY_H_

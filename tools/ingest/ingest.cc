@@ -1,0 +1,284 @@
+#include "tools/ingest/ingest.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/image_set.h"
+#include "common/status_macros.h"
+#include "tools/ingest/csv.h"
+#include "tools/ingest/decode.h"
+
+namespace dermis {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr size_t kListed = 20;   // Files named in an error.
+
+// A file to take: what the labels say of it.
+struct Listed {
+  std::string name;                                // Beneath the folder, '/' between parts.
+  std::string label, group;
+  std::vector<std::pair<std::string, std::string>> attributes;
+};
+
+absl::StatusOr<std::string> ReadFile(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream bytes;
+  if (!in || !(bytes << in.rdbuf())) {
+    return absl::NotFoundError(absl::StrCat("cannot be read: ", path.string()));
+  }
+  return std::move(bytes).str();
+}
+
+bool IsImageName(const fs::path& path) {
+  const std::string end = absl::AsciiStrToLower(path.extension().string());
+  return end == ".jpg" || end == ".jpeg" || end == ".png";
+}
+
+// Names stay beneath the folder: a CSV is input from outside.
+bool StaysBeneath(const fs::path& name) {
+  return name.is_relative() &&
+         std::none_of(name.begin(), name.end(), [](const fs::path& part) { return part == ".."; });
+}
+
+absl::StatusOr<size_t> FindColumn(const CsvTable& table, const std::string& chosen,
+                                  std::initializer_list<const char*> usual, const char* what,
+                                  const char* option) {
+  if (!chosen.empty()) {
+    if (auto column = table.Column(chosen)) return *column;
+  } else {
+    for (const char* name : usual) {
+      if (auto column = table.Column(name)) return *column;
+    }
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("no column with the ", what, chosen.empty() ? "" : absl::StrCat(" '", chosen, "'"),
+                   "; the columns are ", absl::StrJoin(table.header, ", "), ". Name it with ", option));
+}
+
+absl::StatusOr<std::vector<Listed>> ListFromCsv(const IngestOptions& options) {
+  fs::path path = options.labels;
+  if (!fs::exists(path)) path = fs::path(options.folder) / options.labels;
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  auto parsed = ParseCsv(text);
+  if (!parsed.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", parsed.status().message()));
+  }
+  const CsvTable& table = *parsed;
+  ASSIGN_OR_RETURN(const size_t file, FindColumn(table, options.file_column,
+                                                 {"file", "path", "image", "filename"}, "files",
+                                                 "--file-column"));
+  ASSIGN_OR_RETURN(const size_t label, FindColumn(table, options.label_column,
+                                                  {"label", "class", "target"}, "labels",
+                                                  "--label-column"));
+  auto group = FindColumn(table, options.group_column,
+                          {"lesion_id", "group", "group_id", "patient_id"}, "groups",
+                          "--group-column");
+  if (!group.ok() && !options.group_column.empty()) return group.status();
+
+  std::vector<Listed> listed;
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const auto& row = table.rows[r];
+    Listed item{row[file], row[label], group.ok() ? row[*group] : "", {}};
+    if (item.name.empty() || item.label.empty() || !StaysBeneath(item.name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path.string(), ": line ", table.lines[r],
+                       ": the file and its label must be given, the file beneath the folder"));
+    }
+    for (size_t c = 0; c < row.size(); ++c) {
+      if (c != file && c != label && !row[c].empty()) {
+        item.attributes.emplace_back(table.header[c], row[c]);
+      }
+    }
+    std::sort(item.attributes.begin(), item.attributes.end());
+    listed.push_back(std::move(item));
+  }
+  return listed;
+}
+
+absl::StatusOr<std::vector<Listed>> ListFromFolders(const IngestOptions& options,
+                                                    const fs::path& masks) {
+  std::vector<Listed> listed;
+  for (const auto& folder : fs::directory_iterator(options.folder)) {
+    if (!folder.is_directory() || folder.path() == masks) continue;
+    for (const auto& file : fs::directory_iterator(folder.path())) {
+      if (!file.is_regular_file() || !IsImageName(file.path())) continue;
+      const std::string label = folder.path().filename().string();
+      listed.push_back({absl::StrCat(label, "/", file.path().filename().string()), label, "", {}});
+    }
+  }
+  if (listed.empty()) {
+    return absl::NotFoundError(absl::StrCat(
+        options.folder, " holds no folder with JPEG or PNG files; expected a folder per class, or --labels CSV"));
+  }
+  return listed;
+}
+
+// Classes in the order of their labels: the positive one last.
+absl::StatusOr<std::vector<std::string>> ClassesOf(const std::vector<Listed>& listed,
+                                                   const std::string& positive) {
+  std::set<std::string> names;
+  for (const Listed& item : listed) names.insert(item.label);
+  if (names.size() < 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a classifier needs two classes; found ", names.empty() ? "none" : "only '" + *names.begin() + "'"));
+  }
+  std::string last = positive;
+  if (last.empty()) last = names.contains("malignant") ? "malignant" : *names.rbegin();
+  if (!names.erase(last)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("no image is labelled '", last, "' (--positive); the labels are ",
+                     absl::StrJoin(names, ", ")));
+  }
+  std::vector<std::string> classes(names.begin(), names.end());
+  classes.push_back(last);
+  return classes;
+}
+
+uint64_t CountUnlisted(const IngestOptions& options, const fs::path& masks,
+                       const std::vector<Listed>& listed) {
+  std::set<std::string> names;
+  for (const Listed& item : listed) names.insert(fs::path(item.name).lexically_normal().string());
+  uint64_t unlisted = 0;
+  for (auto it = fs::recursive_directory_iterator(options.folder);
+       it != fs::recursive_directory_iterator(); ++it) {
+    if (it->is_directory() && it->path() == masks) it.disable_recursion_pending();
+    if (it->is_regular_file() && IsImageName(it->path())) {
+      unlisted += !names.contains(it->path().lexically_relative(options.folder).string());
+    }
+  }
+  return unlisted;
+}
+
+std::string Quoted(std::string_view text) {
+  std::string quoted = "\"";
+  for (char c : text) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted + "\"";
+}
+
+absl::Status WriteLeftOut(const std::string& path, const std::vector<LeftOut>& left_out) {
+  std::ofstream out(path);
+  out << "file,reason\n";
+  for (const LeftOut& item : left_out) out << Quoted(item.name) << ',' << Quoted(item.reason) << '\n';
+  out.flush();
+  if (!out) return absl::UnavailableError(absl::StrCat(path, " cannot be written"));
+  return absl::OkStatus();
+}
+
+std::string ListOf(const std::vector<LeftOut>& left_out) {
+  std::string text;
+  for (size_t i = 0; i < std::min(kListed, left_out.size()); ++i) {
+    absl::StrAppend(&text, "\n  ", left_out[i].name, ": ", left_out[i].reason);
+  }
+  if (left_out.size() > kListed) absl::StrAppend(&text, "\n  and ", left_out.size() - kListed, " more");
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
+  if (!fs::is_directory(options.folder)) {
+    return absl::NotFoundError(absl::StrCat(options.folder, " is not a folder"));
+  }
+  if (options.size < 32 || options.size > 1024) {
+    return absl::InvalidArgumentError(absl::StrCat("--size ", options.size, " is not in 32 .. 1024"));
+  }
+  const fs::path folder = options.folder;
+  const fs::path masks = options.masks.empty() ? folder / "masks" : fs::path(options.masks);
+  if (!options.masks.empty() && !fs::is_directory(masks)) {
+    return absl::NotFoundError(absl::StrCat(options.masks, " (--masks) is not a folder"));
+  }
+  ASSIGN_OR_RETURN(std::vector<Listed> listed,
+                   options.labels.empty() ? ListFromFolders(options, masks) : ListFromCsv(options));
+  std::sort(listed.begin(), listed.end(),
+            [](const Listed& a, const Listed& b) { return a.name < b.name; });
+  ASSIGN_OR_RETURN(const std::vector<std::string> classes, ClassesOf(listed, options.positive));
+
+  IngestResult result;
+  std::vector<PackedImage> images;
+  std::map<Digest, std::string> first_of;          // Pixels -> the first file that has them.
+  std::vector<uint64_t> per_class(classes.size());
+  std::set<std::string> groups;
+  for (const Listed& item : listed) {
+    const auto leave_out = [&](std::string reason) {
+      result.left_out.push_back({item.name, std::move(reason)});
+    };
+    auto file = ReadFile(folder / item.name);
+    if (!file.ok()) {
+      leave_out("missing, or cannot be read");
+      continue;
+    }
+    auto pixels = DecodeImage(*file, options.size);
+    if (!pixels.ok()) {
+      leave_out(std::string(pixels.status().message()));
+      continue;
+    }
+    const Digest digest = Sha256Of(*pixels);
+    const auto [first, is_new] = first_of.emplace(digest, item.name);
+    if (!is_new) {
+      leave_out(absl::StrCat("the same image as ", first->second));
+      continue;
+    }
+    PackedImage image;
+    image.pixels = *std::move(pixels);
+    const fs::path mask = masks / (fs::path(item.name).stem().string() + ".png");
+    if (fs::exists(mask)) {
+      ASSIGN_OR_RETURN(const std::string mask_file, ReadFile(mask));
+      auto decoded = DecodeMask(mask_file, options.size);
+      if (!decoded.ok()) {
+        leave_out(absl::StrCat("its mask ", mask.string(), ": ", decoded.status().message()));
+        continue;
+      }
+      image.mask = *std::move(decoded);
+      ++result.masks;
+    }
+    const uint32_t label = static_cast<uint32_t>(
+        std::find(classes.begin(), classes.end(), item.label) - classes.begin());
+    image.entry.set_name(item.name);
+    image.entry.set_label(label);
+    image.entry.set_group(item.group);
+    image.entry.set_source(Sha256Of(*file).bytes());
+    for (const auto& [key, value] : item.attributes) {
+      auto* attribute = image.entry.add_attributes();
+      attribute->set_key(key);
+      attribute->set_value(value);
+    }
+    ++per_class[label];
+    groups.insert(item.group.empty() ? item.name : item.group);
+    images.push_back(std::move(image));
+  }
+  if (!result.left_out.empty() && !options.leave_out) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        result.left_out.size(), " of ", listed.size(), " files cannot be taken:", ListOf(result.left_out),
+        "\nMend them, or go on without them with --leave-out (they are then listed in ", options.output,
+        ".left-out.csv)"));
+  }
+  v1::ImageSetManifest header;
+  header.set_format(1);
+  header.set_name(fs::path(options.output).stem().string());
+  header.set_height(options.size);
+  header.set_width(options.size);
+  header.set_preprocessing("exif-upright/srgb/centre-square/area");
+  for (const std::string& name : classes) header.add_classes(name);
+
+  result.images = images.size();
+  result.groups = groups.size();
+  for (size_t c = 0; c < classes.size(); ++c) result.per_class.emplace_back(classes[c], per_class[c]);
+  if (!options.labels.empty()) result.unlisted = CountUnlisted(options, masks, listed);
+  RETURN_IF_ERROR(WriteImageSet(options.output, std::move(header), std::move(images)));
+  if (!result.left_out.empty()) {
+    RETURN_IF_ERROR(WriteLeftOut(options.output + ".left-out.csv", result.left_out));
+  }
+  return result;
+}
+
+}  // namespace dermis

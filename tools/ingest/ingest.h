@@ -1,0 +1,44 @@
+// Folders of JPEG and PNG files to an image set. Nothing is dropped silently: every file that cannot be taken is
+// named with its reason.
+#ifndef DERMIS_TOOLS_INGEST_INGEST_H_
+#define DERMIS_TOOLS_INGEST_INGEST_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace dermis {
+
+struct IngestOptions {
+  std::string folder;
+  std::string labels;              // CSV: a path, or a name beneath the folder; "" = a folder per class.
+  std::string output;              // X.images
+  uint32_t size = 224;             // Display size, pixels a side.
+  std::string positive;            // The positive class; "" = malignant where there is one, else the last.
+  // Columns of the CSV; "" = the first that is there of: file, path, image, filename; label, class, target;
+  // lesion_id, group, group_id, patient_id.
+  std::string file_column, label_column, group_column;
+  std::string masks;               // Folder of NAME.png; "" = FOLDER/masks where it is.
+  bool leave_out = false;          // Go on without files that are damaged, missing or there twice.
+};
+
+struct LeftOut {
+  std::string name;                // Beneath the folder.
+  std::string reason;
+};
+
+struct IngestResult {
+  uint64_t images = 0, masks = 0, groups = 0;
+  std::vector<std::pair<std::string, uint64_t>> per_class;
+  std::vector<LeftOut> left_out;   // Also written to OUTPUT.left-out.csv where not empty.
+  uint64_t unlisted = 0;           // Image files of the folder that the CSV does not name.
+};
+
+// Errors (INVALID_ARGUMENT, NOT_FOUND) list up to 20 files each with its reason; nothing is written then.
+absl::StatusOr<IngestResult> Ingest(const IngestOptions& options);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_INGEST_INGEST_H_
