@@ -90,11 +90,14 @@ bool HasEnded(pid_t pid) { return waitpid(pid, nullptr, WNOHANG) == pid; }
 
 absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path& directory) {
   const fs::path address = directory / "store" / "address";
+  // After a crash the same address: the workers that still run look for it there.
+  std::string listen = options.listen;
+  std::ifstream(address) >> listen;
   fs::remove(address);
   ASSIGN_OR_RETURN(const pid_t pid,
                    Launch(directory, "coordinator",
                           {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
-                           "--certs", directory / "certs", "--listen", options.listen}));
+                           "--certs", directory / "certs", "--listen", listen}));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {

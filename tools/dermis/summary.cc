@@ -26,6 +26,18 @@ absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
   return Evaluate(probability, label);
 }
 
+Digest BitsOf(const v1::StudyResults& results) {
+  Sha256 hash;
+  hash.Update(results.model().weights().data(), results.model().weights().size());
+  hash.Update(results.test_logits().data(), results.test_logits_size() * sizeof(float));
+  for (const v1::ExplainedImage& image : results.explained()) {
+    for (const v1::MethodResult& method : image.results()) {
+      hash.Update(method.result().payload_digest().data(), method.result().payload_digest().size());
+    }
+  }
+  return hash.Finish();
+}
+
 std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
   std::string text;
   if (results.training().epochs_size() > 0) {
@@ -44,6 +56,7 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
         e.n, e.accuracy, e.sensitivity, e.specificity, e.precision, e.roc_area, e.average_precision,
         e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all, e.fnr_of_class);
   }
+  absl::StrAppend(&text, "Bits of all results: ", BitsOf(results).hex(), "\n");
   uint64_t computed = 0, reused = 0;
   for (const v1::StageProgress& stage : results.status().stages()) {
     computed += stage.computed();

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/digest.h"
 #include "common/metrics.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/studies.pb.h"
@@ -14,6 +15,10 @@ namespace dermis {
 // Of the stored test logits and the manifest's labels. FAILED_PRECONDITION where there are none yet.
 absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
                                            const v1::ImageSetManifest& manifest);
+
+// SHA-256 over all that the study found: weights, test logits, every explanation. Equal studies have equal bits,
+// whatever ran them.
+Digest BitsOf(const v1::StudyResults& results);
 
 // Result table, model digest, what was computed and what was found.
 std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
