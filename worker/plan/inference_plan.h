@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -20,7 +21,8 @@ class InferencePlan {
   virtual uint32_t classes() const = 0;
   virtual uint32_t size() const = 0;        // Input is size x size x 3.
   virtual uint32_t max_batch() const = 0;   // 64
-  // Where the caller writes up to max_batch() normalised inputs: NHWC float, [b][y][x][c].
+  // Where the caller writes up to max_batch() normalised inputs: NHWC float, [b][y][x][c]. Run() may
+  // change what lies there.
   virtual float* input() = 0;
   // Runs the first `count` inputs; logits: count x classes, row-major. Padded rows never matter.
   virtual absl::Status Run(uint32_t count, float* logits) = 0;
@@ -30,6 +32,10 @@ class InferencePlan {
 // with the model's own graph on a probe batch: beyond 1e-5 relative in fp32 it is an error.
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind, std::string_view weights,
                                                                  uint32_t size, v1::Precision precision);
+
+// What decides a plan's bits besides the task: library version and the instruction set that it uses
+// here, e.g. "onednn-2.6.3/isa-7". For the numerics class.
+std::string InferenceNumerics();
 
 }  // namespace dermis
 

@@ -1,0 +1,78 @@
+#include "worker/plan/inference_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/philox.h"
+#include "common/status_macros.h"
+#include "worker/plan/onednn_plan.h"
+#include "worker/plan/reference_forward.h"
+#include "worker/plan/seed_cnn_weights.h"
+
+namespace dermis {
+namespace {
+
+constexpr uint32_t kProbes = 2;
+// Largest difference of a logit over the largest logit. bf16 carries 8 bits through six layers; its
+// bound only tells a wrong plan from a rounded one.
+constexpr double kTolerance = 1e-5, kBf16Tolerance = 0.1;
+
+// Noise of about the range that normalised pixels have, over a gradient, so that every border of every
+// layer matters.
+void FillProbes(InferencePlan& plan) {
+  const uint32_t size = plan.size();
+  float* out = plan.input();
+  for (uint32_t b = 0; b < kProbes; ++b) {
+    for (uint32_t i = 0; i < size * size * 3; ++i) {
+      const float noise = ToUnitFloat(PhiloxBlock(0, Purpose::kTest, b, 0, i)[0]);
+      *out++ = 3.f * noise - 2.f + static_cast<float>(i) / (size * size * 3);
+    }
+  }
+}
+
+absl::Status CompareWithGraph(const SeedCnnWeights& weights, v1::Precision precision,
+                              InferencePlan& plan) {
+  FillProbes(plan);
+  // Before the run: a plan may use its input as working space.
+  const std::vector<double> expected = ReferenceForward(weights, kProbes, plan.input());
+  std::vector<float> logits(expected.size());
+  RETURN_IF_ERROR(plan.Run(kProbes, logits.data()));
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(expected[i]) || !std::isfinite(logits[i])) {
+      return absl::FailedPreconditionError(
+          "the model gives logits that are not finite on a probe image: the training diverged");
+    }
+    largest = std::max(largest, std::abs(expected[i]));
+    difference = std::max(difference, std::abs(expected[i] - logits[i]));
+  }
+  const double tolerance = precision == v1::PRECISION_BF16 ? kBf16Tolerance : kTolerance;
+  if (difference > tolerance * largest) {
+    return absl::InternalError(absl::StrFormat(
+        "the inference plan differs from the model's graph by %.3g of its largest logit (%g allowed) "
+        "on the probe batch: this CPU's oneDNN kernels are not to be trusted (%s)",
+        difference / largest, tolerance, InferenceNumerics()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind,
+                                                                 std::string_view weights,
+                                                                 uint32_t size,
+                                                                 v1::Precision precision) {
+  if (kind != v1::MODEL_KIND_SEED_CNN) {
+    return absl::UnimplementedError(
+        absl::StrCat("no inference plan for model ", v1::ModelKind_Name(kind)));
+  }
+  ASSIGN_OR_RETURN(const SeedCnnWeights parameters, ReadSeedCnnWeights(weights, size));
+  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeOnednnPlan(parameters, precision));
+  RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
+  return plan;
+}
+
+}  // namespace dermis
