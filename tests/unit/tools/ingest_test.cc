@@ -1,0 +1,159 @@
+#include "tools/ingest/ingest.h"
+
+#include <turbojpeg.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "common/image_set.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// Left half one grey, right half another: so that orientation shows.
+std::string Jpeg(uint8_t left, uint8_t right, int width = 64, int height = 48) {
+  std::vector<uint8_t> pixels(size_t(width) * height * 3);
+  for (int i = 0; i < width * height; ++i) {
+    for (int c = 0; c < 3; ++c) pixels[i * 3 + c] = i % width < width / 2 ? left : right;
+  }
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  const tjhandle encoder = tjInitCompress();
+  tjCompress2(encoder, pixels.data(), width, 0, height, TJPF_RGB, &bytes, &size, TJSAMP_444, 95, 0);
+  std::string file(reinterpret_cast<char*>(bytes), size);
+  tjFree(bytes);
+  tjDestroy(encoder);
+  return file;
+}
+
+// The same file with an EXIF orientation tag.
+std::string WithOrientation(const std::string& jpeg, char orientation) {
+  std::string exif("Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", 24);
+  exif += std::string({orientation, 0, 0, 0, 0, 0, 0, 0});
+  const size_t length = exif.size() + 2;
+  std::string segment = {'\xFF', '\xE1', static_cast<char>(length >> 8), static_cast<char>(length)};
+  return jpeg.substr(0, 2) + segment + exif + jpeg.substr(2);
+}
+
+class IngestTest : public ::testing::Test {
+ protected:
+  IngestTest() {
+    std::string name = (fs::temp_directory_path() / "dermis-ingest-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    options_.folder = (folder_ / "in").string();
+    options_.output = (folder_ / "out.images").string();
+    options_.size = 32;
+  }
+  ~IngestTest() override { fs::remove_all(folder_); }
+
+  void Write(const std::string& name, const std::string& bytes) {
+    fs::create_directories((folder_ / "in" / name).parent_path());
+    std::ofstream(folder_ / "in" / name, std::ios::binary) << bytes;
+  }
+  void WriteFour() {
+    Write("benign/a.jpg", Jpeg(10, 20));
+    Write("benign/b.jpg", Jpeg(30, 40));
+    Write("malignant/c.jpg", Jpeg(50, 60));
+    Write("malignant/d.jpg", Jpeg(70, 80));
+  }
+
+  fs::path folder_;
+  IngestOptions options_;
+};
+
+TEST_F(IngestTest, AFolderAClassGivesThePositiveClassLast) {
+  WriteFour();
+  fs::create_directory(folder_ / "in" / "zebra");
+  Write("zebra/e.jpg", Jpeg(1, 2));
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->images, 5u);
+  const auto set = ImageSet::OpenFile(options_.output);
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_EQ((*set)->manifest().classes(2), "malignant");
+  EXPECT_EQ((*set)->manifest().images(0).name(), "benign/a.jpg");
+}
+
+TEST_F(IngestTest, ALabelsFileGivesGroupsAndAttributes) {
+  WriteFour();
+  Write("labels.csv",
+        "file,label,lesion_id,suggested_split\nbenign/a.jpg,no,L1,train\nmalignant/c.jpg,yes,L2,test\n");
+  options_.labels = "labels.csv";
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->unlisted, 2u);
+  const auto set = ImageSet::OpenFile(options_.output);
+  ASSERT_TRUE(set.ok());
+  const auto& entry = (*set)->manifest().images(1);
+  EXPECT_EQ(entry.group(), "L2");
+  EXPECT_EQ(entry.label(), 1u);
+  EXPECT_EQ(entry.attributes(1).key(), "suggested_split");
+  EXPECT_EQ(entry.attributes(1).value(), "test");
+}
+
+TEST_F(IngestTest, DamagedMissingAndRepeatedFilesAreNamed) {
+  WriteFour();
+  Write("benign/cut.jpg", Jpeg(90, 200).substr(0, 400));
+  Write("benign/text.jpg", "not a picture");
+  Write("malignant/again.jpg", Jpeg(10, 20));
+  const auto refused = Ingest(options_);
+  EXPECT_THAT(refused.status().message(),
+              AllOf(HasSubstr("benign/cut.jpg: damaged JPEG"), HasSubstr("benign/text.jpg: neither"),
+                    HasSubstr("malignant/again.jpg: the same image as benign/a.jpg")));
+  EXPECT_FALSE(fs::exists(options_.output));
+  options_.leave_out = true;
+  const auto taken = Ingest(options_);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->images, 4u);
+  EXPECT_EQ(taken->left_out.size(), 3u);
+  EXPECT_TRUE(fs::exists(options_.output + ".left-out.csv"));
+}
+
+TEST_F(IngestTest, ExifOrientationIsApplied) {
+  WriteFour();
+  Write("benign/upright.jpg", Jpeg(0, 250, 48, 48));
+  Write("benign/turned.jpg", WithOrientation(Jpeg(0, 250, 48, 48), 3));   // Upside down: halves swap.
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const auto set = ImageSet::OpenFile(options_.output);
+  ASSERT_TRUE(set.ok());
+  for (int i = 0; i < (*set)->manifest().images_size(); ++i) {
+    const std::string& name = (*set)->manifest().images(i).name();
+    const uint8_t left = (*(*set)->Pixels(i))[0];
+    if (name == "benign/upright.jpg") EXPECT_LT(left, 20);
+    if (name == "benign/turned.jpg") EXPECT_GT(left, 230);
+  }
+}
+
+TEST_F(IngestTest, TheSameFilesGiveTheSameSet) {
+  WriteFour();
+  ASSERT_TRUE(Ingest(options_).ok());
+  const auto first = ImageSet::OpenFile(options_.output);
+  ASSERT_TRUE(first.ok());
+  const Digest digest = (*first)->digest();
+  ASSERT_TRUE(Ingest(options_).ok());
+  EXPECT_EQ((*ImageSet::OpenFile(options_.output))->digest(), digest);
+}
+
+TEST_F(IngestTest, WrongInputSaysWhatToDo) {
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("is not a folder"));
+  Write("benign/a.jpg", Jpeg(10, 20));
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("two classes"));
+  Write("labels.csv", "image_name,kind\nbenign/a.jpg,x\n");
+  options_.labels = "labels.csv";
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("--file-column"));
+  Write("labels.csv", "file,label\n../secret.jpg,x\n");
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("beneath the folder"));
+}
+
+}  // namespace
+}  // namespace dermis
