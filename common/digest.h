@@ -2,7 +2,7 @@
 //
 // Protobuf's serialisation is not canonical across versions and languages, so messages are encoded by
 // descriptor: fields ascending by number, default values omitted, no maps, no unknown fields, no NaN
-// and no negative zero (docs/determinism.md has the grammar).
+// and no negative zero (digest.cc has the grammar).
 #ifndef DERMIS_COMMON_DIGEST_H_
 #define DERMIS_COMMON_DIGEST_H_
 
