@@ -1,0 +1,59 @@
+// Planner of the training stage: a fold over a recipe's stored states. Where training stops is a pure
+// function of the per-epoch metrics, so any order and repetition of states ends alike, whoever wanted
+// them.
+#ifndef DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
+#define DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "dermis/v1/cluster.pb.h"
+#include "dermis/v1/spec.pb.h"
+#include "dermis/v1/task.pb.h"
+
+namespace dermis {
+
+class TrainingPlanner {
+ public:
+  // `training` resolved; steps_per_epoch > 0.
+  TrainingPlanner(const v1::TrainingSpec& training, uint64_t steps_per_epoch);
+
+  // A stored state of the study's recipe. Any order, any repetition.
+  void OnState(const v1::TrainOutput& output);
+
+  struct Outcome {
+    uint64_t step = 0;          // The state that the result is taken from: the stop epoch's last step.
+    uint32_t stop_epoch = 0;
+    v1::ModelRef model;         // Early stopping: the best epoch's weights; else the last ones.
+  };
+  const std::optional<Outcome>& outcome() const { return outcome_; }
+
+  // The step whose state ends the stage, once the metrics tell it.
+  std::optional<uint64_t> target_step() const;
+  // A state at a greater step cannot help.
+  uint64_t last_step() const { return uint64_t{max_epochs_} * steps_per_epoch_; }
+  // What a gang is told: it ends by itself at the stop epoch.
+  v1::TrainGoal goal() const;
+  // No known state covers more epochs (at most the stop epoch).
+  uint32_t epochs_done() const;
+  std::optional<uint32_t> stop_epoch() const { return stop_epoch_; }
+  uint32_t max_epochs() const { return max_epochs_; }
+  uint64_t steps_per_epoch() const { return steps_per_epoch_; }
+  std::optional<v1::EpochMetrics> last_epoch() const;
+
+ private:
+  const v1::ModelKind kind_;
+  const uint64_t steps_per_epoch_;
+  const uint32_t max_epochs_;
+  const bool early_stopping_;
+  const uint32_t patience_;
+  const v1::SelectionMetric metric_;
+  std::vector<v1::EpochMetrics> epochs_;  // The longest history known, at most max_epochs.
+  std::optional<uint32_t> stop_epoch_;
+  std::optional<Outcome> outcome_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_PLANNERS_TRAINING_H_

@@ -1,0 +1,47 @@
+// Service Blobs, and the core's view of the blobs.
+#ifndef DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_
+#define DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "common/blob_store.h"
+#include "coordinator/blob_index.h"
+#include "coordinator/services/access.h"
+#include "dermis/v1/blobs.grpc.pb.h"
+
+namespace dermis {
+
+class StoredBlobs : public BlobIndex {
+ public:
+  // `reserve_bytes`: below so much free space the disk counts as low. `store` outlives this.
+  StoredBlobs(BlobStore& store, uint64_t reserve_bytes) : store_(store), reserve_(reserve_bytes) {}
+  bool Has(const Digest& digest) const override { return store_.Has(digest); }
+  absl::StatusOr<std::string> Read(const Digest& digest) const override { return store_.Get(digest); }
+  uint64_t FreeBytes() const override { return store_.FreeBytes(); }
+  bool LowDisk() const override { return store_.FreeBytes() < reserve_; }
+
+ private:
+  BlobStore& store_;
+  const uint64_t reserve_;
+};
+
+// Arguments outlive the server.
+class BlobService : public v1::Blobs::CallbackService {
+ public:
+  BlobService(const Access& access, BlobStore& store) : access_(access), store_(store) {}
+  grpc::ServerUnaryReactor* Has(grpc::CallbackServerContext* context, const v1::HasRequest* request,
+                                v1::HasResponse* response) override;
+  grpc::ServerReadReactor<v1::PutRequest>* Put(grpc::CallbackServerContext* context,
+                                               v1::PutResponse* response) override;
+  grpc::ServerWriteReactor<v1::GetResponse>* Get(grpc::CallbackServerContext* context,
+                                                 const v1::GetRequest* request) override;
+
+ private:
+  const Access& access_;
+  BlobStore& store_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_

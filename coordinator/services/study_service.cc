@@ -1,0 +1,318 @@
+#include "coordinator/services/study_service.h"
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/image_set.h"
+#include "common/spec_yaml.h"
+#include "common/status_macros.h"
+
+namespace dermis {
+namespace {
+
+// Batch norm over fewer images than this is noisy (DESIGN 1).
+constexpr uint32_t kGoodShard = 16;
+
+bool Over(const v1::StudyStatus& status) {
+  return status.phase() == v1::StudyStatus::DONE || status.phase() == v1::StudyStatus::FAILED ||
+         status.phase() == v1::StudyStatus::CANCELLED;
+}
+
+// Answers on the core thread, once what was seen is durable.
+template <typename Response, typename Look>
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const grpc::Status& access,
+                                 CoreThread& core, Response* response, Look look) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (!access.ok()) {
+    reactor->Finish(access);
+    return reactor;
+  }
+  core.Post([response, reactor, look = std::move(look)](Core& c) {
+    absl::StatusOr<Response> found = look(c);
+    grpc::Status status = ToGrpc(found.status());
+    if (found.ok()) *response = *std::move(found);
+    c.AfterFlush([reactor, status] { reactor->Finish(status); });
+  });
+  return reactor;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------
+// Watches
+
+class Watches::Watch : public grpc::ServerWriteReactor<v1::StudyStatus> {
+ public:
+  Watch(Watches* owner, uint64_t number, std::string id)
+      : study(std::move(id)), owner_(owner), number_(number) {}
+
+  const std::string study;
+  uint64_t seen = 0;  // StudyVersion that was sent last. Core thread only.
+
+  void Push(const absl::StatusOr<v1::StudyStatus>& status) {
+    absl::MutexLock lock(&mutex_);
+    if (closing_) return;
+    if (status.ok()) {
+      next_ = *status;
+      if (Over(*status)) closing_ = true;
+    } else {
+      closing_ = true;
+      why_ = ToGrpc(status.status());
+    }
+    Pump();
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mutex_);
+    writing_ = false;
+    if (!ok) {
+      closing_ = true;
+      next_.reset();
+    }
+    Pump();
+  }
+
+  void OnCancel() override {
+    absl::MutexLock lock(&mutex_);
+    closing_ = true;
+    next_.reset();
+    Pump();
+  }
+
+  void OnDone() override {
+    owner_->Remove(number_);
+    delete this;
+  }
+
+ private:
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (finished_ || writing_) return;
+    if (next_.has_value()) {
+      current_ = *std::move(next_);
+      next_.reset();
+      writing_ = true;
+      StartWrite(&current_);
+    } else if (closing_) {
+      finished_ = true;
+      Finish(why_);
+    }
+  }
+
+  Watches* const owner_;
+  const uint64_t number_;
+  absl::Mutex mutex_;
+  v1::StudyStatus current_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::StudyStatus> next_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  grpc::Status why_ ABSL_GUARDED_BY(mutex_);
+};
+
+Watches::Watches(CoreThread& core, absl::Duration period)
+    : core_(core), period_(period), thread_([this] { Loop(); }) {}
+
+Watches::~Watches() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopped_ = true;
+  }
+  thread_.join();
+}
+
+grpc::ServerWriteReactor<v1::StudyStatus>* Watches::NewWatch(std::string id) {
+  absl::MutexLock lock(&mutex_);
+  auto* watch = new Watch(this, ++last_, std::move(id));
+  watches_[last_] = watch;
+  if (closed_) watch->Push(absl::UnavailableError("the coordinator stops"));
+  return watch;
+}
+
+void Watches::CloseAll(const std::string& why) {
+  absl::MutexLock lock(&mutex_);
+  closed_ = true;
+  for (const auto& [number, watch] : watches_) watch->Push(absl::UnavailableError(why));
+}
+
+void Watches::Loop() {
+  absl::MutexLock lock(&mutex_);
+  while (!stopped_) {
+    mutex_.AwaitWithTimeout(absl::Condition(&stopped_), period_);
+    if (stopped_ || closed_ || looking_ || watches_.empty()) continue;
+    looking_ = true;  // One look at a time, however busy the core is.
+    core_.Post([this](Core& core) { Look(core); });
+  }
+}
+
+void Watches::Look(Core& core) {
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [number, watch] : watches_) {
+    const uint64_t version = core.StudyVersion(watch->study);
+    if (version != 0 && version == watch->seen) continue;
+    watch->seen = version;
+    core.AfterFlush([this, number = number, status = core.Status(watch->study)] {
+      Deliver(number, status);
+    });
+  }
+  looking_ = false;
+}
+
+void Watches::Deliver(uint64_t number, const absl::StatusOr<v1::StudyStatus>& status) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = watches_.find(number);
+  if (it != watches_.end()) it->second->Push(status);
+}
+
+void Watches::Remove(uint64_t number) {
+  absl::MutexLock lock(&mutex_);
+  watches_.erase(number);
+}
+
+// ---------------------------------------------------------------------------------------------------
+// Studies
+
+absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, const BlobIndex& blobs) {
+  if (blobs.LowDisk()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the coordinator's disk is nearly full (", blobs.FreeBytes() >> 20,
+        " MiB free): no new studies are taken until there is space. Remove files and submit again"));
+  }
+  Submission submission;
+  ASSIGN_OR_RETURN(submission.spec, ResolveSpec(request.spec()));
+  ASSIGN_OR_RETURN(submission.image_set, Digest::FromBytes(request.image_set()));
+  if (submission.image_set.none()) return absl::InvalidArgumentError("no image set was given");
+  const absl::StatusOr<std::string> bytes = blobs.Read(submission.image_set);
+  if (!bytes.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the image set's manifest ", submission.image_set.short_hex(),
+                     " is not stored: upload it first (", bytes.status().message(), ")"));
+  }
+  auto manifest = std::make_shared<v1::ImageSetManifest>();
+  if (!manifest->ParseFromString(*bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", submission.image_set.short_hex(),
+                                                   " is not the manifest of an image set"));
+  }
+  RETURN_IF_ERROR(ValidateManifest(*manifest));
+  for (const v1::ImageChunk& chunk : manifest->chunks()) {
+    for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
+      if (named.empty()) continue;
+      ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(named));
+      if (!blobs.Has(digest)) {
+        return absl::FailedPreconditionError(absl::StrCat("chunk ", digest.short_hex(),
+                                                          " of the image set is not stored: upload "
+                                                          "it first"));
+      }
+    }
+  }
+  submission.manifest = std::move(manifest);
+  const v1::TrainingSpec& training = submission.spec.training();
+  if (const uint32_t shard = training.batch_size() / std::max(1u, training.logical_shards());
+      shard < kGoodShard) {
+    submission.warnings.push_back(absl::StrCat(
+        "training.logical_shards: batch norm sees only ", shard, " images a shard (batch_size ",
+        training.batch_size(), " / logical_shards ", training.logical_shards(),
+        "); at least ", kGoodShard, " are advised"));
+  }
+  return submission;
+}
+
+grpc::ServerUnaryReactor* StudyService::Submit(grpc::CallbackServerContext* context,
+                                               const v1::SubmitRequest* request,
+                                               v1::SubmitResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const grpc::Status status = access_.Check(*context, "Studies/Submit");
+  if (!status.ok()) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  absl::StatusOr<Submission> submission = PrepareSubmission(*request, blobs_);
+  if (!submission.ok()) {
+    reactor->Finish(ToGrpc(submission.status()));
+    return reactor;
+  }
+  submission->user = access_.User(*context);
+  core_.Post([submission = *std::move(submission), response, reactor](Core& core) mutable {
+    core.Submit(std::move(submission),
+                [response, reactor](const absl::StatusOr<v1::SubmitResponse>& answer) {
+                  if (answer.ok()) *response = *answer;
+                  reactor->Finish(ToGrpc(answer.status()));
+                });
+  });
+  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::StudyStatus>* StudyService::Watch(grpc::CallbackServerContext* context,
+                                                               const v1::WatchRequest* request) {
+  const grpc::Status status = access_.Check(*context, "Studies/Watch");
+  if (!status.ok()) {
+    class Refusal : public grpc::ServerWriteReactor<v1::StudyStatus> {
+     public:
+      explicit Refusal(const grpc::Status& why) { Finish(why); }
+      void OnDone() override { delete this; }
+    };
+    return new Refusal(status);
+  }
+  return watches_.NewWatch(request->id());
+}
+
+grpc::ServerUnaryReactor* StudyService::List(grpc::CallbackServerContext* context,
+                                             const v1::ListRequest*, v1::ListResponse* response) {
+  return Answer(context, access_.Check(*context, "Studies/List"), core_, response,
+                [](Core& core) -> absl::StatusOr<v1::ListResponse> { return core.List(); });
+}
+
+grpc::ServerUnaryReactor* StudyService::Cancel(grpc::CallbackServerContext* context,
+                                               const v1::StudyRequest* request,
+                                               v1::StudyStatus* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const grpc::Status status = access_.Check(*context, "Studies/Cancel");
+  if (!status.ok()) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  core_.Post([id = request->id(), response, reactor](Core& core) {
+    core.Cancel(id, [response, reactor](const absl::StatusOr<v1::StudyStatus>& answer) {
+      if (answer.ok()) *response = *answer;
+      reactor->Finish(ToGrpc(answer.status()));
+    });
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* StudyService::Retry(grpc::CallbackServerContext* context,
+                                              const v1::StudyRequest* request,
+                                              v1::StudyStatus* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const grpc::Status status = access_.Check(*context, "Studies/Retry");
+  if (!status.ok()) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  core_.Post([id = request->id(), response, reactor](Core& core) {
+    core.Retry(id, [response, reactor](const absl::StatusOr<v1::StudyStatus>& answer) {
+      if (answer.ok()) *response = *answer;
+      reactor->Finish(ToGrpc(answer.status()));
+    });
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* StudyService::Results(grpc::CallbackServerContext* context,
+                                                const v1::StudyRequest* request,
+                                                v1::StudyResults* response) {
+  return Answer(context, access_.Check(*context, "Studies/Results"), core_, response,
+                [id = request->id()](Core& core) { return core.Results(id); });
+}
+
+grpc::ServerUnaryReactor* StudyService::ClusterStatus(grpc::CallbackServerContext* context,
+                                                      const v1::ClusterStatusRequest*,
+                                                      v1::ClusterStatusResponse* response) {
+  return Answer(
+      context, access_.Check(*context, "Studies/ClusterStatus"), core_, response,
+      [](Core& core) -> absl::StatusOr<v1::ClusterStatusResponse> { return core.ClusterStatus(); });
+}
+
+}  // namespace dermis

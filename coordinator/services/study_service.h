@@ -1,0 +1,86 @@
+// Service Studies: people <-> core.
+#ifndef DERMIS_COORDINATOR_SERVICES_STUDY_SERVICE_H_
+#define DERMIS_COORDINATOR_SERVICES_STUDY_SERVICE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "coordinator/blob_index.h"
+#include "coordinator/core_thread.h"
+#include "coordinator/services/access.h"
+#include "dermis/v1/studies.grpc.pb.h"
+
+namespace dermis {
+
+// The streams of Watch: at most 5 states a second each, the newest one where a client is slow. Thread-safe.
+class Watches {
+ public:
+  explicit Watches(CoreThread& core, absl::Duration period = absl::Milliseconds(200));
+  ~Watches();
+  grpc::ServerWriteReactor<v1::StudyStatus>* NewWatch(std::string id);
+  void CloseAll(const std::string& why);  // And every later one at once.
+
+ private:
+  class Watch;
+  void Loop();
+  void Look(Core& core);  // On the core thread.
+  void Deliver(uint64_t watch, const absl::StatusOr<v1::StudyStatus>& status);
+  void Remove(uint64_t watch);
+
+  CoreThread& core_;
+  const absl::Duration period_;
+  absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool looking_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t last_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, Watch*> watches_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+// What Submit checks before the core sees it: the spec resolved, the image set parsed and all there.
+// INVALID_ARGUMENT; FAILED_PRECONDITION where blobs are absent; RESOURCE_EXHAUSTED on a full disk.
+struct Submission;
+absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, const BlobIndex& blobs);
+
+// Arguments outlive the server.
+class StudyService : public v1::Studies::CallbackService {
+ public:
+  StudyService(const Access& access, CoreThread& core, const BlobIndex& blobs, Watches& watches)
+      : access_(access), core_(core), blobs_(blobs), watches_(watches) {}
+
+  grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context,
+                                   const v1::SubmitRequest* request,
+                                   v1::SubmitResponse* response) override;
+  grpc::ServerWriteReactor<v1::StudyStatus>* Watch(grpc::CallbackServerContext* context,
+                                                   const v1::WatchRequest* request) override;
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const v1::ListRequest* request,
+                                 v1::ListResponse* response) override;
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context,
+                                   const v1::StudyRequest* request, v1::StudyStatus* response) override;
+  grpc::ServerUnaryReactor* Retry(grpc::CallbackServerContext* context, const v1::StudyRequest* request,
+                                  v1::StudyStatus* response) override;
+  grpc::ServerUnaryReactor* Results(grpc::CallbackServerContext* context,
+                                    const v1::StudyRequest* request,
+                                    v1::StudyResults* response) override;
+  grpc::ServerUnaryReactor* ClusterStatus(grpc::CallbackServerContext* context,
+                                          const v1::ClusterStatusRequest* request,
+                                          v1::ClusterStatusResponse* response) override;
+
+ private:
+  const Access& access_;
+  CoreThread& core_;
+  const BlobIndex& blobs_;
+  Watches& watches_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_SERVICES_STUDY_SERVICE_H_

@@ -1,0 +1,155 @@
+#include "coordinator/state.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+
+namespace dermis {
+
+absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
+  const v1::Event& event = entry.event;
+  switch (event.kind_case()) {
+    case v1::Event::kStarted:
+      incarnation_ = event.started().incarnation();
+      return absl::OkStatus();
+    case v1::Event::kStudySubmitted: {
+      const v1::StudySubmitted& submitted = event.study_submitted();
+      ASSIGN_OR_RETURN(Digest image_set, Digest::FromBytes(submitted.image_set()));
+      auto [it, fresh] = studies_.try_emplace(submitted.id());
+      StudyRecord& study = it->second;
+      if (fresh) study.order = studies_.size();
+      study.id = submitted.id();
+      study.spec = submitted.spec();
+      study.image_set = image_set;
+      study.numerics_class = submitted.numerics_class();
+      study.user = submitted.user();
+      study.submitted_unix_ms = event.unix_ms();
+      study.cancelled = false;
+      return absl::OkStatus();
+    }
+    case v1::Event::kStudyPinned: {
+      auto it = studies_.find(event.study_pinned().id());
+      if (it == studies_.end()) return absl::InternalError("an unknown study is pinned");
+      it->second.numerics_class = event.study_pinned().numerics_class();
+      return absl::OkStatus();
+    }
+    case v1::Event::kStudyCancelled: {
+      auto it = studies_.find(event.study_cancelled().id());
+      if (it == studies_.end()) return absl::InternalError("an unknown study is cancelled");
+      it->second.cancelled = true;
+      return absl::OkStatus();
+    }
+    case v1::Event::kTaskCompleted: {
+      const v1::TaskCompleted& done = event.task_completed();
+      StoredTask stored;
+      ASSIGN_OR_RETURN(stored.payload, Digest::FromBytes(done.result().payload_digest()));
+      stored.row = row;
+      stored.bytes = static_cast<uint32_t>(done.result().payload().size());
+      for (const std::string& blob : done.result().blobs()) {
+        ASSIGN_OR_RETURN(Digest digest, Digest::FromBytes(blob));
+        stored.blobs.push_back(digest);
+      }
+      if (!done.result().payload_blob().empty()) {
+        ASSIGN_OR_RETURN(Digest digest, Digest::FromBytes(done.result().payload_blob()));
+        stored.blobs.push_back(digest);
+      }
+      if (!completed_.try_emplace(entry.task, std::move(stored)).second) {
+        return absl::InternalError(
+            absl::StrCat("row ", row, ": a second result of task ", entry.task.short_hex()));
+      }
+      if (!losses_.empty()) losses_.erase(entry.task);
+      if (done.spec().has_train()) {
+        ASSIGN_OR_RETURN(Digest recipe, RecipeDigest(done.spec().train().recipe(),
+                                                     done.spec().numerics_class()));
+        states_[recipe][done.spec().train().step()] = entry.task;
+        losses_.erase(recipe);
+      }
+      return absl::OkStatus();
+    }
+    case v1::Event::kAttemptLost: {
+      ASSIGN_OR_RETURN(Digest task, Digest::FromBytes(event.attempt_lost().task()));
+      LossRecord& losses = losses_[task];
+      if (event.attempt_lost().alone()) {
+        ++losses.alone;
+        losses.workers.insert(event.attempt_lost().worker());
+      } else {
+        ++losses.shared;
+      }
+      return absl::OkStatus();
+    }
+    case v1::Event::kTaskFailed: {
+      ASSIGN_OR_RETURN(Digest task, Digest::FromBytes(event.task_failed().task()));
+      for (const std::string& study : event.task_failed().studies()) {
+        failures_[{study, task}] = {event.task_failed().cause(), event.task_failed().worker()};
+      }
+      return absl::OkStatus();
+    }
+    case v1::Event::kFailuresCleared: {
+      const std::string& study = event.failures_cleared().study();
+      for (auto it = failures_.lower_bound({study, Digest()});
+           it != failures_.end() && it->first.first == study;) {
+        losses_.erase(it->first.second);
+        it = failures_.erase(it);
+      }
+      return absl::OkStatus();
+    }
+    case v1::Event::kBlobDropped:
+      return absl::OkStatus();  // The row of a result is for ever; its bytes are looked up when needed.
+    case v1::Event::KIND_NOT_SET:
+      break;
+  }
+  return absl::InternalError(absl::StrCat(
+      "row ", row, ": an event of an unknown kind; was the store written by a newer version?"));
+}
+
+const StoredTask* State::Find(const Digest& task) const {
+  auto it = completed_.find(task);
+  return it == completed_.end() ? nullptr : &it->second;
+}
+
+const std::map<uint64_t, Digest>* State::StatesOf(const Digest& recipe) const {
+  auto it = states_.find(recipe);
+  return it == states_.end() ? nullptr : &it->second;
+}
+
+const LossRecord* State::LossesOf(const Digest& task) const {
+  auto it = losses_.find(task);
+  return it == losses_.end() ? nullptr : &it->second;
+}
+
+std::string State::Dump() const {
+  std::string out;
+  for (const auto& [id, study] : studies_) {
+    std::string spec;
+    if (absl::StatusOr<Digest> digest = MessageDigest(study.spec); digest.ok()) spec = digest->hex();
+    absl::StrAppend(&out, "study ", id, " spec ", spec, " images ", study.image_set.hex(), " class ",
+                    study.numerics_class, " user ", study.user, " at ", study.submitted_unix_ms,
+                    " order ", study.order, " cancelled ", study.cancelled, "\n");
+  }
+  std::vector<std::pair<Digest, const StoredTask*>> tasks;
+  for (const auto& [digest, stored] : completed_) tasks.emplace_back(digest, &stored);
+  std::sort(tasks.begin(), tasks.end());
+  for (const auto& [digest, stored] : tasks) {
+    absl::StrAppend(&out, "task ", digest.hex(), " ", stored->payload.hex(), " row ", stored->row,
+                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), "\n");
+  }
+  for (const auto& [recipe, steps] : states_) {
+    for (const auto& [step, task] : steps) {
+      absl::StrAppend(&out, "state ", recipe.hex(), " ", step, " ", task.hex(), "\n");
+    }
+  }
+  for (const auto& [task, losses] : losses_) {
+    absl::StrAppend(&out, "losses ", task.hex(), " ", losses.alone, " ", losses.shared, " ",
+                    absl::StrJoin(losses.workers, ","), "\n");
+  }
+  for (const auto& [key, failure] : failures_) {
+    absl::StrAppend(&out, "failure ", key.first, " ", key.second.hex(), " ", failure.cause, " ",
+                    failure.worker, "\n");
+  }
+  return out;
+}
+
+}  // namespace dermis

@@ -1,0 +1,81 @@
+// The durable state: what the journal's events add up to. Apply is its only mutator, live and in replay.
+#ifndef DERMIS_COORDINATOR_STATE_H_
+#define DERMIS_COORDINATOR_STATE_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "common/digest.h"
+#include "coordinator/journal.h"
+#include "dermis/v1/spec.pb.h"
+
+namespace dermis {
+
+struct StudyRecord {
+  std::string id;
+  v1::StudySpec spec;             // Resolved.
+  Digest image_set;
+  std::string numerics_class;     // Empty: not pinned yet.
+  std::string user;
+  uint64_t submitted_unix_ms = 0;
+  uint64_t order = 0;             // Of first submission.
+  bool cancelled = false;
+};
+
+// A stored result without its payload.
+struct StoredTask {
+  Digest payload;                 // SHA-256 of the serialised payload.
+  uint64_t row = 0;               // In the journal.
+  uint32_t bytes = 0;             // Inline payload; 0 where a blob holds it.
+  std::vector<Digest> blobs;      // Named by the payload, and the payload's own.
+};
+
+// Attempts that ended with the worker. Cleared by a completion and by `retry`.
+struct LossRecord {
+  uint32_t alone = 0;             // It was the only task of its worker.
+  uint32_t shared = 0;
+  std::set<std::string> workers;  // Of the losses alone.
+};
+
+struct Failure {
+  std::string cause;
+  std::string worker;
+};
+
+class State {
+ public:
+  // INTERNAL for an event that makes no sense (an unknown study, an event without a kind).
+  absl::Status Apply(uint64_t row, const JournalEntry& entry);
+
+  uint64_t incarnation() const { return incarnation_; }
+  const std::map<std::string, StudyRecord>& studies() const { return studies_; }
+  const StoredTask* Find(const Digest& task) const;
+  size_t completed() const { return completed_.size(); }
+  // Stored training states of a recipe: step -> task. Null: none.
+  const std::map<uint64_t, Digest>* StatesOf(const Digest& recipe) const;
+  // Of a unit: by task digest; of training: by recipe digest. Null: none.
+  const LossRecord* LossesOf(const Digest& task) const;
+  // (study, task) -> why.
+  const std::map<std::pair<std::string, Digest>, Failure>& failures() const { return failures_; }
+
+  // Canonical text, without the incarnation.
+  std::string Dump() const;
+
+ private:
+  uint64_t incarnation_ = 0;
+  std::map<std::string, StudyRecord> studies_;
+  absl::flat_hash_map<Digest, StoredTask> completed_;
+  std::map<Digest, std::map<uint64_t, Digest>> states_;
+  std::map<Digest, LossRecord> losses_;
+  std::map<std::pair<std::string, Digest>, Failure> failures_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_STATE_H_

@@ -1,0 +1,90 @@
+#include "coordinator/study_run.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+
+namespace dermis {
+
+absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
+    const v1::StudySpec& spec, const Digest& image_set,
+    std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class) {
+  std::unique_ptr<StudyRun> run(new StudyRun());
+  run->spec_ = spec;
+  run->numerics_class_ = numerics_class;
+  run->manifest_ = std::move(manifest);
+  run->recipe_ = RecipeOf(spec, image_set);
+  ASSIGN_OR_RETURN(run->recipe_digest_, RecipeDigest(run->recipe_, numerics_class));
+  ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, run->recipe_.images().split(),
+                                          run->recipe_.images().split_seed()));
+  const uint64_t steps = StepsPerEpoch(split.training.size(), run->recipe_.batch_size());
+  if (steps == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "study ", spec.name(), ": the training split has ", split.training.size(),
+        " images, fewer than one batch of training.batch_size = ", run->recipe_.batch_size(),
+        "; lower training.batch_size or give more images"));
+  }
+  if (spec.training().epochs() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("study ", spec.name(), ": training.epochs must be at least 1"));
+  }
+  run->test_ = std::move(split.test);
+  run->training_ = std::make_unique<TrainingPlanner>(spec.training(), steps);
+  return run;
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::OnState(const v1::TrainOutput& output) {
+  Wants wants;
+  const bool before = training_done();
+  training_->OnState(output);
+  if (before || !training_done()) return wants;
+  evaluation_ = std::make_unique<EvaluationPlanner>(
+      recipe_.images(), training_->outcome()->model, recipe_.precision(),
+      spec_.evaluation().batch_size(), test_, static_cast<uint32_t>(manifest_->classes_size()),
+      numerics_class_);
+  for (v1::TaskSpec& task : evaluation_->Start()) {
+    ASSIGN_OR_RETURN(Digest digest, TaskDigest(task));
+    evaluate_tasks_[digest] = task.evaluate();
+    wants.push_back({digest, Stage::kEvaluation, std::move(task)});
+  }
+  return wants;
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
+                                                   const PayloadReader& payload) {
+  if (auto it = evaluate_tasks_.find(task); it != evaluate_tasks_.end()) {
+    if (evaluation_->done()) return Wants();
+    ASSIGN_OR_RETURN(v1::Payload output, payload());
+    RETURN_IF_ERROR(evaluation_->OnResult(it->second, output.evaluate()));
+    if (!evaluation_->done() || !spec_.has_explanation()) return Wants();
+    return StartExplanation();
+  }
+  if (explanation_ == nullptr) return Wants();
+  Wants wants;
+  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task));
+  for (auto& [digest, spec] : next) {
+    wants.push_back({digest, Stage::kExplanation, std::move(spec)});
+  }
+  return wants;
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
+  explanation_ = std::make_unique<ExplanationPlanner>(
+      spec_.explanation(), recipe_, evaluation_->model(), spec_.seed(),
+      ChooseImages(spec_.explanation().images(), *manifest_, test_, evaluation_->logits(),
+                   evaluation_->classes(), spec_.seed()),
+      numerics_class_);
+  Wants wants;
+  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
+  for (auto& [digest, spec] : next) {
+    wants.push_back({digest, Stage::kExplanation, std::move(spec)});
+  }
+  return wants;
+}
+
+bool StudyRun::done() const {
+  if (evaluation_ == nullptr || !evaluation_->done()) return false;
+  return !spec_.has_explanation() || (explanation_ != nullptr && explanation_->done());
+}
+
+}  // namespace dermis

@@ -1,0 +1,79 @@
+// A study that is not cancelled, folded from stored results: its stages' planners, one after the other.
+// Pure: the same results, in any order and repetition, give the same wants and the same end.
+#ifndef DERMIS_COORDINATOR_STUDY_RUN_H_
+#define DERMIS_COORDINATOR_STUDY_RUN_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/digest.h"
+#include "common/split.h"
+#include "coordinator/planners/evaluation.h"
+#include "coordinator/planners/explanation.h"
+#include "coordinator/planners/training.h"
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/spec.pb.h"
+
+namespace dermis {
+
+enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2 };
+inline constexpr int kStages = 3;
+
+class StudyRun {
+ public:
+  struct Want {
+    Digest task;
+    Stage stage = Stage::kEvaluation;
+    v1::TaskSpec spec;
+  };
+  using Wants = std::vector<Want>;
+
+  // `spec` resolved. INVALID_ARGUMENT: the split cannot be made, the training split is smaller than a
+  // batch. The manifest is kept.
+  static absl::StatusOr<std::unique_ptr<StudyRun>> Make(
+      const v1::StudySpec& spec, const Digest& image_set,
+      std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class);
+
+  const v1::Recipe& recipe() const { return recipe_; }
+  const Digest& recipe_digest() const { return recipe_digest_; }
+  const TrainingPlanner& training() const { return *training_; }
+  const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
+  const ExplanationPlanner* explanation() const { return explanation_.get(); }
+
+  // A stored state of recipe(). Gives the evaluation's tasks once training is over.
+  absl::StatusOr<Wants> OnState(const v1::TrainOutput& output);
+
+  // A wanted unit's result. `payload` is called only where the plan depends on it.
+  using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
+  absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
+
+  bool training_done() const { return training_->outcome().has_value(); }
+  bool done() const;
+
+ private:
+  StudyRun() = default;
+  absl::StatusOr<Wants> StartExplanation();
+
+  v1::StudySpec spec_;
+  std::string numerics_class_;
+  std::shared_ptr<const v1::ImageSetManifest> manifest_;
+  v1::Recipe recipe_;
+  Digest recipe_digest_;
+  std::vector<uint32_t> test_;
+  std::unique_ptr<TrainingPlanner> training_;
+  std::unique_ptr<EvaluationPlanner> evaluation_;
+  absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
+  std::unique_ptr<ExplanationPlanner> explanation_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_STUDY_RUN_H_
