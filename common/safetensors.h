@@ -30,6 +30,11 @@ struct SafetensorsView {
 std::string SerializeSafetensors(const std::map<std::string, TensorView>& tensors,
                                  const std::map<std::string, std::string>& metadata);
 
+// The first bytes of the same file (length and header), made from dtype and shape alone, for writers that
+// stream the data: what follows is each tensor's data in ascending order of name, without gaps.
+std::string SafetensorsHeader(const std::map<std::string, TensorView>& tensors,
+                              const std::map<std::string, std::string>& metadata);
+
 // Bounded before it is used: header <= 100 MB, offsets inside the data and not overlapping, sizes match
 // dtype and shape. The bytes must outlive the view. Errors: INVALID_ARGUMENT with what is wrong.
 absl::StatusOr<SafetensorsView> ParseSafetensors(std::string_view bytes);
