@@ -1,6 +1,6 @@
 // The gRPC mesh between CPU workers: slices of the vector are exchanged all to all, summed by their owner in
-// tree order, then gathered by all. Unix socket on one host (0700 directory, peer credentials checked), mTLS
-// between hosts.
+// tree order, then gathered by all. Unix socket on one host (in a 0700 directory of this user, which Start
+// checks: nobody else can connect), mTLS between hosts (only certificates of the role worker).
 #ifndef DERMIS_WORKER_COLLECTIVE_MESH_H_
 #define DERMIS_WORKER_COLLECTIVE_MESH_H_
 
@@ -19,7 +19,7 @@ namespace dermis {
 class PeerMesh {
  public:
   struct Options {
-    Identity identity;                 // mTLS of the TCP port.
+    Identity identity;                 // mTLS of the TCP port; empty = no TCP (one host, sockets only).
     std::string listen = "0.0.0.0:0";  // TCP.
     std::string advertise_host;        // Host part of address().
     std::string socket_directory;      // 0700; "" = no Unix socket.
@@ -32,7 +32,10 @@ class PeerMesh {
   virtual std::string socket_path() const = 0;   // "" = none
 
   // Connects to all other ranks of the seat's roster and waits until they have (bounded by `patience`).
-  // Errors name rank, worker and cause. Frames of an older generation are refused.
+  // Errors name rank, worker and cause. Ranks may join at different moments: streams of a generation that
+  // this worker has not joined yet wait for it (at least 30 s); those of an older one are refused, and so is
+  // an older seat. A gang of an older generation that is still alive here is aborted. The mesh outlives
+  // failed gangs and, in time, its collectives.
   virtual absl::StatusOr<std::unique_ptr<Collective>> Join(const v1::GangSeat& seat,
                                                            absl::Duration patience) = 0;
 };
