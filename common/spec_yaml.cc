@@ -1,0 +1,426 @@
+#include "common/spec_yaml.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "common/status_macros.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "yaml-cpp/yaml.h"
+
+namespace dermis {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+constexpr size_t kMaxYamlBytes = 1 << 20;
+constexpr int kMaxDepth = 32;
+constexpr size_t kMaxItems = 10'000;
+
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t change = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+    }
+  }
+  return row[b.size()];
+}
+
+// ", did you mean 'epochs'?" or the list of what there is.
+std::string Suggest(std::string_view word, const std::vector<std::string>& known) {
+  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+    return EditDistance(word, a) < EditDistance(word, b);
+  });
+  std::string text;
+  if (nearest != known.end() && EditDistance(word, *nearest) <= std::max<size_t>(2, word.size() / 3)) {
+    text = absl::StrCat("; did you mean '", *nearest, "'?");
+  }
+  return absl::StrCat(text, " (there are: ", absl::StrJoin(known, ", "), ")");
+}
+
+// MODEL_KIND_SEED_CNN -> seed_cnn: what is left without the prefix that value 0 shows.
+std::string EnumSpelling(const EnumDescriptor& type, int number) {
+  const std::string& zero = type.FindValueByNumber(0)->name();
+  const size_t prefix = zero.size() - std::string_view("UNSPECIFIED").size();
+  return absl::AsciiStrToLower(type.FindValueByNumber(number)->name().substr(prefix));
+}
+
+class Reader {
+ public:
+  explicit Reader(std::string file) : file_(std::move(file)) {}
+
+  absl::Status ReadMessage(const YAML::Node& node, Message& message, const std::string& path, int depth) {
+    if (depth > kMaxDepth) return Error(node, path, "is nested too deep");
+    const Descriptor& type = *message.GetDescriptor();
+    if (node.IsNull()) return absl::OkStatus();   // `grad_cam:` alone: all defaults.
+    if (node.IsScalar()) return ReadShorthand(node, message, path);
+    if (!node.IsMap()) return Error(node, path, "must be a mapping (key: value)");
+    std::vector<std::string> known, seen;
+    for (int i = 0; i < type.field_count(); ++i) known.push_back(type.field(i)->name());
+    for (const auto& item : node) {
+      const std::string key = item.first.IsScalar() ? item.first.Scalar() : "";
+      const FieldDescriptor* field = type.FindFieldByName(key);
+      const std::string inner = path.empty() ? key : absl::StrCat(path, ".", key);
+      if (field == nullptr) {
+        return absl::InvalidArgumentError(absl::StrCat(Where(item.first), "unknown key '", key, "'",
+                                                       path.empty() ? "" : absl::StrCat(" in '", path, "'"),
+                                                       Suggest(key, known)));
+      }
+      if (std::find(seen.begin(), seen.end(), key) != seen.end()) {
+        return Error(item.first, inner, "stands there twice");
+      }
+      seen.push_back(key);
+      if (const auto* choice = field->real_containing_oneof();
+          choice != nullptr && message.GetReflection()->HasOneof(message, choice)) {
+        const auto* other = message.GetReflection()->GetOneofFieldDescriptor(message, choice);
+        return Error(item.first, inner, absl::StrCat("excludes '", other->name(), "': give one of them"));
+      }
+      RETURN_IF_ERROR(ReadField(item.second, message, *field, inner, depth));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::string Where(const YAML::Node& node) const {
+    return absl::StrCat(file_, ":", node.Mark().line + 1, ":", node.Mark().column + 1, ": ");
+  }
+  absl::Status Error(const YAML::Node& node, const std::string& path, const std::string& why) const {
+    return absl::InvalidArgumentError(absl::StrCat(Where(node), "'", path, "' ", why));
+  }
+
+  // `- grad_cam` for `- grad_cam: {}`: the name of one member of a choice.
+  absl::Status ReadShorthand(const YAML::Node& node, Message& message, const std::string& path) {
+    const Descriptor& type = *message.GetDescriptor();
+    if (type.real_oneof_decl_count() != 1) return Error(node, path, "must be a mapping (key: value)");
+    std::vector<std::string> known;
+    for (int i = 0; i < type.field_count(); ++i) known.push_back(type.field(i)->name());
+    const FieldDescriptor* field = type.FindFieldByName(node.Scalar());
+    if (field == nullptr || field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+      return Error(node, path, absl::StrCat("has no choice '", node.Scalar(), "'", Suggest(node.Scalar(), known)));
+    }
+    message.GetReflection()->MutableMessage(&message, field);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadField(const YAML::Node& node, Message& message, const FieldDescriptor& field,
+                         const std::string& path, int depth) {
+    const Reflection& reflection = *message.GetReflection();
+    if (!field.is_repeated()) {
+      if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        return ReadMessage(node, *reflection.MutableMessage(&message, &field), path, depth + 1);
+      }
+      return ReadScalar(node, message, field, path);
+    }
+    if (!node.IsSequence()) return Error(node, path, "must be a list (- item)");
+    if (node.size() > kMaxItems) return Error(node, path, "has too many items");
+    for (size_t i = 0; i < node.size(); ++i) {
+      const std::string inner = absl::StrCat(path, "[", i, "]");
+      if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) return Error(node, path, "cannot be a list");
+      RETURN_IF_ERROR(ReadMessage(node[i], *reflection.AddMessage(&message, &field), inner, depth + 1));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadScalar(const YAML::Node& node, Message& message, const FieldDescriptor& field,
+                          const std::string& path) {
+    const Reflection& reflection = *message.GetReflection();
+    if (!node.IsScalar()) return Error(node, path, "must be a single value");
+    const std::string& text = node.Scalar();
+    switch (field.cpp_type()) {
+      case FieldDescriptor::CPPTYPE_STRING:
+        reflection.SetString(&message, &field, text);
+        return absl::OkStatus();
+      case FieldDescriptor::CPPTYPE_BOOL: {
+        const bool yes = text == "true" || text == "yes" || text == "on";
+        if (!yes && text != "false" && text != "no" && text != "off") {
+          return Error(node, path, absl::StrCat("must be true or false, not '", text, "'"));
+        }
+        reflection.SetBool(&message, &field, yes);
+        return absl::OkStatus();
+      }
+      case FieldDescriptor::CPPTYPE_UINT32:
+      case FieldDescriptor::CPPTYPE_UINT64: {
+        uint64_t value = 0;
+        const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_UINT32;
+        if (!absl::SimpleAtoi(text, &value) || (narrow && value > UINT32_MAX)) {
+          return Error(node, path, absl::StrCat("must be a whole number from 0, not '", text, "'"));
+        }
+        if (narrow) {
+          reflection.SetUInt32(&message, &field, static_cast<uint32_t>(value));
+        } else {
+          reflection.SetUInt64(&message, &field, value);
+        }
+        return absl::OkStatus();
+      }
+      case FieldDescriptor::CPPTYPE_DOUBLE: {
+        double value = 0;
+        if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
+          return Error(node, path, absl::StrCat("must be a number, not '", text, "'"));
+        }
+        reflection.SetDouble(&message, &field, value);
+        return absl::OkStatus();
+      }
+      case FieldDescriptor::CPPTYPE_ENUM: {
+        const EnumDescriptor& type = *field.enum_type();
+        std::vector<std::string> known;
+        for (int i = 1; i < type.value_count(); ++i) {
+          known.push_back(EnumSpelling(type, type.value(i)->number()));
+          if (known.back() == text) {
+            reflection.SetEnumValue(&message, &field, type.value(i)->number());
+            return absl::OkStatus();
+          }
+        }
+        return Error(node, path, absl::StrCat("has no value '", text, "'", Suggest(text, known)));
+      }
+      default:
+        return Error(node, path, "cannot be written in YAML");
+    }
+  }
+
+  std::string file_;
+};
+
+void Emit(const Message& message, YAML::Emitter& out) {
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  out << YAML::BeginMap;
+  const auto emit_scalar = [&](const FieldDescriptor& field) {
+    switch (field.cpp_type()) {
+      case FieldDescriptor::CPPTYPE_STRING: out << reflection.GetString(message, &field); break;
+      case FieldDescriptor::CPPTYPE_BOOL: out << reflection.GetBool(message, &field); break;
+      case FieldDescriptor::CPPTYPE_UINT32: out << reflection.GetUInt32(message, &field); break;
+      case FieldDescriptor::CPPTYPE_UINT64: out << reflection.GetUInt64(message, &field); break;
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        out << absl::StrFormat("%.17g", reflection.GetDouble(message, &field));
+        break;
+      case FieldDescriptor::CPPTYPE_ENUM:
+        out << EnumSpelling(*field.enum_type(), reflection.GetEnumValue(message, &field));
+        break;
+      default: break;
+    }
+  };
+  for (const FieldDescriptor* field : fields) {
+    out << YAML::Key << field->name() << YAML::Value;
+    if (field->is_repeated()) {
+      out << YAML::BeginSeq;
+      for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+        Emit(reflection.GetRepeatedMessage(message, field, i), out);
+      }
+      out << YAML::EndSeq;
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      Emit(reflection.GetMessage(message, field), out);
+    } else {
+      emit_scalar(*field);
+    }
+  }
+  out << YAML::EndMap;
+}
+
+absl::Status Wrong(const std::string& key, const std::string& why) {
+  return absl::InvalidArgumentError(absl::StrCat("'", key, "' ", why));
+}
+
+absl::Status InRange(const std::string& key, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return Wrong(key, absl::StrCat("is ", value, "; it must be from ", low, " to ", high));
+}
+
+#define DERMIS_DEFAULT(message, field, value) \
+  if (!(message).has_##field()) (message).set_##field(value)
+
+absl::Status ResolveImages(v1::ImagesSpec& images) {
+  DERMIS_DEFAULT(images, size, 32);
+  // The seed network halves the input three times.
+  if (images.size() < 16 || images.size() > 224 || images.size() % 8 != 0) {
+    return Wrong("images.size", absl::StrCat("is ", images.size(), "; it must be a multiple of 8 from 16 to 224"));
+  }
+  v1::SplitSpec& split = *images.mutable_split();
+  DERMIS_DEFAULT(split, validation, 0.1);
+  RETURN_IF_ERROR(InRange("images.split.validation", split.validation(), 0.01, 0.9));
+  if (!split.column().empty()) {
+    if (split.has_test()) return Wrong("images.split.test", "excludes 'column': the column says which images test");
+    return absl::OkStatus();
+  }
+  DERMIS_DEFAULT(split, test, 0.2);
+  return InRange("images.split.test", split.test(), 0.01, 0.9);
+}
+
+absl::Status ResolveRmsprop(v1::RmspropSpec& rmsprop) {
+  DERMIS_DEFAULT(rmsprop, learning_rate, 1e-3);
+  DERMIS_DEFAULT(rmsprop, alpha, 0.9);
+  DERMIS_DEFAULT(rmsprop, epsilon, 1e-7);
+  DERMIS_DEFAULT(rmsprop, decay, 1e-6);
+  DERMIS_DEFAULT(rmsprop, weight_decay, 1e-4);
+  const std::string at = "training.optimizer.rmsprop.";
+  RETURN_IF_ERROR(InRange(at + "learning_rate", rmsprop.learning_rate(), 1e-12, 1e3));
+  RETURN_IF_ERROR(InRange(at + "alpha", rmsprop.alpha(), 0, 1));
+  RETURN_IF_ERROR(InRange(at + "epsilon", rmsprop.epsilon(), 1e-30, 1));
+  RETURN_IF_ERROR(InRange(at + "decay", rmsprop.decay(), 0, 1));
+  RETURN_IF_ERROR(InRange(at + "weight_decay", rmsprop.weight_decay(), 0, 10));
+  uint32_t last = 0;
+  for (const v1::RateDrop& drop : rmsprop.drops()) {
+    if (drop.epoch() <= last) return Wrong(at + "drops", "must have ascending epochs from 1");
+    RETURN_IF_ERROR(InRange(at + "drops.learning_rate", drop.learning_rate(), 1e-12, 1e3));
+    last = drop.epoch();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveTraining(v1::TrainingSpec& training) {
+  if (training.model() == v1::MODEL_KIND_UNSPECIFIED) training.set_model(v1::MODEL_KIND_SEED_CNN);
+  if (training.precision() == v1::PRECISION_UNSPECIFIED) training.set_precision(v1::PRECISION_FP32);
+  DERMIS_DEFAULT(training, logical_shards, 4);
+  DERMIS_DEFAULT(training, batch_size, 64);
+  DERMIS_DEFAULT(training, epochs, 100);
+  DERMIS_DEFAULT(training, augment, true);
+  DERMIS_DEFAULT(training, dropout, true);
+  RETURN_IF_ERROR(InRange("training.batch_size", training.batch_size(), 1, 65536));
+  RETURN_IF_ERROR(InRange("training.epochs", training.epochs(), 1, 1e6));
+  const uint32_t v = training.logical_shards();
+  if (!std::has_single_bit(v) || v > 1024 || training.batch_size() % v != 0) {
+    return Wrong("training.logical_shards",
+                 absl::StrCat("is ", v, "; it must be a power of two that divides batch_size (",
+                              training.batch_size(), ")"));
+  }
+  if (training.has_early_stopping()) {
+    v1::EarlyStoppingSpec& stopping = *training.mutable_early_stopping();
+    if (stopping.metric() == v1::SELECTION_METRIC_UNSPECIFIED) {
+      stopping.set_metric(v1::SELECTION_METRIC_VALIDATION_LOSS);
+    }
+    DERMIS_DEFAULT(stopping, patience, 15);
+    RETURN_IF_ERROR(InRange("training.early_stopping.patience", stopping.patience(), 1, 1e6));
+  }
+  return ResolveRmsprop(*training.mutable_optimizer()->mutable_rmsprop());
+}
+
+absl::Status ResolveSuperpixels(const std::string& at, v1::SuperpixelSpec& superpixels) {
+  if (superpixels.has_quickshift()) {
+    v1::QuickshiftSpec& quickshift = *superpixels.mutable_quickshift();
+    DERMIS_DEFAULT(quickshift, kernel_size, 4);
+    DERMIS_DEFAULT(quickshift, max_dist, 200);
+    DERMIS_DEFAULT(quickshift, ratio, 0.2);
+    RETURN_IF_ERROR(InRange(at + ".quickshift.kernel_size", quickshift.kernel_size(), 0.5, 20));
+    RETURN_IF_ERROR(InRange(at + ".quickshift.max_dist", quickshift.max_dist(), 1, 1e6));
+    return InRange(at + ".quickshift.ratio", quickshift.ratio(), 0, 1);
+  }
+  v1::SlicSpec& slic = *superpixels.mutable_slic();
+  DERMIS_DEFAULT(slic, count, 50);
+  DERMIS_DEFAULT(slic, compactness, 10);
+  DERMIS_DEFAULT(slic, sigma, 1);
+  RETURN_IF_ERROR(InRange(at + ".slic.count", slic.count(), 2, 2000));
+  RETURN_IF_ERROR(InRange(at + ".slic.compactness", slic.compactness(), 1e-3, 1e4));
+  return InRange(at + ".slic.sigma", slic.sigma(), 0, 20);
+}
+
+absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
+  switch (method.kind_case()) {
+    case v1::MethodSpec::kLime: {
+      v1::LimeSpec& lime = *method.mutable_lime();
+      DERMIS_DEFAULT(lime, samples, 1000);
+      if (lime.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) lime.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+      RETURN_IF_ERROR(InRange(at + ".lime.samples", lime.samples(), 10, 1e6));
+      return ResolveSuperpixels(at + ".lime.superpixels", *lime.mutable_superpixels());
+    }
+    case v1::MethodSpec::kShapley: {
+      v1::ShapleySpec& shapley = *method.mutable_shapley();
+      DERMIS_DEFAULT(shapley, permutations, 64);
+      if (shapley.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) shapley.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+      RETURN_IF_ERROR(InRange(at + ".shapley.permutations", shapley.permutations(), 2, 1e5));
+      return ResolveSuperpixels(at + ".shapley.superpixels", *shapley.mutable_superpixels());
+    }
+    case v1::MethodSpec::kGradCam:
+    case v1::MethodSpec::kActivationMaps:
+      return absl::OkStatus();
+    case v1::MethodSpec::KIND_NOT_SET:
+      break;
+  }
+  return Wrong(at, "names no method (lime, shapley, grad_cam, activation_maps)");
+}
+
+absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
+  v1::ExplainedImages& images = *explanation.mutable_images();
+  DERMIS_DEFAULT(images, all_test, false);
+  v1::CellChoice& cell = *images.mutable_per_confusion_cell();
+  DERMIS_DEFAULT(cell, most_confident, 2);
+  DERMIS_DEFAULT(cell, least_confident, 1);
+  DERMIS_DEFAULT(cell, random, 2);
+  if (explanation.output() == v1::OUTPUT_KIND_UNSPECIFIED) explanation.set_output(v1::OUTPUT_KIND_MARGIN);
+  if (explanation.methods_size() == 0) {
+    explanation.add_methods()->mutable_lime();
+    explanation.add_methods()->mutable_shapley();
+    explanation.add_methods()->mutable_grad_cam();
+    explanation.add_methods()->mutable_activation_maps();
+  }
+  for (int i = 0; i < explanation.methods_size(); ++i) {
+    RETURN_IF_ERROR(ResolveMethod(absl::StrCat("explanation.methods[", i, "]"), *explanation.mutable_methods(i)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckName(const std::string& name) {
+  const bool good = !name.empty() && name.size() <= 100 && name[0] != '.' &&
+                    std::all_of(name.begin(), name.end(), [](char c) {
+                      return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
+                    });
+  if (good) return absl::OkStatus();
+  return Wrong("name", absl::StrCat("is '", name.substr(0, 100),
+                                    "'; it must have 1 to 100 letters, digits, '-', '_' or '.'"));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_view file) {
+  const std::string name(file);
+  if (text.size() > kMaxYamlBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": a study file has at most 1 MiB"));
+  }
+  try {  // yaml-cpp reports by exceptions.
+    const YAML::Node root = YAML::Load(std::string(text));
+    v1::StudySpec spec;
+    RETURN_IF_ERROR(Reader(name).ReadMessage(root, spec, "", 0));
+    return spec;
+  } catch (const YAML::Exception& e) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": ", e.what()));
+  }
+}
+
+absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
+  v1::StudySpec resolved = spec;
+  RETURN_IF_ERROR(CheckName(resolved.name()));
+  DERMIS_DEFAULT(resolved, seed, 1);
+  RETURN_IF_ERROR(ResolveImages(*resolved.mutable_images()));
+  RETURN_IF_ERROR(ResolveTraining(*resolved.mutable_training()));
+  DERMIS_DEFAULT(*resolved.mutable_evaluation(), batch_size, 64);
+  RETURN_IF_ERROR(InRange("evaluation.batch_size", resolved.evaluation().batch_size(), 1, 1024));
+  if (resolved.has_explanation()) RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
+  return resolved;
+}
+
+std::string ToYaml(const v1::StudySpec& spec) {
+  YAML::Emitter out;
+  Emit(spec, out);
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace dermis

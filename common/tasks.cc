@@ -1,0 +1,345 @@
+#include "common/tasks.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace dermis {
+
+const char kVersion[] = "0.1.0";
+
+namespace {
+
+absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
+
+bool IsDigest(const std::string& bytes) { return bytes.size() == Digest::kSize; }
+
+template <typename Values>
+bool AllFinite(const Values& values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+}
+
+absl::Status CheckTrain(const v1::TrainTask& task, const v1::TrainOutput& output) {
+  if (output.step() != task.step()) {
+    return Bad(absl::StrCat("the state is of step ", output.step(), ", wanted is ", task.step()));
+  }
+  if (output.steps_per_epoch() == 0) return Bad("steps_per_epoch is 0");
+  if (!IsDigest(output.state()) || !IsDigest(output.last_model())) {
+    return Bad("state and last_model must be digests of 32 bytes");
+  }
+  // Metrics may be NaN: a diverged epoch is a result, it ranks last.
+  const uint64_t completed = output.step() / output.steps_per_epoch();
+  if (static_cast<uint64_t>(output.epochs_size()) != completed) {
+    return Bad(absl::StrCat(output.epochs_size(), " epochs have metrics, ", completed,
+                            " are completed"));
+  }
+  for (int i = 0; i < output.epochs_size(); ++i) {
+    if (output.epochs(i).epoch() != static_cast<uint32_t>(i + 1)) {
+      return Bad("epochs must be numbered 1, 2, ...");
+    }
+  }
+  if (output.best_epoch() > completed) return Bad("best_epoch is not completed");
+  if (completed > 0 && (output.best_epoch() == 0 || !IsDigest(output.best_model()))) {
+    return Bad("best_epoch and best_model are missing");
+  }
+  if (completed == 0 && (output.best_epoch() != 0 || !output.best_model().empty())) {
+    return Bad("best_model is given before the first epoch");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckEvaluate(const v1::EvaluateTask& task, const v1::EvaluateOutput& output) {
+  if (output.classes() < 2) return Bad("fewer than two classes");
+  if (static_cast<uint32_t>(output.images_size()) != task.count()) {
+    return Bad(absl::StrCat(output.images_size(), " images, wanted are ", task.count()));
+  }
+  if (static_cast<uint64_t>(output.logits_size()) != uint64_t{task.count()} * output.classes()) {
+    return Bad(absl::StrCat(output.logits_size(), " logits for ", task.count(), " images of ",
+                            output.classes(), " classes"));
+  }
+  for (int i = 1; i < output.images_size(); ++i) {
+    if (output.images(i) <= output.images(i - 1)) return Bad("images must ascend");
+  }
+  if (!AllFinite(output.logits())) {
+    return Bad("logits are not finite: the model diverged; try a lower learning rate");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSuperpixels(const v1::SuperpixelOutput& output) {
+  const uint64_t pixels = uint64_t{output.height()} * output.width();
+  if (pixels == 0 || output.count() == 0 || output.count() > 65536 || output.count() > pixels) {
+    return Bad(absl::StrCat(output.count(), " superpixels on ", output.height(), " x ",
+                            output.width(), " pixels"));
+  }
+  if (output.labels().size() != pixels * 2) {
+    return Bad(absl::StrCat(output.labels().size(), " bytes of labels for ", pixels, " pixels"));
+  }
+  std::vector<bool> used(output.count());
+  for (size_t i = 0; i < output.labels().size(); i += 2) {
+    const uint32_t label = static_cast<uint8_t>(output.labels()[i]) |
+                           static_cast<uint32_t>(static_cast<uint8_t>(output.labels()[i + 1])) << 8;
+    if (label >= output.count()) return Bad(absl::StrCat("label ", label, " is out of range"));
+    used[label] = true;
+  }
+  if (std::find(used.begin(), used.end(), false) != used.end()) {
+    return Bad("a superpixel holds no pixel");
+  }
+  return absl::OkStatus();
+}
+
+// Masks or pairs in a run; 0 where the run does not exist.
+uint32_t UnitsOfRun(const v1::Perturbation& perturbation, uint32_t run) {
+  const bool lime = perturbation.has_lime();
+  const uint64_t all =
+      lime ? perturbation.lime().samples() : perturbation.shapley().permutations();
+  const uint64_t length = lime ? kLimeRun : kShapleyRun;
+  const uint64_t first = length * run;
+  return first >= all ? 0 : static_cast<uint32_t>(std::min(length, all - first));
+}
+
+absl::Status CheckPerturb(const v1::PerturbTask& task, const v1::PerturbOutput& output) {
+  if (output.classes() < 2) return Bad("fewer than two classes");
+  if (output.logits_size() % static_cast<int>(output.classes()) != 0) {
+    return Bad("logits are not masks x classes");
+  }
+  uint64_t rows = static_cast<uint64_t>(output.logits_size()) / output.classes();
+  const uint32_t units = UnitsOfRun(task.perturbation(), task.run());
+  if (units == 0) return Bad(absl::StrCat("the perturbation has no run ", task.run()));
+  if (task.perturbation().has_lime()) {
+    if (rows != units) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
+  } else {
+    // Rows: the two end points in run 0, then 2 (S - 1) a pair; S is not known here.
+    const uint64_t ends = task.run() == 0 ? 2 : 0;
+    if (rows < ends || (rows - ends) % (2 * uint64_t{units}) != 0) {
+      return Bad(absl::StrCat(rows, " rows do not make ", units, " antithetic pairs"));
+    }
+  }
+  if (!AllFinite(output.logits())) return Bad("logits are not finite: the model diverged");
+  return absl::OkStatus();
+}
+
+absl::Status CheckFit(const v1::Attribution& output) {
+  if (output.count() == 0 || static_cast<uint32_t>(output.values_size()) != output.count()) {
+    return Bad(absl::StrCat(output.values_size(), " values for ", output.count(), " superpixels"));
+  }
+  if (output.standard_errors_size() != 0 &&
+      static_cast<uint32_t>(output.standard_errors_size()) != output.count()) {
+    return Bad(absl::StrCat(output.standard_errors_size(), " standard errors for ", output.count(),
+                            " superpixels"));
+  }
+  if (!AllFinite(output.values()) || !AllFinite(output.standard_errors()) ||
+      !std::isfinite(output.full()) || !std::isfinite(output.hidden()) ||
+      !std::isfinite(output.additivity_residual()) || !std::isfinite(output.intercept()) ||
+      !std::isfinite(output.r_squared())) {
+    return Bad("the attribution is not finite");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckActivations(const v1::ActivationOutput& output) {
+  if (output.layers_size() == 0) return Bad("no layers");
+  for (const v1::LayerMaps& layer : output.layers()) {
+    const uint64_t pixels = uint64_t{layer.height()} * layer.width();
+    // Bounded before it is multiplied again.
+    if (layer.layer().empty() || pixels == 0 || pixels > (1u << 26) || layer.channels() == 0 ||
+        static_cast<uint64_t>(layer.activations_size()) != pixels * layer.channels() ||
+        static_cast<uint64_t>(layer.grad_cam_size()) != pixels) {
+      return Bad(absl::StrCat("layer '", layer.layer(), "': sizes of its maps do not fit"));
+    }
+    if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam())) {
+      return Bad(absl::StrCat("layer '", layer.layer(), "': maps are not finite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string ShortHex(const std::string& bytes) {
+  auto digest = Digest::FromBytes(bytes);
+  return digest.ok() ? digest->short_hex() : "(no digest)";
+}
+
+std::string MethodName(const v1::Perturbation& perturbation) {
+  switch (perturbation.masks_case()) {
+    case v1::Perturbation::kLime:
+      return "lime";
+    case v1::Perturbation::kShapley:
+      return "shapley";
+    case v1::Perturbation::MASKS_NOT_SET:
+      break;
+  }
+  return "unknown method";
+}
+
+}  // namespace
+
+uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
+  switch (kind) {
+    case v1::TaskSpec::kTrain:
+    case v1::TaskSpec::kEvaluate:
+    case v1::TaskSpec::kSuperpixels:
+    case v1::TaskSpec::kPerturb:
+    case v1::TaskSpec::kFit:
+    case v1::TaskSpec::kActivations:
+    case v1::TaskSpec::kNoop:
+      return 1;
+    case v1::TaskSpec::KIND_NOT_SET:
+      break;
+  }
+  return 0;
+}
+
+v1::TaskSpec MakeTask(v1::TaskSpec spec, const std::string& numerics_class) {
+  spec.set_semantics(SemanticsOf(spec.kind_case()));
+  spec.set_numerics_class(numerics_class);
+  return spec;
+}
+
+absl::StatusOr<Digest> TaskDigest(const v1::TaskSpec& task) { return MessageDigest(task); }
+
+absl::StatusOr<Digest> RecipeDigest(const v1::Recipe& recipe, const std::string& numerics_class) {
+  // Step 0 stands for the recipe as a whole: nothing is ever computed for it.
+  return TaskDigest(TrainTaskOf(recipe, 0, numerics_class));
+}
+
+v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
+  const v1::TrainingSpec& training = resolved.training();
+  v1::Recipe recipe;
+  v1::ImageSource* images = recipe.mutable_images();
+  images->set_image_set(image_set.bytes());
+  images->set_size(resolved.images().size());
+  *images->mutable_split() = resolved.images().split();
+  images->set_split_seed(resolved.seed());
+  recipe.set_model(training.model());
+  recipe.set_logical_shards(training.logical_shards());
+  recipe.set_batch_size(training.batch_size());
+  *recipe.mutable_optimizer() = training.optimizer();
+  recipe.set_augment(training.augment());
+  recipe.set_dropout(training.dropout());
+  recipe.set_precision(training.precision());
+  recipe.set_seed(resolved.seed());
+  recipe.set_best_metric(training.has_early_stopping() ? training.early_stopping().metric()
+                                                       : v1::SELECTION_METRIC_VALIDATION_LOSS);
+  return recipe;
+}
+
+v1::TaskSpec TrainTaskOf(const v1::Recipe& recipe, uint64_t step,
+                         const std::string& numerics_class) {
+  v1::TaskSpec task;
+  *task.mutable_train()->mutable_recipe() = recipe;
+  task.mutable_train()->set_step(step);
+  return MakeTask(std::move(task), numerics_class);
+}
+
+uint32_t RunCount(const v1::Perturbation& perturbation) {
+  switch (perturbation.masks_case()) {
+    case v1::Perturbation::kLime:
+      return static_cast<uint32_t>((uint64_t{perturbation.lime().samples()} + kLimeRun - 1) /
+                                   kLimeRun);
+    case v1::Perturbation::kShapley:
+      return static_cast<uint32_t>(
+          (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
+    case v1::Perturbation::MASKS_NOT_SET:
+      break;
+  }
+  return 0;
+}
+
+v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,
+                           const std::string& numerics_class) {
+  v1::TaskSpec task;
+  *task.mutable_perturb()->mutable_perturbation() = perturbation;
+  task.mutable_perturb()->set_run(run);
+  return MakeTask(std::move(task), numerics_class);
+}
+
+absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) {
+  auto wrong_kind = [&] {
+    return Bad(absl::StrCat(Describe(task), ": the payload is of another kind"));
+  };
+  absl::Status status;
+  switch (task.kind_case()) {
+    case v1::TaskSpec::kTrain:
+      if (!payload.has_train()) return wrong_kind();
+      status = CheckTrain(task.train(), payload.train());
+      break;
+    case v1::TaskSpec::kEvaluate:
+      if (!payload.has_evaluate()) return wrong_kind();
+      status = CheckEvaluate(task.evaluate(), payload.evaluate());
+      break;
+    case v1::TaskSpec::kSuperpixels:
+      if (!payload.has_superpixels()) return wrong_kind();
+      status = CheckSuperpixels(payload.superpixels());
+      break;
+    case v1::TaskSpec::kPerturb:
+      if (!payload.has_perturb()) return wrong_kind();
+      status = CheckPerturb(task.perturb(), payload.perturb());
+      break;
+    case v1::TaskSpec::kFit:
+      if (!payload.has_fit()) return wrong_kind();
+      status = CheckFit(payload.fit());
+      break;
+    case v1::TaskSpec::kActivations:
+      if (!payload.has_activations()) return wrong_kind();
+      status = CheckActivations(payload.activations());
+      break;
+    case v1::TaskSpec::kNoop:
+      if (payload.kind_case() != v1::Payload::kNoop) return wrong_kind();
+      if (payload.noop() != task.noop().index()) status = Bad("another index came back");
+      break;
+    case v1::TaskSpec::KIND_NOT_SET:
+      return Bad("the task has no kind");
+  }
+  if (status.ok()) return status;
+  return Bad(absl::StrCat(Describe(task), ": ", status.message()));
+}
+
+std::vector<Digest> BlobsOf(const v1::Payload& payload) {
+  std::vector<Digest> blobs;
+  if (payload.has_train()) {
+    for (const std::string* bytes : {&payload.train().state(), &payload.train().best_model(),
+                                     &payload.train().last_model()}) {
+      auto digest = Digest::FromBytes(*bytes);
+      if (digest.ok() && !digest->none() &&
+          std::find(blobs.begin(), blobs.end(), *digest) == blobs.end()) {
+        blobs.push_back(*digest);
+      }
+    }
+  }
+  return blobs;
+}
+
+std::string Describe(const v1::TaskSpec& task) {
+  switch (task.kind_case()) {
+    case v1::TaskSpec::kTrain: {
+      auto digest = RecipeDigest(task.train().recipe(), task.numerics_class());
+      return absl::StrCat("train ", digest.ok() ? digest->short_hex() : "(malformed recipe)",
+                          " to step ", task.train().step());
+    }
+    case v1::TaskSpec::kEvaluate:
+      return absl::StrCat("evaluate test images ", task.evaluate().first(), " to ",
+                          uint64_t{task.evaluate().first()} + task.evaluate().count(), " of model ",
+                          ShortHex(task.evaluate().model().weights()));
+    case v1::TaskSpec::kSuperpixels:
+      return absl::StrCat("superpixels of image ", task.superpixels().image(), ", ",
+                          task.superpixels().superpixels().has_quickshift() ? "quickshift"
+                                                                            : "slic");
+    case v1::TaskSpec::kPerturb:
+      return absl::StrCat("perturb image ", task.perturb().perturbation().image(), ", ",
+                          MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
+    case v1::TaskSpec::kFit:
+      return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
+                          task.fit().perturbation().image());
+    case v1::TaskSpec::kActivations:
+      return absl::StrCat("activations of image ", task.activations().image());
+    case v1::TaskSpec::kNoop:
+      return absl::StrCat("noop ", task.noop().index());
+    case v1::TaskSpec::KIND_NOT_SET:
+      break;
+  }
+  return "task of no kind";
+}
+
+}  // namespace dermis
