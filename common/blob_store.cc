@@ -18,7 +18,8 @@ namespace dermis {
 namespace {
 
 absl::Status Failed(std::string_view what, const std::string& path) {
-  return absl::ErrnoToStatus(errno, absl::StrCat("blob store: cannot ", std::string(what), " ", path));
+  return absl::ErrnoToStatus(errno,
+                             absl::StrCat("blob store: cannot ", std::string(what), " ", path));
 }
 
 class File {  // Closes.
@@ -73,8 +74,9 @@ class Disk : public BlobStore {
     while (const dirent* entry = readdir(folder)) {
       if (entry->d_name[0] == '.') continue;
       const std::string path = absl::StrCat(TemporaryFolder(), "/", entry->d_name);
-      // A writer holds a lock on its file: where the lock is free, the writer is gone. Workers of one
-      // host may share a cache, so a file is not a leftover only because another process made it.
+      // A writer holds a lock on its file: where the lock is free, the writer is gone. Workers of
+      // one host may share a cache, so a file is not a leftover only because another process made
+      // it.
       const File file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
       if (file.fd() >= 0 && flock(file.fd(), LOCK_EX | LOCK_NB) == 0) unlink(path.c_str());
     }
@@ -195,7 +197,8 @@ class Disk : public BlobStore {
       const std::string folder = store_->FolderOf(expected);
       if (mkdir(folder.c_str(), 0700) == 0) {
         if (store_->options_.durable) {
-          if (absl::Status status = SyncFolder(store_->directory_); !status.ok()) return End(status);
+          if (absl::Status status = SyncFolder(store_->directory_); !status.ok())
+            return End(status);
         }
       } else if (errno != EEXIST) {
         return End(Failed("make", folder));
@@ -210,7 +213,8 @@ class Disk : public BlobStore {
 
    private:
     absl::Status Usable() const {
-      return ended_ ? absl::FailedPreconditionError("this blob writer has ended") : absl::OkStatus();
+      return ended_ ? absl::FailedPreconditionError("this blob writer has ended")
+                    : absl::OkStatus();
     }
     absl::Status End(absl::Status status) {
       ended_ = true;
@@ -236,9 +240,9 @@ class Disk : public BlobStore {
     if (options_.reserve_bytes == 0) return absl::OkStatus();
     const uint64_t free = FreeBytes();
     if (free < more || free - more < options_.reserve_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("blob store: ", free >> 20, " MiB are free on the disk of ", directory_, ", ",
-                       options_.reserve_bytes >> 20, " MiB are kept in reserve: free some space"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "blob store: ", free >> 20, " MiB are free on the disk of ", directory_, ", ",
+          options_.reserve_bytes >> 20, " MiB are kept in reserve: free some space"));
     }
     return absl::OkStatus();
   }

@@ -165,8 +165,8 @@ absl::StatusOr<SafetensorsView> ParseSafetensors(std::string_view bytes) {
             [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
   for (size_t i = 1; i < extents.size(); ++i) {
     if (extents[i].begin < extents[i - 1].end) {
-      return Bad(absl::StrCat("tensors '", extents[i - 1].name, "' and '", extents[i].name,
-                              "' overlap"));
+      return Bad(
+          absl::StrCat("tensors '", extents[i - 1].name, "' and '", extents[i].name, "' overlap"));
     }
   }
   return view;

@@ -139,8 +139,8 @@ TEST(BlobStore, DiskThatFillsUpWhileWriting_EndsTheWriter) {
   // 1 GiB of room above the reserve; the next append claims more than that.
   const uint64_t room = 1ull << 30;
   if (probe->FreeBytes() < 2 * room) GTEST_SKIP() << "the disk is too full";
-  auto store = OpenStore(folder.path(),
-                         {.durable = true, .reserve_bytes = probe->FreeBytes() - room});
+  auto store =
+      OpenStore(folder.path(), {.durable = true, .reserve_bytes = probe->FreeBytes() - room});
   auto writer = *store->NewWriter();
   ASSERT_TRUE(writer->Append("start").ok());
   const char byte = 0;

@@ -27,8 +27,8 @@ std::string ErrorOf(const std::string& bytes) {
 }
 
 TEST(Safetensors, BytesAreTheFormats) {
-  const std::string file = SerializeSafetensors({{"b", {"U8", {3}, "xyz"}}, {"a", {"I16", {1}, "hi"}}},
-                                                {{"key", "value"}});
+  const std::string file = SerializeSafetensors(
+      {{"b", {"U8", {3}, "xyz"}}, {"a", {"I16", {1}, "hi"}}}, {{"key", "value"}});
   const std::string header =
       R"({"__metadata__":{"key":"value"},"a":{"dtype":"I16","shape":[1],"data_offsets":[0,2]},)"
       R"("b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})";
@@ -40,9 +40,10 @@ TEST(Safetensors, BytesAreTheFormats) {
 TEST(Safetensors, WhatIsWritten_IsReadBack) {
   const float values[6] = {1, -2, 3.5f, 0, 1e-30f, -0.0f};
   const std::string data(reinterpret_cast<const char*>(values), sizeof(values));
-  const std::string file = SerializeSafetensors(
-      {{"w", {"F32", {2, 3}, data}}, {"scalar", {"F64", {}, "12345678"}}, {"none", {"F32", {0, 4}, ""}}},
-      {{"unicode", "näevus \"quoted\""}});
+  const std::string file = SerializeSafetensors({{"w", {"F32", {2, 3}, data}},
+                                                 {"scalar", {"F64", {}, "12345678"}},
+                                                 {"none", {"F32", {0, 4}, ""}}},
+                                                {{"unicode", "näevus \"quoted\""}});
   const auto view = ParseSafetensors(file);
   ASSERT_TRUE(view.ok()) << view.status();
   EXPECT_EQ(view->tensors.at("w").data, data);
@@ -55,7 +56,8 @@ TEST(Safetensors, WhatIsWritten_IsReadBack) {
 
 TEST(Safetensors, Header_NeedsNoData) {
   const std::map<std::string, TensorView> tensors = {{"a", {"U8", {4}, "abcd"}}};
-  EXPECT_EQ(SafetensorsHeader({{"a", {"U8", {4}, {}}}}, {}) + "abcd", SerializeSafetensors(tensors, {}));
+  EXPECT_EQ(SafetensorsHeader({{"a", {"U8", {4}, {}}}}, {}) + "abcd",
+            SerializeSafetensors(tensors, {}));
 }
 
 TEST(Safetensors, DamagedFiles_AreRefused_SayingWhy) {
@@ -75,7 +77,8 @@ TEST(Safetensors, DamagedFiles_AreRefused_SayingWhy) {
   EXPECT_THAT(ErrorOf(FileOf(tensor(R"("dtype":"Q8","shape":[1],"data_offsets":[0,1])"), "x")),
               HasSubstr("unknown dtype"));
   EXPECT_THAT(ErrorOf(FileOf(tensor(R"("dtype":"F64","shape":[4294967296,4294967296],)"
-                                    R"("data_offsets":[0,0])"), "")),
+                                    R"("data_offsets":[0,0])"),
+                             "")),
               HasSubstr("too large"));
   EXPECT_THAT(ErrorOf(FileOf(tensor(R"("dtype":"U8","shape":[2],"data_offsets":[0,2])"), "x")),
               HasSubstr("of 1 bytes"));
@@ -84,7 +87,8 @@ TEST(Safetensors, DamagedFiles_AreRefused_SayingWhy) {
   EXPECT_THAT(ErrorOf(FileOf(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0,2])"), "xx")),
               HasSubstr("dtype and shape say 4"));
   EXPECT_THAT(ErrorOf(FileOf(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
-                             R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "xyz")),
+                             R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+                             "xyz")),
               HasSubstr("overlap"));
 }
 
