@@ -1,0 +1,156 @@
+#include "worker/data/image_source.h"
+
+#include <atomic>
+#include <cmath>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "common/resize.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/common/test_folder.h"
+#include "tests/unit/common/test_images.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A set of 30 images of 12 x 10 pixels, served as blobs.
+class ImageSourceTest : public ::testing::Test {
+ protected:
+  ImageSourceTest() {
+    images_ = TestImages(30, 12, 10);
+    EXPECT_TRUE(WriteImageSet(folder_ / "x.images", TestHeader(12, 10), images_).ok());
+    file_ = *ImageSet::OpenFile(folder_ / "x.images");
+    blobs_[file_->digest()] = file_->manifest_blob();
+    for (const v1::ImageChunk& chunk : file_->manifest().chunks()) {
+      const Digest digest = *Digest::FromBytes(chunk.pixels());
+      blobs_[digest] = std::string(*file_->ChunkBytes(digest));
+    }
+  }
+
+  ImageSources::Fetch Fetch() {
+    return [this](const Digest& digest) -> absl::StatusOr<std::string> {
+      ++fetches_;
+      if (away_) return absl::UnavailableError("the coordinator is away");
+      const auto at = blobs_.find(digest);
+      if (at == blobs_.end()) return absl::NotFoundError("no such blob");
+      return at->second;
+    };
+  }
+
+  v1::ImageSource Source(uint32_t size, uint64_t seed = 1) const {
+    v1::ImageSource source;
+    source.set_image_set(file_->digest().bytes());
+    source.set_size(size);
+    source.mutable_split()->set_test(.2);
+    source.mutable_split()->set_validation(.1);
+    source.set_split_seed(seed);
+    return source;
+  }
+
+  TestFolder folder_;
+  std::vector<PackedImage> images_;
+  std::unique_ptr<ImageSet> file_;
+  std::map<Digest, std::string> blobs_;
+  std::atomic<int> fetches_ = 0;
+  std::atomic<bool> away_ = false;
+};
+
+TEST_F(ImageSourceTest, Images_AreResizedByTheOnePreprocessing) {
+  ImageSources sources(Fetch());
+  const auto data = sources.Get(Source(8));
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ((*data)->size, 8u);
+  EXPECT_EQ((*data)->classes, 2u);
+  ASSERT_EQ((*data)->pixels.size(), 30u * 8 * 8 * 3);
+  std::vector<uint8_t> expected(8 * 8 * 3);
+  for (uint32_t i = 0; i < 30; ++i) {
+    EXPECT_EQ((*data)->labels[i], images_[i].entry.label());
+    AreaResizeBytes(reinterpret_cast<const uint8_t*>(images_[i].pixels.data()), 12, 10, 3,
+                    expected.data(), 8, 8);
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), (*data)->image(i))) << i;
+    EXPECT_EQ(*(*data)->set->Pixels(i), images_[i].pixels) << "display size on demand";
+  }
+  const auto split = MakeSplit(file_->manifest(), Source(8).split(), 1);
+  EXPECT_EQ((*data)->split.training, split->training);
+  EXPECT_EQ((*data)->split.test, split->test);
+}
+
+TEST_F(ImageSourceTest, Statistics_AreThoseOfTheTrainingSplitAlone) {
+  ImageSources sources(Fetch());
+  const auto data = *sources.Get(Source(8));
+  long double sum = 0, squares = 0, red = 0;
+  uint64_t n = 0;
+  for (uint32_t i : data->split.training) {
+    for (int k = 0; k < 8 * 8 * 3; ++k, ++n) {
+      const long double v = data->image(i)[k];
+      sum += v;
+      squares += v * v;
+      if (k % 3 == 0) red += v;
+    }
+  }
+  EXPECT_NEAR(data->mean, static_cast<double>(sum / n), 1e-12);
+  EXPECT_NEAR(data->deviation, static_cast<double>(std::sqrt(squares / n - sum / n * (sum / n))),
+              1e-10);
+  EXPECT_NEAR(data->channel_mean[0], static_cast<double>(red / (n / 3)), 1e-12);
+  EXPECT_NEAR((data->channel_mean[0] + data->channel_mean[1] + data->channel_mean[2]) / 3,
+              data->mean, 1e-10);
+  const Normalisation normalise = NormalisationOf(*data);
+  EXPECT_NEAR(normalise(static_cast<float>(data->mean)), 0, 1e-6);
+  EXPECT_NEAR(normalise(static_cast<float>(data->mean + data->deviation)), 1, 1e-6);
+}
+
+TEST_F(ImageSourceTest, SameSource_IsLoadedOnce_AlsoForManyThreads) {
+  ImageSources sources(Fetch());
+  std::vector<std::thread> threads;
+  std::vector<std::shared_ptr<const ImageData>> got(4);
+  for (int t = 0; t < 4; ++t) threads.emplace_back([&, t] { got[t] = *sources.Get(Source(8)); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& data : got) EXPECT_EQ(data, got[0]);
+  EXPECT_EQ(fetches_, 2) << "manifest and one chunk";
+}
+
+TEST_F(ImageSourceTest, OtherSizeOrSeed_IsOtherData_AndTheOldestGoes) {
+  ImageSources sources(Fetch());
+  const auto a = *sources.Get(Source(8));
+  const auto b = *sources.Get(Source(4));
+  EXPECT_EQ(b->size, 4u);
+  EXPECT_EQ(*sources.Get(Source(8)), a);
+  const auto c = *sources.Get(Source(8, 2));
+  EXPECT_NE(c->split.test, a->split.test);
+  EXPECT_EQ(*sources.Get(Source(8)), a) << "used lately";
+  EXPECT_NE(*sources.Get(Source(4)), b) << "went";
+  EXPECT_EQ(b->image(0)[0], b->pixels[0]) << "who holds it may go on";
+}
+
+TEST_F(ImageSourceTest, Failure_KeepsItsCode_AndIsTriedAgain) {
+  ImageSources sources(Fetch());
+  away_ = true;
+  const auto failed = sources.Get(Source(8));
+  EXPECT_EQ(failed.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(failed.status().message()), HasSubstr(file_->digest().short_hex()));
+  away_ = false;
+  EXPECT_TRUE(sources.Get(Source(8)).ok());
+}
+
+TEST_F(ImageSourceTest, SizesThatCannotBe_AreRefused) {
+  ImageSources sources(Fetch());
+  for (uint32_t size : {0u, 11u, 12u, 1000u}) {
+    EXPECT_EQ(sources.Get(Source(size)).status().code(), absl::StatusCode::kInvalidArgument)
+        << size;
+  }
+  EXPECT_TRUE(sources.Get(Source(10)).ok());
+}
+
+TEST_F(ImageSourceTest, BlobThatIsNoManifest_IsRefused) {
+  ImageSources sources(Fetch());
+  v1::ImageSource source = Source(8);
+  source.set_image_set(file_->manifest().chunks(0).pixels());
+  EXPECT_EQ(sources.Get(source).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace dermis
