@@ -1,0 +1,118 @@
+// Same study, same bits: whatever the number of workers and threads, and whatever dies on the way.
+#include <chrono>
+#include <future>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/integration/test_cluster.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string BitsIn(const CommandResult& run) {
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  const std::string bits = LineValue(run.output, "Bits of all results");
+  EXPECT_EQ(bits.size(), 64u) << run.output;
+  return bits;
+}
+
+std::string RunStudy(const TestCluster& cluster, const std::string& study) {
+  return BitsIn(cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images())));
+}
+
+// What one worker with one thread computes without any disturbance.
+const std::string& Undisturbed() {
+  static const std::string bits = [] {
+    TestCluster cluster;
+    const CommandResult start = cluster.Start(1);
+    EXPECT_EQ(start.exit_code, 0) << start.output;
+    return RunStudy(cluster, cluster.Write("s.yaml", SmallStudy("bits", "8")));
+  }();
+  return bits;
+}
+
+struct Shape {
+  int workers, threads;
+};
+
+class BitsTest : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(BitsTest, AreEqualForAnyNumberOfWorkersAndThreads) {
+  TestCluster cluster;
+  const CommandResult start = cluster.Start(GetParam().workers, GetParam().threads);
+  ASSERT_EQ(start.exit_code, 0) << start.output;
+  EXPECT_EQ(RunStudy(cluster, cluster.Write("s.yaml", SmallStudy("bits", "8"))), Undisturbed());
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, BitsTest,
+                         ::testing::Values(Shape{1, 2}, Shape{2, 1}, Shape{2, 2}, Shape{3, 1}),
+                         [](const auto& info) {
+                           return absl::StrCat(info.param.workers, "_workers_", info.param.threads, "_threads");
+                         });
+
+struct Blow {
+  const char* name;
+  bool worker, coordinator;
+};
+
+class ChaosTest : public ::testing::TestWithParam<Blow> {};
+
+TEST_P(ChaosTest, LeavesTheBitsAsTheyWere) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(2).exit_code, 0);
+  const std::string study = cluster.Write("s.yaml", SmallStudy("bits", "8"));
+  auto run = std::async(std::launch::async, [&] { return RunStudy(cluster, study); });
+  // Blows at moments that differ in what runs: training, evaluation, explanation.
+  for (const int wait_ms : {1500, 2500}) {
+    if (run.wait_for(std::chrono::milliseconds(wait_ms)) == std::future_status::ready) break;
+    if (GetParam().worker) cluster.Kill9("worker-1");
+    if (GetParam().coordinator) {
+      cluster.Kill9("coordinator");
+      EXPECT_EQ(cluster.Start(2).exit_code, 0) << cluster.Log("coordinator");
+    }
+  }
+  EXPECT_EQ(run.get(), Undisturbed());
+}
+
+INSTANTIATE_TEST_SUITE_P(Blows, ChaosTest,
+                         ::testing::Values(Blow{"worker", true, false}, Blow{"coordinator", false, true},
+                                           Blow{"both", true, true}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(Reuse, ASecondRunComputesNothing_AnotherExplanationTrainsNothing_MoreEpochsGoOn) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(1, 2).exit_code, 0);
+  const std::string images = absl::StrCat(" --images ", TestCluster::Images());
+  const std::string study = cluster.Write("s.yaml", SmallStudy("reuse"));
+  const CommandResult first = cluster.Run(absl::StrCat("run ", study, images));
+  EXPECT_THAT(first.output, HasSubstr("tasks computed"));
+
+  // Another name, the same study: every address is known.
+  const std::string again = cluster.Write("again.yaml", SmallStudy("again"));
+  const CommandResult second = cluster.Run(absl::StrCat("run ", again, images));
+  EXPECT_THAT(second.output, HasSubstr("Nothing was computed"));
+  EXPECT_EQ(BitsIn(second), BitsIn(first));
+
+  const std::string other = cluster.Write(
+      "other.yaml", SmallStudy("other", "3",
+                               "  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}\n"
+                               "  methods: [{lime: {samples: 250, superpixels: {slic: {count: 8}}}}]\n"));
+  const CommandResult third = cluster.Run(absl::StrCat("run ", other, images));
+  EXPECT_EQ(third.exit_code, 0) << third.output;
+  const std::string weights = "weights ";
+  const auto weights_in = [&](const std::string& text) { return text.substr(text.find(weights), 72); };
+  EXPECT_EQ(weights_in(third.output), weights_in(first.output));
+
+  const std::string more = cluster.Write("more.yaml", SmallStudy("more", "5"));
+  const CommandResult fourth = cluster.Run(absl::StrCat("run ", more, images));
+  EXPECT_EQ(fourth.exit_code, 0) << fourth.output;
+  EXPECT_THAT(cluster.Log("worker-0"), HasSubstr("from step 12")) << "it goes on from the stored state";
+}
+
+}  // namespace
+}  // namespace dermis

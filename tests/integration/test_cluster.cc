@@ -1,0 +1,125 @@
+#include "tests/integration/test_cluster.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+
+namespace dermis {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path BuildFolder() {
+  const char* folder = std::getenv("DERMIS_BUILD_DIR");
+  return folder != nullptr ? fs::path(folder) : fs::read_symlink("/proc/self/exe").parent_path().parent_path();
+}
+
+fs::path MakeDirectory() {
+  std::string name = (fs::temp_directory_path() / "dermis-test-XXXXXX").string();
+  return mkdtemp(name.data());
+}
+
+CommandResult Shell(const std::string& command) {
+  CommandResult result;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return result;
+  std::array<char, 4096> piece;
+  while (const size_t n = fread(piece.data(), 1, piece.size(), pipe)) result.output.append(piece.data(), n);
+  const int status = pclose(pipe);
+  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return result;
+}
+
+std::string ReadAll(const fs::path& path) {
+  std::ifstream in(path);
+  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+}
+
+}  // namespace
+
+CommandResult Dermis(const std::string& arguments, int timeout_seconds) {
+  return Shell(absl::StrCat("timeout ", timeout_seconds, " ", (BuildFolder() / "bin" / "dermis").string(), " ",
+                            arguments, " 2>&1"));
+}
+
+std::string LineValue(const std::string& output, const std::string& name) {
+  std::istringstream lines(output);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind(name + ": ", 0) == 0) return line.substr(name.size() + 2);
+  }
+  return "";
+}
+
+TestCluster::TestCluster() : directory_(MakeDirectory()) {}
+
+TestCluster::~TestCluster() {
+  Stop();
+  std::error_code ignored;
+  fs::remove_all(directory_, ignored);
+}
+
+CommandResult TestCluster::Run(const std::string& arguments, int timeout_seconds) const {
+  return Dermis(absl::StrCat(arguments, " --cluster ", cluster()), timeout_seconds);
+}
+
+CommandResult TestCluster::Start(int workers, int threads) const {
+  return Run(absl::StrCat("cluster start --workers ", workers, " --threads ", threads));
+}
+
+CommandResult TestCluster::Stop() const { return Run("cluster stop"); }
+
+void TestCluster::Kill9(const std::string& name) const {
+  std::ifstream in(fs::path(cluster()) / "pids" / name);
+  pid_t pid = 0;
+  in >> pid;
+  if (pid <= 0) return;
+  if (name == "coordinator") {
+    kill(pid, SIGKILL);
+  } else {
+    Shell(absl::StrCat("pkill -9 -P ", pid));
+  }
+}
+
+std::string TestCluster::Log(const std::string& name) const {
+  return ReadAll(fs::path(cluster()) / "logs" / (name + ".log"));
+}
+
+std::string TestCluster::Write(const std::string& name, const std::string& text) const {
+  std::ofstream(directory_ / name) << text;
+  return (directory_ / name).string();
+}
+
+std::string TestCluster::Images() {
+  struct Made {
+    Made() : folder(MakeDirectory()), path((folder / "small.images").string()) {
+      Dermis(absl::StrCat("synth --count 200 --size 64 -o ", path));
+    }
+    ~Made() { fs::remove_all(folder); }
+    fs::path folder;
+    std::string path;
+  };
+  static const Made made;
+  return made.path;
+}
+
+std::string SmallStudy(const std::string& name, const std::string& epochs, const std::string& explanation) {
+  const std::string methods = explanation.empty() ? R"(  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 1}}
+  methods:
+    - lime: {samples: 300, superpixels: {slic: {count: 12}}}
+    - shapley: {permutations: 6, superpixels: {slic: {count: 12}}}
+    - grad_cam
+    - activation_maps
+)"
+                                                  : explanation;
+  return absl::StrCat("name: ", name, "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n",
+                      "training: {logical_shards: 4, batch_size: 32, epochs: ", epochs, "}\nexplanation:\n", methods);
+}
+
+}  // namespace dermis

@@ -1,0 +1,55 @@
+// A real cluster for tests: the installed programs, real processes, real sockets, a temporary directory. Driven by the
+// same `dermis` commands that users type.
+#ifndef DERMIS_TESTS_INTEGRATION_TEST_CLUSTER_H_
+#define DERMIS_TESTS_INTEGRATION_TEST_CLUSTER_H_
+
+#include <filesystem>
+#include <string>
+
+namespace dermis {
+
+struct CommandResult {
+  int exit_code = -1;
+  std::string output;    // Standard output and error.
+};
+
+// Runs `dermis ARGUMENTS` with a bound on its time.
+CommandResult Dermis(const std::string& arguments, int timeout_seconds = 120);
+
+// The value behind "NAME: " in a command's output; "" where it is not there.
+std::string LineValue(const std::string& output, const std::string& name);
+
+class TestCluster {
+ public:
+  TestCluster();
+  ~TestCluster();                                  // Stops all processes, removes the directory.
+  TestCluster(const TestCluster&) = delete;
+  TestCluster& operator=(const TestCluster&) = delete;
+
+  const std::filesystem::path& directory() const { return directory_; }
+  std::string cluster() const { return (directory_ / "cluster").string(); }
+
+  // Adds `--cluster`.
+  CommandResult Run(const std::string& arguments, int timeout_seconds = 120) const;
+  CommandResult Start(int workers, int threads = 1) const;
+  CommandResult Stop() const;
+
+  void Kill9(const std::string& name) const;       // "coordinator"; "worker-0" = the child of its supervisor.
+  std::string Log(const std::string& name) const;
+
+  // Writes text to a file of the directory and gives its path.
+  std::string Write(const std::string& name, const std::string& text) const;
+  // The path of a small synthetic image set, made once a process.
+  static std::string Images();
+
+ private:
+  std::filesystem::path directory_;
+};
+
+// A small study: seconds of training, every kind of task. The lines of `training` and `methods` replace the defaults.
+std::string SmallStudy(const std::string& name, const std::string& epochs = "3",
+                       const std::string& explanation = "");
+
+}  // namespace dermis
+
+#endif  // DERMIS_TESTS_INTEGRATION_TEST_CLUSTER_H_
