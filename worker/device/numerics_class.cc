@@ -1,0 +1,136 @@
+#include "worker/device/numerics_class.h"
+
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include <ATen/Version.h>
+
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/philox.h"
+#include "worker/device/dnnl_version.h"
+
+namespace dermis {
+namespace {
+
+// Fixed data in [-1, 1), the same on every machine.
+torch::Tensor Data(uint64_t index, at::IntArrayRef shape) {
+  torch::Tensor out = torch::empty(shape, torch::kFloat32);
+  float* p = out.data_ptr<float>();
+  const int64_t n = out.numel();
+  for (int64_t i = 0; i < n; i += 4) {
+    const auto block = PhiloxBlock(0, Purpose::kTest, index, 0, static_cast<uint32_t>(i / 4));
+    for (int64_t k = 0; k < 4 && i + k < n; ++k) p[i + k] = 2 * ToUnitFloat(block[k]) - 1;
+  }
+  return out;
+}
+
+void Hash(Sha256& hash, const torch::Tensor& tensor) {
+  const torch::Tensor flat = tensor.detach().to(torch::kFloat32).contiguous();
+  hash.Update(flat.data_ptr<float>(), flat.numel() * sizeof(float));
+}
+
+// The layer types of our networks at their shapes of interest, small: convolution, ELU, batch norm, max
+// pool, dropout mask, linear, cross entropy; gradients of all parameters.
+void Network(Sha256& hash, torch::ScalarType type) {
+  const auto leaf = [&](uint64_t index, at::IntArrayRef shape) {
+    return (Data(index, shape) * 0.1).requires_grad_(true);
+  };
+  torch::Tensor x = Data(1, {16, 3, 32, 32}).to(torch::MemoryFormat::ChannelsLast);
+  std::vector<torch::Tensor> parameters = {leaf(2, {32, 3, 3, 3}),  leaf(3, {32}),
+                                           leaf(4, {64, 32, 3, 3}), leaf(5, {64}),
+                                           leaf(6, {2, 64 * 8 * 8}), leaf(7, {2}),
+                                           leaf(8, {32}),           leaf(9, {32})};
+  auto& p = parameters;
+  torch::Tensor h = torch::conv2d(x.to(type), p[0].to(type), p[1].to(type), 1, 1);
+  h = torch::elu(h).to(torch::kFloat32);
+  h = torch::batch_norm(h, p[6], p[7], {}, {}, /*training=*/true, 0.1, 1e-3, /*cudnn=*/false);
+  h = torch::max_pool2d(h, 2);
+  h = h * (Data(10, h.sizes()) > -0.6).to(torch::kFloat32) * 1.25;
+  h = torch::elu(torch::conv2d(h.to(type), p[2].to(type), p[3].to(type), 1, 1)).to(torch::kFloat32);
+  h = torch::max_pool2d(h, 2).flatten(1);
+  const torch::Tensor logits = torch::linear(h.to(type), p[4].to(type), p[5].to(type)).to(torch::kFloat32);
+  const torch::Tensor labels = (torch::arange(16, torch::kLong) % 2);
+  const torch::Tensor loss = torch::nll_loss(torch::log_softmax(logits, 1), labels);
+  Hash(hash, logits);
+  Hash(hash, loss);
+  for (const torch::Tensor& g : torch::autograd::grad({loss}, parameters)) Hash(hash, g);
+}
+
+absl::StatusOr<Digest> Canary() {
+  try {
+    PrepareComputeThread();
+    Sha256 hash;
+    Network(hash, torch::kFloat32);
+    Network(hash, torch::kBFloat16);
+    HashFusedConvolution(hash);
+    return hash.Finish();
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("the canary computation failed: ", error.what()));
+  }
+}
+
+std::set<std::string> CpuFlags() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind("flags", 0) == 0) {
+      std::istringstream words(line.substr(line.find(':') + 1));
+      std::set<std::string> flags;
+      for (std::string word; words >> word;) flags.insert(word);
+      return flags;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+void PrepareComputeThread() {
+  at::set_num_threads(1);
+  UseOneOpenMpThread();
+  at::globalContext().setFlushDenormal(true);
+}
+
+std::string CpuKind() {
+  const std::string torch = at::get_cpu_capability();
+  const std::set<std::string> flags = CpuFlags();
+  if (torch == "AVX512") {
+    if (flags.count("amx_bf16")) return "avx512_core_amx";
+    if (flags.count("avx512_bf16")) return "avx512_core_bf16";
+    return "avx512";
+  }
+  if (torch == "AVX2") return "avx2";
+  return "default";
+}
+
+absl::StatusOr<std::string> NumericsClassOfCpu() {
+  absl::StatusOr<Digest> first = absl::InternalError("did not run"), second = first;
+  std::thread([&] { first = Canary(); }).join();
+  std::thread([&] { second = Canary(); }).join();
+  if (!first.ok()) return first.status();
+  if (!second.ok()) return second.status();
+  if (*first != *second) {
+    return absl::InternalError(absl::StrCat(
+        "the canary computation gave two results in two runs (", first->short_hex(), " and ",
+        second->short_hex(), "): this machine's arithmetic cannot be trusted. Check its memory and "
+        "processor, or run the worker elsewhere"));
+  }
+  std::string onednn = at::get_mkldnn_version();  // "Intel(R) MKL-DNN v3.7.1 (Git Hash ...)"
+  if (const size_t at = onednn.find(" v"); at != std::string::npos) onednn = onednn.substr(at + 2);
+  onednn = onednn.substr(0, onednn.find(' '));
+  return absl::StrCat("cpu/", CpuKind(), "/torch-", TORCH_VERSION, "/onednn-", onednn, "/dnnl-",
+                      DnnlVersion(), "/gcc-", __GNUC__, ".", __GNUC_MINOR__, ".", __GNUC_PATCHLEVEL__,
+                      "/", first->hex().substr(0, 16));
+}
+
+}  // namespace dermis

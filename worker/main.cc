@@ -1,0 +1,322 @@
+// dermis-worker: one process driving one device.
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "common/blob_client.h"
+#include "common/blob_store.h"
+#include "common/clock.h"
+#include "common/image_set.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+#include "common/tls.h"
+#include "grpcpp/grpcpp.h"
+#include "worker/attempts.h"
+#include "worker/blob_cache.h"
+#include "worker/collective/mesh.h"
+#include "worker/completer.h"
+#include "worker/data/image_source.h"
+#include "worker/device/numerics_class.h"
+#include "worker/gang_runner.h"
+#include "worker/result_cache.h"
+#include "worker/session.h"
+#include "worker/supervisor.h"
+#include "worker/task_runner.h"
+#include "worker/training/trainer.h"
+#include "worker/unit_pool.h"
+
+namespace dermis {
+namespace {
+
+struct Flags {
+  std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
+  uint32_t threads = 0;
+  bool insecure = false, supervise = false;
+};
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]:");
+}
+
+std::string HostName() {
+  char name[HOST_NAME_MAX + 1] = "localhost";
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+std::string Random() {
+  unsigned char bytes[8] = {};
+  [[maybe_unused]] const ssize_t n = getrandom(bytes, sizeof(bytes), 0);
+  return absl::BytesToHexString({reinterpret_cast<char*>(bytes), sizeof(bytes)});
+}
+
+// A Unix socket's path holds at most 107 characters.
+std::string SocketDirectory(const std::string& cache) {
+  if (cache.size() < 60) return cache + "/peer";
+  std::string path = "/tmp/dermis-peer-XXXXXX";
+  return mkdtemp(path.data()) == nullptr ? "" : path;
+}
+
+// Image sets by their manifest: those of ImageData that is loaded are shared, for a set may be large.
+class ImageSets {
+ public:
+  using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
+  explicit ImageSets(GetBlob get_blob) : get_blob_(std::move(get_blob)) {}
+
+  void Know(const std::shared_ptr<ImageSet>& set, const Digest& manifest) {
+    absl::MutexLock lock(&mutex_);
+    known_[manifest] = set;
+  }
+  absl::StatusOr<std::shared_ptr<ImageSet>> Get(const Digest& manifest) {
+    absl::MutexLock lock(&mutex_);
+    if (auto set = known_[manifest].lock(); set != nullptr) return set;
+    ASSIGN_OR_RETURN(const std::string bytes, get_blob_(manifest));
+    v1::ImageSetManifest parsed;
+    if (!parsed.ParseFromString(bytes)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("blob ", manifest.short_hex(), " is not the manifest of an image set"));
+    }
+    RETURN_IF_ERROR(ValidateManifest(parsed));
+    ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, ImageSet::OpenBlobs(std::move(parsed), get_blob_));
+    last_ = set;
+    known_[manifest] = set;
+    return set;
+  }
+
+ private:
+  const GetBlob get_blob_;
+  absl::Mutex mutex_;
+  std::map<Digest, std::weak_ptr<ImageSet>> known_;
+  std::shared_ptr<ImageSet> last_;
+};
+
+// A call that is answered or fails within `timeout`.
+template <typename Request, typename Response, typename Method>
+absl::StatusOr<Response> Call(v1::Cluster::StubInterface& stub, Method method, const Request& request,
+                              absl::Duration timeout, std::string_view what) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  Response response;
+  const grpc::Status status = (stub.*method)(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status, what);
+  return response;
+}
+
+int Fail(int code, const absl::Status& status) {
+  DERMIS_LOG(kError, status.message());
+  return code;
+}
+
+int Work(const Flags& flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  Identity identity;
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+  if (!flags.insecure) {
+    absl::StatusOr<Identity> loaded = LoadIdentity(flags.certs, "worker");
+    if (!loaded.ok()) return Fail(kExitHopeless, loaded.status());
+    identity = *std::move(loaded);
+    credentials = ClientCredentials(identity);
+  } else if (!IsLoopback(flags.coordinator)) {
+    return Fail(kExitHopeless,
+                absl::InvalidArgumentError(absl::StrCat(
+                    "--insecure speaks plain text and is for loopback only, not for ",
+                    flags.coordinator)));
+  }
+  absl::StatusOr<std::unique_ptr<BlobStore>> store =
+      BlobStore::Open(flags.cache + "/blobs", {.durable = false, .reserve_bytes = 256 << 20});
+  if (!store.ok()) return Fail(kExitHopeless, store.status());
+
+  const absl::Duration start = Clock::Real().Now();
+  const absl::StatusOr<std::string> numerics = NumericsClassOfCpu();
+  if (!numerics.ok()) return Fail(kExitHopeless, numerics.status());
+  DERMIS_LOG(kInfo, "version ", flags.claim_version, ", ", flags.threads, " compute threads, numerics class ",
+             *numerics, " (canary: ", absl::FormatDuration(absl::Trunc(Clock::Real().Now() - start,
+                                                                     absl::Milliseconds(1))), ")");
+
+  const std::string host = HostName();
+  PeerMesh::Options mesh_options;
+  mesh_options.identity = identity;
+  mesh_options.listen = flags.listen;
+  mesh_options.advertise_host =
+      !flags.advertise.empty() ? flags.advertise : IsLoopback(flags.coordinator) ? "127.0.0.1" : host;
+  mesh_options.socket_directory = SocketDirectory(flags.cache);
+  mesh_options.host = host;
+  absl::StatusOr<std::unique_ptr<PeerMesh>> mesh = PeerMesh::Start(std::move(mesh_options));
+  if (!mesh.ok()) return Fail(1, mesh.status());
+
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(flags.coordinator, credentials);
+  const std::shared_ptr<v1::Cluster::StubInterface> stub = v1::Cluster::NewStub(channel);
+  BlobClient blob_client(channel);
+  BlobCache blobs(
+      *std::move(store), [&](const Digest& d) { return blob_client.Get(d); },
+      [&](const Digest& d, std::string_view bytes) { return blob_client.Put(d, bytes); });
+  const auto get_blob = [&](const Digest& d) { return blobs.Get(d); };
+  ResultCache results(
+      [&](const v1::FetchResultsRequest& request) {
+        // Patient: the coordinator may be starting again.
+        for (int attempt = 0;; ++attempt) {
+          auto response = Call<v1::FetchResultsRequest, v1::FetchResultsResponse>(
+              *stub, &v1::Cluster::StubInterface::FetchResults, request, absl::Seconds(30),
+              "results that are inputs");
+          if (response.ok() || !absl::IsUnavailable(response.status()) || attempt >= 30) return response;
+          absl::SleepFor(absl::Seconds(1));
+        }
+      },
+      get_blob);
+  Completer completer(
+      [&](const v1::CompleteTasksRequest& request) {
+        return Call<v1::CompleteTasksRequest, v1::CompleteTasksResponse>(
+            *stub, &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30), "completions");
+      },
+      &blobs);
+  ImageSources sources(get_blob);
+  ImageSets sets(get_blob);
+  const auto images =
+      [&](const v1::ImageSource& source) -> absl::StatusOr<std::shared_ptr<const ImageData>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, sources.Get(source));
+    ASSIGN_OR_RETURN(const Digest manifest, Digest::FromBytes(source.image_set()));
+    sets.Know(data->set, manifest);
+    return data;
+  };
+  const TaskRunner runner({.numerics_class = *numerics,
+                           .images = images,
+                           .image_set = [&](const Digest& d) { return sets.Get(d); },
+                           .blob = get_blob,
+                           .results = [&](const auto& tasks) { return results.Get(tasks); },
+                           .keep = nullptr});
+
+  // The table starts what the two runners below run.
+  UnitPool* units = nullptr;
+  GangRunner* gangs = nullptr;
+  Attempts attempts([&](std::shared_ptr<RunningWork> work) {
+    if (work->assign.has_gang()) {
+      gangs->Start(std::move(work));
+    } else {
+      units->Start(std::move(work));
+    }
+  });
+  UnitPool unit_pool(
+      [&](const v1::TaskSpec& task, PlanCache& plans, uint64_t* items) {
+        return runner.Run(task, plans, items);
+      },
+      &completer, &attempts,
+      {.threads = flags.threads, .worker = flags.name, .prepare_thread = PrepareComputeThread});
+  GangRunner gang_runner({.images = images,
+                          .blob = get_blob,
+                          .join = [&](const v1::GangSeat& seat,
+                                      absl::Duration patience) { return (*mesh)->Join(seat, patience); },
+                          .train = Train},
+                         &completer, &attempts,
+                         {.worker = flags.name,
+                          .numerics_class = *numerics,
+                          .threads = flags.threads,
+                          .prepare_thread = PrepareComputeThread});
+  units = &unit_pool;
+  gangs = &gang_runner;
+
+  Session::Options options;
+  options.hello.set_worker(flags.name);
+  options.hello.set_incarnation(Random());
+  options.hello.set_numerics_class(*numerics);
+  options.hello.set_software_version(flags.claim_version);
+  options.hello.set_host(host);
+  options.hello.set_threads(flags.threads);
+  options.hello.set_peer_address((*mesh)->address());
+  options.hello.set_peer_socket((*mesh)->socket_path());
+  options.hello.set_device("cpu");
+  Session session(stub, &attempts, std::move(options));
+  std::thread([&] {
+    int signal_number = 0;
+    sigwait(&signals, &signal_number);
+    DERMIS_LOG(kInfo, "signal ", signal_number, ": stores what runs, then stops");
+    std::thread([] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(4800));
+      std::_Exit(0);
+    }).detach();
+    attempts.YieldAll();
+    attempts.WaitUntilIdle(absl::Seconds(4));
+    session.Stop();
+  }).detach();
+
+  const absl::Status status = session.Run();
+  if (!status.ok()) {
+    DERMIS_LOG(kError, "the coordinator ", flags.coordinator, " refuses this worker: ", status.message());
+  }
+  // Crash-only: nothing here needs an orderly end, and threads may still compute.
+  std::cerr.flush();
+  std::_Exit(status.ok() ? 0 : kExitHopeless);
+}
+
+}  // namespace
+}  // namespace dermis
+
+int main(int argc, char** argv) {
+  dermis::Flags flags;
+  flags.threads = std::max(1u, std::thread::hardware_concurrency());
+  flags.name = dermis::HostName();
+  CLI::App app("dermis-worker: computes for a Dermis cluster");
+  app.set_version_flag("--version", std::string("dermis-worker ") + dermis::kVersion);
+  app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator")->required();
+  app.add_option("--certs", flags.certs, "Folder with ca.crt, worker.crt and worker.key");
+  app.add_flag("--insecure", flags.insecure, "Plain text, no certificates: on loopback only");
+  app.add_option("--cache", flags.cache, "Folder of this worker's own for blobs")->required();
+  app.add_option("--name", flags.name, "Unique in the cluster")->capture_default_str();
+  app.add_option("--threads", flags.threads, "Compute threads")->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--listen", flags.listen, "HOST:PORT for other workers; port 0: any free one")
+      ->capture_default_str();
+  app.add_option("--advertise", flags.advertise, "Host name under which other workers reach this one");
+  app.add_flag("--supervise", flags.supervise, "Stay as a small parent that restarts the worker");
+  app.add_option("--claim-version", flags.claim_version, "For tests: another software version")
+      ->group("");
+  CLI11_PARSE(app, argc, argv);
+  dermis::SetLogProcess("worker/" + flags.name + (flags.supervise ? "/supervisor" : ""));
+  if (flags.certs.empty() && !flags.insecure) {
+    std::cerr << "dermis-worker: give --certs DIR, or --insecure on loopback\n";
+    return 2;
+  }
+  if (flags.supervise) {
+    std::vector<std::string> child;
+    char path[PATH_MAX] = {};
+    child.push_back(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0 ? path : argv[0]);
+    for (int i = 1; i < argc; ++i) {
+      if (std::string_view(argv[i]) != "--supervise") child.push_back(argv[i]);
+    }
+    return dermis::Supervise(child, {});
+  }
+  try {
+    return dermis::Work(flags);
+  } catch (const std::exception& error) {
+    DERMIS_LOG(kError, "unexpected: ", error.what());
+    return 1;
+  }
+}

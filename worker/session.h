@@ -1,0 +1,49 @@
+// A worker's conversation with the coordinator: one Attend stream, made again whenever it breaks, on which
+// both sides say what they believe. Work goes on while the coordinator is away.
+#ifndef DERMIS_WORKER_SESSION_H_
+#define DERMIS_WORKER_SESSION_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "dermis/v1/cluster.grpc.pb.h"
+#include "worker/attempts.h"
+
+namespace dermis {
+
+class Session {
+ public:
+  struct Options {
+    v1::Register hello;                                  // All but `running`.
+    absl::Duration beat = absl::Seconds(1);
+    absl::Duration first_backoff = absl::Milliseconds(100);
+    absl::Duration last_backoff = absl::Seconds(3);
+  };
+  // `attempts` outlives the session.
+  Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);
+
+  // Talks until Stop: then OK. FAILED_PRECONDITION with the coordinator's words when it refuses this worker;
+  // PERMISSION_DENIED / UNAUTHENTICATED when its certificate is not accepted. Everything else is tried again.
+  absl::Status Run();
+  void Stop();  // From any thread, at most once in effect.
+
+ private:
+  absl::Status Converse(bool* welcomed);
+
+  const std::shared_ptr<v1::Cluster::StubInterface> stub_;
+  Attempts* const attempts_;
+  const Options options_;
+  std::atomic<bool> stop_{false};
+  absl::Mutex mutex_;
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;  // Of the stream that is open.
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_SESSION_H_

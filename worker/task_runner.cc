@@ -1,0 +1,177 @@
+#include "worker/task_runner.h"
+
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+#include "worker/evaluation/evaluate.h"
+#include "worker/explain/explain.h"
+#include "worker/models/activations.h"
+
+namespace dermis {
+namespace {
+
+constexpr size_t kPlans = 4;
+
+}  // namespace
+
+bool IsUnavailability(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kCancelled:
+      return true;
+    default:
+      return false;
+  }
+}
+
+absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_t size,
+                                              v1::Precision precision, const GetBlob& get_blob) {
+  std::string key = absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights());
+  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+    if (it->key == key) {
+      entries_.splice(entries_.end(), entries_, it);
+      return it->plan.get();
+    }
+  }
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model.weights()));
+  ASSIGN_OR_RETURN(const std::string weights, get_blob(digest));
+  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan,
+                   MakeInferencePlan(model.kind(), weights, size, precision));
+  if (entries_.size() >= kPlans) entries_.pop_front();
+  entries_.push_back({std::move(key), std::move(plan)});
+  return entries_.back().plan.get();
+}
+
+TaskRunner::TaskRunner(Inputs inputs) : inputs_(std::move(inputs)) {}
+
+TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
+  switch (kind) {
+    case v1::TaskSpec::kEvaluate: return &TaskRunner::Evaluate;
+    case v1::TaskSpec::kSuperpixels: return &TaskRunner::Superpixels;
+    case v1::TaskSpec::kPerturb: return &TaskRunner::Perturb;
+    case v1::TaskSpec::kFit: return &TaskRunner::Fit;
+    case v1::TaskSpec::kActivations: return &TaskRunner::Activations;
+    case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
+    case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
+    case v1::TaskSpec::KIND_NOT_SET: break;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Run(const v1::TaskSpec& task, PlanCache& plans,
+                                            uint64_t* items) const {
+  *items = 1;
+  const Function function = FunctionOf(task.kind_case());
+  if (function == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(Describe(task), " is not a unit"));
+  }
+  if (task.numerics_class() != inputs_.numerics_class) {
+    return absl::UnavailableError(absl::StrCat(Describe(task), " is for numerics class ",
+                                               task.numerics_class(), "; this worker is of ",
+                                               inputs_.numerics_class));
+  }
+  if (task.semantics() != SemanticsOf(task.kind_case())) {
+    return absl::UnavailableError(absl::StrCat(Describe(task), " is of semantics ", task.semantics(),
+                                               "; this worker computes ",
+                                               SemanticsOf(task.kind_case())));
+  }
+  try {
+    return (this->*function)(task, plans, items);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat(Describe(task), ": out of memory"));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat(Describe(task), ": ", error.what()));
+  }
+}
+
+v1::TaskSpec TaskRunner::SuperpixelsOf(const v1::Perturbation& perturbation,
+                                       const std::string& numerics_class) {
+  v1::TaskSpec spec;
+  v1::SuperpixelTask& task = *spec.mutable_superpixels();
+  task.set_image_set(perturbation.images().image_set());
+  task.set_image(perturbation.image());
+  *task.mutable_superpixels() = perturbation.superpixels();
+  return MakeTask(std::move(spec), numerics_class);
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Evaluate(const v1::TaskSpec& task, PlanCache& plans,
+                                                 uint64_t* items) const {
+  const v1::EvaluateTask& evaluate = task.evaluate();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(evaluate.images()));
+  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(evaluate.model(), evaluate.images().size(),
+                                                   evaluate.precision(), inputs_.blob));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_evaluate(), RunEvaluate(evaluate, *data, *plan));
+  *items = evaluate.count();
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Superpixels(const v1::TaskSpec& task, PlanCache&,
+                                                    uint64_t*) const {
+  ASSIGN_OR_RETURN(const Digest manifest, Digest::FromBytes(task.superpixels().image_set()));
+  ASSIGN_OR_RETURN(const auto set, inputs_.image_set(manifest));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_superpixels(), RunSuperpixels(task.superpixels(), *set));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCache& plans,
+                                                uint64_t* items) const {
+  const v1::Perturbation& perturbation = task.perturb().perturbation();
+  ASSIGN_OR_RETURN(const auto superpixels,
+                   inputs_.results({SuperpixelsOf(perturbation, inputs_.numerics_class)}));
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
+  ASSIGN_OR_RETURN(InferencePlan * plan,
+                   plans.Get(perturbation.model(), perturbation.images().size(),
+                             perturbation.precision(), inputs_.blob));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_perturb(),
+                   RunPerturb(task.perturb(), *data, superpixels[0]->superpixels(), *plan));
+  if (payload.perturb().classes() > 0) {
+    *items = payload.perturb().logits_size() / payload.perturb().classes();
+  }
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&, uint64_t*) const {
+  const v1::Perturbation& perturbation = task.fit().perturbation();
+  std::vector<v1::TaskSpec> wanted = {SuperpixelsOf(perturbation, inputs_.numerics_class)};
+  const uint32_t runs = RunCount(perturbation);
+  for (uint32_t run = 0; run < runs; ++run) {
+    wanted.push_back(PerturbTaskOf(perturbation, run, inputs_.numerics_class));
+  }
+  ASSIGN_OR_RETURN(const auto results, inputs_.results(wanted));
+  std::vector<v1::PerturbOutput> outputs;
+  for (size_t i = 1; i < results.size(); ++i) outputs.push_back(results[i]->perturb());
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_fit(),
+                   RunFit(task.fit(), results[0]->superpixels().count(), outputs));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, PlanCache&,
+                                                    uint64_t*) const {
+  const v1::ActivationTask& activations = task.activations();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(activations.images()));
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(activations.model().weights()));
+  ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_activations(), RunActivations(activations, *data, weights));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Noop(const v1::TaskSpec& task, PlanCache&, uint64_t*) const {
+  v1::Payload payload;
+  payload.set_noop(task.noop().index());
+  return payload;
+}
+
+}  // namespace dermis

@@ -1,0 +1,76 @@
+// Runs units: the table of task kinds. A new kind is one function in its folder and one line in the table.
+#ifndef DERMIS_WORKER_TASK_RUNNER_H_
+#define DERMIS_WORKER_TASK_RUNNER_H_
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/digest.h"
+#include "dermis/v1/task.pb.h"
+#include "worker/data/image_source.h"
+#include "worker/plan/inference_plan.h"
+
+namespace dermis {
+
+// What a compute thread keeps between tasks: plans are not thread-safe, one set a thread.
+class PlanCache {
+ public:
+  using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
+  absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
+                                     const GetBlob& get_blob);
+
+ private:
+  struct Entry {
+    std::string key;
+    std::unique_ptr<InferencePlan> plan;
+  };
+  std::list<Entry> entries_;  // Least recently used first, at most four.
+};
+
+class TaskRunner {
+ public:
+  struct Inputs {
+    std::string numerics_class;
+    std::function<absl::StatusOr<std::shared_ptr<const ImageData>>(const v1::ImageSource&)> images;
+    std::function<absl::StatusOr<std::shared_ptr<ImageSet>>(const Digest& manifest)> image_set;
+    std::function<absl::StatusOr<std::string>(const Digest&)> blob;
+    std::function<absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>>(
+        const std::vector<v1::TaskSpec>&)>
+        results;
+    std::function<void(const Digest&, std::shared_ptr<const v1::Payload>)> keep;  // May be empty.
+  };
+  explicit TaskRunner(Inputs inputs);
+
+  // Thread-safe, given one PlanCache a thread. *items = images or masks that were worked on. Errors: what the
+  // task's function returns (deterministic); UNAVAILABLE when inputs cannot be had or the task is not for
+  // this worker's numerics class. Exceptions of libraries come back as INTERNAL.
+  absl::StatusOr<v1::Payload> Run(const v1::TaskSpec& task, PlanCache& plans, uint64_t* items) const;
+
+  // The task of the superpixels that a perturbation is about.
+  static v1::TaskSpec SuperpixelsOf(const v1::Perturbation& perturbation,
+                                    const std::string& numerics_class);
+
+ private:
+  using Function = absl::StatusOr<v1::Payload> (TaskRunner::*)(const v1::TaskSpec&, PlanCache&,
+                                                               uint64_t*) const;
+  static Function FunctionOf(v1::TaskSpec::KindCase kind);
+  absl::StatusOr<v1::Payload> Evaluate(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Superpixels(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Perturb(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Fit(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Activations(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Noop(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+
+  const Inputs inputs_;
+};
+
+// True for the errors that say nothing about the task: try elsewhere, or later.
+bool IsUnavailability(const absl::Status& status);
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_TASK_RUNNER_H_

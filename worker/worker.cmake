@@ -1,0 +1,10 @@
+# The worker's own files. No Torch headers here: only the libraries beneath know it.
+dermis_library(dermis_worker
+  SOURCES attempts.cc blob_cache.cc completer.cc gang_runner.cc result_cache.cc session.cc
+          supervisor.cc task_runner.cc unit_pool.cc
+  DEPS dermis_common dermis_proto dermis_collective absl::cleanup)
+
+dermis_binary(dermis-worker
+  SOURCES main.cc
+  DEPS dermis_worker dermis_device dermis_data dermis_training dermis_evaluation dermis_explain
+       dermis_models dermis_plan dermis_collective CLI11::CLI11)
