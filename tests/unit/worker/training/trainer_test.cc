@@ -1,0 +1,264 @@
+#include "worker/training/trainer.h"
+
+#include <thread>
+
+#include "common/digest.h"
+#include "common/metrics.h"
+#include "common/safetensors.h"
+#include "common/tasks.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/worker/training/memory_collective.h"
+#include "tests/unit/worker/training/toy_data.h"
+#include "worker/models/model.h"
+#include "worker/training/training_state.h"
+
+namespace dermis {
+namespace {
+
+v1::Recipe TestRecipe() {
+  v1::Recipe recipe;
+  recipe.mutable_images()->set_size(16);
+  recipe.set_model(v1::MODEL_KIND_SEED_CNN);
+  recipe.set_logical_shards(4);
+  recipe.set_batch_size(16);
+  v1::RmspropSpec* rmsprop = recipe.mutable_optimizer()->mutable_rmsprop();
+  rmsprop->set_learning_rate(1e-3);
+  rmsprop->set_alpha(0.9);
+  rmsprop->set_epsilon(1e-7);
+  rmsprop->set_decay(1e-6);
+  rmsprop->set_weight_decay(1e-4);
+  recipe.set_augment(true);
+  recipe.set_dropout(true);
+  recipe.set_precision(v1::PRECISION_FP32);
+  recipe.set_seed(5);
+  recipe.set_best_metric(v1::SELECTION_METRIC_VALIDATION_LOSS);
+  return recipe;
+}
+
+v1::TrainGoal GoalOf(uint64_t epochs, uint32_t patience = 0) {
+  v1::TrainGoal goal;
+  goal.set_max_epochs(epochs);
+  goal.set_patience(patience);
+  return goal;
+}
+
+struct Outcome {
+  absl::StatusOr<uint64_t> step = absl::UnknownError("not run");
+  std::vector<TrainedState> states;
+};
+
+// All ranks of a gang as threads of this process; the outcome of rank 0 (the others' errors must be alike).
+Outcome RunGang(const v1::Recipe& recipe, const v1::TrainGoal& goal, std::shared_ptr<const ImageData> data,
+                uint32_t ranks, uint32_t threads, const std::string& start = "", bool yield_at_once = false,
+                absl::Duration segment = absl::InfiniteDuration()) {
+  MemoryGang gang(recipe.logical_shards(), ranks);
+  Outcome outcome;
+  std::atomic<bool> yield{yield_at_once};
+  std::vector<std::thread> others;
+  std::vector<absl::StatusOr<uint64_t>> steps(ranks, absl::UnknownError("not run"));
+  for (uint32_t r = 0; r < ranks; ++r) {
+    others.emplace_back([&, r] {
+      std::unique_ptr<Collective> end = gang.Rank(r);
+      std::atomic<uint64_t> progress{0};
+      const StateSink sink = [&outcome](TrainedState state) {
+        outcome.states.push_back(std::move(state));
+        return absl::OkStatus();
+      };
+      TrainerOptions options;
+      options.threads = threads;
+      options.segment = segment;
+      steps[r] = Train(recipe, goal, data, *end, start, options, sink, yield, progress);
+    });
+  }
+  for (std::thread& t : others) t.join();
+  for (uint32_t r = 1; r < ranks; ++r) EXPECT_EQ(steps[r].ok(), steps[0].ok()) << steps[r].status();
+  outcome.step = steps[0];
+  return outcome;
+}
+
+std::string LastHash(const Outcome& outcome) {
+  if (!outcome.step.ok() || outcome.states.empty()) return outcome.step.status().ToString();
+  return Sha256Of(outcome.states.back().state).hex();
+}
+
+TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyWorldSizeAndThreads) {
+  const auto data = ToyData(40, 12);
+  const Outcome alone = RunGang(TestRecipe(), GoalOf(2), data, 1, 1);
+  ASSERT_TRUE(alone.step.ok()) << alone.step.status();
+  EXPECT_EQ(*alone.step, 4u);
+  for (uint32_t ranks = 1; ranks <= 4; ++ranks) {
+    for (uint32_t threads = 1; threads <= 2; ++threads) {
+      EXPECT_EQ(LastHash(RunGang(TestRecipe(), GoalOf(2), data, ranks, threads)), LastHash(alone))
+          << ranks << " ranks, " << threads << " threads";
+    }
+  }
+}
+
+TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyCuttingIntoSegments) {
+  const auto data = ToyData(40, 12);
+  const Outcome whole = RunGang(TestRecipe(), GoalOf(3), data, 2, 1);
+  ASSERT_TRUE(whole.step.ok()) << whole.step.status();
+  // Reloaded after every single step, with another number of ranks each time.
+  std::string state;
+  std::vector<std::string> cut;
+  for (uint64_t step = 1; step <= *whole.step; ++step) {
+    Outcome one = RunGang(TestRecipe(), GoalOf(3), data, 1 + step % 4, 1, state, /*yield_at_once=*/true);
+    ASSERT_TRUE(one.step.ok()) << one.step.status();
+    ASSERT_EQ(*one.step, step);
+    ASSERT_EQ(one.states.size(), 1u);
+    EXPECT_EQ(one.states[0].output.step(), step);
+    state = one.states[0].state;
+    cut.push_back(state);
+  }
+  EXPECT_EQ(Sha256Of(state).hex(), LastHash(whole));
+  // Warm segments: a state after every step, without reloading.
+  const Outcome warm = RunGang(TestRecipe(), GoalOf(3), data, 2, 1, "", false, absl::ZeroDuration());
+  ASSERT_EQ(warm.states.size(), cut.size());
+  for (size_t i = 0; i < cut.size(); ++i) EXPECT_EQ(Sha256Of(warm.states[i].state), Sha256Of(cut[i])) << i;
+}
+
+TEST(TrainerTest, Bf16_IsBitwiseEqual_ForAnyWorldSize) {
+  const auto data = ToyData(20, 4);
+  v1::Recipe recipe = TestRecipe();
+  recipe.set_precision(v1::PRECISION_BF16);
+  const Outcome alone = RunGang(recipe, GoalOf(1), data, 1, 1);
+  ASSERT_TRUE(alone.step.ok()) << alone.step.status();
+  EXPECT_EQ(LastHash(RunGang(recipe, GoalOf(1), data, 3, 2)), LastHash(alone));
+  EXPECT_NE(LastHash(RunGang(TestRecipe(), GoalOf(1), data, 1, 1)), LastHash(alone));
+}
+
+TEST(TrainerTest, Seed_DecidesTheResult) {
+  const auto data = ToyData(20, 4);
+  v1::Recipe other = TestRecipe();
+  other.set_seed(6);
+  EXPECT_NE(LastHash(RunGang(TestRecipe(), GoalOf(1), data, 1, 1)), LastHash(RunGang(other, GoalOf(1), data, 1, 1)));
+}
+
+TEST(TrainerTest, ToySet_IsLearned) {
+  const auto data = ToyData(64, 16);
+  v1::Recipe recipe = TestRecipe();
+  recipe.set_augment(false);  // A flip would exchange the classes.
+  const Outcome outcome = RunGang(recipe, GoalOf(12), data, 1, 2);
+  ASSERT_TRUE(outcome.step.ok()) << outcome.step.status();
+  const v1::TrainOutput& output = outcome.states.back().output;
+  ASSERT_EQ(output.epochs_size(), 12);
+  EXPECT_LT(output.epochs(11).training_loss(), 0.5 * output.epochs(0).training_loss());
+  const v1::EpochMetrics& best = output.epochs(output.best_epoch() - 1);
+  EXPECT_GE(best.validation_accuracy(), 0.9);
+  for (const v1::EpochMetrics& e : output.epochs()) EXPECT_LE(best.validation_loss(), e.validation_loss());
+}
+
+TEST(TrainerTest, Output_NamesItsBlobsAndSteps) {
+  const auto data = ToyData(40, 12);
+  const Outcome outcome = RunGang(TestRecipe(), GoalOf(2), data, 2, 1);
+  ASSERT_EQ(outcome.states.size(), 1u);
+  const TrainedState& last = outcome.states[0];
+  EXPECT_EQ(last.output.step(), 4u);
+  EXPECT_EQ(last.output.steps_per_epoch(), 2u);   // 40 / 16: the remainder is left out.
+  EXPECT_EQ(last.output.state(), Sha256Of(last.state).bytes());
+  EXPECT_EQ(last.output.best_model(), Sha256Of(last.best_model).bytes());
+  EXPECT_EQ(last.output.last_model(), Sha256Of(last.last_model).bytes());
+  const auto model = ParseModel(last.last_model);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->pixel_mean, data->mean);
+  EXPECT_EQ(model->pixel_deviation, data->deviation);
+  EXPECT_EQ(last.output.best_epoch() == 2, last.best_model == last.last_model);
+}
+
+TEST(TrainerTest, ExactSteps_AreStored) {
+  v1::TrainGoal goal = GoalOf(2);
+  goal.add_exact_steps(1);
+  goal.add_exact_steps(3);
+  const Outcome outcome = RunGang(TestRecipe(), goal, ToyData(40, 12), 2, 1);
+  std::vector<uint64_t> steps;
+  for (const TrainedState& s : outcome.states) steps.push_back(s.output.step());
+  EXPECT_THAT(steps, testing::ElementsAre(1, 3, 4));
+}
+
+TEST(TrainerTest, EarlyStop_EndsAtTheEpochThatStopEpochNames) {
+  v1::Recipe recipe = TestRecipe();
+  // So large that training diverges: no epoch is better than an early one, and losses may be NaN.
+  recipe.mutable_optimizer()->mutable_rmsprop()->set_learning_rate(1e12);
+  const Outcome outcome = RunGang(recipe, GoalOf(30, 2), ToyData(40, 12), 2, 1);
+  ASSERT_TRUE(outcome.step.ok()) << outcome.step.status();
+  const v1::TrainOutput& output = outcome.states.back().output;
+  const std::vector<v1::EpochMetrics> epochs(output.epochs().begin(), output.epochs().end());
+  EXPECT_LT(output.epochs_size(), 30);
+  EXPECT_EQ(StopEpoch(epochs, v1::SELECTION_METRIC_VALIDATION_LOSS, 2, 30), epochs.size());
+  EXPECT_EQ(*outcome.step, epochs.size() * output.steps_per_epoch());
+}
+
+TEST(TrainerTest, NanState_GoesOnWithTheSameBits) {
+  v1::Recipe recipe = TestRecipe();
+  recipe.mutable_optimizer()->mutable_rmsprop()->set_learning_rate(1e38);
+  const auto data = ToyData(20, 4);
+  const Outcome whole = RunGang(recipe, GoalOf(4), data, 1, 1);
+  ASSERT_TRUE(whole.step.ok()) << whole.step.status();
+  ASSERT_TRUE(std::isnan(whole.states.back().output.epochs(3).training_loss()));
+  const Outcome half = RunGang(recipe, GoalOf(2), data, 2, 1);
+  EXPECT_EQ(LastHash(RunGang(recipe, GoalOf(4), data, 3, 1, half.states.back().state)), LastHash(whole));
+}
+
+TEST(TrainerTest, ReachedGoal_GivesTheSameStateAgain) {
+  const auto data = ToyData(20, 4);
+  const Outcome first = RunGang(TestRecipe(), GoalOf(2), data, 1, 1);
+  const Outcome again = RunGang(TestRecipe(), GoalOf(2), data, 2, 1, first.states.back().state);
+  EXPECT_EQ(LastHash(again), LastHash(first));
+}
+
+TEST(TrainerTest, LearningRate_DropsAtItsEpoch) {
+  v1::Recipe recipe = TestRecipe();
+  v1::RateDrop* drop = recipe.mutable_optimizer()->mutable_rmsprop()->add_drops();
+  drop->set_epoch(2);
+  drop->set_learning_rate(5e-4);
+  const Outcome outcome = RunGang(recipe, GoalOf(2), ToyData(20, 4), 1, 1);
+  ASSERT_TRUE(outcome.step.ok());
+  EXPECT_DOUBLE_EQ(outcome.states.back().output.epochs(0).learning_rate(), 1e-3);
+  EXPECT_DOUBLE_EQ(outcome.states.back().output.epochs(1).learning_rate(), 5e-4 / (1 + 1e-6));
+}
+
+TEST(TrainerTest, ImpossibleRecipes_AreNamed) {
+  auto message = [](const v1::Recipe& recipe, std::shared_ptr<const ImageData> data, const std::string& start = "") {
+    const Outcome outcome = RunGang(recipe, GoalOf(1), data, 1, 1, start);
+    EXPECT_EQ(outcome.step.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(outcome.step.status().message());
+  };
+  EXPECT_THAT(message(TestRecipe(), ToyData(12, 4)), testing::HasSubstr("fewer than a batch"));
+  auto one_class = ToyData(20, 4);
+  one_class->labels.assign(one_class->labels.size(), 0);
+  EXPECT_THAT(message(TestRecipe(), one_class), testing::HasSubstr("class 1 has no image"));
+  v1::Recipe recipe = TestRecipe();
+  recipe.set_batch_size(18);
+  EXPECT_THAT(message(recipe, ToyData(20, 4)), testing::HasSubstr("power of two"));
+  EXPECT_THAT(message(TestRecipe(), ToyData(20, 4, 20)), testing::HasSubstr("multiple of 8"));
+  const Outcome other = RunGang(TestRecipe(), GoalOf(1), ToyData(20, 4), 1, 1);
+  recipe = TestRecipe();
+  recipe.set_seed(99);
+  EXPECT_THAT(message(recipe, ToyData(20, 4), other.states[0].state), testing::HasSubstr("another recipe"));
+}
+
+TEST(TrainerTest, SinkError_EndsTrainingOnAllRanks) {
+  MemoryGang gang(4, 2);
+  const auto data = ToyData(20, 4);
+  std::vector<absl::Status> statuses(2);
+  std::vector<std::thread> ranks;
+  for (uint32_t r = 0; r < 2; ++r) {
+    ranks.emplace_back([&, r] {
+      std::unique_ptr<Collective> end = gang.Rank(r);
+      std::atomic<bool> yield{false};
+      std::atomic<uint64_t> progress{0};
+      TrainerOptions options;
+      options.segment = absl::ZeroDuration();
+      statuses[r] = Train(TestRecipe(), GoalOf(5), data, *end, "", options,
+                          [](TrainedState) { return absl::ResourceExhaustedError("disk full"); }, yield, progress)
+                        .status();
+    });
+  }
+  for (std::thread& t : ranks) t.join();
+  EXPECT_EQ(statuses[0].code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(statuses[1].message()), testing::HasSubstr("disk full"));
+}
+
+}  // namespace
+}  // namespace dermis

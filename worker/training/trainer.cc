@@ -1,0 +1,441 @@
+#include "worker/training/trainer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/metrics.h"
+#include "common/philox.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+#include "worker/models/seed_cnn.h"
+#include "worker/training/augmentation.h"
+#include "worker/training/rmsprop.h"
+#include "worker/training/seed_cnn_kernels.h"
+#include "worker/training/seed_cnn_step.h"
+#include "worker/training/shard_pool.h"
+#include "worker/training/training_state.h"
+
+namespace dermis {
+namespace {
+
+// Validation batches: consecutive images of the validation list. Their composition is fixed, so which rank runs
+// which batch changes nothing.
+constexpr uint32_t kValidationBatch = 64;
+
+// A NaN's bits are the processor's business; ours are always the same.
+double Canonical(double v) { return std::isnan(v) ? std::numeric_limits<double>::quiet_NaN() : v; }
+
+// Bytes between ranks of one build on one kind of processor: plain little-endian memory.
+template <typename T>
+void Put(const T* values, size_t n, std::string& out) {
+  out.append(reinterpret_cast<const char*>(values), n * sizeof(T));
+}
+
+template <typename T>
+bool Take(std::string_view& in, T* values, size_t n) {
+  if (in.size() < n * sizeof(T)) return false;
+  std::memcpy(values, in.data(), n * sizeof(T));
+  in.remove_prefix(n * sizeof(T));
+  return true;
+}
+
+absl::Status CheckRecipe(const v1::Recipe& recipe, const ImageData& data) {
+  const uint32_t shards = recipe.logical_shards(), batch = recipe.batch_size();
+  if (!std::has_single_bit(shards) || batch == 0 || batch % shards != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("logical_shards must be a power of two that divides batch_size; they are ",
+                                                   shards, " and ", batch));
+  }
+  if (!recipe.optimizer().has_rmsprop()) return absl::InvalidArgumentError("the recipe names no optimizer");
+  if (recipe.precision() != v1::PRECISION_FP32 && recipe.precision() != v1::PRECISION_BF16) {
+    return absl::InvalidArgumentError("the recipe names no precision");
+  }
+  const std::vector<uint32_t>& training = data.split.training;
+  if (training.size() < batch) {
+    return absl::InvalidArgumentError(absl::StrCat("the training split has ", training.size(),
+                                                   " images, fewer than a batch of ", batch,
+                                                   ": lower training.batch_size or give more images"));
+  }
+  if (data.split.validation.empty()) {
+    return absl::InvalidArgumentError("the validation split is empty: raise images.split.validation");
+  }
+  std::vector<uint64_t> per_class(data.classes, 0);
+  for (uint32_t image : training) {
+    if (data.labels[image] >= data.classes) {
+      return absl::InvalidArgumentError(absl::StrCat("image ", image, " has label ", data.labels[image], " of ",
+                                                     data.classes, " classes"));
+    }
+    ++per_class[data.labels[image]];
+  }
+  for (uint32_t k = 0; k < data.classes; ++k) {
+    if (per_class[k] == 0) {
+      return absl::InvalidArgumentError(absl::StrCat("class ", k, " has no image in the training split"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// One rank's part of a training run. Compute happens on the pool's threads only: they, not the caller's, have the
+// floating point mode that the bits depend on.
+class Trainer {
+ public:
+  Trainer(const v1::Recipe& recipe, const v1::TrainGoal& goal, const ImageData& data, Collective& collective,
+          const TrainerOptions& options, const StateSink& sink, const std::atomic<bool>& yield,
+          std::atomic<uint64_t>& progress)
+      : recipe_(recipe),
+        optimizer_(recipe.optimizer().rmsprop()),
+        goal_(goal),
+        data_(data),
+        collective_(collective),
+        options_(options),
+        sink_(sink),
+        yield_(yield),
+        progress_(progress),
+        normalise_(NormalisationOf(data)),
+        pool_(options.threads) {}
+
+  absl::StatusOr<uint64_t> Run(const std::string& start_state) {
+    RETURN_IF_ERROR(Prepare(start_state));
+    RETURN_IF_ERROR(AgreeOnStart(start_state));
+    absl::Duration stored = Clock::Real().Now();
+    bool done = Done();
+    if (done) RETURN_IF_ERROR(Store());
+    while (!done) {
+      const bool segment_due = collective_.rank() == 0 && Clock::Real().Now() - stored >= options_.segment;
+      Decision decision = {.yield = yield_.load(), .store = segment_due};
+      RETURN_IF_ERROR(Step(decision));
+      if (state_.step % steps_per_epoch_ == 0) RETURN_IF_ERROR(EndEpoch());
+      ++progress_;
+      done = decision.yield || Done();
+      const auto& exact = goal_.exact_steps();
+      if (done || decision.store || std::find(exact.begin(), exact.end(), state_.step) != exact.end()) {
+        RETURN_IF_ERROR(Store());
+        stored = Clock::Real().Now();
+      }
+    }
+    return state_.step;
+  }
+
+ private:
+  // What ranks agree on at the end of a step: it travels with the step's statistics.
+  struct Decision {
+    bool yield = false;   // Any rank may ask.
+    bool store = false;   // Rank 0's clock.
+  };
+
+  absl::Status Prepare(const std::string& start_state);
+  absl::Status AgreeOnStart(const std::string& start_state);
+  bool Done() const {
+    return StopEpoch(state_.epochs, recipe_.best_metric(), goal_.patience(),
+                     static_cast<uint32_t>(std::min<uint64_t>(goal_.max_epochs(), UINT32_MAX)))
+        .has_value();
+  }
+  absl::Status Step(Decision& decision);
+  void RunShard(uint32_t k);
+  absl::StatusOr<Decision> ExchangeStatistics(Decision mine);
+  void ApplyUpdate();
+  void UpdateRunningStatistics();
+  absl::Status EndEpoch();
+  absl::StatusOr<PassResult> Validate();
+  absl::Status Store();
+
+  uint32_t epoch() const { return static_cast<uint32_t>(state_.step / steps_per_epoch_) + 1; }
+
+  const v1::Recipe& recipe_;
+  const v1::RmspropSpec& optimizer_;
+  const v1::TrainGoal& goal_;
+  const ImageData& data_;
+  Collective& collective_;
+  const TrainerOptions& options_;
+  const StateSink& sink_;
+  const std::atomic<bool>& yield_;
+  std::atomic<uint64_t>& progress_;
+  const Normalisation normalise_;
+  ShardPool pool_;
+
+  std::string recipe_digest_;
+  uint64_t steps_per_epoch_ = 0;
+  uint32_t shard_batch_ = 0;
+  TrainingState state_;
+  std::optional<SeedCnnStepWeights> weights_;
+
+  // Per shard of this rank.
+  std::vector<std::unique_ptr<SeedCnnPass>> passes_;
+  std::vector<std::vector<float>> gradients_;
+  std::vector<PassResult> results_;
+  // Per shard of the gang.
+  std::vector<std::vector<double>> statistics_;
+  std::vector<PassResult> all_results_;
+
+  std::vector<float> reduced_;
+  uint32_t order_epoch_ = 0;
+  std::vector<uint32_t> order_;                 // The epoch's permutation of the training list.
+  double learning_rate_ = 0;                    // Of the last step.
+  std::vector<std::unique_ptr<SeedCnnPass>> validation_passes_;  // Per thread, made on first use.
+};
+
+absl::Status Trainer::Prepare(const std::string& start_state) {
+  RETURN_IF_ERROR(CheckRecipe(recipe_, data_));
+  if (collective_.logical_shards() != recipe_.logical_shards()) {
+    return absl::InvalidArgumentError(absl::StrCat("the gang was formed for ", collective_.logical_shards(),
+                                                   " logical shards, the recipe has ", recipe_.logical_shards()));
+  }
+  ASSIGN_OR_RETURN(const Digest digest, MessageDigest(recipe_));
+  recipe_digest_ = digest.hex();
+  steps_per_epoch_ = StepsPerEpoch(data_.split.training.size(), recipe_.batch_size());
+  shard_batch_ = recipe_.batch_size() / recipe_.logical_shards();
+
+  Model& model = state_.model;
+  ASSIGN_OR_RETURN(model.layout, LayoutOf(recipe_.model(), data_.size, data_.classes));
+  model.pixel_mean = data_.mean;
+  model.pixel_deviation = data_.deviation;
+  if (start_state.empty()) {
+    InitializeModel(recipe_.seed(), model);
+    state_.square.assign(model.layout.parameter_count, 0.0f);
+  } else {
+    ASSIGN_OR_RETURN(state_, ParseTrainingState(start_state, recipe_digest_, model));
+    if (state_.epochs.size() != state_.step / steps_per_epoch_) {
+      return absl::InvalidArgumentError(absl::StrCat("training state of step ", state_.step, " holds ",
+                                                     state_.epochs.size(), " epochs of ", steps_per_epoch_, " steps"));
+    }
+  }
+  const ModelLayout& layout = state_.model.layout;
+  for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
+    passes_.push_back(std::make_unique<SeedCnnPass>(layout, shard_batch_, recipe_.precision()));
+    gradients_.emplace_back(layout.parameter_count);
+  }
+  results_.resize(collective_.shard_count());
+  statistics_.assign(recipe_.logical_shards(), std::vector<double>(layout.statistic_count));
+  all_results_.resize(recipe_.logical_shards());
+  reduced_.resize(layout.parameter_count);
+  weights_.emplace(layout, recipe_.precision());
+  return pool_.Run(1, [this](uint32_t) { weights_->Update(state_.model.parameters.data()); });
+}
+
+absl::Status Trainer::AgreeOnStart(const std::string& start_state) {
+  ASSIGN_OR_RETURN(const Digest goal, MessageDigest(goal_));
+  const std::string mine = absl::StrCat(recipe_digest_, goal.hex(), Sha256Of(start_state).hex());
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(mine));
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (all[r] != all[0]) {
+      return absl::FailedPreconditionError(absl::StrCat("rank ", r, " was given another recipe, goal or start state than rank 0"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Step(Decision& decision) {
+  if (order_epoch_ != epoch()) {
+    order_epoch_ = epoch();
+    order_ = PhiloxPermutation(recipe_.seed(), Purpose::kShuffle, order_epoch_,
+                               static_cast<uint32_t>(data_.split.training.size()));
+  }
+  RETURN_IF_ERROR(pool_.Run(collective_.shard_count(), [this](uint32_t k) { RunShard(k); }));
+  std::vector<float*> shards;
+  for (std::vector<float>& g : gradients_) shards.push_back(g.data());
+  RETURN_IF_ERROR(collective_.OrderedReduce(shards, reduced_.size(), reduced_.data()));
+  ASSIGN_OR_RETURN(decision, ExchangeStatistics(decision));
+  RETURN_IF_ERROR(pool_.Run(1, [this](uint32_t) { ApplyUpdate(); }));
+  ++state_.step;
+  return absl::OkStatus();
+}
+
+// Shard `k` of this rank: images in, gradient, batch statistics and loss out.
+void Trainer::RunShard(uint32_t k) {
+  const uint32_t shard = collective_.first_shard() + k;
+  const uint64_t position = (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
+  const size_t image_floats = size_t{data_.size} * data_.size * 3;
+  SeedCnnPass& pass = *passes_[k];
+  std::vector<uint32_t> labels(shard_batch_);
+  for (uint32_t i = 0; i < shard_batch_; ++i) {
+    const uint32_t image = data_.split.training[order_[position + i]];
+    labels[i] = data_.labels[image];
+    const Augmentation augmentation =
+        recipe_.augment() ? DrawAugmentation(recipe_.seed(), epoch(), image, data_.size) : Augmentation();
+    AugmentImage(data_.image(image), data_.size, augmentation, normalise_, pass.input() + i * image_floats);
+    for (uint32_t b = 0; recipe_.dropout() && b < 3; ++b) {
+      DropoutMask(recipe_.seed(), state_.step, image, b, kSeedCnnDropout[b], pass.mask_units(b), pass.mask(b, i));
+    }
+  }
+  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), 1.0f / static_cast<float>(recipe_.batch_size()),
+                           gradients_[k].data(), statistics_[shard].data());
+}
+
+// The one small exchange of a step: every shard's loss, hits and batch statistics, and what is to happen next.
+absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
+  std::string message;
+  Put(&mine, 1, message);
+  for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
+    const std::vector<double>& statistics = statistics_[collective_.first_shard() + k];
+    Put(&results_[k], 1, message);
+    Put(statistics.data(), statistics.size(), message);
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
+  Decision agreed;
+  uint32_t shard = 0;
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    std::string_view in = all[rank];
+    Decision theirs;
+    bool whole = Take(in, &theirs, 1);
+    while (whole && !in.empty() && shard < statistics_.size()) {
+      whole = Take(in, &all_results_[shard], 1) && Take(in, statistics_[shard].data(), statistics_[shard].size());
+      ++shard;
+    }
+    if (!whole || !in.empty()) {
+      return absl::InternalError(absl::StrCat("rank ", rank, " sent malformed statistics at step ", state_.step));
+    }
+    agreed.yield |= theirs.yield;
+    if (rank == 0) agreed.store = theirs.store;
+  }
+  if (shard != statistics_.size()) {
+    return absl::InternalError(absl::StrCat("statistics of ", shard, " shards, expected ", statistics_.size()));
+  }
+  return agreed;
+}
+
+void Trainer::ApplyUpdate() {
+  learning_rate_ = LearningRate(optimizer_, state_.step, epoch());
+  Model& model = state_.model;
+  for (const ParameterSpec& spec : model.layout.parameters) {
+    RmspropStep(optimizer_, learning_rate_, spec.decayed, reduced_.data() + spec.offset, spec.count,
+                model.parameters.data() + spec.offset, state_.square.data() + spec.offset);
+  }
+  UpdateRunningStatistics();
+  for (const PassResult& result : all_results_) {
+    state_.epoch_loss += result.loss;
+    state_.epoch_correct += result.correct;
+  }
+  weights_->Update(model.parameters.data());
+}
+
+// Mean of the shards' means; mean of their variances plus variance of their means (the variance of the whole batch).
+void Trainer::UpdateRunningStatistics() {
+  Model& model = state_.model;
+  const double shards = recipe_.logical_shards();
+  auto blend = [](float& running, double now) {
+    running = static_cast<float>((1 - kBatchNormMomentum) * static_cast<double>(running) + kBatchNormMomentum * now);
+  };
+  for (size_t k = 0; k + 1 < model.layout.statistics.size(); k += 2) {
+    const uint64_t means = model.layout.statistics[k].offset, variances = model.layout.statistics[k + 1].offset;
+    for (uint64_t c = 0; c < model.layout.statistics[k].count; ++c) {
+      double mean = 0, variance = 0, spread = 0;
+      for (const std::vector<double>& s : statistics_) {
+        mean += s[means + c];
+        variance += s[variances + c];
+      }
+      mean /= shards;
+      for (const std::vector<double>& s : statistics_) spread += (s[means + c] - mean) * (s[means + c] - mean);
+      blend(model.statistics[means + c], mean);
+      blend(model.statistics[variances + c], variance / shards + spread / shards);
+    }
+  }
+}
+
+absl::Status Trainer::EndEpoch() {
+  ASSIGN_OR_RETURN(const PassResult validation, Validate());
+  const double images = static_cast<double>(steps_per_epoch_ * recipe_.batch_size());
+  const double validated = static_cast<double>(data_.split.validation.size());
+  v1::EpochMetrics metrics;
+  metrics.set_epoch(static_cast<uint32_t>(state_.epochs.size() + 1));
+  metrics.set_training_loss(Canonical(state_.epoch_loss / images));
+  metrics.set_training_accuracy(static_cast<double>(state_.epoch_correct) / images);
+  metrics.set_validation_loss(Canonical(validation.loss / validated));
+  metrics.set_validation_accuracy(validation.correct / validated);
+  metrics.set_learning_rate(learning_rate_);
+  if (state_.best_epoch == 0 ||
+      Better(recipe_.best_metric(), metrics, state_.epochs[state_.best_epoch - 1])) {
+    state_.best_epoch = metrics.epoch();
+    state_.best_parameters = state_.model.parameters;
+    state_.best_statistics = state_.model.statistics;
+  }
+  state_.epochs.push_back(std::move(metrics));
+  state_.epoch_loss = 0;
+  state_.epoch_correct = 0;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PassResult> Trainer::Validate() {
+  const std::vector<uint32_t>& images = data_.split.validation;
+  const uint32_t batches = static_cast<uint32_t>((images.size() + kValidationBatch - 1) / kValidationBatch);
+  const uint32_t ranks = collective_.world_size();
+  std::vector<uint32_t> mine;
+  for (uint32_t b = collective_.rank(); b < batches; b += ranks) mine.push_back(b);
+  const uint32_t lanes = std::min<uint32_t>(std::max(options_.threads, 1u), static_cast<uint32_t>(mine.size()));
+  while (validation_passes_.size() < lanes) {
+    validation_passes_.push_back(
+        std::make_unique<SeedCnnPass>(state_.model.layout, kValidationBatch, recipe_.precision()));
+  }
+  std::vector<PassResult> results(mine.size());
+  RETURN_IF_ERROR(pool_.Run(lanes, [&](uint32_t lane) {
+    const size_t image_floats = size_t{data_.size} * data_.size * 3;
+    SeedCnnPass& pass = *validation_passes_[lane];
+    for (size_t m = lane; m < mine.size(); m += lanes) {
+      const uint32_t first = mine[m] * kValidationBatch;
+      const uint32_t count = std::min<uint32_t>(kValidationBatch, static_cast<uint32_t>(images.size()) - first);
+      std::vector<uint32_t> labels(count);
+      for (uint32_t i = 0; i < count; ++i) {
+        const uint32_t image = images[first + i];
+        labels[i] = data_.labels[image];
+        AugmentImage(data_.image(image), data_.size, Augmentation(), normalise_, pass.input() + i * image_floats);
+      }
+      results[m] = pass.Evaluate(*weights_, state_.model.statistics.data(), labels, nullptr);
+      ++progress_;
+    }
+  }));
+  std::string message;
+  Put(results.data(), results.size(), message);
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
+  std::vector<std::string_view> in(all.begin(), all.end());
+  PassResult sum;
+  for (uint32_t b = 0; b < batches; ++b) {   // In the order of batches, whoever ran them.
+    PassResult batch;
+    if (in.size() != ranks || !Take(in[b % ranks], &batch, 1)) {
+      return absl::InternalError(absl::StrCat("rank ", b % ranks, " sent too few validation results"));
+    }
+    sum.loss += batch.loss;
+    sum.correct += batch.correct;
+  }
+  return sum;
+}
+
+absl::Status Trainer::Store() {
+  if (collective_.rank() != 0) return absl::OkStatus();
+  TrainedState out;
+  out.state = SerializeTrainingState(state_, recipe_digest_);
+  out.best_model = BestModel(state_);
+  out.last_model = LastModel(state_);
+  v1::TrainOutput& output = out.output;
+  output.set_step(state_.step);
+  output.set_steps_per_epoch(steps_per_epoch_);
+  output.set_state(Sha256Of(out.state).bytes());
+  if (!out.best_model.empty()) output.set_best_model(Sha256Of(out.best_model).bytes());
+  output.set_last_model(Sha256Of(out.last_model).bytes());
+  output.set_best_epoch(state_.best_epoch);
+  output.mutable_epochs()->Assign(state_.epochs.begin(), state_.epochs.end());
+  return sink_(std::move(out));
+}
+
+}  // namespace
+
+absl::StatusOr<uint64_t> Train(const v1::Recipe& recipe, const v1::TrainGoal& goal,
+                               std::shared_ptr<const ImageData> data, Collective& collective,
+                               const std::string& start_state, const TrainerOptions& options,
+                               const StateSink& sink, const std::atomic<bool>& yield,
+                               std::atomic<uint64_t>& progress) {
+  Trainer trainer(recipe, goal, *data, collective, options, sink, yield, progress);
+  absl::StatusOr<uint64_t> step = trainer.Run(start_state);
+  // The other ranks wait for this one: they must hear of it.
+  if (!step.ok()) collective.Abort(step.status());
+  return step;
+}
+
+}  // namespace dermis
