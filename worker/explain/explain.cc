@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -20,7 +21,7 @@
 namespace dermis {
 namespace {
 
-absl::Status Invalid(uint32_t image, std::string_view why) {
+absl::Status Invalid(uint32_t image, const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("explanation of image ", image, ": ", why));
 }
 

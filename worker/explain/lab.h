@@ -2,6 +2,7 @@
 #ifndef DERMIS_WORKER_EXPLAIN_LAB_H_
 #define DERMIS_WORKER_EXPLAIN_LAB_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
