@@ -1,0 +1,335 @@
+#include "tools/report/explained.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "common/metrics.h"
+#include "common/status_macros.h"
+#include "tools/report/picture.h"
+#include "tools/report/plot.h"
+
+namespace dermis {
+namespace {
+
+constexpr size_t kLimeShown = 5;    // lime's own display of positive evidence.
+constexpr size_t kSignsShown = 10;
+
+// What all figures of one image share.
+struct Scene {
+  std::string id;          // Of the picture, defined once and used by every figure.
+  int width = 0, height = 0;
+  std::string name, predicted, positive;
+  double sign = 1;         // f * sign points towards the predicted class.
+  double cam_sign = 1;
+  std::string cam_target;
+};
+
+std::string Figure(const std::string& picture, const std::string& caption, const std::string& kind = "") {
+  return absl::StrCat("<figure", kind.empty() ? "" : absl::StrCat(" class=\"", kind, "\""), ">", picture,
+                      "<figcaption>", caption, "</figcaption></figure>");
+}
+
+std::string OpenSvg(const Scene& scene, const std::string& alt) {
+  return absl::StrCat("<svg class=\"picture\" viewBox=\"0 0 ", scene.width, " ", scene.height,
+                      "\" role=\"img\" aria-label=\"", Escape(alt), "\">");
+}
+
+std::string UseBase(const Scene& scene, const std::string& more = "") {
+  return absl::StrCat("<use href=\"#", scene.id, "\"", more, "/>");
+}
+
+std::string Overlay(const Scene& scene, const Raster& raster, const std::string& more) {
+  return absl::StrCat("<image width=\"", scene.width, "\" height=\"", scene.height,
+                      "\" preserveAspectRatio=\"none\" ", more, " href=\"", PngUri(raster), "\"/>");
+}
+
+std::string Missing(const std::string& title, const std::string& why) {
+  return absl::StrCat("<p class=\"missing\"><b>", Escape(title), "</b> ", Escape(why), "</p>");
+}
+
+std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
+                        const std::string& title) {
+  const std::vector<int> best = LargestTowards(fit.values(), scene.sign, kLimeShown);
+  std::vector<int> chosen(labels.size(), -1);
+  for (size_t p = 0; p < labels.size(); ++p) {
+    if (std::find(best.begin(), best.end(), labels[p]) != best.end()) chosen[p] = labels[p];
+  }
+  const std::string path = OutlinePath(chosen, scene.width, scene.height);
+  std::string html = Figure(
+      absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": outlines of the ", best.size(),
+                                               " superpixels that speak most for ", scene.predicted)),
+                   UseBase(scene), "<path class=\"halo\" d=\"", path, "\"/><path class=\"outline\" d=\"", path,
+                   "\"/></svg>"),
+      absl::StrCat("<b>", Escape(title), "</b> ",
+                   best.empty() ? "no superpixel speaks for "
+                                : absl::StrCat("the ", best.size(), " superpixels most for "),
+                   "<em>", Escape(scene.predicted), "</em>"));
+  const std::vector<int> strongest = LargestByMagnitude(fit.values(), kSignsShown);
+  html += Figure(
+      absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": strongest superpixels, green for and red against ",
+                                               scene.predicted)),
+                   UseBase(scene),
+                   Overlay(scene,
+                           SignOverlay(fit.values(), strongest, scene.sign, labels, scene.width, scene.height),
+                           "class=\"lighten\""),
+                   "</svg>"),
+      absl::StrCat("<b>", Escape(title), "</b> the ", strongest.size(), " strongest: <i class=\"for\"></i>for, ",
+                   "<i class=\"against\"></i>against <em>", Escape(scene.predicted), "</em>"));
+  return html;
+}
+
+std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
+                          const std::string& title) {
+  const double limit = PixelPercentile(fit.values(), labels, 99.9);
+  return Figure(
+      absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": red superpixels raise, blue ones lower the output for ",
+                                               scene.positive)),
+                   "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+                   UseBase(scene, " filter=\"url(#grey)\" opacity=\".15\""),
+                   Overlay(scene, ShapleyOverlay(fit.values(), labels, scene.width, scene.height, limit), ""),
+                   "</svg>"),
+      absl::StrCat("<b>", Escape(title), "</b> towards <em>", Escape(scene.positive),
+                   "</em><span class=\"scale\"><span>", Number(-limit), "</span><i></i><span>+", Number(limit),
+                   "</span></span>"));
+}
+
+std::string CamFigures(const Scene& scene, const v1::ActivationOutput& maps) {
+  std::string html;
+  for (const v1::LayerMaps& layer : maps.layers()) {
+    const int width = layer.width(), height = layer.height();
+    const std::string name = absl::StrCat("<b>", Escape(layer.layer()), "</b> ", width, " × ", height);
+    const auto cam = NormaliseCam(layer.grad_cam(), scene.cam_sign);
+    if (!cam) {
+      html += Figure(absl::StrCat(OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(),
+                                                              ": no positive evidence")),
+                                  UseBase(scene, " filter=\"url(#grey)\" opacity=\".35\""),
+                                  "<text class=\"none\" x=\"50%\" y=\"52%\">no positive evidence</text></svg>"),
+                     name);
+      continue;
+    }
+    const Raster smooth = Heat(ResizeBilinear(*cam, width, height, scene.width, scene.height), scene.width,
+                               scene.height, Inferno);
+    html += Figure(
+        absl::StrCat("<span class=\"pair\">",
+                     OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(), " over the image")),
+                     UseBase(scene), Overlay(scene, smooth, "opacity=\".55\""), "</svg><img class=\"native\" alt=\"",
+                     Escape(absl::StrCat("Grad-CAM of ", layer.layer(), " on its own grid of ", width, " by ",
+                                         height)),
+                     "\" src=\"", PngUri(Heat(*cam, width, height, Inferno)), "\"></span>"),
+        name);
+  }
+  return html;
+}
+
+std::string TileFigures(const v1::ActivationOutput& maps) {
+  std::string html;
+  for (const v1::LayerMaps& layer : maps.layers()) {
+    html += Figure(
+        absl::StrCat("<img class=\"tiles\" loading=\"lazy\" alt=\"",
+                     Escape(absl::StrCat("The ", layer.channels(), " activation maps of ", layer.layer())),
+                     "\" src=\"",
+                     PngUri(Tiles(layer.activations(), layer.channels(), layer.width(), layer.height())), "\">"),
+        absl::StrCat("<b>", Escape(layer.layer()), "</b> ", layer.channels(), " channels of ", layer.width(),
+                     " × ", layer.height()));
+  }
+  return html;
+}
+
+std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, const v1::Attribution& fit) {
+  const bool lime = method.has_lime();
+  const std::string none = "<td class=\"none\">–</td>";
+  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title), "</th><td>", fit.count(), "</td><td>",
+                                 fit.evaluations(), "</td><td>", Number(fit.full()), "</td><td>",
+                                 Number(fit.hidden()), "</td>");
+  absl::StrAppend(&row, lime ? none
+                             : absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual())));
+  absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
+  const auto& errors = fit.standard_errors();
+  absl::StrAppend(&row, errors.empty()
+                            ? none
+                            : absl::StrCat("<td>", Number(*std::max_element(errors.begin(), errors.end()), 4),
+                                           "</td>"));
+  return row + "</tr>";
+}
+
+// An attribution must fit its superpixels and the picture, or indices would run out.
+absl::Status CheckFits(const Scene& scene, const v1::Attribution& fit, const v1::SuperpixelOutput& superpixels,
+                       const std::vector<int>& labels) {
+  const bool sizes = static_cast<int>(superpixels.width()) == scene.width &&
+                     static_cast<int>(superpixels.height()) == scene.height &&
+                     labels.size() == static_cast<size_t>(scene.width) * scene.height;
+  if (!sizes || static_cast<int>(superpixels.count()) != fit.values_size() ||
+      std::any_of(labels.begin(), labels.end(), [&](int label) { return label >= fit.values_size(); })) {
+    return absl::InvalidArgumentError("attribution, superpixels and picture differ in size");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMaps(const v1::ActivationOutput& maps) {
+  for (const v1::LayerMaps& layer : maps.layers()) {
+    const uint64_t pixels = uint64_t{layer.width()} * layer.height();
+    if (pixels == 0 || layer.channels() == 0 || static_cast<uint64_t>(layer.grad_cam_size()) != pixels ||
+        static_cast<uint64_t>(layer.activations_size()) != pixels * layer.channels()) {
+      return absl::InvalidArgumentError(absl::StrCat("maps of layer ", layer.layer(), " differ in size"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string Number(double value, int digits) {
+  if (std::isnan(value)) return "not a number";
+  std::string text = absl::StrFormat("%.*f", digits, value);
+  if (text.find_first_not_of("-0.") == std::string::npos && text[0] == '-') text.erase(0, 1);
+  if (text[0] == '-') text.replace(0, 1, "−");
+  return text;
+}
+
+std::string MethodTitle(const v1::MethodSpec& method) {
+  switch (method.kind_case()) {
+    case v1::MethodSpec::kLime:
+      return method.lime().superpixels().has_quickshift() ? "LIME · quickshift" : "LIME · SLIC";
+    case v1::MethodSpec::kShapley:
+      return method.shapley().superpixels().has_quickshift() ? "Shapley · quickshift" : "Shapley · SLIC";
+    case v1::MethodSpec::kGradCam:
+      return "Grad-CAM";
+    case v1::MethodSpec::kActivationMaps:
+      return "Activation maps";
+    case v1::MethodSpec::KIND_NOT_SET:
+      break;
+  }
+  return "Unknown method";
+}
+
+absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const ReportInputs& inputs) {
+  const v1::ImageSetManifest& manifest = inputs.images->manifest();
+  const v1::ExplainedImage& explained = *view.explained;
+  if (explained.image() >= static_cast<uint32_t>(manifest.images_size())) {
+    return absl::InvalidArgumentError(absl::StrCat("explained image ", explained.image(), " is not in the set '",
+                                                   manifest.name(), "' of ", manifest.images_size()));
+  }
+  const v1::ImageEntry& entry = manifest.images(explained.image());
+  const int classes = manifest.classes_size();
+  Scene scene;
+  scene.id = absl::StrCat("picture", view.number);
+  scene.width = manifest.width();
+  scene.height = manifest.height();
+  scene.name = entry.name();
+  scene.positive = classes > 0 ? manifest.classes(classes - 1) : "the positive class";
+  const std::string truth =
+      entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label()) : "unknown";
+  std::string verdict = absl::StrCat("<span class=\"chip\">is ", Escape(truth), "</span>");
+  std::string numbers;
+  if (view.logits != nullptr) {
+    const absl::Span<const float> logits(view.logits, classes);
+    const std::vector<double> p = Softmax(logits);
+    const size_t predicted = std::max_element(p.begin(), p.end()) - p.begin();
+    scene.predicted = manifest.classes(static_cast<int>(predicted));
+    scene.sign = static_cast<int>(predicted) == classes - 1 ? 1 : -1;
+    const bool right = predicted == entry.label();
+    absl::StrAppend(&verdict, "<span class=\"chip ", right ? "right" : "wrong", "\">predicted ",
+                    Escape(scene.predicted), right ? " ✓" : " ✗", "</span>");
+    numbers = absl::StrCat("<dl class=\"facts\"><div><dt>probability of ", Escape(scene.positive), "</dt><dd>",
+                           Number(p.back()), "</dd></div><div><dt>margin</dt><dd>",
+                           Number(OutputOf(v1::OUTPUT_KIND_MARGIN, logits)), "</dd></div></dl>");
+  } else {
+    scene.predicted = scene.positive;
+  }
+  // Grad-CAM is linear in the gradient before its ReLU: the map towards the other of two classes is that of -f,
+  // which a single logit does not have.
+  const bool signed_f = view.results->spec().explanation().output() != v1::OUTPUT_KIND_LOGIT;
+  scene.cam_sign = signed_f ? scene.sign : 1;
+  scene.cam_target = signed_f ? scene.predicted : scene.positive;
+
+  ASSIGN_OR_RETURN(const std::string_view pixels, inputs.images->Pixels(explained.image()));
+  const Raster base{scene.width, scene.height, 3, std::vector<uint8_t>(pixels.begin(), pixels.end())};
+  std::string original = absl::StrCat(
+      OpenSvg(scene, absl::StrCat("The image ", scene.name)), "<image id=\"", scene.id, "\" width=\"",
+      scene.width, "\" height=\"", scene.height, "\" href=\"", PngUri(base), "\"/>");
+  std::string original_caption = "<b>Original</b>";
+  if (entry.has_mask()) {
+    if (const auto mask = inputs.images->Mask(explained.image()); mask.ok()) {
+      std::vector<int> inside(mask->size(), -1);
+      for (size_t p = 0; p < inside.size(); ++p) inside[p] = (*mask)[p] != 0 ? 1 : -1;
+      absl::StrAppend(&original, "<path class=\"mask\" d=\"", OutlinePath(inside, scene.width, scene.height),
+                      "\"/>");
+      original_caption += " with the outline of its mask";
+    }
+  }
+  original += "</svg>";
+
+  std::string figures = Figure(original, original_caption);
+  std::string cams, tiles, rows, missing;
+  std::map<std::string, v1::Payload> fetched;   // Grad-CAM and activation maps share one result.
+  const auto fetch = [&](const v1::TaskResult& result) -> absl::StatusOr<const v1::Payload*> {
+    if (result.task().empty()) return absl::NotFoundError("is not computed yet");
+    if (const auto it = fetched.find(result.task()); it != fetched.end()) return &it->second;
+    ASSIGN_OR_RETURN(v1::Payload payload, inputs.fetch_payload(result));
+    return &(fetched[result.task()] = std::move(payload));
+  };
+  for (const v1::MethodResult& method : explained.results()) {
+    const std::string title = MethodTitle(method.method());
+    const auto payload = fetch(method.result());
+    if (!payload.ok()) {
+      missing += Missing(title, std::string(payload.status().message()));
+      continue;
+    }
+    if (method.method().has_lime() || method.method().has_shapley()) {
+      const auto superpixels = fetch(method.superpixels());
+      if (!superpixels.ok()) {
+        missing += Missing(title, std::string(superpixels.status().message()));
+        continue;
+      }
+      const v1::Attribution& fit = (*payload)->fit();
+      const std::vector<int> labels = LabelsOf((*superpixels)->superpixels().labels());
+      if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels); !fits.ok()) {
+        missing += Missing(title, std::string(fits.message()));
+        continue;
+      }
+      figures += method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
+                                            : ShapleyFigure(scene, fit, labels, title);
+      rows += NumbersRow(method.method(), title, fit);
+      continue;
+    }
+    const v1::ActivationOutput& maps = (*payload)->activations();
+    if (const absl::Status fits = CheckMaps(maps); !fits.ok()) {
+      missing += Missing(title, std::string(fits.message()));
+    } else if (method.method().has_grad_cam()) {
+      cams = CamFigures(scene, maps);
+    } else {
+      tiles = TileFigures(maps);
+    }
+  }
+
+  std::string html = absl::StrCat("<article class=\"case\" id=\"case", view.number, "\"><header><h3>",
+                                  Escape(scene.name), "</h3>", verdict, "<span class=\"why\">",
+                                  Escape(explained.why()), "</span></header>", numbers, "<div class=\"figures\">",
+                                  figures, "</div>", missing);
+  if (!rows.empty()) {
+    absl::StrAppend(&html,
+                    "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>method</th><th>superpixels</th>"
+                    "<th>masked inputs</th><th>f(x)</th><th>f(hidden)</th><th>additivity residual</th><th>R²</th>"
+                    "<th>largest standard error</th></tr></thead><tbody>",
+                    rows, "</tbody></table></div>");
+  }
+  if (!cams.empty()) {
+    absl::StrAppend(&html, "<details open><summary>Grad-CAM by layer <span>towards ", Escape(scene.cam_target),
+                    "; bilinear over the image, its own grid beside</span></summary><div class=\"figures cams\">",
+                    cams, "</div></details>");
+  }
+  if (!tiles.empty()) {
+    absl::StrAppend(&html,
+                    "<details><summary>Activation maps by layer <span>every channel, each scaled to its own range"
+                    "</span></summary><div class=\"figures maps\">",
+                    tiles, "</div></details>");
+  }
+  return html + "</article>";
+}
+
+}  // namespace dermis

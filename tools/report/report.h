@@ -1,0 +1,38 @@
+// A study's report: one HTML file that holds all it shows (no scripts, no network), and its scores as CSV.
+#ifndef DERMIS_TOOLS_REPORT_REPORT_H_
+#define DERMIS_TOOLS_REPORT_REPORT_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/image_set.h"
+#include "dermis/v1/studies.pb.h"
+#include "dermis/v1/task.pb.h"
+
+namespace dermis {
+
+struct ReportInputs {
+  const ImageSet* images = nullptr;   // The study's set: names, labels, display pixels, masks.
+  // The payload of a stored result (inline or from its blob).
+  std::function<absl::StatusOr<v1::Payload>(const v1::TaskResult&)> fetch_payload;
+};
+
+// The report's text. Parts that are not there yet (training, evaluation, single explanations) are said to be
+// missing; a payload that cannot be fetched is named in its place. Deterministic. INVALID_ARGUMENT where
+// results and image set do not belong together.
+absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs);
+
+// RenderReport into a file, by temporary file and rename.
+absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,
+                         const std::string& path);
+
+// One row a test image: index, image, label, predicted, probability of the positive class, margin, then the
+// logit of each class with 9 digits (exact for a float). RFC 4180.
+absl::Status WriteScoresCsv(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
+                            const std::string& path);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_REPORT_REPORT_H_

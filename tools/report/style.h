@@ -1,0 +1,92 @@
+// The report's style sheet: calm, readable on paper, phone and screen, light or dark as the reader's system.
+#ifndef DERMIS_TOOLS_REPORT_STYLE_H_
+#define DERMIS_TOOLS_REPORT_STYLE_H_
+
+namespace dermis {
+
+inline constexpr char kReportStyle[] = R"css(
+:root{color-scheme:light dark;--bg:#faf9f6;--card:#fff;--ink:#1f2328;--soft:#646a73;--line:#e4e2dc;--accent:#0d7a6f;
+--second:#b9722c;--right:#0d7a6f;--wrong:#c0392b;--shade:0 1px 2px #0000000d,0 6px 20px #0000000a}
+@media(prefers-color-scheme:dark){:root{--bg:#15171a;--card:#1d2024;--ink:#e6e7e9;--soft:#9aa1ab;--line:#30343a;
+--accent:#4cc3b4;--second:#e0a868;--right:#4cc3b4;--wrong:#f0806f;--shade:none}}
+*{box-sizing:border-box}html{scroll-behavior:smooth;scroll-padding-top:1rem}
+body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.6 Inter,"Segoe UI",system-ui,-apple-system,
+"Helvetica Neue",Arial,sans-serif;font-feature-settings:"tnum";-webkit-font-smoothing:antialiased}
+.top,main,footer{max-width:1180px;margin:0 auto;padding:0 1.5rem}.defs{position:absolute;width:0;height:0}
+.top{padding-top:3.5rem}.brand{margin:0;color:var(--accent);font-weight:600;letter-spacing:.08em;
+text-transform:uppercase;font-size:.78rem}h1{font-size:clamp(2rem,5vw,3rem);line-height:1.1;letter-spacing:-.025em;
+margin:.35rem 0 .5rem;font-weight:680;overflow-wrap:anywhere}.lead{color:var(--soft);margin:0 0 1.2rem;font-size:1.06rem}
+nav a{color:var(--soft);text-decoration:none;margin-right:1.3rem;font-size:.92rem}nav a:hover{color:var(--accent)}
+.top nav{border-top:1px solid var(--line);padding-top:.8rem}section{margin-top:3.6rem}
+h2{font-size:1.5rem;letter-spacing:-.015em;margin:0 0 1.1rem;font-weight:650}
+h3{font-size:1.05rem;margin:0;font-weight:620;overflow-wrap:anywhere}
+.note{color:var(--soft);font-size:.86rem;max-width:46rem;margin:.9rem 0 0}
+.missing{color:var(--soft);border-left:3px solid var(--second);padding:.2rem 0 .2rem .9rem;margin:1rem 0}
+main>.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:1rem;margin-top:2rem}
+.tile{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.1rem 1.25rem;
+box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15;letter-spacing:-.03em;font-weight:640}
+.tile span{display:block;font-size:.92rem}.tile small{color:var(--soft);font-size:.8rem}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
+th,td{padding:.5rem .65rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+thead th{color:var(--soft);font-weight:500;font-size:.8rem;vertical-align:bottom;white-space:normal}
+thead th[colspan]{text-align:center}thead th:first-child,tbody th{text-align:left;font-weight:500}
+.ours td,.ours th{font-weight:650;color:var(--accent);background:color-mix(in srgb,var(--accent) 7%,transparent)}
+td.none{color:var(--soft);opacity:.55}
+.trio,.duo{display:grid;gap:1rem;margin-top:1.4rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));
+align-items:stretch}.plot,.confusion{background:var(--card);border:1px solid var(--line);border-radius:14px;
+box-shadow:var(--shade)}.plot{padding:1rem 1.1rem;width:100%;height:auto;display:block}
+.plot text{fill:var(--soft);font-size:11px}.plot .legend{fill:var(--ink);font-size:11.5px}
+.plot .grid{stroke:var(--line);stroke-width:1}.plot .axis{stroke:var(--soft);stroke-width:1}
+.plot .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.plot .a{stroke:var(--accent)}
+.plot .b{stroke:var(--second)}.plot .guide{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 4;opacity:.7}
+.plot .mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}.plot .dot{fill:var(--card);stroke:var(--accent);
+stroke-width:2}
+.confusion{border-collapse:separate;border-spacing:6px;padding:.5rem;height:100%;text-align:center}
+.confusion caption{text-align:left;color:var(--soft);font-size:.8rem;padding:.2rem .3rem}
+.confusion th,.confusion td{border:0;text-align:center;white-space:normal;padding:.45rem}
+.confusion tbody td{border-radius:9px;width:40%;background:color-mix(in srgb,var(--right) calc(var(--share)*38% + 3%),transparent)}
+.confusion tbody td.wrong{background:color-mix(in srgb,var(--wrong) calc(var(--share)*70% + 3%),transparent)}
+.confusion b{display:block;font-size:1.45rem;line-height:1.2;font-weight:640}.confusion span{display:block;font-size:.82rem}
+.confusion small{color:var(--soft);font-size:.75rem}.confusion tbody th{font-size:.82rem;color:var(--soft);width:15%}
+.index{display:flex;flex-wrap:wrap;gap:.4rem;margin:0 0 1.4rem}.index a{border:1px solid var(--line);
+background:var(--card);border-radius:99px;padding:.1rem .75rem;margin:0;font-size:.8rem;max-width:16rem;overflow:hidden;
+text-overflow:ellipsis;white-space:nowrap}
+.case{background:var(--card);border:1px solid var(--line);border-radius:16px;padding:1.4rem 1.5rem 1.2rem;
+margin:0 0 1.6rem;box-shadow:var(--shade)}
+.case header{display:flex;flex-wrap:wrap;gap:.5rem .7rem;align-items:center;margin-bottom:.6rem}
+.chip{font-size:.78rem;border-radius:99px;padding:.1rem .7rem;border:1px solid var(--line);color:var(--soft)}
+.chip.right{color:var(--right);border-color:currentColor}.chip.wrong{color:var(--wrong);border-color:currentColor}
+.why{color:var(--soft);font-size:.85rem;margin-left:auto}
+.facts{display:flex;flex-wrap:wrap;gap:.2rem 2rem;margin:0 0 1rem;font-size:.88rem}.facts div{display:flex;gap:.5rem}
+dt{color:var(--soft)}dd{margin:0;font-weight:600}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(196px,1fr));gap:1rem 1.1rem}
+figure{margin:0;min-width:0}figcaption{font-size:.79rem;line-height:1.45;color:var(--soft);margin-top:.45rem}
+figcaption b{color:var(--ink);font-weight:600}figcaption em{font-style:normal;color:var(--ink)}
+.picture{display:block;width:100%;height:auto;border-radius:8px;isolation:isolate;background:#fff}
+.lighten{mix-blend-mode:lighten;image-rendering:pixelated}.outline{fill:none;stroke:#ffe14d;stroke-width:1.6;stroke-linecap:square}
+.halo{fill:none;stroke:#000;stroke-opacity:.55;stroke-width:3.4;stroke-linecap:square}
+.mask{fill:none;stroke:#fff;stroke-width:1;stroke-opacity:.9;stroke-dasharray:3 2}
+.picture .none{fill:var(--ink);font-size:15px;text-anchor:middle;font-weight:600}
+.for,.against{display:inline-block;width:.7em;height:.7em;border-radius:2px;background:#1fae4b;margin:0 .3em 0 .1em}
+.against{background:#e5352b}.scale{display:flex;align-items:center;gap:.5rem;font-size:.74rem;margin-top:.2rem}
+.scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
+border:1px solid var(--line)}
+.numbers{margin-top:1.1rem;font-size:.84rem}
+.cams{grid-template-columns:repeat(auto-fill,minmax(226px,1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
+align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
+.maps{grid-template-columns:repeat(auto-fill,minmax(330px,1fr))}.maps img{width:100%;image-rendering:pixelated;
+display:block;border-radius:4px}
+details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;
+font-size:.92rem;margin-bottom:.7rem}summary span{color:var(--soft);font-weight:400;font-size:.82rem;margin-left:.4rem}
+.provenance{display:grid;gap:.15rem;margin:0;font-size:.9rem}.provenance div{display:grid;
+grid-template-columns:11rem 1fr;gap:1rem;padding:.35rem 0;border-bottom:1px solid var(--line)}
+.provenance dd{font-weight:400;overflow-wrap:anywhere}code,pre{font:.85em/1.6 ui-monospace,"SF Mono",Menlo,Consolas,
+"DejaVu Sans Mono",monospace}pre{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem;
+overflow-x:auto;margin:0}footer{color:var(--soft);font-size:.82rem;padding-top:3rem;padding-bottom:3rem}
+@media(max-width:640px){.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
+@media print{body{background:#fff}.case,.plot,.tile{break-inside:avoid;box-shadow:none}.index,nav{display:none}}
+)css";
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_REPORT_STYLE_H_
