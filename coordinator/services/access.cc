@@ -41,7 +41,7 @@ grpc::Status Access::Check(const grpc::ServerContextBase& context, std::string_v
   if (!role.ok()) return ToGrpc(role.status());
   if (!Allowed(*role, method)) {
     return {grpc::StatusCode::PERMISSION_DENIED,
-            absl::StrCat("a certificate of role '", *role, "' may not call ", method)};
+            absl::StrCat("a certificate of role '", *role, "' may not call ", std::string(method))};
   }
   return grpc::Status::OK;
 }
