@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <exception>
 #include <utility>
@@ -9,7 +10,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "google/protobuf/descriptor.h"
@@ -197,6 +197,13 @@ class Reader {
   std::string file_;
 };
 
+// The shortest decimal that reads back as the same number: 0.2, not 0.20000000000000001.
+std::string Shortest(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return std::string(text, end);
+}
+
 void Emit(const Message& message, YAML::Emitter& out) {
   const Reflection& reflection = *message.GetReflection();
   std::vector<const FieldDescriptor*> fields;
@@ -209,7 +216,7 @@ void Emit(const Message& message, YAML::Emitter& out) {
       case FieldDescriptor::CPPTYPE_UINT32: out << reflection.GetUInt32(message, &field); break;
       case FieldDescriptor::CPPTYPE_UINT64: out << reflection.GetUInt64(message, &field); break;
       case FieldDescriptor::CPPTYPE_DOUBLE:
-        out << absl::StrFormat("%.17g", reflection.GetDouble(message, &field));
+        out << Shortest(reflection.GetDouble(message, &field));
         break;
       case FieldDescriptor::CPPTYPE_ENUM:
         out << EnumSpelling(*field.enum_type(), reflection.GetEnumValue(message, &field));

@@ -1,0 +1,137 @@
+#include "common/spec_yaml.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "gmock/gmock.h"
+#include "google/protobuf/util/message_differencer.h"
+#include "gtest/gtest.h"
+
+namespace dermis {
+namespace {
+
+using ::google::protobuf::util::MessageDifferencer;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string ErrorOf(std::string_view text) {
+  auto spec = ParseStudyYaml(text, "s.yaml");
+  return std::string(spec.status().message());
+}
+
+std::string ResolveError(std::string_view text) {
+  auto spec = ParseStudyYaml(text, "s.yaml");
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return spec.ok() ? std::string(ResolveSpec(*spec).status().message()) : "";
+}
+
+TEST(SpecYamlTest, UnknownKey_IsNamedWithPlaceAndNearestKey) {
+  EXPECT_THAT(ErrorOf("name: a\ntraining:\n  epoch: 3\n"),
+              AllOf(HasSubstr("s.yaml:3:3"), HasSubstr("unknown key 'epoch'"),
+                    HasSubstr("did you mean 'epochs'?")));
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {model: seed_cmn}\n"),
+              AllOf(HasSubstr("s.yaml:2"), HasSubstr("did you mean 'seed_cnn'?")));
+}
+
+TEST(SpecYamlTest, WrongTypes_AreErrorsWithTheirPlace) {
+  EXPECT_THAT(ErrorOf("seed: -1\n"), HasSubstr("s.yaml:1:7"));
+  EXPECT_THAT(ErrorOf("seed: 1.5\n"), HasSubstr("whole number"));
+  EXPECT_THAT(ErrorOf("training: {epochs: many}\n"), HasSubstr("training.epochs"));
+  EXPECT_THAT(ErrorOf("training: {augment: maybe}\n"), HasSubstr("true or false"));
+  EXPECT_THAT(ErrorOf("training: [1]\n"), HasSubstr("mapping"));
+  EXPECT_THAT(ErrorOf("explanation: {methods: grad_cam}\n"), HasSubstr("list"));
+  EXPECT_THAT(ErrorOf("name: a\nname: b\n"), HasSubstr("twice"));
+  EXPECT_THAT(ErrorOf("images: {split: {test: .nan}}\n"), HasSubstr("must be a number"));
+  EXPECT_NE(ErrorOf("name: [a\n"), "");
+}
+
+TEST(SpecYamlTest, TwoMembersOfAChoice_AreRefused) {
+  EXPECT_THAT(ErrorOf("explanation: {methods: [{lime: {}, shapley: {}}]}\n"), HasSubstr("excludes"));
+}
+
+TEST(SpecYamlTest, Methods_AreReadInEverySpelling) {
+  const auto spec = ParseStudyYaml(
+      "name: a\nexplanation:\n  methods:\n    - lime: {samples: 20, superpixels: {slic: {count: 7}}}\n"
+      "    - grad_cam\n    - grad_cam: {}\n    - activation_maps:\n    - shapley: {superpixels: quickshift}\n",
+      "s.yaml");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto& methods = spec->explanation().methods();
+  ASSERT_EQ(methods.size(), 5);
+  EXPECT_EQ(methods[0].lime().samples(), 20u);
+  EXPECT_EQ(methods[0].lime().superpixels().slic().count(), 7u);
+  EXPECT_TRUE(methods[1].has_grad_cam());
+  EXPECT_TRUE(methods[2].has_grad_cam());
+  EXPECT_TRUE(methods[3].has_activation_maps());
+  EXPECT_TRUE(methods[4].shapley().superpixels().has_quickshift());
+}
+
+TEST(SpecYamlTest, Resolve_FillsTheDefaultsOfTheSchema) {
+  const auto spec = ResolveSpec(*ParseStudyYaml("name: a\nexplanation: {}\n", "s.yaml"));
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->seed(), 1u);
+  EXPECT_EQ(spec->images().size(), 32u);
+  EXPECT_EQ(spec->images().split().test(), 0.2);
+  EXPECT_EQ(spec->images().split().validation(), 0.1);
+  EXPECT_EQ(spec->training().logical_shards(), 4u);
+  EXPECT_EQ(spec->training().batch_size(), 64u);
+  EXPECT_EQ(spec->training().epochs(), 100u);
+  EXPECT_TRUE(spec->training().augment());
+  EXPECT_TRUE(spec->training().dropout());
+  EXPECT_EQ(spec->training().precision(), v1::PRECISION_FP32);
+  EXPECT_FALSE(spec->training().has_early_stopping());
+  EXPECT_EQ(spec->training().optimizer().rmsprop().learning_rate(), 1e-3);
+  EXPECT_EQ(spec->evaluation().batch_size(), 64u);
+  const v1::ExplanationSpec& explanation = spec->explanation();
+  EXPECT_EQ(explanation.output(), v1::OUTPUT_KIND_MARGIN);
+  EXPECT_EQ(explanation.images().per_confusion_cell().most_confident(), 2u);
+  ASSERT_EQ(explanation.methods_size(), 4);
+  EXPECT_EQ(explanation.methods(0).lime().samples(), 1000u);
+  EXPECT_EQ(explanation.methods(0).lime().hidden(), v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+  EXPECT_EQ(explanation.methods(0).lime().superpixels().slic().count(), 50u);
+  EXPECT_EQ(explanation.methods(1).shapley().permutations(), 64u);
+  EXPECT_EQ(explanation.methods(1).shapley().hidden(), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  EXPECT_TRUE(explanation.methods(2).has_grad_cam());
+  EXPECT_TRUE(explanation.methods(3).has_activation_maps());
+}
+
+TEST(SpecYamlTest, Resolve_RefusesWhatCannotRun) {
+  EXPECT_THAT(ResolveError("name: a\ntraining: {logical_shards: 3}\n"), HasSubstr("power of two"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {logical_shards: 4, batch_size: 66}\n"),
+              HasSubstr("divides"));
+  EXPECT_THAT(ResolveError("name: a/b\n"), HasSubstr("name"));
+  EXPECT_THAT(ResolveError("seed: 2\n"), HasSubstr("name"));
+  EXPECT_THAT(ResolveError("name: a\nimages: {split: {column: c, test: 0.5}}\n"), HasSubstr("column"));
+  EXPECT_THAT(ResolveError("name: a\nimages: {split: {validation: 1.5}}\n"), HasSubstr("validation"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {optimizer: {rmsprop: {drops: [{epoch: 9, "
+                           "learning_rate: 1e-4}, {epoch: 9, learning_rate: 1e-5}]}}}\n"),
+              HasSubstr("ascending"));
+  EXPECT_THAT(ResolveError("name: a\nexplanation: {methods: [{lime: {samples: 1}}]}\n"),
+              HasSubstr("samples"));
+}
+
+TEST(SpecYamlTest, EveryStudyOfTheTree_Parses_Resolves_AndReadsBack) {
+  const char* root = std::getenv("DERMIS_SOURCE_DIR");
+  int seen = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(root ? root : ".") / "studies")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++seen;
+    std::stringstream text;
+    text << std::ifstream(entry.path()).rdbuf();
+    const auto spec = ParseStudyYaml(text.str(), entry.path().string());
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    const auto resolved = ResolveSpec(*spec);
+    ASSERT_TRUE(resolved.ok()) << resolved.status();
+    EXPECT_TRUE(MessageDifferencer::Equals(*ResolveSpec(*resolved), *resolved)) << entry.path();
+    const auto back = ParseStudyYaml(ToYaml(*resolved), "printed");
+    ASSERT_TRUE(back.ok()) << back.status() << "\n" << ToYaml(*resolved);
+    EXPECT_TRUE(MessageDifferencer::Equals(*back, *resolved)) << ToYaml(*resolved);
+    EXPECT_EQ(ToYaml(*resolved).find("00000001"), std::string::npos) << "numbers are printed shortest";
+  }
+  EXPECT_GE(seen, 2);
+}
+
+}  // namespace
+}  // namespace dermis

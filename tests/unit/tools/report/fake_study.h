@@ -1,0 +1,32 @@
+// A made-up study with everything a report shows, for its tests and for looking at it (report_preview).
+#ifndef DERMIS_TESTS_UNIT_TOOLS_REPORT_FAKE_STUDY_H_
+#define DERMIS_TESTS_UNIT_TOOLS_REPORT_FAKE_STUDY_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "common/image_set.h"
+#include "dermis/v1/studies.pb.h"
+#include "tools/report/report.h"
+
+namespace dermis {
+
+class FakeStudy {
+ public:
+  // `count` images of size x size, a quarter of which is tested; `explained` of these are explained.
+  FakeStudy(uint32_t count, uint32_t size, uint32_t explained);
+
+  v1::StudyResults results;
+  std::map<std::string, v1::Payload> payloads;   // By task digest.
+  std::unique_ptr<ImageSet> images;
+  ReportInputs Inputs() const;
+
+ private:
+  void AddExplained(uint32_t row, const std::string& why);
+  v1::TaskResult Store(v1::Payload payload);
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_TESTS_UNIT_TOOLS_REPORT_FAKE_STUDY_H_

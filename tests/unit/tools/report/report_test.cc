@@ -1,0 +1,219 @@
+#include "tools/report/report.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_format.h"
+#include "common/metrics.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/common/test_folder.h"
+#include "tests/unit/tools/report/fake_study.h"
+#include "tools/report/picture.h"
+#include "tools/report/plot.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Render(const FakeStudy& study) {
+  auto html = RenderReport(study.results, study.Inputs());
+  EXPECT_TRUE(html.ok()) << html.status();
+  return html.ok() ? *html : "";
+}
+
+size_t Count(const std::string& text, const std::string& word) {
+  size_t count = 0;
+  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+  return count;
+}
+
+TEST(ReportTest, Numbers_AreThoseOfTheStoredLogits) {
+  const FakeStudy study(200, 32, 2);
+  std::vector<double> p;
+  std::vector<uint32_t> y;
+  for (int i = 0; i < study.results.test_images_size(); ++i) {
+    p.push_back(Softmax({study.results.test_logits().data() + 2 * i, 2}).back());
+    y.push_back(study.images->manifest().images(study.results.test_images(i)).label());
+  }
+  const Evaluation e = Evaluate(p, y);
+  const std::string html = Render(study);
+  std::string row = "This study</th>";
+  for (double v : {e.accuracy, e.precision, e.fpr_of_all, e.fnr_of_all, e.fpr_of_class, e.fnr_of_class,
+                   e.sensitivity, e.specificity, e.roc_area, e.average_precision}) {
+    row += absl::StrFormat("<td>%.3f</td>", v);
+  }
+  EXPECT_THAT(html, HasSubstr(row));
+  EXPECT_THAT(html, HasSubstr(absl::StrFormat("<b>%d</b><span>false negatives", e.false_negative)));
+  EXPECT_THAT(html, HasSubstr("<td>0.872</td><td>0.764</td><td>0.080</td><td>0.071</td>"));   // The seed's.
+}
+
+TEST(ReportTest, Provenance_NamesDigestsEpochsAndTheRemainder) {
+  const FakeStudy study(200, 32, 1);
+  const std::string html = Render(study);
+  EXPECT_THAT(html, HasSubstr(Sha256Of("set").hex()));
+  EXPECT_THAT(html, HasSubstr(Sha256Of("weights").hex()));
+  EXPECT_THAT(html, HasSubstr("38 of at most 60; best epoch 30"));
+  EXPECT_THAT(html, HasSubstr("training steps are always full"));
+  EXPECT_THAT(html, HasSubstr("cpu/avx512_core_amx"));
+  EXPECT_THAT(html, HasSubstr("early_stopping:"));
+}
+
+TEST(ReportTest, NamesFromOutside_AreEscaped) {
+  FakeStudy study(60, 32, 1);
+  auto& manifest = const_cast<v1::ImageSetManifest&>(study.images->manifest());
+  const std::string evil = "<script>alert('x')</script>\"&";
+  manifest.set_name(evil);
+  manifest.set_classes(1, evil);
+  manifest.mutable_images(study.results.explained(0).image())->set_name(evil);
+  study.results.mutable_explained(0)->set_why(evil);
+  study.results.set_numerics_class(evil);
+  study.results.mutable_spec()->set_name(evil);
+  study.results.mutable_status()->set_id(evil);
+  const std::string html = Render(study);
+  EXPECT_THAT(html, Not(HasSubstr("<script")));
+  EXPECT_THAT(html, HasSubstr("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));
+}
+
+TEST(ReportTest, IsSelfContained_AndHasAltTexts_AndUniqueIds) {
+  const std::string html = Render(FakeStudy(120, 48, 3));
+  EXPECT_THAT(html, Not(HasSubstr("http:")));
+  EXPECT_THAT(html, Not(HasSubstr("https:")));
+  EXPECT_THAT(html, Not(HasSubstr("<script")));
+  EXPECT_THAT(html, Not(HasSubstr("url(data")));
+  EXPECT_EQ(Count(html, "<img "), Count(html, "<img class=\"native\" alt=\"G") +
+                                      Count(html, "<img class=\"tiles\" loading=\"lazy\" alt=\"T"));
+  EXPECT_EQ(Count(html, "role=\"img\""), Count(html, "role=\"img\" aria-label=\""));
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_EQ(Count(html, absl::StrFormat("id=\"picture%d\"", i)), 1u);
+    EXPECT_EQ(Count(html, absl::StrFormat("id=\"case%d\"", i)), 1u);
+  }
+  EXPECT_EQ(html, Render(FakeStudy(120, 48, 3))) << "a report is deterministic";
+}
+
+TEST(ReportTest, Size_StaysBelowHalfAMegabyteAnImage) {
+  const size_t one = Render(FakeStudy(60, 224, 1)).size(), three = Render(FakeStudy(60, 224, 3)).size();
+  EXPECT_LT((three - one) / 2, 640u << 10);
+  EXPECT_LT(one, 1u << 20);
+}
+
+TEST(ReportTest, LayerWithoutPositiveEvidence_IsLabelled) {
+  EXPECT_THAT(Render(FakeStudy(60, 32, 1)), HasSubstr("no positive evidence</text>"));   // conv2 of the fake.
+}
+
+TEST(ReportTest, WhatIsMissing_IsSaid) {
+  FakeStudy study(60, 32, 2);
+  study.results.mutable_explained(0)->mutable_results(0)->mutable_result()->Clear();
+  study.payloads.erase(study.results.explained(1).results(2).result().task());
+  std::string html = Render(study);
+  EXPECT_THAT(html, HasSubstr("<b>LIME · SLIC</b> is not computed yet"));
+  EXPECT_THAT(html, HasSubstr("<b>Shapley · SLIC</b> no such payload"));
+
+  study.results.clear_test_images();
+  study.results.clear_test_logits();
+  study.results.clear_training();
+  html = Render(study);
+  EXPECT_THAT(html, HasSubstr("not evaluated yet"));
+  EXPECT_THAT(html, HasSubstr("No epoch is completed yet"));
+}
+
+TEST(ReportTest, AttributionsThatDoNotFit_AreNamed_NotDrawn) {
+  FakeStudy study(60, 32, 1);
+  auto& fit = *study.payloads[study.results.explained(0).results(0).result().task()].mutable_fit();
+  fit.mutable_values()->Truncate(3);
+  EXPECT_THAT(Render(study), HasSubstr("<b>LIME · SLIC</b> attribution, superpixels and picture differ in size"));
+  study.results.mutable_explained(0)->set_image(999);
+  EXPECT_FALSE(RenderReport(study.results, study.Inputs()).ok());
+  study.results.mutable_explained(0)->set_image(0);
+  study.results.add_test_logits(0);
+  EXPECT_FALSE(RenderReport(study.results, study.Inputs()).ok());
+}
+
+TEST(ReportTest, Scores_HaveARowATestImage_AndReadBackExactly) {
+  FakeStudy study(80, 16, 0);
+  auto& manifest = const_cast<v1::ImageSetManifest&>(study.images->manifest());
+  manifest.mutable_images(study.results.test_images(0))->set_name("a,\"b\"");
+  TestFolder folder;
+  const std::string path = folder / "scores.csv";
+  ASSERT_TRUE(WriteScoresCsv(study.results, manifest, path).ok());
+  const std::string csv = ReadFile(path);
+  EXPECT_EQ(Count(csv, "\r\n"), static_cast<size_t>(study.results.test_images_size()) + 1);
+  EXPECT_THAT(csv, HasSubstr("index,image,label,predicted,probability,margin,logit_benign,logit_malignant\r\n"));
+  EXPECT_THAT(csv, HasSubstr(absl::StrFormat("%d,\"a,\"\"b\"\"\",", study.results.test_images(0))));
+  const size_t comma = csv.rfind(',');
+  EXPECT_EQ(std::stof(csv.substr(comma + 1)), study.results.test_logits(study.results.test_logits_size() - 1));
+  EXPECT_EQ(WriteScoresCsv(study.results, manifest, folder / "none/scores.csv").code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(CountFiles(folder.path()), 1);
+}
+
+TEST(PictureTest, LargestTowards_TakesOnlyEvidenceForThatSide) {
+  const std::vector<double> values = {.1, -.5, .3, 0, .3, -.2};
+  EXPECT_THAT(LargestTowards(values, 1, 5), ElementsAre(2, 4, 0));
+  EXPECT_THAT(LargestTowards(values, -1, 1), ElementsAre(1));
+  EXPECT_THAT(LargestByMagnitude(values, 3), ElementsAre(1, 2, 4));
+}
+
+TEST(PictureTest, PixelPercentile_WeighsSuperpixelsByTheirPixels) {
+  const std::vector<double> values = {1, -3};
+  EXPECT_EQ(PixelPercentile(values, std::vector<int>{0, 0, 0, 1}, 50), 1);
+  EXPECT_EQ(PixelPercentile(values, std::vector<int>{0, 1}, 50), 2);   // numpy.percentile([1, 3], 50)
+  EXPECT_EQ(PixelPercentile(values, std::vector<int>{0, 1}, 100), 3);
+}
+
+TEST(PictureTest, NormaliseCam_FollowsScaleCamImage_AndKnowsNoEvidence) {
+  const std::vector<float> cam = {-1, 1, 3};
+  EXPECT_THAT(*NormaliseCam(cam, 1), ElementsAre(0, ::testing::FloatNear(1 / 3.f, 1e-6), ::testing::FloatNear(1, 1e-6)));
+  EXPECT_THAT(*NormaliseCam(cam, -1), ElementsAre(::testing::FloatNear(1, 1e-6), 0, 0));
+  EXPECT_FALSE(NormaliseCam(std::vector<float>{-1, 0}, 1).has_value());
+}
+
+TEST(PictureTest, OutlinePath_FollowsPixelEdgesOfTheChosen) {
+  const std::vector<int> labels = {-1, -1, -1,   //
+                                   -1, 4,  7,    //
+                                   -1, -1, -1};
+  EXPECT_EQ(OutlinePath(labels, 3, 3), "M1 1h2M1 2h2M1 1v1M2 1v1");
+  EXPECT_EQ(OutlinePath(std::vector<int>{-1, -2, -3, -4}, 2, 2), "");
+}
+
+TEST(PictureTest, Overlays_ColourBySign) {
+  const std::vector<double> values = {2, -1, .5};
+  const std::vector<int> labels = {0, 1, 2};
+  EXPECT_THAT(ShapleyOverlay(values, labels, 3, 1, 2).data,
+              ElementsAre(255, 0, 81, 255, 0, 139, 251, 128, 255, 0, 81, 64));
+  EXPECT_THAT(SignOverlay(values, {0, 1}, -1, labels, 3, 1).data,
+              ElementsAre(255, 0, 0, 255, 0, 255, 0, 255, 0, 0, 0, 0));
+}
+
+TEST(PictureTest, Tiles_KeepEveryChannel) {
+  const std::vector<float> maps = {0, 1, 2, 3, 5, 5, 5, 5};   // Two channels of 2 x 2.
+  const Raster tiles = Tiles(maps, 2, 2, 2);
+  EXPECT_EQ(tiles.width, 5);
+  EXPECT_EQ(tiles.height, 2);
+  const Colour low = Viridis(0), high = Viridis(1);
+  EXPECT_TRUE(std::equal(low.begin(), low.end(), tiles.data.begin()));
+  EXPECT_TRUE(std::equal(high.begin(), high.end(), tiles.data.begin() + (5 + 1) * 4));
+  EXPECT_EQ(tiles.data[2 * 4 + 3], 0);   // The gap.
+  EXPECT_TRUE(std::equal(low.begin(), low.end(), tiles.data.begin() + 3 * 4));   // A constant channel.
+}
+
+TEST(PlotTest, Ticks_AreRoundAndInside) {
+  EXPECT_THAT(Ticks(0, 1, 5), ElementsAre(0, .2, .4, ::testing::DoubleNear(.6, 1e-12), .8, 1));
+  EXPECT_THAT(Ticks(1, 38, 6), ElementsAre(10, 20, 30));
+  EXPECT_THAT(Ticks(1, 1, 5), ElementsAre());
+}
+
+TEST(PlotTest, NotFinitePoints_BreakTheLine) {
+  Plot plot;
+  plot.lines = {{"", "a", {{0, 0}, {.5, NAN}, {1, 1}}}};
+  const std::string svg = RenderPlot(plot);
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+  EXPECT_EQ(Count(svg.substr(svg.find("line a")), "M"), 2u);
+}
+
+}  // namespace
+}  // namespace dermis
