@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -258,12 +258,12 @@ class SqliteJournal : public Journal {
     return absl::OkStatus();
   }
 
-  absl::Status Broken(uint64_t row, std::string_view why) const {
+  absl::Status Broken(uint64_t row, absl::string_view why) const {
     return absl::DataLossError(absl::StrCat(path_, ": row ", row, " is damaged: ", why,
                                             ". Restore the store from a backup."));
   }
 
-  absl::Status Error(std::string_view what, sqlite3* db = nullptr) const {
+  absl::Status Error(absl::string_view what, sqlite3* db = nullptr) const {
     if (db == nullptr) db = writer_;
     const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_errcode(db);
     const std::string text = absl::StrCat(path_, ": ", what, ": ",
