@@ -105,19 +105,19 @@ std::string CamFigures(const Scene& scene, const v1::ActivationOutput& maps) {
     const std::string name = absl::StrCat("<b>", Escape(layer.layer()), "</b> ", width, " × ", height);
     const auto cam = NormaliseCam(layer.grad_cam(), scene.cam_sign);
     if (!cam) {
-      html += Figure(absl::StrCat(OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(),
+      html += Figure(absl::StrCat("<span class=\"pair\">", OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(),
                                                               ": no positive evidence")),
                                   UseBase(scene, " filter=\"url(#grey)\" opacity=\".35\""),
-                                  "<text class=\"none\" x=\"50%\" y=\"52%\">no positive evidence</text></svg>"),
+                                  "<text class=\"none\" x=\"50%\" y=\"52%\">no positive evidence</text></svg></span>"),
                      name);
       continue;
     }
     const Raster smooth = Heat(ResizeBilinear(*cam, width, height, scene.width, scene.height), scene.width,
-                               scene.height, Inferno);
+                               scene.height, Inferno, /*veil=*/true);
     html += Figure(
         absl::StrCat("<span class=\"pair\">",
                      OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(), " over the image")),
-                     UseBase(scene), Overlay(scene, smooth, "opacity=\".55\""), "</svg><img class=\"native\" alt=\"",
+                     UseBase(scene), Overlay(scene, smooth, "opacity=\".85\""), "</svg><img class=\"native\" alt=\"",
                      Escape(absl::StrCat("Grad-CAM of ", layer.layer(), " on its own grid of ", width, " by ",
                                          height)),
                      "\" src=\"", PngUri(Heat(*cam, width, height, Inferno)), "\"></span>"),

@@ -132,12 +132,14 @@ std::vector<float> ResizeBilinear(const std::vector<float>& in, int width, int h
   return std::vector<float>(target.begin<float>(), target.end<float>());
 }
 
-Raster Heat(const std::vector<float>& values, int width, int height, Colour (*map)(double)) {
-  Raster raster{width, height, 3, {}};
-  raster.data.reserve(values.size() * 3);
+Raster Heat(const std::vector<float>& values, int width, int height, Colour (*map)(double), bool veil) {
+  Raster raster{width, height, veil ? 4 : 3, {}};
+  raster.data.reserve(values.size() * 4);
   for (float v : values) {
-    const Colour colour = map(std::round(v * 63) / 63);
+    const double t = std::round(v * 63) / 63;
+    const Colour colour = map(t);
     raster.data.insert(raster.data.end(), colour.begin(), colour.end());
+    if (veil) raster.data.push_back(static_cast<uint8_t>(std::lround(std::clamp(t, 0.0, 1.0) * 255)));
   }
   return raster;
 }

@@ -50,8 +50,9 @@ std::optional<std::vector<float>> NormaliseCam(absl::Span<const float> cam, doub
 std::vector<float> ResizeBilinear(const std::vector<float>& in, int width, int height, int to_width,
                                   int to_height);
 
-// values in [0, 1] through a map, in 64 steps (so that smooth pictures stay small).
-Raster Heat(const std::vector<float>& values, int width, int height, Colour (*map)(double));
+// values in [0, 1] through a map, in 64 steps (so that smooth pictures stay small). `veil`: as an overlay whose
+// opacity is the value, so that the image stays visible where there is no evidence.
+Raster Heat(const std::vector<float>& values, int width, int height, Colour (*map)(double), bool veil = false);
 
 // Superpixel values as shap draws them: red above 0, blue below, opacity |value| / limit.
 Raster ShapleyOverlay(absl::Span<const double> values, absl::Span<const int> labels, int width,

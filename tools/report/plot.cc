@@ -35,13 +35,14 @@ std::vector<double> Ticks(double low, double high, int count) {
   }
   // By index, so that errors do not add up.
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i) {
-    ticks.push_back(i * step);
+    ticks.push_back(i * step + 0.0);   // No -0.
   }
   return ticks;
 }
 
 std::string RenderPlot(const Plot& plot) {
-  constexpr double kWidth = 460, kHeight = 300, kLeft = 46, kRight = 14, kTop = 34, kBottom = 40;
+  const double kWidth = plot.width;
+  constexpr double kHeight = 300, kLeft = 46, kRight = 14, kTop = 34, kBottom = 40;
   const auto x_at = [&](double x) {
     return kLeft + (x - plot.x_min) / (plot.x_max - plot.x_min) * (kWidth - kLeft - kRight);
   };

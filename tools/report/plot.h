@@ -17,7 +17,8 @@ struct PlotLine {
 };
 
 struct Plot {
-  std::string title;         // Spoken text, too.
+  std::string title;         // Spoken, not drawn.
+  double width = 460;        // In units of its text; the page scales it. Height: 300.
   std::string x_label, y_label;
   double x_min = 0, x_max = 1, y_min = 0, y_max = 1;
   std::vector<PlotLine> lines;

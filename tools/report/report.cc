@@ -118,12 +118,12 @@ std::string Confusion(const Evaluation& e, const v1::ImageSetManifest& manifest)
   };
   const uint64_t negatives = e.true_negative + e.false_positive, positives = e.true_positive + e.false_negative;
   return absl::StrCat(
-      "<table class=\"confusion\"><caption>Confusion matrix</caption><thead><tr><td></td><th>predicted ", negative,
+      "<div class=\"panel\"><p>confusion matrix</p><table class=\"confusion\"><thead><tr><td></td><th>predicted ", negative,
       "</th><th>predicted ", positive, "</th></tr></thead><tbody><tr><th scope=\"row\">is ", negative, "</th>",
       cell(e.true_negative, negatives, true, "true negatives"),
       cell(e.false_positive, negatives, false, "false positives"), "</tr><tr><th scope=\"row\">is ", positive,
       "</th>", cell(e.false_negative, positives, false, "false negatives"),
-      cell(e.true_positive, positives, true, "true positives"), "</tr></tbody></table>");
+      cell(e.true_positive, positives, true, "true positives"), "</tr></tbody></table></div>");
 }
 
 std::vector<std::pair<double, double>> PointsOf(const std::vector<CurvePoint>& curve) {
@@ -133,15 +133,15 @@ std::vector<std::pair<double, double>> PointsOf(const std::vector<CurvePoint>& c
 }
 
 std::string Curves(const Evaluation& e) {
-  Plot roc;
+  Plot roc, pr;
   roc.title = absl::StrFormat("Receiver operating characteristic, area %.3f", e.roc_area);
+  roc.width = pr.width = 350;
   roc.x_label = "false positive rate";
   roc.y_label = "true positive rate";
   roc.lines = {{"", "guide", {{0, 0}, {1, 1}}},
                {absl::StrFormat("area %.3f", e.roc_area), "a", PointsOf(e.roc)}};
   roc.mark_point = {e.fpr_of_class, e.sensitivity};
   roc.mark_point_name = "probability ≥ .5";
-  Plot pr;
   pr.title = absl::StrFormat("Precision and recall, average precision %.3f", e.average_precision);
   pr.x_label = "recall";
   pr.y_label = "precision";
@@ -153,16 +153,28 @@ std::string Curves(const Evaluation& e) {
   return absl::StrCat(RenderPlot(roc), RenderPlot(pr));
 }
 
+// Epochs that ran beyond the stop belong to no result.
+int EpochsOf(const v1::StudyResults& results) {
+  const int ran = results.training().epochs_size();
+  return results.stop_epoch() == 0 ? ran : std::min<int>(ran, results.stop_epoch());
+}
+
+uint32_t BestEpoch(const v1::StudyResults& results) {
+  const auto& epochs = results.training().epochs();
+  int best = 0;
+  for (int i = 1; i < EpochsOf(results); ++i) {
+    if (Better(results.spec().training().early_stopping().metric(), epochs[i], epochs[best])) best = i;
+  }
+  return epochs[best].epoch();
+}
+
 std::string TrainingCurves(const v1::StudyResults& results) {
   const auto& epochs = results.training().epochs();
-  // Epochs that ran beyond the stop belong to no result.
-  const int shown = results.stop_epoch() == 0 ? epochs.size()
-                                              : std::min<int>(epochs.size(), results.stop_epoch());
+  const int shown = EpochsOf(results);
   Plot loss, accuracy;
   PlotLine training_loss{"training", "b", {}}, validation_loss{"validation", "a", {}};
   PlotLine training_accuracy = training_loss, validation_accuracy = validation_loss;
   double most = 0;
-  uint32_t best = 1;
   for (int i = 0; i < shown; ++i) {
     const v1::EpochMetrics& m = epochs[i];
     training_loss.points.emplace_back(m.epoch(), m.training_loss());
@@ -172,7 +184,6 @@ std::string TrainingCurves(const v1::StudyResults& results) {
     for (double v : {m.training_loss(), m.validation_loss()}) {
       if (std::isfinite(v)) most = std::max(most, v);
     }
-    if (Better(results.spec().training().early_stopping().metric(), m, epochs[best - 1])) best = m.epoch();
   }
   // One wild epoch must not flatten all others.
   std::vector<double> sorted;
@@ -188,8 +199,8 @@ std::string TrainingCurves(const v1::StudyResults& results) {
     plot->x_label = "epoch";
     plot->x_min = shown > 1 ? 1 : 0;
     plot->x_max = std::max(shown, 1);
-    plot->mark_x = best;
-    plot->mark_name = absl::StrCat("best epoch ", best);
+    plot->mark_x = BestEpoch(results);
+    plot->mark_name = absl::StrCat("best epoch ", BestEpoch(results));
   }
   loss.y_max = most > 0 ? most * 1.05 : 1;
   double least = 1;
@@ -223,7 +234,7 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   if (results.training().epochs_size() > 0) {
     const bool early = spec.training().has_early_stopping();
     html += Fact("epochs", absl::StrCat(results.stop_epoch(), " of at most ", spec.training().epochs(), "; best epoch ",
-                                        results.training().best_epoch(), "; the weights of the ",
+                                        BestEpoch(results), "; the weights of the ",
                                         early ? "best" : "last", " epoch are used"));
     html += Fact("steps an epoch", absl::StrCat(results.training().steps_per_epoch()));
   }

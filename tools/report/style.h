@@ -29,11 +29,11 @@ box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{padding:.5rem .65rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 thead th{color:var(--soft);font-weight:500;font-size:.8rem;vertical-align:bottom;white-space:normal}
-thead th[colspan]{text-align:center}thead th:first-child,tbody th{text-align:left;font-weight:500}
+thead th[colspan]{text-align:center}thead tr:first-child th:first-child,tbody th{text-align:left;font-weight:500}
 .ours td,.ours th{font-weight:650;color:var(--accent);background:color-mix(in srgb,var(--accent) 7%,transparent)}
 td.none{color:var(--soft);opacity:.55}
-.trio,.duo{display:grid;gap:1rem;margin-top:1.4rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));
-align-items:stretch}.plot,.confusion{background:var(--card);border:1px solid var(--line);border-radius:14px;
+.trio,.duo{display:grid;gap:1rem;margin-top:1.4rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));
+align-items:stretch}.plot,.panel{background:var(--card);border:1px solid var(--line);border-radius:14px;
 box-shadow:var(--shade)}.plot{padding:1rem 1.1rem;width:100%;height:auto;display:block}
 .plot text{fill:var(--soft);font-size:11px}.plot .legend{fill:var(--ink);font-size:11.5px}
 .plot .grid{stroke:var(--line);stroke-width:1}.plot .axis{stroke:var(--soft);stroke-width:1}
@@ -41,8 +41,8 @@ box-shadow:var(--shade)}.plot{padding:1rem 1.1rem;width:100%;height:auto;display
 .plot .b{stroke:var(--second)}.plot .guide{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 4;opacity:.7}
 .plot .mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}.plot .dot{fill:var(--card);stroke:var(--accent);
 stroke-width:2}
-.confusion{border-collapse:separate;border-spacing:6px;padding:.5rem;height:100%;text-align:center}
-.confusion caption{text-align:left;color:var(--soft);font-size:.8rem;padding:.2rem .3rem}
+.panel{padding:.85rem 1rem}.panel p{margin:0 0 .3rem;color:var(--soft);font-size:.8rem}
+.confusion{border-collapse:separate;border-spacing:6px;text-align:center}
 .confusion th,.confusion td{border:0;text-align:center;white-space:normal;padding:.45rem}
 .confusion tbody td{border-radius:9px;width:40%;background:color-mix(in srgb,var(--right) calc(var(--share)*38% + 3%),transparent)}
 .confusion tbody td.wrong{background:color-mix(in srgb,var(--wrong) calc(var(--share)*70% + 3%),transparent)}
@@ -59,22 +59,22 @@ margin:0 0 1.6rem;box-shadow:var(--shade)}
 .why{color:var(--soft);font-size:.85rem;margin-left:auto}
 .facts{display:flex;flex-wrap:wrap;gap:.2rem 2rem;margin:0 0 1rem;font-size:.88rem}.facts div{display:flex;gap:.5rem}
 dt{color:var(--soft)}dd{margin:0;font-weight:600}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(196px,1fr));gap:1rem 1.1rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,215px),1fr));gap:1rem 1.1rem}
 figure{margin:0;min-width:0}figcaption{font-size:.79rem;line-height:1.45;color:var(--soft);margin-top:.45rem}
 figcaption b{color:var(--ink);font-weight:600}figcaption em{font-style:normal;color:var(--ink)}
 .picture{display:block;width:100%;height:auto;border-radius:8px;isolation:isolate;background:#fff}
 .lighten{mix-blend-mode:lighten;image-rendering:pixelated}.outline{fill:none;stroke:#ffe14d;stroke-width:1.6;stroke-linecap:square}
 .halo{fill:none;stroke:#000;stroke-opacity:.55;stroke-width:3.4;stroke-linecap:square}
 .mask{fill:none;stroke:#fff;stroke-width:1;stroke-opacity:.9;stroke-dasharray:3 2}
-.picture .none{fill:var(--ink);font-size:15px;text-anchor:middle;font-weight:600}
+.picture .none{fill:#1f2328;font-size:15px;text-anchor:middle;font-weight:600}
 .for,.against{display:inline-block;width:.7em;height:.7em;border-radius:2px;background:#1fae4b;margin:0 .3em 0 .1em}
 .against{background:#e5352b}.scale{display:flex;align-items:center;gap:.5rem;font-size:.74rem;margin-top:.2rem}
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
 border:1px solid var(--line)}
 .numbers{margin-top:1.1rem;font-size:.84rem}
-.cams{grid-template-columns:repeat(auto-fill,minmax(226px,1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
+.cams{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
 align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
-.maps{grid-template-columns:repeat(auto-fill,minmax(330px,1fr))}.maps img{width:100%;image-rendering:pixelated;
+.maps{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}.maps img{width:100%;image-rendering:pixelated;
 display:block;border-radius:4px}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;
 font-size:.92rem;margin-bottom:.7rem}summary span{color:var(--soft);font-weight:400;font-size:.82rem;margin-left:.4rem}

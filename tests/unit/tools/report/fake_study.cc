@@ -94,7 +94,7 @@ FakeStudy::FakeStudy(uint32_t count, uint32_t size, uint32_t explained)
   results.mutable_model()->set_weights(Sha256Of("weights").bytes());
   v1::TrainOutput& training = *results.mutable_training();
   training.set_steps_per_epoch(13);
-  for (uint32_t e = 1; e <= 38; ++e) {
+  for (int e = 1; e <= 38; ++e) {
     v1::EpochMetrics& m = *training.add_epochs();
     m.set_epoch(e);
     m.set_training_loss(.62 * std::exp(-e / 14.) + .16 + .015 * Random(1, e));
@@ -171,7 +171,7 @@ void FakeStudy::AddExplained(uint32_t row, const std::string& why) {
       continue;
     }
     const bool lime = method.has_lime();
-    const uint32_t side = (lime ? method.lime() .superpixels() : method.shapley().superpixels()).has_slic() ? 7 : 5;
+    const uint32_t side = (lime ? method.lime().superpixels() : method.shapley().superpixels()).has_slic() ? 7 : 5;
     v1::Payload cells;
     v1::SuperpixelOutput& superpixels = *cells.mutable_superpixels();
     superpixels.set_width(size);
