@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
-#include <type_traits>
 #include <vector>
 
 namespace dermis {
@@ -40,6 +39,20 @@ void Resize(const In* in, int h, int w, int channels, int oh, int ow, const Fini
   const size_t row = static_cast<size_t>(w) * channels;
   std::vector<Sum> line(row);
   std::vector<Sum> sums(channels);
+  // Per output pixel: its first input pixel, how many it covers, their weights.
+  struct Run {
+    size_t first, weights;
+    int count;
+  };
+  std::vector<Run> runs(ow);
+  std::vector<Sum> weights;
+  for (int ox = 0; ox < ow; ++ox) {
+    const int first = xs.First(ox);
+    runs[ox] = {static_cast<size_t>(first), weights.size(), 0};
+    for (int x = first; x < w && xs.Overlap(ox, x) > 0; ++x, ++runs[ox].count) {
+      weights.push_back(static_cast<Sum>(xs.Overlap(ox, x)));
+    }
+  }
   for (int oy = 0; oy < oh; ++oy) {
     std::fill(line.begin(), line.end(), Sum{0});
     for (int y = ys.First(oy); y < h; ++y) {
@@ -47,17 +60,18 @@ void Resize(const In* in, int h, int w, int channels, int oh, int ow, const Fini
       if (overlap == 0) break;
       const Sum weight = static_cast<Sum>(overlap);
       const In* source = in + static_cast<size_t>(y) * row;
-      for (size_t k = 0; k < row; ++k) line[k] += weight * static_cast<Sum>(source[k]);
+      if (overlap == 1) {  // All of them at whole ratios; the same bits without the multiplication.
+        for (size_t k = 0; k < row; ++k) line[k] += static_cast<Sum>(source[k]);
+      } else {
+        for (size_t k = 0; k < row; ++k) line[k] += weight * static_cast<Sum>(source[k]);
+      }
     }
     for (int ox = 0; ox < ow; ++ox) {
       std::fill(sums.begin(), sums.end(), Sum{0});
-      for (int x = xs.First(ox); x < w; ++x) {
-        const int overlap = xs.Overlap(ox, x);
-        if (overlap == 0) break;
-        const Sum weight = static_cast<Sum>(overlap);
-        for (int c = 0; c < channels; ++c) {
-          sums[c] += weight * line[static_cast<size_t>(x) * channels + c];
-        }
+      const Sum* at = &line[runs[ox].first * channels];
+      for (int k = 0; k < runs[ox].count; ++k, at += channels) {
+        const Sum weight = weights[runs[ox].weights + k];
+        for (int c = 0; c < channels; ++c) sums[c] += weight * at[c];
       }
       for (int c = 0; c < channels; ++c) {
         finish((static_cast<size_t>(oy) * ow + ox) * channels + c, sums[c],
