@@ -78,8 +78,9 @@ std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const st
                            SignOverlay(fit.values(), strongest, scene.sign, labels, scene.width, scene.height),
                            "class=\"lighten\""),
                    "</svg>"),
-      absl::StrCat("<b>", Escape(title), "</b> the ", strongest.size(), " strongest: <i class=\"for\"></i>for, ",
-                   "<i class=\"against\"></i>against <em>", Escape(scene.predicted), "</em>"));
+      absl::StrCat("<b>", Escape(title), "</b> the ", strongest.size(), " strongest, <span class=\"key\"><i class=\"for\"></i>for</span> and ",
+                   "<span class=\"key\"><i class=\"against\"></i>against</span> <em>", Escape(scene.predicted),
+                   "</em>"));
   return html;
 }
 
@@ -256,7 +257,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   if (entry.has_mask()) {
     if (const auto mask = inputs.images->Mask(explained.image()); mask.ok()) {
       std::vector<int> inside(mask->size(), -1);
-      for (size_t p = 0; p < inside.size(); ++p) inside[p] = (*mask)[p] != 0 ? 1 : -1;
+      for (size_t p = 0; p < inside.size(); ++p) inside[p] = (*mask)[p] != 0 ? (*mask)[p] : -1;
       absl::StrAppend(&original, "<path class=\"mask\" d=\"", OutlinePath(inside, scene.width, scene.height),
                       "\"/>");
       original_caption += " with the outline of its mask";
