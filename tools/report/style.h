@@ -22,7 +22,7 @@ h2{font-size:1.5rem;letter-spacing:-.015em;margin:0 0 1.1rem;font-weight:650}
 h3{font-size:1.05rem;margin:0;font-weight:620;overflow-wrap:anywhere}
 .note{color:var(--soft);font-size:.86rem;max-width:46rem;margin:.9rem 0 0}
 .missing{color:var(--soft);border-left:3px solid var(--second);padding:.2rem 0 .2rem .9rem;margin:1rem 0}
-main>.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:1rem;margin-top:2rem}
+main>.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1rem;margin-top:2rem}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.1rem 1.25rem;
 box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15;letter-spacing:-.03em;font-weight:640}
 .tile span{display:block;font-size:.92rem}.tile small{color:var(--soft);font-size:.8rem}
