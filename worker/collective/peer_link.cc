@@ -271,6 +271,7 @@ void PeerLink::ReadDone(bool ok) {
 
 void PeerLink::WriteDone(bool ok) {
   std::shared_ptr<LinkHandler> handler;
+  outgoing_.Clear();   // Ours until writing_ is false.
   {
     absl::MutexLock lock(&mutex_);
     writing_ = false;
@@ -280,7 +281,6 @@ void PeerLink::WriteDone(bool ok) {
     }
     handler = handler_;
   }
-  outgoing_.Clear();
   Pump();
   if (handler != nullptr) handler->OnWritten(*this);
 }

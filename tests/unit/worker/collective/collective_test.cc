@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -125,10 +126,14 @@ class Ranks {
 
   void Run(uint32_t v, uint64_t counter, const std::function<void(Collective&)>& body) {
     std::vector<std::thread> threads;
+    std::barrier joined(static_cast<std::ptrdiff_t>(meshes_.size()));
     for (uint32_t r = 0; r < meshes_.size(); ++r) {
       threads.emplace_back([&, r] {
         auto collective = meshes_[r]->Join(Seat(meshes_, r, v, counter), absl::Seconds(20));
         ASSERT_TRUE(collective.ok()) << collective.status();
+        // Nobody ends the gang while another still joins.
+        ASSERT_TRUE((*collective)->AllGather("joined").ok());
+        joined.arrive_and_wait();
         body(**collective);
       });
     }
@@ -492,6 +497,7 @@ void ExpectVictimIsNamed(int signal, uint32_t victim, absl::Duration timeout, ab
   seat.set_rank(victim);
   peer.Give(seat);
   std::vector<std::thread> threads;
+  std::barrier survivors(2);
   for (uint32_t r = 0; r < 3; ++r) {
     if (r == victim) continue;
     threads.emplace_back([&, r] {
@@ -500,6 +506,7 @@ void ExpectVictimIsNamed(int signal, uint32_t victim, absl::Duration timeout, ab
       auto collective = meshes[r]->Join(own, absl::Seconds(20));
       ASSERT_TRUE(collective.ok()) << collective.status();
       ASSERT_TRUE((*collective)->AllGather("before").ok());
+      survivors.arrive_and_wait();
       absl::Time struck = absl::Now();
       if (r == (victim + 1) % 3) peer.Signal(signal);
       absl::Status status;
