@@ -1406,6 +1406,7 @@ class Core::Impl {
         }
       }
       if (now - worker.progress_at > limit) {
+        condemned_.insert(worker.assignment);
         lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
                                              absl::FormatDuration(now - worker.progress_at)));
       }
@@ -1434,7 +1435,7 @@ class Core::Impl {
   bool Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running) {
     const absl::Duration now = clock_.Now();
     const uint64_t id = running.assignment();
-    if (id == 0) return false;
+    if (id == 0 || condemned_.contains(id)) return false;
     auto it = assignments_.find(id);
     if (it != assignments_.end()) {
       Assignment& known = it->second;
@@ -1825,6 +1826,7 @@ class Core::Impl {
   std::map<Digest, Trial> trials_;
   std::multimap<absl::Duration, Digest> delayed_;
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
+  std::set<uint64_t> condemned_;   // Stuck: not adopted when their worker comes back.
   uint64_t assignment_counter_ = 0;
 
   // The batch.

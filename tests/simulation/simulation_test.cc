@@ -1,0 +1,780 @@
+// Thousands of random histories of a simulated cluster: messages are lost, repeated, late and out of
+// order; workers hang, die and come back; the coordinator dies at any event, the disk is slow, a write
+// fails. Then the chaos ends, and every study must end, with exactly one result for every task, and a
+// replay of the journal must give the state that was there.
+//
+// A failure prints its seed: DERMIS_SIM_SEED=<seed> runs that history alone, DERMIS_SIM_RUNS=<n> another
+// number of them.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <deque>
+#include <optional>
+#include <queue>
+#include <random>
+
+#include "common/log.h"
+#include "common/split.h"
+#include "coordinator/core.h"
+#include "tests/simulation/fakes.h"
+
+namespace dermis {
+namespace {
+
+constexpr char kClass[] = "fake/1";
+
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed) : random_(seed) {
+    manifest_ = FakeManifest(60);
+    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    chaos_end_ = Now() + absl::Seconds(Uniform(5, 40));
+    drop_ = Chance(0.7) ? 0.02 * Draw() : 0.0;
+    repeat_ = 0.03 * Draw();
+    late_ = 0.02 * Draw();
+    kill_worker_ = Chance(0.7) ? 0.1 * Draw() : 0.0;        // Each second, each worker.
+    kill_coordinator_ = Chance(0.7) ? 0.1 * Draw() : 0.0;   // Each second.
+    deterministic_failures_ = Chance(0.1);
+    if (Chance(0.5)) {
+      disk_.fail_at = static_cast<uint64_t>(Uniform(1, 200));
+      disk_.fails_after_commit = Chance(0.5);
+    }
+    slow_disk_ = Chance(0.3);
+    disk_.on_write = [this] {
+      if (slow_disk_ && InChaos() && Chance(0.05)) {
+        clock_.Advance(absl::Milliseconds(static_cast<int64_t>(Uniform(1, 2000))));
+      }
+    };
+  }
+
+  // Empty: all held. Else what did not.
+  std::string Run() {
+    workers_.resize(static_cast<size_t>(Uniform(1, 5)));
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      After(Draw() * 3, [this, w] { StartWorker(w); });
+    }
+    StartCoordinator();
+    EveryMillis(100, [this] { TickCoordinator(); });
+    EveryMillis(1000, [this] { Chaos(); });
+    PlanStudies();
+    const absl::Duration limit = chaos_end_ + absl::Seconds(900);
+    uint64_t events = 0;
+    while (!agenda_.empty() && problem_.empty()) {
+      Event event = agenda_.top();
+      agenda_.pop();
+      if (event.at > Now()) clock_.Advance(event.at - Now());
+      event.run();
+      if (++events % 16 == 0 && !InChaos() && Finished()) break;
+      if (Now() > limit) {
+        problem_ = "studies do not end:";
+        for (const auto& study : core_ ? core_->List().studies() : v1::ListResponse().studies()) {
+          absl::StrAppend(&problem_, "\n", study.ShortDebugString());
+        }
+        if (core_) absl::StrAppend(&problem_, "\n", core_->ClusterStatus().ShortDebugString());
+      }
+    }
+    if (problem_.empty()) CheckEnd();
+    return problem_;
+  }
+
+  uint64_t completions() const { return disk_.results.size(); }
+  uint64_t deaths() const { return deaths_; }
+
+ private:
+  struct Event {
+    absl::Duration at;
+    uint64_t order;
+    std::function<void()> run;
+    bool operator<(const Event& other) const {
+      return std::tie(other.at, other.order) < std::tie(at, order);
+    }
+  };
+
+  struct Gang {                        // The ranks' mesh.
+    v1::GangSeat seat;
+    std::map<uint32_t, size_t> joined; // Rank -> worker.
+    uint64_t step = 0;
+    bool running = false, dead = false, yield = false;
+    absl::Duration stored_at;
+  };
+
+  struct Worker {
+    bool alive = false, hangs = false, welcome = false;
+    uint64_t life = 0;                 // Counts processes.
+    ConnectionId connection = 0;
+    uint64_t assignment = 0;
+    std::set<uint64_t> had;
+    std::vector<v1::TaskSpec> tasks;   // Of a bundle.
+    size_t next = 0;
+    bool gang = false, stop = false;
+    v1::GangSeat seat;
+    uint64_t progress = 0;
+    std::deque<v1::Completion> unacknowledged;
+    bool calling = false;
+    std::optional<v1::AttemptEnded> ends_when_acknowledged;
+    uint64_t work = 0;                 // Counts assignments: stale timers do nothing.
+  };
+
+  class Network : public Outbox {
+   public:
+    explicit Network(Simulation& sim) : sim_(sim) {}
+    void Send(ConnectionId connection, const v1::Directive& directive) override {
+      sim_.Deliver([this, connection, directive] { sim_.OnDirective(connection, directive); });
+    }
+    void Close(ConnectionId connection, const std::string&) override {
+      sim_.After(0.01, [this, connection] { sim_.OnClosed(connection); });
+    }
+
+   private:
+    Simulation& sim_;
+  };
+
+  // ---------------------------------------------------------------- time and chance
+
+  absl::Duration Now() const { return clock_.Now(); }
+  bool InChaos() const { return Now() < chaos_end_; }
+  double Draw() { return static_cast<double>(random_() >> 11) * 0x1.0p-53; }
+  int64_t Uniform(int64_t from, int64_t to) {
+    return from + static_cast<int64_t>(Draw() * static_cast<double>(to - from));
+  }
+  bool Chance(double p) { return Draw() < p; }
+  void After(double seconds, std::function<void()> run) {
+    agenda_.push({Now() + absl::Seconds(seconds), ++order_, std::move(run)});
+  }
+  void EveryMillis(int ms, std::function<void()> run) {
+    After(ms / 1000.0, [this, ms, run] {
+      run();
+      EveryMillis(ms, run);
+    });
+  }
+  // A message of a stream: lost, repeated, late and out of order while the chaos lasts; else in order.
+  void Deliver(std::function<void()> run) {
+    if (!InChaos()) {
+      After(0.01, run);
+      return;
+    }
+    if (Chance(drop_)) return;
+    After(Chance(late_) ? Draw() * 6 : Draw() * 0.05, run);
+    if (Chance(repeat_)) After(Draw() * 2, run);
+  }
+
+  // ---------------------------------------------------------------- coordinator
+
+  void StartCoordinator() {
+    journal_ = std::make_unique<MemoryJournal>(disk_);
+    Core::Options options;
+    options.stuck_after = absl::Seconds(8);
+    options.first_progress = absl::Seconds(12);
+    options.segment = absl::Seconds(4);
+    core_ = std::make_unique<Core>(clock_, *journal_, network_, blobs_, options);
+    ++epoch_;
+    if (absl::Status status = core_->Open(); !status.ok()) {
+      if (status.code() != absl::StatusCode::kResourceExhausted) {
+        problem_ = absl::StrCat("open: ", status.ToString());
+      }
+      KillCoordinator(false);
+    }
+  }
+
+  void KillCoordinator(bool check) {
+    if (check && core_) CheckReplay();
+    core_.reset();
+    journal_.reset();
+    ++deaths_;
+    ++epoch_;
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      if (workers_[w].connection != 0) {
+        After(Draw() * 0.5, [this, c = workers_[w].connection] { OnClosed(c); });
+      }
+    }
+    After(0.2 + Draw() * 4, [this] {
+      if (!core_) StartCoordinator();
+    });
+  }
+
+  void Flush() {
+    if (!core_) return;
+    if (!core_->Flush().ok()) KillCoordinator(false);
+  }
+
+  // Runs a command, commits now or with the ones that follow.
+  void Command(const std::function<void(Core&)>& command) {
+    if (!core_) return;
+    command(*core_);
+    if (Chance(0.5)) {
+      core_->Tick();
+      Flush();
+    }
+  }
+
+  void TickCoordinator() {
+    if (!core_) return;
+    core_->Tick();
+    Flush();
+  }
+
+  // What is durable gives the same state again.
+  void CheckReplay() {
+    if (!core_->Flush().ok()) return;
+    const std::string live = core_->Dump();
+    FakeDisk copy = disk_;
+    copy.on_write = nullptr;
+    copy.fail_at = 0;
+    MemoryJournal journal(copy);
+    RecordingOutbox outbox;
+    Core again(clock_, journal, outbox, blobs_, Core::Options());
+    if (absl::Status status = again.Open(); !status.ok()) {
+      problem_ = absl::StrCat("replay: ", status.ToString());
+    } else if (again.Dump() != live) {
+      problem_ = absl::StrCat("replay gives another state.\nlive:\n", live, "\nreplayed:\n",
+                              again.Dump());
+    }
+  }
+
+  // ---------------------------------------------------------------- people
+
+  void PlanStudies() {
+    const int64_t count = Uniform(1, 4);
+    for (int64_t i = 0; i < count; ++i) {
+      const int epochs = static_cast<int>(Uniform(1, 7));
+      const int patience = Chance(0.5) ? static_cast<int>(Uniform(1, 4)) : 0;
+      const std::string name = Chance(0.5) ? "a" : absl::StrCat("s", i);
+      absl::StatusOr<v1::StudySpec> spec =
+          FakeSpec(name, epochs, patience, Chance(0.7) ? kFakeExplanation : "");
+      if (!spec.ok()) {
+        problem_ = spec.status().ToString();
+        return;
+      }
+      submissions_.push_back(*spec);
+      ++open_submissions_;
+      After(Draw() * 10, [this, i] { SubmitStudy(static_cast<size_t>(i)); });
+    }
+    if (Chance(0.3)) After(5 + Draw() * 10, [this] { CancelAndResume(); });
+  }
+
+  void SubmitStudy(size_t index) {
+    auto answered = std::make_shared<bool>(false);
+    Submission submission;
+    submission.spec = submissions_[index];
+    submission.image_set = image_set_;
+    submission.manifest = manifest_;
+    Command([&](Core& core) {
+      core.Submit(submission, [this, answered](const absl::StatusOr<v1::SubmitResponse>& response) {
+        if (!response.ok()) {
+          problem_ = response.status().ToString();
+          return;
+        }
+        if (!*answered) --open_submissions_;
+        *answered = true;
+        ids_.insert(response->id());
+      });
+    });
+    // Nobody answered: the coordinator died. The client tries again.
+    After(5, [this, index, answered] {
+      if (!*answered) {
+        *answered = true;  // A late answer counts no more.
+        SubmitStudy(index);
+      }
+    });
+  }
+
+  void CancelAndResume() {
+    if (ids_.empty() || !core_) return;
+    const std::string id = *ids_.begin();
+    ++open_submissions_;
+    Command([&](Core& core) { core.Cancel(id, [](const absl::StatusOr<v1::StudyStatus>&) {}); });
+    size_t index = 0;
+    while (index < submissions_.size() && submissions_[index].name() != id) ++index;
+    if (index == submissions_.size()) {
+      --open_submissions_;
+      cancelled_for_good_.insert(id);
+      return;
+    }
+    After(2 + Draw() * 5, [this, index] { SubmitStudy(index); });
+    // Another study of that name may be the one that was cancelled.
+    cancelled_for_good_.insert(id);
+  }
+
+  bool Finished() {
+    if (!core_ || open_submissions_ > 0) return false;
+    if (Now() < chaos_end_ + absl::Seconds(1)) return false;
+    for (const v1::StudyStatus& study : core_->List().studies()) {
+      if (study.phase() == v1::StudyStatus::DONE) continue;
+      if (study.phase() == v1::StudyStatus::CANCELLED &&
+          cancelled_for_good_.contains(study.id())) {
+        continue;
+      }
+      if (study.phase() == v1::StudyStatus::FAILED) {
+        if (deterministic_failures_ && retried_.contains(study.id())) continue;
+        // Killed three times in a row: poison. People try again.
+        retried_.insert(study.id());
+        Command([&](Core& core) {
+          core.Retry(study.id(), [](const absl::StatusOr<v1::StudyStatus>&) {});
+        });
+        TickCoordinator();
+      }
+      return false;
+    }
+    return true;
+  }
+
+  // ---------------------------------------------------------------- chaos
+
+  void Chaos() {
+    if (!InChaos()) {
+      for (size_t w = 0; w < workers_.size(); ++w) workers_[w].hangs = false;
+      return;
+    }
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      if (!workers_[w].alive) continue;
+      if (Chance(kill_worker_)) KillWorker(w);
+      if (Chance(kill_worker_ * 0.1)) workers_[w].hangs = true;
+      if (Chance(0.01) && workers_[w].connection != 0) {  // A stream breaks.
+        const ConnectionId connection = workers_[w].connection;
+        Command([&](Core& core) { core.WorkerDisconnected(connection, "the network"); });
+        OnClosed(connection);
+      }
+    }
+    if (core_ && Chance(kill_coordinator_)) {
+      After(Draw(), [this] {
+        if (core_) KillCoordinator(Chance(0.5));
+      });
+    }
+  }
+
+  // ---------------------------------------------------------------- workers
+
+  std::string NameOf(size_t w) const { return absl::StrCat("w", w); }
+
+  void StartWorker(size_t w) {
+    const uint64_t life = workers_[w].life + 1;
+    workers_[w] = Worker();
+    workers_[w].alive = true;
+    workers_[w].life = life;
+    Connect(w);
+    Beat(w, life);
+  }
+
+  void KillWorker(size_t w) {
+    const ConnectionId connection = workers_[w].connection;
+    LeaveMesh(w);
+    workers_[w].alive = false;
+    workers_[w].connection = 0;
+    ++workers_[w].work;
+    if (connection != 0 && Chance(0.8)) {
+      After(Draw() * 0.1, [this, connection] {
+        Command([&](Core& core) { core.WorkerDisconnected(connection, ""); });
+      });
+    }
+    After(0.3 + Draw() * 5, [this, w] {
+      if (!workers_[w].alive) StartWorker(w);
+    });
+  }
+
+  void Connect(size_t w) {
+    Worker& worker = workers_[w];
+    if (!worker.alive || worker.connection != 0) return;
+    const uint64_t life = worker.life;
+    if (!core_) {
+      After(0.5, [this, w, life] {
+        if (workers_[w].life == life) Connect(w);
+      });
+      return;
+    }
+    const ConnectionId connection = ++connections_;
+    worker.connection = connection;
+    worker.welcome = false;
+    v1::Register hello;
+    hello.set_worker(NameOf(w));
+    hello.set_incarnation(absl::StrCat(life));
+    hello.set_numerics_class(kClass);
+    hello.set_software_version(kVersion);
+    hello.set_threads(1);
+    for (const auto& running : RunningOf(worker).running()) *hello.add_running() = running;
+    const uint64_t epoch = epoch_;
+    Deliver([this, connection, hello, epoch] {
+      if (epoch != epoch_) return;
+      Command([&](Core& core) { core.WorkerConnected(connection, hello); });
+    });
+    After(3, [this, w, connection] {
+      if (workers_[w].connection == connection && !workers_[w].welcome) OnClosed(connection);
+    });
+  }
+
+  v1::Beat RunningOf(const Worker& worker) const {
+    v1::Beat beat;
+    if (worker.assignment == 0) return beat;
+    v1::RunningAttempt& running = *beat.add_running();
+    running.set_assignment(worker.assignment);
+    running.set_progress(worker.progress);
+    if (worker.gang) {
+      *running.mutable_generation() = worker.seat.generation();
+      running.add_tasks(RecipeDigest(worker.seat.recipe(), kClass)->bytes());
+    } else {
+      for (const v1::TaskSpec& task : worker.tasks) running.add_tasks(TaskDigest(task)->bytes());
+    }
+    return beat;
+  }
+
+  void Beat(size_t w, uint64_t life) {
+    Worker& worker = workers_[w];
+    if (!worker.alive || worker.life != life) return;
+    if (worker.connection != 0 && worker.welcome) {
+      ToCoordinator(w, [connection = worker.connection, beat = RunningOf(worker)](Core& core) {
+        core.WorkerBeat(connection, beat);
+      });
+    }
+    Complete(w);
+    After(1, [this, w, life] { Beat(w, life); });
+  }
+
+  void ToCoordinator(size_t, std::function<void(Core&)> command) {
+    const uint64_t epoch = epoch_;
+    Deliver([this, epoch, command] {
+      if (epoch == epoch_) Command(command);
+    });
+  }
+
+  // The stream is gone (either side): come back with what runs.
+  void OnClosed(ConnectionId connection) {
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      if (!workers_[w].alive || workers_[w].connection != connection) continue;
+      workers_[w].connection = 0;
+      After(0.1 + Draw() * 0.4, [this, w] { Connect(w); });
+    }
+  }
+
+  void OnDirective(ConnectionId connection, const v1::Directive& directive) {
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      Worker& worker = workers_[w];
+      if (!worker.alive || worker.connection != connection) continue;
+      switch (directive.kind_case()) {
+        case v1::Directive::kWelcome: {
+          if (!directive.welcome().refusal().empty()) problem_ = directive.welcome().refusal();
+          if (worker.welcome) break;
+          worker.welcome = true;
+          const auto& adopted = directive.welcome().adopted();
+          if (worker.assignment != 0 &&
+              std::find(adopted.begin(), adopted.end(), worker.assignment) == adopted.end()) {
+            LeaveMesh(w);
+            worker.assignment = 0;
+            worker.ends_when_acknowledged.reset();
+            ++worker.work;
+          }
+          break;
+        }
+        case v1::Directive::kAssign:
+          if (!worker.welcome) break;  // Its session has not begun.
+          Begin(w, directive.assign());
+          break;
+        case v1::Directive::kCancel:
+          if (directive.cancel().assignment() != worker.assignment) break;
+          LeaveMesh(w);
+          End(w, v1::OUTCOME_YIELDED, "cancelled");
+          break;
+        case v1::Directive::kYield:
+          if (directive.yield().assignment() != worker.assignment) break;
+          worker.stop = true;
+          if (worker.gang) gangs_[worker.assignment].yield = true;
+          break;
+        default:
+          break;
+      }
+    }
+  }
+
+  void Begin(size_t w, const v1::Assign& assign) {
+    Worker& worker = workers_[w];
+    if (worker.assignment != 0 || !worker.had.insert(assign.assignment()).second) return;
+    worker.assignment = assign.assignment();
+    worker.progress = 0;
+    worker.stop = false;
+    worker.gang = assign.has_gang();
+    const uint64_t work = ++worker.work;
+    if (!worker.gang) {
+      worker.tasks.assign(assign.bundle().tasks().begin(), assign.bundle().tasks().end());
+      worker.next = 0;
+      if (worker.tasks.empty()) problem_ = "an empty bundle";
+      After(TaskSeconds(), [this, w, work] { RunUnit(w, work); });
+      return;
+    }
+    worker.seat = assign.gang();
+    Gang& gang = gangs_[worker.assignment];
+    if (gang.joined.contains(worker.seat.rank())) gang.dead = true;
+    gang.seat = worker.seat;
+    gang.joined[worker.seat.rank()] = w;
+    gang.step = worker.seat.start_step();
+    const uint64_t id = worker.assignment;
+    if (static_cast<int>(gang.joined.size()) == worker.seat.roster_size()) {
+      if (!gang.seat.start_state().empty() &&
+          !blobs_.Has(*Digest::FromBytes(gang.seat.start_state()))) {
+        problem_ = "a gang starts from a state that is not there";
+      }
+      gang.running = true;
+      gang.stored_at = Now();
+      After(StepSeconds(), [this, id] { Step(id); });
+    }
+    After(4, [this, w, work, id] {
+      if (workers_[w].work == work && workers_[w].assignment == id && !gangs_[id].running) {
+        LeaveMesh(w);
+        End(w, v1::OUTCOME_PEER_LOST, "not all ranks came");
+      }
+    });
+  }
+
+  double TaskSeconds() { return 0.02 + Draw() * 0.3; }
+  double StepSeconds() { return 0.05 + Draw() * 0.1; }
+
+  // One unit of a bundle is done.
+  void RunUnit(size_t w, uint64_t work) {
+    Worker& worker = workers_[w];
+    if (!worker.alive || worker.work != work || worker.assignment == 0) return;
+    if (worker.hangs) return;
+    const v1::TaskSpec& task = worker.tasks[worker.next];
+    if (deterministic_failures_ && TaskDigest(task)->array()[5] < 4 && !task.has_evaluate()) {
+      v1::AttemptEnded ended;
+      ended.set_task(TaskDigest(task)->bytes());
+      End(w, v1::OUTCOME_FAILED, "a singular system", ended);
+      return;
+    }
+    if (InChaos() && Chance(0.01)) {
+      End(w, v1::OUTCOME_UNAVAILABLE, "the disk is full");
+      return;
+    }
+    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, test_), NameOf(w)));
+    Complete(w);
+    ++worker.progress;
+    if (++worker.next == worker.tasks.size() || worker.stop) {
+      End(w, worker.stop ? v1::OUTCOME_YIELDED : v1::OUTCOME_DONE, "");
+      return;
+    }
+    After(TaskSeconds(), [this, w, work] { RunUnit(w, work); });
+  }
+
+  void Step(uint64_t id) {
+    Gang& gang = gangs_[id];
+    if (gang.dead) return;
+    for (const auto& [rank, w] : gang.joined) {
+      if (workers_[w].hangs) return;
+    }
+    const uint64_t per_epoch = StepsPerEpoch(training_, gang.seat.recipe().batch_size());
+    ++gang.step;
+    for (const auto& [rank, w] : gang.joined) workers_[w].progress = gang.step;
+    const v1::TrainGoal& goal = gang.seat.goal();
+    bool end = gang.yield, store = gang.yield;
+    if (gang.step % per_epoch == 0) {
+      const v1::TrainOutput now =
+          FakeState(gang.seat.recipe(), kClass, gang.step, per_epoch, blobs_);
+      const std::vector<v1::EpochMetrics> epochs(now.epochs().begin(), now.epochs().end());
+      if (StopEpoch(epochs, gang.seat.recipe().best_metric(), goal.patience(),
+                    static_cast<uint32_t>(goal.max_epochs()))) {
+        end = store = true;
+      }
+    }
+    if (std::find(goal.exact_steps().begin(), goal.exact_steps().end(), gang.step) !=
+            goal.exact_steps().end() ||
+        Now() - gang.stored_at > absl::Milliseconds(gang.seat.segment_ms())) {
+      store = true;
+    }
+    if (store) {
+      gang.stored_at = Now();
+      Worker& rank0 = workers_[gang.joined.at(0)];
+      v1::Payload payload;
+      *payload.mutable_train() =
+          FakeState(gang.seat.recipe(), kClass, gang.step, per_epoch, blobs_);
+      rank0.unacknowledged.push_back(FakeCompletion(
+          TrainTaskOf(gang.seat.recipe(), gang.step, kClass), payload, NameOf(gang.joined.at(0))));
+      Complete(gang.joined.at(0));
+    }
+    if (!end) {
+      After(StepSeconds(), [this, id] { Step(id); });
+      return;
+    }
+    gang.dead = true;
+    const std::map<uint32_t, size_t> ranks = gang.joined;
+    for (const auto& [rank, w] : ranks) {
+      End(w, gang.yield ? v1::OUTCOME_YIELDED : v1::OUTCOME_DONE, "");
+    }
+  }
+
+  // The others notice.
+  void LeaveMesh(size_t w) {
+    Worker& worker = workers_[w];
+    if (!worker.gang || worker.assignment == 0) return;
+    const uint64_t id = worker.assignment;
+    Gang& gang = gangs_[id];
+    if (gang.dead) return;
+    gang.dead = true;
+    for (const auto& [rank, other] : gang.joined) {
+      if (other == w) continue;
+      After(Draw() * 0.5, [this, other = other, id, work = workers_[other].work] {
+        if (workers_[other].work == work && workers_[other].assignment == id) {
+          End(other, v1::OUTCOME_PEER_LOST, "a rank went away");
+        }
+      });
+    }
+  }
+
+  void End(size_t w, v1::Outcome outcome, const std::string& cause,
+           v1::AttemptEnded ended = v1::AttemptEnded()) {
+    Worker& worker = workers_[w];
+    if (!worker.alive || worker.assignment == 0 || worker.ends_when_acknowledged) return;
+    ended.set_assignment(worker.assignment);
+    ended.set_outcome(outcome);
+    ended.set_cause(cause);
+    worker.ends_when_acknowledged = ended;
+    ++worker.work;
+    EndIfAcknowledged(w);
+  }
+
+  void EndIfAcknowledged(size_t w) {
+    Worker& worker = workers_[w];
+    if (!worker.ends_when_acknowledged || !worker.unacknowledged.empty()) return;
+    const v1::AttemptEnded ended = *worker.ends_when_acknowledged;
+    worker.ends_when_acknowledged.reset();
+    worker.assignment = 0;
+    if (worker.connection == 0) return;
+    ToCoordinator(w, [connection = worker.connection, ended](Core& core) {
+      core.AttemptEnded(connection, ended);
+    });
+  }
+
+  // The call is repeated until it is answered.
+  void Complete(size_t w) {
+    Worker& worker = workers_[w];
+    if (worker.unacknowledged.empty() || worker.calling || !core_) return;
+    worker.calling = true;
+    const size_t count = worker.unacknowledged.size();
+    const std::vector<v1::Completion> batch(worker.unacknowledged.begin(),
+                                            worker.unacknowledged.end());
+    const uint64_t life = worker.life;
+    auto open = std::make_shared<bool>(true);
+    ToCoordinator(w, [this, w, life, batch, count, open](Core& core) {
+      std::vector<CheckedCompletion> checked;
+      for (const v1::Completion& completion : batch) {
+        checked.push_back(CheckCompletion(completion, blobs_));
+      }
+      core.CompleteTasks(std::move(checked), [this, w, life, count,
+                                              open](const v1::CompleteTasksResponse& response) {
+        for (const v1::CompletionReply& reply : response.replies()) {
+          if (reply.verdict() != v1::CompletionReply::STORED) problem_ = reply.ShortDebugString();
+        }
+        Deliver([this, w, life, count, open] {
+          Worker& worker = workers_[w];
+          if (worker.life != life || !worker.alive || !*open) return;
+          *open = false;
+          worker.calling = false;
+          for (size_t i = 0; i < count; ++i) worker.unacknowledged.pop_front();
+          Complete(w);
+          EndIfAcknowledged(w);
+        });
+      });
+    });
+    After(2, [this, w, life, open] {
+      if (workers_[w].life != life || !*open) return;
+      *open = false;
+      workers_[w].calling = false;
+      Complete(w);
+    });
+  }
+
+  // ---------------------------------------------------------------- the end
+
+  void CheckEnd() {
+    std::set<Digest> tasks;
+    for (const auto& [task, bytes] : disk_.rows) {
+      if (!task.none() && !tasks.insert(task).second) {
+        problem_ = absl::StrCat("task ", task.short_hex(), " has two results");
+        return;
+      }
+    }
+    if (core_->counters().conflicts != 0) problem_ = "a conflict";
+    // All that a study promises is there.
+    for (const v1::StudyStatus& status : core_->List().studies()) {
+      if (status.phase() != v1::StudyStatus::DONE) continue;
+      absl::StatusOr<v1::StudyResults> results = core_->Results(status.id());
+      if (!results.ok()) {
+        problem_ = results.status().ToString();
+        return;
+      }
+      if (results->test_images_size() == 0 || results->model().weights().empty() ||
+          results->training().step() !=
+              results->stop_epoch() * results->training().steps_per_epoch()) {
+        problem_ = absl::StrCat("results of ", status.id(), " are not whole");
+      }
+      for (const v1::ExplainedImage& image : results->explained()) {
+        for (const v1::MethodResult& method : image.results()) {
+          if (method.result().task().empty()) problem_ = "a method has no result";
+        }
+      }
+    }
+    CheckReplay();
+  }
+
+ public:
+  void SetSplit(const Split& split) {
+    test_ = split.test;
+    training_ = split.training.size();
+  }
+  const v1::ImageSetManifest& manifest() const { return *manifest_; }
+
+ private:
+  std::mt19937_64 random_;
+  FakeClock clock_;
+  FakeDisk disk_;
+  FakeBlobs blobs_;
+  Network network_{*this};
+  std::unique_ptr<MemoryJournal> journal_;
+  std::unique_ptr<Core> core_;
+  std::shared_ptr<const v1::ImageSetManifest> manifest_;
+  Digest image_set_;
+  std::vector<uint32_t> test_;
+  uint64_t training_ = 0;
+  std::priority_queue<Event> agenda_;
+  uint64_t order_ = 0, connections_ = 0, epoch_ = 0, deaths_ = 0;
+  absl::Duration chaos_end_;
+  double drop_, repeat_, late_, kill_worker_, kill_coordinator_;
+  bool deterministic_failures_, slow_disk_ = false;
+  std::vector<Worker> workers_;
+  std::map<uint64_t, Gang> gangs_;
+  std::vector<v1::StudySpec> submissions_;
+  std::set<std::string> ids_, cancelled_for_good_, retried_;
+  int open_submissions_ = 0;
+  std::string problem_;
+};
+
+TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
+  SetLogLevel(getenv("DERMIS_SIM_SEED") != nullptr ? LogLevel::kInfo : static_cast<LogLevel>(4));
+  const absl::StatusOr<v1::StudySpec> spec = FakeSpec("a", 1, 0, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto manifest = FakeManifest(60);
+  const absl::StatusOr<Split> split = [&] {
+    const v1::Recipe recipe = RecipeOf(*spec, Sha256Of("any"));
+    return MakeSplit(*manifest, recipe.images().split(), recipe.images().split_seed());
+  }();
+  ASSERT_TRUE(split.ok()) << split.status();
+
+  uint64_t first = 1, runs = 2000;
+  if (const char* seed = getenv("DERMIS_SIM_SEED")) {
+    first = strtoull(seed, nullptr, 10);
+    runs = 1;
+  } else if (const char* count = getenv("DERMIS_SIM_RUNS")) {
+    runs = strtoull(count, nullptr, 10);
+  }
+  uint64_t completions = 0, deaths = 0;
+  for (uint64_t seed = first; seed < first + runs; ++seed) {
+    Simulation simulation(seed);
+    simulation.SetSplit(*split);
+    const std::string problem = simulation.Run();
+    ASSERT_EQ(problem, "") << "reproduce with DERMIS_SIM_SEED=" << seed;
+    completions += simulation.completions();
+    deaths += simulation.deaths();
+  }
+  printf("%llu histories, %llu results, %llu deaths of the coordinator\n",
+         static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
+         static_cast<unsigned long long>(deaths));
+  EXPECT_GT(completions, runs);
+}
+
+}  // namespace
+}  // namespace dermis
