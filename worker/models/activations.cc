@@ -1,6 +1,7 @@
 #include "worker/models/activations.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "worker/models/model.h"
 #include "worker/models/seed_cnn.h"
@@ -22,8 +23,8 @@ torch::Tensor ScalarOutput(v1::OutputKind kind, const torch::Tensor& logits) {
   }
 }
 
-// Grad-CAM before ReLU (Selvaraju 2017): sum over channels of A times the spatial mean of d output / d A.
-// Own loops, so that the order of the sums is ours.
+// Grad-CAM before ReLU (Selvaraju 2017): sum over channels of A times the spatial mean of d output
+// / d A. Own loops, so that the order of the sums is ours.
 void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1::LayerMaps& maps) {
   const torch::Tensor a = activation.detach().contiguous(), g = gradient.detach().contiguous();
   const int64_t channels = a.size(1), pixels = a.size(2) * a.size(3);
@@ -45,7 +46,8 @@ void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1
 
 }  // namespace
 
-absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& task, const ImageData& data,
+absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& task,
+                                                    const ImageData& data,
                                                     std::string_view weights) {
   ASSIGN_OR_RETURN(const Model model, ParseModel(weights));
   if (model.layout.kind != task.model().kind()) {
@@ -55,11 +57,12 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
   }
   if (data.size != model.layout.size) {
     return absl::InvalidArgumentError(absl::StrCat("activations: images of ", data.size,
-                                                   " pixels a side, the model wants ", model.layout.size));
+                                                   " pixels a side, the model wants ",
+                                                   model.layout.size));
   }
   if (task.image() >= data.labels.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("activations: no image ", task.image(), ", the set has ",
-                                                   data.labels.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("activations: no image ", task.image(), ", the set has ", data.labels.size()));
   }
   at::set_num_threads(1);
   const int64_t size = data.size;
@@ -75,7 +78,8 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
   }
   try {
     // A leaf that requires gradients, so that every tap is part of the recorded graph.
-    torch::Tensor x = torch::from_blob(input.data(), {1, 3, size, size}, torch::kFloat32).requires_grad_(true);
+    torch::Tensor x =
+        torch::from_blob(input.data(), {1, 3, size, size}, torch::kFloat32).requires_grad_(true);
     const SeedCnnGraph graph = SeedCnnForward(model, x);
     const std::vector<torch::Tensor> gradients =
         torch::autograd::grad({ScalarOutput(task.output(), graph.logits)}, graph.taps);

@@ -5,13 +5,15 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+
 #include "dermis/v1/task.pb.h"
 #include "worker/data/image_source.h"
 
 namespace dermis {
 
 // `weights`: bytes of the model's safetensors file. fp32. Layers in order of the network.
-absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& task, const ImageData& data,
+absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& task,
+                                                    const ImageData& data,
                                                     std::string_view weights);
 
 }  // namespace dermis

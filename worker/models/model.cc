@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+
 #include "common/philox.h"
 #include "common/status_macros.h"
 
@@ -82,7 +83,8 @@ ModelLayout SeedCnnLayout(uint32_t size, uint32_t classes) {
   return layout;
 }
 
-void Initialize(const std::vector<ParameterSpec>& specs, uint64_t seed, std::vector<float>& values) {
+void Initialize(const std::vector<ParameterSpec>& specs, uint64_t seed,
+                std::vector<float>& values) {
   for (size_t k = 0; k < specs.size(); ++k) {
     const ParameterSpec& spec = specs[k];
     float* out = values.data() + spec.offset;
@@ -123,7 +125,8 @@ const ParameterSpec& ModelLayout::statistic(std::string_view name) const {
 }
 
 const float* Model::at(std::string_view name) const {
-  if (const ParameterSpec* spec = Find(layout.parameters, name)) return parameters.data() + spec->offset;
+  if (const ParameterSpec* spec = Find(layout.parameters, name))
+    return parameters.data() + spec->offset;
   return statistics.data() + layout.statistic(name).offset;
 }
 
@@ -134,10 +137,12 @@ absl::StatusOr<ModelLayout> LayoutOf(v1::ModelKind kind, uint32_t size, uint32_t
   }
   switch (kind) {
     case v1::MODEL_KIND_SEED_CNN:
-      // Three poolings by two; beyond 512 pixels the dense layer alone would hold a million weights.
+      // Three poolings by two; beyond 512 pixels the dense layer alone would hold a million
+      // weights.
       if (size == 0 || size % 8 != 0 || size > 512) {
         return absl::InvalidArgumentError(absl::StrCat(
-            "seed_cnn needs an image size that is a multiple of 8, at most 512; images.size is ", size));
+            "seed_cnn needs an image size that is a multiple of 8, at most 512; images.size is ",
+            size));
       }
       return SeedCnnLayout(size, classes);
     default:
@@ -175,9 +180,10 @@ absl::Status ReadTensors(const SafetensorsView& file, const std::vector<Paramete
     const TensorView& tensor = it->second;
     if (tensor.dtype != "F32" || tensor.shape != spec.shape ||
         tensor.data.size() != spec.count * sizeof(float)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor ", prefix, spec.name, " is ", tensor.dtype, " [", absl::StrJoin(tensor.shape, ", "),
-          "], expected F32 [", absl::StrJoin(spec.shape, ", "), "]"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor ", prefix, spec.name, " is ", tensor.dtype, " [",
+                       absl::StrJoin(tensor.shape, ", "), "], expected F32 [",
+                       absl::StrJoin(spec.shape, ", "), "]"));
     }
     std::memcpy(values.data() + spec.offset, tensor.data.data(), tensor.data.size());
   }
@@ -188,14 +194,14 @@ std::string SerializeModel(const Model& model) {
   std::map<std::string, TensorView> tensors;
   AddTensors(model.layout.parameters, "", model.parameters, tensors);
   AddTensors(model.layout.statistics, "", model.statistics, tensors);
-  return SerializeSafetensors(tensors,
-                              {{"format", kFormat},
-                               {"version", "1"},
-                               {"model", kSeedCnn},
-                               {"size", absl::StrCat(model.layout.size)},
-                               {"classes", absl::StrCat(model.layout.classes)},
-                               {"pixel_mean", absl::StrFormat("%.17g", model.pixel_mean)},
-                               {"pixel_deviation", absl::StrFormat("%.17g", model.pixel_deviation)}});
+  return SerializeSafetensors(
+      tensors, {{"format", kFormat},
+                {"version", "1"},
+                {"model", kSeedCnn},
+                {"size", absl::StrCat(model.layout.size)},
+                {"classes", absl::StrCat(model.layout.classes)},
+                {"pixel_mean", absl::StrFormat("%.17g", model.pixel_mean)},
+                {"pixel_deviation", absl::StrFormat("%.17g", model.pixel_deviation)}});
 }
 
 absl::StatusOr<Model> ParseModel(std::string_view bytes) {
@@ -206,8 +212,8 @@ absl::StatusOr<Model> ParseModel(std::string_view bytes) {
   }
   ASSIGN_OR_RETURN(const std::string version, MetadataOf(file, "version"));
   if (version != "1") {
-    return absl::InvalidArgumentError(absl::StrCat("model file of version ", version,
-                                                   "; this software reads version 1"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("model file of version ", version, "; this software reads version 1"));
   }
   ASSIGN_OR_RETURN(const std::string kind, MetadataOf(file, "model"));
   if (kind != kSeedCnn) {
@@ -226,9 +232,9 @@ absl::StatusOr<Model> ParseModel(std::string_view bytes) {
   }
   ASSIGN_OR_RETURN(model.layout, LayoutOf(v1::MODEL_KIND_SEED_CNN, size, classes));
   if (file.tensors.size() != model.layout.parameters.size() + model.layout.statistics.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "model file holds ", file.tensors.size(), " tensors, ", kind, " has ",
-        model.layout.parameters.size() + model.layout.statistics.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("model file holds ", file.tensors.size(), " tensors, ", kind, " has ",
+                     model.layout.parameters.size() + model.layout.statistics.size()));
   }
   RETURN_IF_ERROR(ReadTensors(file, model.layout.parameters, "", model.parameters));
   RETURN_IF_ERROR(ReadTensors(file, model.layout.statistics, "", model.statistics));

@@ -1,12 +1,13 @@
-// A model as numbers: which tensors a network has, in which order they lie in one flat vector, and the
-// safetensors file that holds them. No Torch here: the trainer, the inference plan and the tests all read
-// models through this header; the networks themselves are in seed_cnn.h.
+// A model as numbers: which tensors a network has, in which order they lie in one flat vector, and
+// the safetensors file that holds them. No Torch here: the trainer, the inference plan and the
+// tests all read models through this header; the networks themselves are in seed_cnn.h.
 //
-// The file (docs/formats.md; Python: safetensors.numpy.load_file): F32 tensors by PyTorch's names and shapes
-// (conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias, bn1.running_mean, bn1.running_var, ...,
-// dense.weight [classes, C * H * W] with C slowest, dense.bias). Metadata, all strings: format "dermis model",
-// version "1", model "seed_cnn", size, classes, pixel_mean, pixel_deviation (0..255; shortest decimal that
-// reads back exactly). Network input = (pixel - pixel_mean) / (pixel_deviation + 1e-7).
+// The file (docs/formats.md; Python: safetensors.numpy.load_file): F32 tensors by PyTorch's names
+// and shapes (conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias, bn1.running_mean,
+// bn1.running_var, ..., dense.weight [classes, C * H * W] with C slowest, dense.bias). Metadata,
+// all strings: format "dermis model", version "1", model "seed_cnn", size, classes, pixel_mean,
+// pixel_deviation (0..255; shortest decimal that reads back exactly). Network input = (pixel -
+// pixel_mean) / (pixel_deviation + 1e-7).
 #ifndef DERMIS_WORKER_MODELS_MODEL_H_
 #define DERMIS_WORKER_MODELS_MODEL_H_
 
@@ -18,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "common/safetensors.h"
 #include "dermis/v1/spec.pb.h"
 
@@ -27,21 +29,22 @@ namespace dermis {
 struct ParameterSpec {
   std::string name;
   std::vector<int64_t> shape;
-  uint64_t offset = 0, count = 0;    // Floats.
+  uint64_t offset = 0, count = 0;  // Floats.
   // Glorot uniform: U(-l, l), l = sqrt(6 / (fan_in + fan_out)); fan_in 0: constant `initial`.
   uint64_t fan_in = 0, fan_out = 0;
   float initial = 0;
-  bool decayed = false;              // Takes part in weight decay (convolution kernels).
+  bool decayed = false;  // Takes part in weight decay (convolution kernels).
 };
 
-// Trainable parameters and running statistics, each in one flat vector, in the order of the network.
+// Trainable parameters and running statistics, each in one flat vector, in the order of the
+// network.
 struct ModelLayout {
   v1::ModelKind kind = v1::MODEL_KIND_UNSPECIFIED;
-  uint32_t size = 0, classes = 0;    // Input is size x size x 3.
+  uint32_t size = 0, classes = 0;  // Input is size x size x 3.
   std::vector<ParameterSpec> parameters, statistics;
   uint64_t parameter_count = 0, statistic_count = 0;
 
-  const ParameterSpec& parameter(std::string_view name) const;   // Must exist (checked).
+  const ParameterSpec& parameter(std::string_view name) const;  // Must exist (checked).
   const ParameterSpec& statistic(std::string_view name) const;
 };
 
@@ -59,17 +62,19 @@ struct Model {
 // Fresh weights: a function of (layout, seed) alone. Running mean 0, running variance 1.
 void InitializeModel(uint64_t seed, Model& model);
 
-// Adds `values` (in the order and shapes of `specs`) to `tensors` as prefix + name. The views point into
-// `values`.
+// Adds `values` (in the order and shapes of `specs`) to `tensors` as prefix + name. The views point
+// into `values`.
 void AddTensors(const std::vector<ParameterSpec>& specs, const std::string& prefix,
                 const std::vector<float>& values, std::map<std::string, TensorView>& tensors);
-// Copies them back. Errors: INVALID_ARGUMENT for a tensor that is missing or has another type or shape.
+// Copies them back. Errors: INVALID_ARGUMENT for a tensor that is missing or has another type or
+// shape.
 absl::Status ReadTensors(const SafetensorsView& file, const std::vector<ParameterSpec>& specs,
                          const std::string& prefix, std::vector<float>& values);
 
 // Equal models give equal bytes.
 std::string SerializeModel(const Model& model);
-// Errors: INVALID_ARGUMENT with what is wrong; tensors that the network does not know are an error, too.
+// Errors: INVALID_ARGUMENT with what is wrong; tensors that the network does not know are an error,
+// too.
 absl::StatusOr<Model> ParseModel(std::string_view bytes);
 
 }  // namespace dermis

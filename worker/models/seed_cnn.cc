@@ -9,12 +9,15 @@ namespace {
 
 torch::Tensor ViewOf(const ParameterSpec& spec, const std::vector<float>& values) {
   // from_blob wants a mutable pointer; nothing writes through it.
-  return torch::from_blob(const_cast<float*>(values.data()) + spec.offset, spec.shape, torch::kFloat32);
+  return torch::from_blob(const_cast<float*>(values.data()) + spec.offset, spec.shape,
+                          torch::kFloat32);
 }
 
 torch::Tensor Channels(const torch::Tensor& t) { return t.view({1, -1, 1, 1}); }
 
-torch::Tensor RoundToBf16(const torch::Tensor& t) { return t.to(torch::kBFloat16).to(torch::kFloat32); }
+torch::Tensor RoundToBf16(const torch::Tensor& t) {
+  return t.to(torch::kBFloat16).to(torch::kFloat32);
+}
 
 SeedCnnGraph Evaluate(const Model& model, const torch::Tensor& input, bool bf16) {
   auto parameter = [&](const std::string& name) {
@@ -40,7 +43,8 @@ SeedCnnGraph Evaluate(const Model& model, const torch::Tensor& input, bool bf16)
     x = a * Channels(scale) + Channels(shift);
     if (k % 2 == 0) x = torch::max_pool2d(x, 2);
   }
-  graph.logits = torch::linear(x.contiguous().flatten(1), parameter("dense.weight"), parameter("dense.bias"));
+  graph.logits =
+      torch::linear(x.contiguous().flatten(1), parameter("dense.weight"), parameter("dense.bias"));
   return graph;
 }
 
@@ -51,7 +55,8 @@ SeedCnnGraph SeedCnnForward(const Model& model, const torch::Tensor& input) {
 }
 
 SeedCnnGraph SeedCnnForwardTraining(const ModelLayout& layout, const torch::Tensor& parameters,
-                                    const torch::Tensor& input, const std::vector<torch::Tensor>& masks) {
+                                    const torch::Tensor& input,
+                                    const std::vector<torch::Tensor>& masks) {
   auto parameter = [&](const std::string& name) {
     const ParameterSpec& spec = layout.parameter(name);
     return parameters.slice(0, spec.offset, spec.offset + spec.count).view(spec.shape);
@@ -60,18 +65,21 @@ SeedCnnGraph SeedCnnForwardTraining(const ModelLayout& layout, const torch::Tens
   torch::Tensor x = input;
   for (int k = 1; k <= kSeedCnnConvolutions; ++k) {
     const std::string conv = absl::StrCat("conv", k), bn = absl::StrCat("bn", k);
-    torch::Tensor a = torch::elu(torch::conv2d(x, parameter(conv + ".weight"), parameter(conv + ".bias"), 1, 1));
+    torch::Tensor a =
+        torch::elu(torch::conv2d(x, parameter(conv + ".weight"), parameter(conv + ".bias"), 1, 1));
     graph.taps.push_back(a);
     const torch::Tensor mean = a.mean({0, 2, 3}, true);
     const torch::Tensor variance = (a - mean).square().mean({0, 2, 3}, true);
-    x = (a - mean) / torch::sqrt(variance + kBatchNormEpsilon) * Channels(parameter(bn + ".weight")) +
+    x = (a - mean) / torch::sqrt(variance + kBatchNormEpsilon) *
+            Channels(parameter(bn + ".weight")) +
         Channels(parameter(bn + ".bias"));
     if (k % 2 == 0) {
       x = torch::max_pool2d(x, 2);
       if (!masks.empty()) x = x * masks[k / 2 - 1];
     }
   }
-  graph.logits = torch::linear(x.contiguous().flatten(1), parameter("dense.weight"), parameter("dense.bias"));
+  graph.logits =
+      torch::linear(x.contiguous().flatten(1), parameter("dense.weight"), parameter("dense.bias"));
   return graph;
 }
 
@@ -84,8 +92,8 @@ std::vector<float> SeedCnnLogits(const Model& model, const float* input, uint32_
   logits.reserve(size_t{count} * model.layout.classes);
   for (uint32_t first = 0; first < count; first += 64) {
     const int64_t n = std::min<uint32_t>(64, count - first);
-    torch::Tensor x = torch::from_blob(const_cast<float*>(input) + first * size * size * 3, {n, size, size, 3},
-                                       torch::kFloat32)
+    torch::Tensor x = torch::from_blob(const_cast<float*>(input) + first * size * size * 3,
+                                       {n, size, size, 3}, torch::kFloat32)
                           .permute({0, 3, 1, 2});
     const torch::Tensor y = Evaluate(model, x, precision == v1::PRECISION_BF16).logits.contiguous();
     logits.insert(logits.end(), y.data_ptr<float>(), y.data_ptr<float>() + y.numel());

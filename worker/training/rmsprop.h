@@ -10,13 +10,13 @@
 
 namespace dermis {
 
-// rate / (1 + decay * step). step: optimiser steps done before this one. epoch: first = 1; the last drop whose
-// epoch is reached sets the base rate.
+// rate / (1 + decay * step). step: optimiser steps done before this one. epoch: first = 1; the last
+// drop whose epoch is reached sets the base rate.
 double LearningRate(const v1::RmspropSpec& spec, uint64_t step, uint32_t epoch);
 
 // Elementwise in float: the same bits for any vector width. `square` is the state a.
-void RmspropStep(const v1::RmspropSpec& spec, double rate, bool decayed, const float* gradient, uint64_t n,
-                 float* weights, float* square);
+void RmspropStep(const v1::RmspropSpec& spec, double rate, bool decayed, const float* gradient,
+                 uint64_t n, float* weights, float* square);
 
 }  // namespace dermis
 

@@ -5,11 +5,10 @@
 #include <cstring>
 #include <type_traits>
 
+#include "absl/strings/str_cat.h"
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/torch.h>
 
-#include <ATen/core/dispatch/Dispatcher.h>
-
-#include "absl/strings/str_cat.h"
 #include "worker/models/seed_cnn.h"
 #include "worker/training/seed_cnn_kernels.h"
 
@@ -18,8 +17,9 @@ namespace {
 
 constexpr int kLayers = kSeedCnnConvolutions;
 
-// Whether this processor has bf16 convolutions in LibTorch. Where it has none, the same roundings are made
-// around fp32 convolutions: slow, but every worker can run every study (in its own numerics class).
+// Whether this processor has bf16 convolutions in LibTorch. Where it has none, the same roundings
+// are made around fp32 convolutions: slow, but every worker can run every study (in its own
+// numerics class).
 bool NativeBf16() {
   static const bool native = [] {
     auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
@@ -28,7 +28,9 @@ bool NativeBf16() {
   return native;
 }
 
-double KeepScale(double p) { return 65536.0 / (65536.0 - static_cast<double>(std::lround(p * 65536))); }
+double KeepScale(double p) {
+  return 65536.0 / (65536.0 - static_cast<double>(std::lround(p * 65536)));
+}
 
 // Indices of a layer's tensors in the flat vectors.
 struct LayerOffsets {
@@ -63,9 +65,11 @@ struct Geometry {
   uint32_t channels(int k) const { return layer[k].out; }
 };
 
-// dense.weight is [classes, (C, H, W)] in the flat vector, maps are (H, W, C): same numbers, other order.
+// dense.weight is [classes, (C, H, W)] in the flat vector, maps are (H, W, C): same numbers, other
+// order.
 template <bool kToHwc>
-void PermuteDense(const float* in, uint32_t classes, uint64_t channels, uint64_t pixels, float* out) {
+void PermuteDense(const float* in, uint32_t classes, uint64_t channels, uint64_t pixels,
+                  float* out) {
   for (uint32_t k = 0; k < classes; ++k, in += channels * pixels, out += channels * pixels) {
     for (uint64_t c = 0; c < channels; ++c) {
       for (uint64_t p = 0; p < pixels; ++p) {
@@ -80,7 +84,8 @@ void PermuteDense(const float* in, uint32_t classes, uint64_t channels, uint64_t
 }
 
 // A map [n, h, w, C] as the [n, C, h, w] channels-last tensor that convolutions want; no copy.
-torch::Tensor AsTensor(void* data, int64_t n, int64_t side, int64_t channels, torch::ScalarType type) {
+torch::Tensor AsTensor(void* data, int64_t n, int64_t side, int64_t channels,
+                       torch::ScalarType type) {
   return torch::from_blob(data, {n, side, side, channels}, type).permute({0, 3, 1, 2});
 }
 
@@ -106,13 +111,14 @@ double CrossEntropy(const float* logits, uint32_t classes, uint32_t label, doubl
 }  // namespace
 
 struct SeedCnnStepWeights::State {
-  State(const ModelLayout& layout, v1::Precision precision) : geometry(layout), bf16(precision == v1::PRECISION_BF16) {}
+  State(const ModelLayout& layout, v1::Precision precision)
+      : geometry(layout), bf16(precision == v1::PRECISION_BF16) {}
 
   Geometry geometry;
   bool bf16;
-  std::vector<float> flat;              // Copy of the parameters.
-  std::vector<float> dense;             // [classes, (H, W, C)]
-  torch::Tensor weight[kLayers];        // [O, I, 3, 3] channels-last, in the type of the convolution.
+  std::vector<float> flat;        // Copy of the parameters.
+  std::vector<float> dense;       // [classes, (H, W, C)]
+  torch::Tensor weight[kLayers];  // [O, I, 3, 3] channels-last, in the type of the convolution.
   torch::Tensor bias[kLayers];
 };
 
@@ -130,7 +136,8 @@ void SeedCnnStepWeights::Update(const float* parameters) {
   std::copy(parameters, parameters + s.flat.size(), s.flat.begin());
   for (int k = 0; k < kLayers; ++k) {
     const LayerOffsets& layer = g.layer[k];
-    torch::Tensor weight = torch::from_blob(s.flat.data() + layer.weight, {layer.out, layer.in, 3, 3}, torch::kFloat32);
+    torch::Tensor weight = torch::from_blob(s.flat.data() + layer.weight,
+                                            {layer.out, layer.in, 3, 3}, torch::kFloat32);
     torch::Tensor bias = torch::from_blob(s.flat.data() + layer.bias, {layer.out}, torch::kFloat32);
     if (s.bf16) {
       weight = weight.to(torch::kBFloat16);
@@ -144,7 +151,8 @@ void SeedCnnStepWeights::Update(const float* parameters) {
     s.bias[k] = bias;
   }
   const uint64_t channels = g.channels(kLayers - 1);
-  PermuteDense<true>(parameters + g.dense_weight, g.classes, channels, g.features / channels, s.dense.data());
+  PermuteDense<true>(parameters + g.dense_weight, g.classes, channels, g.features / channels,
+                     s.dense.data());
 }
 
 struct SeedCnnPass::State {
@@ -170,26 +178,28 @@ struct SeedCnnPass::State {
     probability.resize(g.classes);
   }
 
-  // Convolution in the pass's precision; the result is a fresh channels-last tensor in storage type.
-  torch::Tensor Convolve(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  // Convolution in the pass's precision; the result is a fresh channels-last tensor in storage
+  // type.
+  torch::Tensor Convolve(const torch::Tensor& x, const torch::Tensor& weight,
+                         const torch::Tensor& bias) {
     const bool emulate = bf16 && !NativeBf16();
-    torch::Tensor y = at::convolution(emulate ? x.to(torch::kFloat32) : x, weight, bias, {1, 1}, {1, 1}, {1, 1},
-                                      false, {0, 0}, 1);
+    torch::Tensor y = at::convolution(emulate ? x.to(torch::kFloat32) : x, weight, bias, {1, 1},
+                                      {1, 1}, {1, 1}, false, {0, 0}, 1);
     if (emulate) y = y.to(torch::kBFloat16);
     return y.contiguous(at::MemoryFormat::ChannelsLast);
   }
 
-  std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> ConvolveBackward(torch::Tensor dy, torch::Tensor x,
-                                                                           const torch::Tensor& weight,
-                                                                           bool need_input) {
+  std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> ConvolveBackward(
+      torch::Tensor dy, torch::Tensor x, const torch::Tensor& weight, bool need_input) {
     const bool emulate = bf16 && !NativeBf16();
     if (emulate) {
       dy = dy.to(torch::kFloat32);
       x = x.to(torch::kFloat32);
     }
     const int64_t channels = weight.size(0);
-    auto result = at::convolution_backward(dy, x, weight, at::OptionalIntArrayRef({channels}), {1, 1}, {1, 1}, {1, 1},
-                                           false, {0, 0}, 1, {need_input, true, true});
+    auto result =
+        at::convolution_backward(dy, x, weight, at::OptionalIntArrayRef({channels}), {1, 1}, {1, 1},
+                                 {1, 1}, false, {0, 0}, 1, {need_input, true, true});
     if (need_input) {
       torch::Tensor& dx = std::get<0>(result);
       if (emulate) dx = dx.to(torch::kBFloat16);
@@ -211,7 +221,8 @@ struct SeedCnnPass::State {
     const uint32_t classes = geometry.classes;
     for (size_t i = 0; i < labels.size(); ++i) {
       uint32_t best = 0;
-      result.loss += CrossEntropy(&logits[i * classes], classes, labels[i], probability.data(), &best);
+      result.loss +=
+          CrossEntropy(&logits[i * classes], classes, labels[i], probability.data(), &best);
       result.correct += best == labels[i];
       for (uint32_t k = 0; k < classes; ++k) {
         dlogits[i * classes + k] = static_cast<float>(
@@ -222,8 +233,8 @@ struct SeedCnnPass::State {
   }
 
   template <typename T>
-  PassResult TrainAs(const SeedCnnStepWeights::State& weights, absl::Span<const uint32_t> labels, bool dropout,
-                     float loss_scale, float* gradients, double* statistics);
+  PassResult TrainAs(const SeedCnnStepWeights::State& weights, absl::Span<const uint32_t> labels,
+                     bool dropout, float loss_scale, float* gradients, double* statistics);
   template <typename T>
   PassResult EvaluateAs(const SeedCnnStepWeights::State& weights, const float* running,
                         absl::Span<const uint32_t> labels, float* logits_out);
@@ -233,10 +244,11 @@ struct SeedCnnPass::State {
   bool bf16;
   std::vector<float> input;
   std::vector<Bf16> input_bf16;
-  // Per block: output of its first batch norm, gradient at its second convolution's output, and its pooled maps.
+  // Per block: output of its first batch norm, gradient at its second convolution's output, and its
+  // pooled maps.
   std::vector<char> normed[3], backward[3], pooled[3];
   std::vector<uint8_t> chosen[3], mask[3];
-  torch::Tensor activation[kLayers];     // After ELU.
+  torch::Tensor activation[kLayers];  // After ELU.
   std::vector<float> dense_gradient;
   std::vector<char> dpooled;
   std::vector<float> logits, dlogits;
@@ -244,8 +256,9 @@ struct SeedCnnPass::State {
 };
 
 template <typename T>
-PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights, absl::Span<const uint32_t> labels,
-                                       bool dropout, float loss_scale, float* gradients, double* statistics) {
+PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
+                                       absl::Span<const uint32_t> labels, bool dropout,
+                                       float loss_scale, float* gradients, double* statistics) {
   const Geometry& g = geometry;
   const float* flat = weights.flat.data();
   double inverse_deviation[kLayers][kMaxChannels];
@@ -267,7 +280,8 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
       mean[k][c] = static_cast<float>(statistics[layer.mean + c]);
       const double s = static_cast<double>(flat[layer.gamma + c]) * r;
       scale[c] = static_cast<float>(s);
-      shift[c] = static_cast<float>(static_cast<double>(flat[layer.beta + c]) - s * statistics[layer.mean + c]);
+      shift[c] = static_cast<float>(static_cast<double>(flat[layer.beta + c]) -
+                                    s * statistics[layer.mean + c]);
     }
     const int b = k / 2;
     if (k % 2 == 0) {
@@ -282,7 +296,8 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
     }
   }
   const T* features = reinterpret_cast<const T*>(pooled[2].data());
-  DenseForward(features, batch, g.features, weights.dense.data(), flat + g.dense_bias, g.classes, logits.data());
+  DenseForward(features, batch, g.features, weights.dense.data(), flat + g.dense_bias, g.classes,
+               logits.data());
   const PassResult result = Loss(labels, loss_scale);
 
   // Backward.
@@ -290,14 +305,16 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
   DenseBackward(features, batch, g.features, weights.dense.data(), dlogits.data(), g.classes,
                 dense_gradient.data(), reinterpret_cast<T*>(dpooled.data()));
   const uint64_t last = g.channels(kLayers - 1);
-  PermuteDense<false>(dense_gradient.data(), g.classes, last, g.features / last, gradients + g.dense_weight);
+  PermuteDense<false>(dense_gradient.data(), g.classes, last, g.features / last,
+                      gradients + g.dense_weight);
   for (uint32_t c = 0; c < g.classes; ++c) {
     float sum = 0;
     for (uint32_t i = 0; i < batch; ++i) sum += dlogits[size_t{i} * g.classes + c];
     gradients[g.dense_bias + c] = sum;
   }
-  torch::Tensor dz;                                       // Gradient at the layer's output; lives in a tensor ...
-  const T* dz_data = reinterpret_cast<const T*>(dpooled.data());   // ... or, for the last, in dpooled.
+  torch::Tensor dz;  // Gradient at the layer's output; lives in a tensor ...
+  const T* dz_data =
+      reinterpret_cast<const T*>(dpooled.data());  // ... or, for the last, in dpooled.
   for (int k = kLayers - 1; k >= 0; --k) {
     const LayerOffsets& layer = g.layer[k];
     const uint32_t side = g.side(k), channels = layer.out;
@@ -309,7 +326,8 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
     if (k % 2 == 0) {
       NormSums(dz_data, a, rows, channels, mean[k], sum, product);
     } else {
-      PoolNormSums(dz_data, chosen[b].data(), a, batch, side, side, channels, keep_scale, mean[k], sum, product);
+      PoolNormSums(dz_data, chosen[b].data(), a, batch, side, side, channels, keep_scale, mean[k],
+                   sum, product);
     }
     float k1[kMaxChannels], k2[kMaxChannels], k3[kMaxChannels];
     for (uint32_t c = 0; c < channels; ++c) {
@@ -328,12 +346,13 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
       dy = dz;
     } else {
       T* d = reinterpret_cast<T*>(backward[b].data());
-      PoolNormEluBackward(dz_data, chosen[b].data(), a, batch, side, side, channels, keep_scale, mean[k], k1, k2,
-                          k3, d);
+      PoolNormEluBackward(dz_data, chosen[b].data(), a, batch, side, side, channels, keep_scale,
+                          mean[k], k1, k2, k3, d);
       dy = AsTensor(d, batch, side, channels, type());
     }
     auto [dx, dweight, dbias] = ConvolveBackward(dy, inputs[k], weights.weight[k], k > 0);
-    const torch::Tensor w = dweight.to(torch::kFloat32).contiguous(), bias = dbias.to(torch::kFloat32).contiguous();
+    const torch::Tensor w = dweight.to(torch::kFloat32).contiguous(),
+                        bias = dbias.to(torch::kFloat32).contiguous();
     std::memcpy(gradients + layer.weight, w.data_ptr<float>(), layer.weight_count * sizeof(float));
     std::memcpy(gradients + layer.bias, bias.data_ptr<float>(), channels * sizeof(float));
     activation[k].reset();
@@ -344,8 +363,9 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
 }
 
 template <typename T>
-PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weights, const float* running,
-                                          absl::Span<const uint32_t> labels, float* logits_out) {
+PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weights,
+                                          const float* running, absl::Span<const uint32_t> labels,
+                                          float* logits_out) {
   const Geometry& g = geometry;
   const float* flat = weights.flat.data();
   const uint32_t count = static_cast<uint32_t>(labels.size());
@@ -355,8 +375,9 @@ PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weigh
     const uint32_t side = g.side(k), channels = layer.out;
     float scale[kMaxChannels], shift[kMaxChannels];
     for (uint32_t c = 0; c < channels; ++c) {
-      const double s = static_cast<double>(flat[layer.gamma + c]) /
-                       std::sqrt(static_cast<double>(running[layer.variance + c]) + kBatchNormEpsilon);
+      const double s =
+          static_cast<double>(flat[layer.gamma + c]) /
+          std::sqrt(static_cast<double>(running[layer.variance + c]) + kBatchNormEpsilon);
       scale[c] = static_cast<float>(s);
       shift[c] = static_cast<float>(static_cast<double>(flat[layer.beta + c]) -
                                     s * static_cast<double>(running[layer.mean + c]));
@@ -370,12 +391,13 @@ PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weigh
       std::fill(scale, scale + channels, 1.0f);
       std::fill(shift, shift + channels, 0.0f);
       T* p = reinterpret_cast<T*>(pooled[k / 2].data());
-      AffinePool(a, count, side, side, channels, scale, shift, nullptr, 1.0f, p, chosen[k / 2].data());
+      AffinePool(a, count, side, side, channels, scale, shift, nullptr, 1.0f, p,
+                 chosen[k / 2].data());
       x = AsTensor(p, count, side / 2, channels, type());
     }
   }
-  DenseForward(reinterpret_cast<const T*>(pooled[2].data()), count, g.features, weights.dense.data(),
-               flat + g.dense_bias, g.classes, logits.data());
+  DenseForward(reinterpret_cast<const T*>(pooled[2].data()), count, g.features,
+               weights.dense.data(), flat + g.dense_bias, g.classes, logits.data());
   if (logits_out != nullptr) std::copy_n(logits.data(), size_t{count} * g.classes, logits_out);
   return Loss(labels, 0.0f);
 }
@@ -392,12 +414,15 @@ uint32_t SeedCnnPass::mask_units(uint32_t block) const {
   return static_cast<uint32_t>(state_->mask[block].size() / state_->batch);
 }
 
-PassResult SeedCnnPass::Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels, bool dropout,
-                              float loss_scale, float* gradients, double* statistics) {
+PassResult SeedCnnPass::Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels,
+                              bool dropout, float loss_scale, float* gradients,
+                              double* statistics) {
   torch::NoGradGuard no_grad;
   State& s = *state_;
-  return s.bf16 ? s.TrainAs<Bf16>(*weights.state_, labels, dropout, loss_scale, gradients, statistics)
-                : s.TrainAs<float>(*weights.state_, labels, dropout, loss_scale, gradients, statistics);
+  return s.bf16
+             ? s.TrainAs<Bf16>(*weights.state_, labels, dropout, loss_scale, gradients, statistics)
+             : s.TrainAs<float>(*weights.state_, labels, dropout, loss_scale, gradients,
+                                statistics);
 }
 
 PassResult SeedCnnPass::Evaluate(const SeedCnnStepWeights& weights, const float* running_statistics,

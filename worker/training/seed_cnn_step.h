@@ -1,7 +1,7 @@
-// Forward and backward pass of the seed's network over one logical shard, by hand: convolutions from LibTorch,
-// everything between them from seed_cnn_kernels.h. The same function as SeedCnnForwardTraining's autograd graph
-// (a test compares them), at less than half of its memory traffic. Single-threaded: one object a shard, objects
-// on different threads side by side.
+// Forward and backward pass of the seed's network over one logical shard, by hand: convolutions
+// from LibTorch, everything between them from seed_cnn_kernels.h. The same function as
+// SeedCnnForwardTraining's autograd graph (a test compares them), at less than half of its memory
+// traffic. Single-threaded: one object a shard, objects on different threads side by side.
 #ifndef DERMIS_WORKER_TRAINING_SEED_CNN_STEP_H_
 #define DERMIS_WORKER_TRAINING_SEED_CNN_STEP_H_
 
@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+
 #include "worker/models/model.h"
 
 namespace dermis {
@@ -30,7 +31,7 @@ class SeedCnnStepWeights {
 };
 
 struct PassResult {
-  double loss = 0;           // Sum of the images' cross entropies, in order.
+  double loss = 0;  // Sum of the images' cross entropies, in order.
   uint32_t correct = 0;
 };
 
@@ -42,17 +43,20 @@ class SeedCnnPass {
 
   // Where the caller writes the normalised images: [batch, size, size, 3] floats.
   float* input();
-  // Where the caller writes the dropout masks of image i, block b = 0..2: mask_units(b) bytes, 0 = dropped.
+  // Where the caller writes the dropout masks of image i, block b = 0..2: mask_units(b) bytes, 0 =
+  // dropped.
   uint8_t* mask(uint32_t block, uint32_t i);
   uint32_t mask_units(uint32_t block) const;
 
-  // gradients: parameter_count floats, overwritten with the gradient of loss_scale * sum of the cross entropies.
-  // statistics: statistic_count doubles in the layout's order: this shard's batch means and (biased) variances.
-  PassResult Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels, bool dropout,
-                   float loss_scale, float* gradients, double* statistics);
+  // gradients: parameter_count floats, overwritten with the gradient of loss_scale * sum of the
+  // cross entropies. statistics: statistic_count doubles in the layout's order: this shard's batch
+  // means and (biased) variances.
+  PassResult Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels,
+                   bool dropout, float loss_scale, float* gradients, double* statistics);
 
-  // Evaluation form with running statistics over the first `count` images (a convolution over fewer images may
-  // choose another algorithm: fix the composition of batches). logits [count, classes] may be null.
+  // Evaluation form with running statistics over the first `count` images (a convolution over fewer
+  // images may choose another algorithm: fix the composition of batches). logits [count, classes]
+  // may be null.
   PassResult Evaluate(const SeedCnnStepWeights& weights, const float* running_statistics,
                       absl::Span<const uint32_t> labels, float* logits);
 

@@ -3,13 +3,29 @@
 #include <algorithm>
 #include <exception>
 
+#include <malloc.h>
 #include <torch/torch.h>
-
-#include "absl/strings/str_cat.h"
 
 namespace dermis {
 
+namespace {
+
+// A step frees and takes the same few megabytes of maps again and again. glibc would give each back
+// to the system and fault its pages in anew: keep them. For the whole process, from the first pool
+// on.
+void KeepFreedMemory() {
+  static const bool once = [] {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);  // The largest that glibc takes.
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    return true;
+  }();
+  (void)once;
+}
+
+}  // namespace
+
 ShardPool::ShardPool(uint32_t threads) {
+  KeepFreedMemory();
   for (uint32_t i = 0; i < std::max(threads, 1u); ++i) threads_.emplace_back([this] { Loop(); });
 }
 
@@ -36,7 +52,7 @@ absl::Status ShardPool::Run(uint32_t n, const std::function<void(uint32_t)>& job
 
 void ShardPool::Loop() {
   at::set_num_threads(1);
-  at::globalContext().setFlushDenormal(true);   // Of this thread.
+  at::globalContext().setFlushDenormal(true);  // Of this thread.
   auto ready = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return stop_ || (job_ != nullptr && next_ < count_);
   };

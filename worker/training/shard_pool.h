@@ -1,5 +1,6 @@
-// A few threads that run the shards of a step side by side. Each computes with one Torch thread and with
-// denormals flushed to zero (they cost a factor of twenty, and every thread must agree on them).
+// A few threads that run the shards of a step side by side. Each computes with one Torch thread and
+// with denormals flushed to zero (they cost a factor of twenty, and every thread must agree on
+// them).
 #ifndef DERMIS_WORKER_TRAINING_SHARD_POOL_H_
 #define DERMIS_WORKER_TRAINING_SHARD_POOL_H_
 
@@ -21,8 +22,8 @@ class ShardPool {
   ShardPool(const ShardPool&) = delete;
   ShardPool& operator=(const ShardPool&) = delete;
 
-  // job(i) for i in [0, n), each once, on any of the threads; returns when all are done. An exception becomes
-  // INTERNAL (of the lowest i). Called from one thread at a time.
+  // job(i) for i in [0, n), each once, on any of the threads; returns when all are done. An
+  // exception becomes INTERNAL (of the lowest i). Called from one thread at a time.
   absl::Status Run(uint32_t n, const std::function<void(uint32_t)>& job);
 
  private:

@@ -1,13 +1,14 @@
-// One function, compiled for several vector widths, chosen at load time. Only for loops whose every element is
-// computed alone: then any width gives the same bits (contraction to fused multiply-add is off).
+// One function, compiled for several vector widths, chosen at load time. Only for loops whose every
+// element is computed alone: then any width gives the same bits (contraction to fused multiply-add
+// is off).
 #ifndef DERMIS_WORKER_TRAINING_SIMD_H_
 #define DERMIS_WORKER_TRAINING_SIMD_H_
 
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && \
-    !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define DERMIS_SIMD __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define DERMIS_SIMD
@@ -16,8 +17,8 @@
 
 namespace dermis {
 
-// e^x for x <= 0, relative error < 3e-7, flushed to 0 below -87. Cephes' polynomial (Moshier), written so that
-// the compiler turns a loop of it into vectors. NaN gives NaN.
+// e^x for x <= 0, relative error < 3e-7, flushed to 0 below -87. Cephes' polynomial (Moshier),
+// written so that the compiler turns a loop of it into vectors. NaN gives NaN.
 DERMIS_INLINE float ExpNonPositive(float x) {
   const float clamped = x < -87.0f ? -87.0f : x;
   // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
@@ -33,7 +34,7 @@ DERMIS_INLINE float ExpNonPositive(float x) {
   p = (p * r) * r + r + 1.0f;
   uint32_t bits;
   std::memcpy(&bits, &shifted, 4);
-  bits = (bits + 127u) << 23;   // The constant's own low bits are zero after the shift.
+  bits = (bits + 127u) << 23;  // The constant's own low bits are zero after the shift.
   float power;
   std::memcpy(&power, &bits, 4);
   return p * power;

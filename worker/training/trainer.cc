@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/metrics.h"
@@ -28,8 +29,8 @@
 namespace dermis {
 namespace {
 
-// Validation batches: consecutive images of the validation list. Their composition is fixed, so which rank runs
-// which batch changes nothing.
+// Validation batches: consecutive images of the validation list. Their composition is fixed, so
+// which rank runs which batch changes nothing.
 constexpr uint32_t kValidationBatch = 64;
 
 // A NaN's bits are the processor's business; ours are always the same.
@@ -52,45 +53,49 @@ bool Take(std::string_view& in, T* values, size_t n) {
 absl::Status CheckRecipe(const v1::Recipe& recipe, const ImageData& data) {
   const uint32_t shards = recipe.logical_shards(), batch = recipe.batch_size();
   if (!std::has_single_bit(shards) || batch == 0 || batch % shards != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("logical_shards must be a power of two that divides batch_size; they are ",
-                                                   shards, " and ", batch));
+    return absl::InvalidArgumentError(
+        absl::StrCat("logical_shards must be a power of two that divides batch_size; they are ",
+                     shards, " and ", batch));
   }
-  if (!recipe.optimizer().has_rmsprop()) return absl::InvalidArgumentError("the recipe names no optimizer");
+  if (!recipe.optimizer().has_rmsprop())
+    return absl::InvalidArgumentError("the recipe names no optimizer");
   if (recipe.precision() != v1::PRECISION_FP32 && recipe.precision() != v1::PRECISION_BF16) {
     return absl::InvalidArgumentError("the recipe names no precision");
   }
   const std::vector<uint32_t>& training = data.split.training;
   if (training.size() < batch) {
-    return absl::InvalidArgumentError(absl::StrCat("the training split has ", training.size(),
-                                                   " images, fewer than a batch of ", batch,
-                                                   ": lower training.batch_size or give more images"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the training split has ", training.size(), " images, fewer than a batch of ",
+                     batch, ": lower training.batch_size or give more images"));
   }
   if (data.split.validation.empty()) {
-    return absl::InvalidArgumentError("the validation split is empty: raise images.split.validation");
+    return absl::InvalidArgumentError(
+        "the validation split is empty: raise images.split.validation");
   }
   std::vector<uint64_t> per_class(data.classes, 0);
   for (uint32_t image : training) {
     if (data.labels[image] >= data.classes) {
-      return absl::InvalidArgumentError(absl::StrCat("image ", image, " has label ", data.labels[image], " of ",
-                                                     data.classes, " classes"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "image ", image, " has label ", data.labels[image], " of ", data.classes, " classes"));
     }
     ++per_class[data.labels[image]];
   }
   for (uint32_t k = 0; k < data.classes; ++k) {
     if (per_class[k] == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("class ", k, " has no image in the training split"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("class ", k, " has no image in the training split"));
     }
   }
   return absl::OkStatus();
 }
 
-// One rank's part of a training run. Compute happens on the pool's threads only: they, not the caller's, have the
-// floating point mode that the bits depend on.
+// One rank's part of a training run. Compute happens on the pool's threads only: they, not the
+// caller's, have the floating point mode that the bits depend on.
 class Trainer {
  public:
-  Trainer(const v1::Recipe& recipe, const v1::TrainGoal& goal, const ImageData& data, Collective& collective,
-          const TrainerOptions& options, const StateSink& sink, const std::atomic<bool>& yield,
-          std::atomic<uint64_t>& progress)
+  Trainer(const v1::Recipe& recipe, const v1::TrainGoal& goal, const ImageData& data,
+          Collective& collective, const TrainerOptions& options, const StateSink& sink,
+          const std::atomic<bool>& yield, std::atomic<uint64_t>& progress)
       : recipe_(recipe),
         optimizer_(recipe.optimizer().rmsprop()),
         goal_(goal),
@@ -110,14 +115,16 @@ class Trainer {
     bool done = Done();
     if (done) RETURN_IF_ERROR(Store());
     while (!done) {
-      const bool segment_due = collective_.rank() == 0 && Clock::Real().Now() - stored >= options_.segment;
+      const bool segment_due =
+          collective_.rank() == 0 && Clock::Real().Now() - stored >= options_.segment;
       Decision decision = {.yield = yield_.load(), .store = segment_due};
       RETURN_IF_ERROR(Step(decision));
       if (state_.step % steps_per_epoch_ == 0) RETURN_IF_ERROR(EndEpoch());
       ++progress_;
       done = decision.yield || Done();
       const auto& exact = goal_.exact_steps();
-      if (done || decision.store || std::find(exact.begin(), exact.end(), state_.step) != exact.end()) {
+      if (done || decision.store ||
+          std::find(exact.begin(), exact.end(), state_.step) != exact.end()) {
         RETURN_IF_ERROR(Store());
         stored = Clock::Real().Now();
       }
@@ -128,8 +135,8 @@ class Trainer {
  private:
   // What ranks agree on at the end of a step: it travels with the step's statistics.
   struct Decision {
-    bool yield = false;   // Any rank may ask.
-    bool store = false;   // Rank 0's clock.
+    bool yield = false;  // Any rank may ask.
+    bool store = false;  // Rank 0's clock.
   };
 
   absl::Status Prepare(const std::string& start_state);
@@ -178,16 +185,17 @@ class Trainer {
 
   std::vector<float> reduced_;
   uint32_t order_epoch_ = 0;
-  std::vector<uint32_t> order_;                 // The epoch's permutation of the training list.
-  double learning_rate_ = 0;                    // Of the last step.
+  std::vector<uint32_t> order_;  // The epoch's permutation of the training list.
+  double learning_rate_ = 0;     // Of the last step.
   std::vector<std::unique_ptr<SeedCnnPass>> validation_passes_;  // Per thread, made on first use.
 };
 
 absl::Status Trainer::Prepare(const std::string& start_state) {
   RETURN_IF_ERROR(CheckRecipe(recipe_, data_));
   if (collective_.logical_shards() != recipe_.logical_shards()) {
-    return absl::InvalidArgumentError(absl::StrCat("the gang was formed for ", collective_.logical_shards(),
-                                                   " logical shards, the recipe has ", recipe_.logical_shards()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the gang was formed for ", collective_.logical_shards(),
+                     " logical shards, the recipe has ", recipe_.logical_shards()));
   }
   ASSIGN_OR_RETURN(const Digest digest, MessageDigest(recipe_));
   recipe_digest_ = digest.hex();
@@ -204,8 +212,9 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   } else {
     ASSIGN_OR_RETURN(state_, ParseTrainingState(start_state, recipe_digest_, model));
     if (state_.epochs.size() != state_.step / steps_per_epoch_) {
-      return absl::InvalidArgumentError(absl::StrCat("training state of step ", state_.step, " holds ",
-                                                     state_.epochs.size(), " epochs of ", steps_per_epoch_, " steps"));
+      return absl::InvalidArgumentError(absl::StrCat("training state of step ", state_.step,
+                                                     " holds ", state_.epochs.size(), " epochs of ",
+                                                     steps_per_epoch_, " steps"));
     }
   }
   const ModelLayout& layout = state_.model.layout;
@@ -227,7 +236,8 @@ absl::Status Trainer::AgreeOnStart(const std::string& start_state) {
   ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(mine));
   for (size_t r = 0; r < all.size(); ++r) {
     if (all[r] != all[0]) {
-      return absl::FailedPreconditionError(absl::StrCat("rank ", r, " was given another recipe, goal or start state than rank 0"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("rank ", r, " was given another recipe, goal or start state than rank 0"));
     }
   }
   return absl::OkStatus();
@@ -252,7 +262,8 @@ absl::Status Trainer::Step(Decision& decision) {
 // Shard `k` of this rank: images in, gradient, batch statistics and loss out.
 void Trainer::RunShard(uint32_t k) {
   const uint32_t shard = collective_.first_shard() + k;
-  const uint64_t position = (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
+  const uint64_t position =
+      (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
   const size_t image_floats = size_t{data_.size} * data_.size * 3;
   SeedCnnPass& pass = *passes_[k];
   std::vector<uint32_t> labels(shard_batch_);
@@ -260,17 +271,22 @@ void Trainer::RunShard(uint32_t k) {
     const uint32_t image = data_.split.training[order_[position + i]];
     labels[i] = data_.labels[image];
     const Augmentation augmentation =
-        recipe_.augment() ? DrawAugmentation(recipe_.seed(), epoch(), image, data_.size) : Augmentation();
-    AugmentImage(data_.image(image), data_.size, augmentation, normalise_, pass.input() + i * image_floats);
+        recipe_.augment() ? DrawAugmentation(recipe_.seed(), epoch(), image, data_.size)
+                          : Augmentation();
+    AugmentImage(data_.image(image), data_.size, augmentation, normalise_,
+                 pass.input() + i * image_floats);
     for (uint32_t b = 0; recipe_.dropout() && b < 3; ++b) {
-      DropoutMask(recipe_.seed(), state_.step, image, b, kSeedCnnDropout[b], pass.mask_units(b), pass.mask(b, i));
+      DropoutMask(recipe_.seed(), state_.step, image, b, kSeedCnnDropout[b], pass.mask_units(b),
+                  pass.mask(b, i));
     }
   }
-  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), 1.0f / static_cast<float>(recipe_.batch_size()),
-                           gradients_[k].data(), statistics_[shard].data());
+  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(),
+                           1.0f / static_cast<float>(recipe_.batch_size()), gradients_[k].data(),
+                           statistics_[shard].data());
 }
 
-// The one small exchange of a step: every shard's loss, hits and batch statistics, and what is to happen next.
+// The one small exchange of a step: every shard's loss, hits and batch statistics, and what is to
+// happen next.
 absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
   std::string message;
   Put(&mine, 1, message);
@@ -287,17 +303,20 @@ absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
     Decision theirs;
     bool whole = Take(in, &theirs, 1);
     while (whole && !in.empty() && shard < statistics_.size()) {
-      whole = Take(in, &all_results_[shard], 1) && Take(in, statistics_[shard].data(), statistics_[shard].size());
+      whole = Take(in, &all_results_[shard], 1) &&
+              Take(in, statistics_[shard].data(), statistics_[shard].size());
       ++shard;
     }
     if (!whole || !in.empty()) {
-      return absl::InternalError(absl::StrCat("rank ", rank, " sent malformed statistics at step ", state_.step));
+      return absl::InternalError(
+          absl::StrCat("rank ", rank, " sent malformed statistics at step ", state_.step));
     }
     agreed.yield |= theirs.yield;
     if (rank == 0) agreed.store = theirs.store;
   }
   if (shard != statistics_.size()) {
-    return absl::InternalError(absl::StrCat("statistics of ", shard, " shards, expected ", statistics_.size()));
+    return absl::InternalError(
+        absl::StrCat("statistics of ", shard, " shards, expected ", statistics_.size()));
   }
   return agreed;
 }
@@ -317,15 +336,18 @@ void Trainer::ApplyUpdate() {
   weights_->Update(model.parameters.data());
 }
 
-// Mean of the shards' means; mean of their variances plus variance of their means (the variance of the whole batch).
+// Mean of the shards' means; mean of their variances plus variance of their means (the variance of
+// the whole batch).
 void Trainer::UpdateRunningStatistics() {
   Model& model = state_.model;
   const double shards = recipe_.logical_shards();
   auto blend = [](float& running, double now) {
-    running = static_cast<float>((1 - kBatchNormMomentum) * static_cast<double>(running) + kBatchNormMomentum * now);
+    running = static_cast<float>((1 - kBatchNormMomentum) * static_cast<double>(running) +
+                                 kBatchNormMomentum * now);
   };
   for (size_t k = 0; k + 1 < model.layout.statistics.size(); k += 2) {
-    const uint64_t means = model.layout.statistics[k].offset, variances = model.layout.statistics[k + 1].offset;
+    const uint64_t means = model.layout.statistics[k].offset,
+                   variances = model.layout.statistics[k + 1].offset;
     for (uint64_t c = 0; c < model.layout.statistics[k].count; ++c) {
       double mean = 0, variance = 0, spread = 0;
       for (const std::vector<double>& s : statistics_) {
@@ -333,7 +355,8 @@ void Trainer::UpdateRunningStatistics() {
         variance += s[variances + c];
       }
       mean /= shards;
-      for (const std::vector<double>& s : statistics_) spread += (s[means + c] - mean) * (s[means + c] - mean);
+      for (const std::vector<double>& s : statistics_)
+        spread += (s[means + c] - mean) * (s[means + c] - mean);
       blend(model.statistics[means + c], mean);
       blend(model.statistics[variances + c], variance / shards + spread / shards);
     }
@@ -365,11 +388,13 @@ absl::Status Trainer::EndEpoch() {
 
 absl::StatusOr<PassResult> Trainer::Validate() {
   const std::vector<uint32_t>& images = data_.split.validation;
-  const uint32_t batches = static_cast<uint32_t>((images.size() + kValidationBatch - 1) / kValidationBatch);
+  const uint32_t batches =
+      static_cast<uint32_t>((images.size() + kValidationBatch - 1) / kValidationBatch);
   const uint32_t ranks = collective_.world_size();
   std::vector<uint32_t> mine;
   for (uint32_t b = collective_.rank(); b < batches; b += ranks) mine.push_back(b);
-  const uint32_t lanes = std::min<uint32_t>(std::max(options_.threads, 1u), static_cast<uint32_t>(mine.size()));
+  const uint32_t lanes =
+      std::min<uint32_t>(std::max(options_.threads, 1u), static_cast<uint32_t>(mine.size()));
   while (validation_passes_.size() < lanes) {
     validation_passes_.push_back(
         std::make_unique<SeedCnnPass>(state_.model.layout, kValidationBatch, recipe_.precision()));
@@ -380,12 +405,14 @@ absl::StatusOr<PassResult> Trainer::Validate() {
     SeedCnnPass& pass = *validation_passes_[lane];
     for (size_t m = lane; m < mine.size(); m += lanes) {
       const uint32_t first = mine[m] * kValidationBatch;
-      const uint32_t count = std::min<uint32_t>(kValidationBatch, static_cast<uint32_t>(images.size()) - first);
+      const uint32_t count =
+          std::min<uint32_t>(kValidationBatch, static_cast<uint32_t>(images.size()) - first);
       std::vector<uint32_t> labels(count);
       for (uint32_t i = 0; i < count; ++i) {
         const uint32_t image = images[first + i];
         labels[i] = data_.labels[image];
-        AugmentImage(data_.image(image), data_.size, Augmentation(), normalise_, pass.input() + i * image_floats);
+        AugmentImage(data_.image(image), data_.size, Augmentation(), normalise_,
+                     pass.input() + i * image_floats);
       }
       results[m] = pass.Evaluate(*weights_, state_.model.statistics.data(), labels, nullptr);
       ++progress_;
@@ -396,10 +423,11 @@ absl::StatusOr<PassResult> Trainer::Validate() {
   ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
   std::vector<std::string_view> in(all.begin(), all.end());
   PassResult sum;
-  for (uint32_t b = 0; b < batches; ++b) {   // In the order of batches, whoever ran them.
+  for (uint32_t b = 0; b < batches; ++b) {  // In the order of batches, whoever ran them.
     PassResult batch;
     if (in.size() != ranks || !Take(in[b % ranks], &batch, 1)) {
-      return absl::InternalError(absl::StrCat("rank ", b % ranks, " sent too few validation results"));
+      return absl::InternalError(
+          absl::StrCat("rank ", b % ranks, " sent too few validation results"));
     }
     sum.loss += batch.loss;
     sum.correct += batch.correct;

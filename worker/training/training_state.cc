@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "common/safetensors.h"
 #include "common/status_macros.h"
 
@@ -17,22 +18,25 @@ constexpr int kColumns = 6;
 
 TensorView Doubles(const std::vector<double>& values, std::vector<int64_t> shape) {
   return {"F64", std::move(shape),
-          std::string_view(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double))};
+          std::string_view(reinterpret_cast<const char*>(values.data()),
+                           values.size() * sizeof(double))};
 }
 
-absl::StatusOr<std::vector<double>> ReadDoubles(const SafetensorsView& file, const std::string& name,
-                                                size_t multiple) {
+absl::StatusOr<std::vector<double>> ReadDoubles(const SafetensorsView& file,
+                                                const std::string& name, size_t multiple) {
   auto it = file.tensors.find(name);
   if (it == file.tensors.end() || it->second.dtype != "F64" || it->second.data.empty() ||
       it->second.data.size() % (multiple * sizeof(double)) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("training state: tensor ", name, " is missing or misshapen"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("training state: tensor ", name, " is missing or misshapen"));
   }
   std::vector<double> values(it->second.data.size() / sizeof(double));
   std::memcpy(values.data(), it->second.data.data(), it->second.data.size());
   return values;
 }
 
-std::map<std::string, std::string> MetadataOf(const TrainingState& state, const std::string& recipe) {
+std::map<std::string, std::string> MetadataOf(const TrainingState& state,
+                                              const std::string& recipe) {
   const Model& model = state.model;
   return {{"format", kFormat},
           {"version", "1"},
@@ -60,8 +64,9 @@ std::string SerializeTrainingState(const TrainingState& state, const std::string
   }
   std::vector<double> rows;
   for (const v1::EpochMetrics& e : state.epochs) {
-    rows.insert(rows.end(), {static_cast<double>(e.epoch()), e.training_loss(), e.training_accuracy(),
-                             e.validation_loss(), e.validation_accuracy(), e.learning_rate()});
+    rows.insert(rows.end(),
+                {static_cast<double>(e.epoch()), e.training_loss(), e.training_accuracy(),
+                 e.validation_loss(), e.validation_accuracy(), e.learning_rate()});
   }
   if (!rows.empty()) {
     tensors["epochs"] = Doubles(rows, {static_cast<int64_t>(state.epochs.size()), kColumns});
@@ -88,8 +93,9 @@ absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const s
   }
   for (const auto& [key, value] : MetadataOf(state, recipe)) {
     if (metadata(key) != value) {
-      return absl::InvalidArgumentError(absl::StrCat("training state of another recipe: ", key, " is '",
-                                                     metadata(key), "', expected '", value, "'"));
+      return absl::InvalidArgumentError(absl::StrCat("training state of another recipe: ", key,
+                                                     " is '", metadata(key), "', expected '", value,
+                                                     "'"));
     }
   }
   const ModelLayout& layout = like.layout;

@@ -1,13 +1,16 @@
-// A training state: everything that is needed to go on from a step, and nothing that depends on how one came
-// there. The file (docs/formats.md) is a safetensors container that Python reads:
+// A training state: everything that is needed to go on from a step, and nothing that depends on how
+// one came there. The file (docs/formats.md) is a safetensors container that Python reads:
 //   model.<name>     F32  weights and running statistics now
 //   rmsprop.<name>   F32  running average of the squared gradient, of each trainable parameter
-//   best.<name>      F32  weights and running statistics of the best epoch so far (absent before the first)
-//   epochs           F64  [k, 6]: epoch, training loss, training accuracy, validation loss, validation
-//                         accuracy, learning rate; of all completed epochs (absent before the first)
-//   epoch_sums       F64  [2]: of the running epoch so far, the sum of losses and the number of right answers
-// Metadata: format "dermis training state", version, model, size, classes, pixel_mean, pixel_deviation, recipe (hex digest),
-// step, best_epoch.
+//   best.<name>      F32  weights and running statistics of the best epoch so far (absent before
+//   the first) epochs           F64  [k, 6]: epoch, training loss, training accuracy, validation
+//   loss, validation
+//                         accuracy, learning rate; of all completed epochs (absent before the
+//                         first)
+//   epoch_sums       F64  [2]: of the running epoch so far, the sum of losses and the number of
+//   right answers
+// Metadata: format "dermis training state", version, model, size, classes, pixel_mean,
+// pixel_deviation, recipe (hex digest), step, best_epoch.
 #ifndef DERMIS_WORKER_TRAINING_TRAINING_STATE_H_
 #define DERMIS_WORKER_TRAINING_TRAINING_STATE_H_
 
@@ -17,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+
 #include "dermis/v1/task.pb.h"
 #include "worker/models/model.h"
 
@@ -24,10 +28,10 @@ namespace dermis {
 
 struct TrainingState {
   Model model;
-  std::vector<float> square;                  // parameter_count
+  std::vector<float> square;  // parameter_count
   uint64_t step = 0;
   std::vector<v1::EpochMetrics> epochs;
-  uint32_t best_epoch = 0;                    // 0: none yet.
+  uint32_t best_epoch = 0;  // 0: none yet.
   std::vector<float> best_parameters, best_statistics;
   double epoch_loss = 0;
   uint64_t epoch_correct = 0;
@@ -36,14 +40,14 @@ struct TrainingState {
 // Equal states give equal bytes. recipe: hex digest.
 std::string SerializeTrainingState(const TrainingState& state, const std::string& recipe);
 
-// layout, pixel_mean, pixel_deviation of `like` must be those of the file. Errors: INVALID_ARGUMENT: damaged, or
-// of another recipe.
+// layout, pixel_mean, pixel_deviation of `like` must be those of the file. Errors:
+// INVALID_ARGUMENT: damaged, or of another recipe.
 absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const std::string& recipe,
                                                  const Model& like);
 
 // A model file of the weights now, or of the best epoch.
 std::string LastModel(const TrainingState& state);
-std::string BestModel(const TrainingState& state);   // "" before the first epoch.
+std::string BestModel(const TrainingState& state);  // "" before the first epoch.
 
 }  // namespace dermis
 

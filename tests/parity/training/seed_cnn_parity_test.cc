@@ -1,5 +1,5 @@
-// The network, its gradients and the optimiser against real PyTorch: goldens by make_goldens.py, which also says
-// by which formula both sides draw the weights.
+// The network, its gradients and the optimiser against real PyTorch: goldens by make_goldens.py,
+// which also says by which formula both sides draw the weights.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -9,8 +9,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/safetensors.h"
 #include "gtest/gtest.h"
+
+#include "common/safetensors.h"
 #include "worker/models/model.h"
 #include "worker/models/seed_cnn.h"
 #include "worker/training/rmsprop.h"
@@ -33,7 +34,8 @@ class SeedCnnParityTest : public testing::Test {
  protected:
   void SetUp() override {
     const char* root = std::getenv("DERMIS_SOURCE_DIR");
-    auto file = MappedFile::Open(absl::StrCat(root == nullptr ? "." : root, "/tests/parity/training/seed_cnn.safetensors"));
+    auto file = MappedFile::Open(
+        absl::StrCat(root == nullptr ? "." : root, "/tests/parity/training/seed_cnn.safetensors"));
     ASSERT_TRUE(file.ok()) << file.status();
     file_ = *std::move(file);
     auto parsed = ParseSafetensors(file_->bytes());
@@ -99,7 +101,8 @@ TEST_F(SeedCnnParityTest, LossAndGradients_ArePyTorchs) {
   std::vector<float> gradients(model_.layout.parameter_count);
   std::vector<double> statistics(model_.layout.statistic_count);
   const std::vector<uint32_t> labels = {0, 1, 0, 1};
-  const PassResult result = pass.Train(weights, labels, false, 1.0f / kBatch, gradients.data(), statistics.data());
+  const PassResult result =
+      pass.Train(weights, labels, false, 1.0f / kBatch, gradients.data(), statistics.data());
   EXPECT_NEAR(result.loss / kBatch, Golden("training.loss")[0], 1e-4);
   for (const ParameterSpec& spec : model_.layout.parameters) {
     double norm = 0, projection = 0;
@@ -111,7 +114,8 @@ TEST_F(SeedCnnParityTest, LossAndGradients_ArePyTorchs) {
     const std::vector<float> golden = Golden("training.gradient." + spec.name);
     ASSERT_EQ(golden.size(), 2u) << spec.name;
     EXPECT_NEAR(std::sqrt(norm), golden[0], 2e-3 * golden[0] + 1e-6) << spec.name;
-    EXPECT_NEAR(projection, golden[1], 2e-3 * golden[0] * std::sqrt(static_cast<double>(spec.count)) / 4 + 1e-6)
+    EXPECT_NEAR(projection, golden[1],
+                2e-3 * golden[0] * std::sqrt(static_cast<double>(spec.count)) / 4 + 1e-6)
         << spec.name;
   }
 }
@@ -122,13 +126,15 @@ TEST_F(SeedCnnParityTest, TwentyRmspropSteps_ArePyTorchs) {
   spec.set_alpha(0.9);
   spec.set_epsilon(1e-7);
   spec.set_decay(1e-2);
-  spec.set_weight_decay(1e-4);   // lambda; torch's weight_decay is 2 lambda.
+  spec.set_weight_decay(1e-4);  // lambda; torch's weight_decay is 2 lambda.
   std::vector<float> weights = Golden("rmsprop.initial"), square(weights.size());
   for (uint32_t step = 0; step < 20; ++step) {
     const std::vector<float> gradient = Formula(200 + step, weights.size(), 0.01, 0);
-    RmspropStep(spec, LearningRate(spec, step, 1), true, gradient.data(), weights.size(), weights.data(), square.data());
+    RmspropStep(spec, LearningRate(spec, step, 1), true, gradient.data(), weights.size(),
+                weights.data(), square.data());
   }
-  const std::vector<float> final_weights = Golden("rmsprop.final"), final_square = Golden("rmsprop.square");
+  const std::vector<float> final_weights = Golden("rmsprop.final"),
+                           final_square = Golden("rmsprop.square");
   for (size_t i = 0; i < weights.size(); ++i) {
     EXPECT_NEAR(weights[i], final_weights[i], 1e-6);
     EXPECT_NEAR(square[i], final_square[i], 1e-5 * final_square[i] + 1e-12);

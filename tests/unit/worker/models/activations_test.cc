@@ -2,11 +2,11 @@
 
 #include <cmath>
 
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include <torch/torch.h>
 
 #include "common/philox.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "worker/models/model.h"
 #include "worker/models/seed_cnn.h"
 
@@ -43,7 +43,8 @@ v1::ActivationTask TaskOf(v1::OutputKind output) {
 }
 
 TEST(ActivationsTest, Layers_HaveTheNetworksShapes) {
-  const auto out = RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), OneImage(), SerializeModel(RandomModel()));
+  const auto out =
+      RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), OneImage(), SerializeModel(RandomModel()));
   ASSERT_TRUE(out.ok()) << out.status();
   ASSERT_EQ(out->layers_size(), 6);
   for (int k = 0; k < 6; ++k) {
@@ -51,29 +52,36 @@ TEST(ActivationsTest, Layers_HaveTheNetworksShapes) {
     EXPECT_EQ(maps.layer(), "conv" + std::to_string(k + 1));
     EXPECT_EQ(maps.channels(), 32u << (k / 2));
     EXPECT_EQ(maps.height(), kSize >> (k / 2));
-    EXPECT_EQ(maps.activations_size(), static_cast<int>(maps.channels() * maps.height() * maps.width()));
+    EXPECT_EQ(maps.activations_size(),
+              static_cast<int>(maps.channels() * maps.height() * maps.width()));
     EXPECT_EQ(maps.grad_cam_size(), static_cast<int>(maps.height() * maps.width()));
-    for (float v : maps.activations()) EXPECT_GE(v, -1.0f);  // ELU's range: tapped before batch norm.
+    for (float v : maps.activations())
+      EXPECT_GE(v, -1.0f);  // ELU's range: tapped before batch norm.
   }
 }
 
-// Grad-CAM of the last layer where it can be had by hand: the gradient there is routed by the pooling alone.
+// Grad-CAM of the last layer where it can be had by hand: the gradient there is routed by the
+// pooling alone.
 TEST(ActivationsTest, LastGradCam_IsTheDenseLayersThroughThePooling) {
   const Model model = RandomModel();
-  const auto out = RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), OneImage(), SerializeModel(model));
+  const auto out =
+      RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), OneImage(), SerializeModel(model));
   ASSERT_TRUE(out.ok()) << out.status();
   const v1::LayerMaps& maps = out->layers(5);
   const int side = static_cast<int>(maps.height()), half = side / 2;
   std::vector<double> expected(side * side, 0.0);
   for (int c = 0; c < 128; ++c) {
-    // Batch norm is linear with scale gamma / sqrt(1 + eps) = positive; each window passes its dense weight on.
+    // Batch norm is linear with scale gamma / sqrt(1 + eps) = positive; each window passes its
+    // dense weight on.
     double alpha = 0;
     for (int p = 0; p < half * half; ++p) {
       const int j = c * half * half + p;
-      alpha += (model.at("dense.weight")[128 * half * half + j] - model.at("dense.weight")[j]) / std::sqrt(1 + 1e-3);
+      alpha += (model.at("dense.weight")[128 * half * half + j] - model.at("dense.weight")[j]) /
+               std::sqrt(1 + 1e-3);
     }
     alpha /= side * side;
-    for (int p = 0; p < side * side; ++p) expected[p] += alpha * maps.activations(c * side * side + p);
+    for (int p = 0; p < side * side; ++p)
+      expected[p] += alpha * maps.activations(c * side * side + p);
   }
   for (int p = 0; p < side * side; ++p) EXPECT_NEAR(maps.grad_cam(p), expected[p], 1e-5);
 }
@@ -96,7 +104,8 @@ TEST(ActivationsTest, WrongInputs_AreErrors) {
   const std::string weights = SerializeModel(RandomModel());
   v1::ActivationTask task = TaskOf(v1::OUTPUT_KIND_MARGIN);
   task.set_image(1);
-  EXPECT_THAT(std::string(RunActivations(task, OneImage(), weights).status().message()), testing::HasSubstr("no image 1"));
+  EXPECT_THAT(std::string(RunActivations(task, OneImage(), weights).status().message()),
+              testing::HasSubstr("no image 1"));
   ImageData other = OneImage();
   other.size = 8;
   EXPECT_FALSE(RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), other, weights).ok());

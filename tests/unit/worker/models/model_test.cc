@@ -2,9 +2,10 @@
 
 #include <cmath>
 
-#include "common/digest.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "common/digest.h"
 
 namespace dermis {
 namespace {
@@ -70,11 +71,13 @@ TEST(ModelTest, File_GivesTheSameModelBack) {
 
 TEST(ModelTest, DamagedFile_IsAnError) {
   const std::string bytes = SerializeModel(FreshModel(1));
-  EXPECT_EQ(ParseModel(bytes.substr(0, bytes.size() / 2)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseModel(bytes.substr(0, bytes.size() / 2)).status().code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ParseModel("").status().code(), absl::StatusCode::kInvalidArgument);
   std::string renamed = bytes;
   renamed.replace(renamed.find("conv1.bias"), 10, "conv1.bios");
-  EXPECT_THAT(std::string(ParseModel(renamed).status().message()), testing::HasSubstr("conv1.bias"));
+  EXPECT_THAT(std::string(ParseModel(renamed).status().message()),
+              testing::HasSubstr("conv1.bias"));
 }
 
 TEST(ModelTest, ImpossibleLayouts_AreErrors) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+
 #include "tests/unit/worker/training/toy_data.h"
 
 namespace dermis {
@@ -84,7 +85,8 @@ TEST(AugmentationTest, Flip_MirrorsColumns) {
   AugmentImage(in, 16, Augmentation{.flip = true}, kNone, out.data());
   for (int y = 0; y < 16; ++y) {
     for (int x = 0; x < 16; ++x) {
-      for (int c = 0; c < 3; ++c) ASSERT_EQ(out[(y * 16 + x) * 3 + c], in[(y * 16 + 15 - x) * 3 + c]);
+      for (int c = 0; c < 3; ++c)
+        ASSERT_EQ(out[(y * 16 + x) * 3 + c], in[(y * 16 + 15 - x) * 3 + c]);
     }
   }
 }

@@ -17,7 +17,8 @@ namespace dermis {
 
 class MemoryGang {
  public:
-  MemoryGang(uint32_t shards, uint32_t ranks) : shards_(shards), ranges_(AssignShards(shards, ranks)) {
+  MemoryGang(uint32_t shards, uint32_t ranks)
+      : shards_(shards), ranges_(AssignShards(shards, ranks)) {
     gathered_.resize(ranks);
     leaves_.resize(shards);
   }
@@ -36,7 +37,8 @@ class MemoryGang {
     uint32_t shard_count() const override { return gang_.ranges_[rank_].count; }
 
     absl::Status OrderedReduce(absl::Span<float* const> shards, uint64_t n, float* out) override {
-      if (shards.size() != shard_count()) return absl::InvalidArgumentError("wrong number of shards");
+      if (shards.size() != shard_count())
+        return absl::InvalidArgumentError("wrong number of shards");
       for (uint32_t k = 0; k < shard_count(); ++k) {
         gang_.leaves_[first_shard() + k].assign(shards[k], shards[k] + n);
       }

@@ -3,10 +3,10 @@
 
 #include <cmath>
 
+#include "gtest/gtest.h"
 #include <torch/torch.h>
 
 #include "common/philox.h"
-#include "gtest/gtest.h"
 #include "worker/models/seed_cnn.h"
 #include "worker/training/rmsprop.h"
 #include "worker/training/seed_cnn_kernels.h"
@@ -26,14 +26,16 @@ Model RandomModel(uint32_t classes = 2) {
     model.parameters[i] += 0.05f * (ToUnitFloat(words[0]) - 0.5f);
   }
   for (size_t i = 0; i < model.statistics.size(); ++i) {
-    model.statistics[i] += 0.5f * ToUnitFloat(PhiloxBlock(13, Purpose::kTest, 0, 0, static_cast<uint32_t>(i))[0]);
+    model.statistics[i] +=
+        0.5f * ToUnitFloat(PhiloxBlock(13, Purpose::kTest, 0, 0, static_cast<uint32_t>(i))[0]);
   }
   return model;
 }
 
 void FillInput(float* input, size_t n) {
   for (size_t i = 0; i < n; ++i) {
-    input[i] = 4 * ToUnitFloat(PhiloxBlock(14, Purpose::kTest, 0, 0, static_cast<uint32_t>(i))[0]) - 2;
+    input[i] =
+        4 * ToUnitFloat(PhiloxBlock(14, Purpose::kTest, 0, 0, static_cast<uint32_t>(i))[0]) - 2;
   }
 }
 
@@ -77,13 +79,15 @@ Both Compare(const Model& model, bool dropout, v1::Precision precision) {
   both.gradients.assign(model.layout.parameter_count, -7);
   both.statistics.assign(model.layout.statistic_count, -7);
   const float scale = 1.0f / kBatch;
-  both.result = pass.Train(weights, labels, dropout, scale, both.gradients.data(), both.statistics.data());
+  both.result =
+      pass.Train(weights, labels, dropout, scale, both.gradients.data(), both.statistics.data());
 
   torch::Tensor flat = torch::from_blob(const_cast<float*>(model.parameters.data()),
                                         {static_cast<int64_t>(model.parameters.size())})
                            .clone()
                            .requires_grad_(true);
-  torch::Tensor input = torch::from_blob(pass.input(), {kBatch, kSize, kSize, 3}).permute({0, 3, 1, 2});
+  torch::Tensor input =
+      torch::from_blob(pass.input(), {kBatch, kSize, kSize, 3}).permute({0, 3, 1, 2});
   torch::Tensor target = torch::empty({kBatch}, torch::kLong);
   for (uint32_t i = 0; i < kBatch; ++i) target.data_ptr<int64_t>()[i] = labels[i];
   const SeedCnnGraph graph = SeedCnnForwardTraining(model.layout, flat, input, masks);
@@ -101,7 +105,8 @@ TEST(SeedCnnStepTest, Gradients_AreAutograds) {
       const Both both = Compare(model, dropout, v1::PRECISION_FP32);
       EXPECT_NEAR(both.result.loss / kBatch, both.expected_loss, 1e-4 * both.expected_loss);
       for (const ParameterSpec& spec : model.layout.parameters) {
-        EXPECT_LT(RelativeError(both.gradients.data() + spec.offset, both.expected.data() + spec.offset, spec.count),
+        EXPECT_LT(RelativeError(both.gradients.data() + spec.offset,
+                                both.expected.data() + spec.offset, spec.count),
                   2e-3)
             << spec.name << " dropout " << dropout << " classes " << classes;
       }
@@ -127,19 +132,23 @@ TEST(SeedCnnStepTest, Statistics_AreMeanAndBiasedVariance) {
   const Both both = Compare(model, false, v1::PRECISION_FP32);
   SeedCnnPass pass(model.layout, kBatch, v1::PRECISION_FP32);
   FillInput(pass.input(), kBatch * kSize * kSize * 3);
-  torch::Tensor input = torch::from_blob(pass.input(), {kBatch, kSize, kSize, 3}).permute({0, 3, 1, 2});
+  torch::Tensor input =
+      torch::from_blob(pass.input(), {kBatch, kSize, kSize, 3}).permute({0, 3, 1, 2});
   torch::Tensor flat = torch::from_blob(const_cast<float*>(model.parameters.data()),
                                         {static_cast<int64_t>(model.parameters.size())});
   const SeedCnnGraph graph = SeedCnnForwardTraining(model.layout, flat, input, {});
   for (int k = 0; k < 6; ++k) {
     const torch::Tensor mean = graph.taps[k].to(torch::kDouble).mean({0, 2, 3}).contiguous();
-    const torch::Tensor variance = graph.taps[k].to(torch::kDouble).var({0, 2, 3}, false).contiguous();
+    const torch::Tensor variance =
+        graph.taps[k].to(torch::kDouble).var({0, 2, 3}, false).contiguous();
     const std::string bn = "bn" + std::to_string(k + 1);
     for (int64_t c = 0; c < mean.numel(); ++c) {
       const uint64_t m = model.layout.statistic(bn + ".running_mean").offset + c;
       const uint64_t v = model.layout.statistic(bn + ".running_var").offset + c;
       EXPECT_NEAR(both.statistics[m], mean.data_ptr<double>()[c], 1e-4) << bn << " " << c;
-      EXPECT_NEAR(both.statistics[v], variance.data_ptr<double>()[c], 1e-4 * (1 + both.statistics[v])) << bn << " " << c;
+      EXPECT_NEAR(both.statistics[v], variance.data_ptr<double>()[c],
+                  1e-4 * (1 + both.statistics[v]))
+          << bn << " " << c;
     }
   }
 }
@@ -191,7 +200,8 @@ TEST(SeedCnnKernelsTest, EluStatistics_KeepTheVarianceOfANearlyConstantChannel) 
 
 TEST(SeedCnnKernelsTest, Elu_IsExpm1ForNegativesAndKeepsNan) {
   std::vector<float> a(32 * 2000);
-  for (size_t i = 0; i < a.size(); ++i) a[i] = -20.0f + 25.0f * static_cast<float>(i) / static_cast<float>(a.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    a[i] = -20.0f + 25.0f * static_cast<float>(i) / static_cast<float>(a.size());
   const std::vector<float> in = a;
   const std::vector<float> one(32, 1.0f), zero(32, 0.0f);
   EluAffine(a.data(), 2000, 32, one.data(), zero.data());

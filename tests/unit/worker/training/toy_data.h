@@ -1,4 +1,5 @@
-// Small images whose class is written in them: class 1 is bright on its left half, class 0 on its right.
+// Small images whose class is written in them: class 1 is bright on its left half, class 0 on its
+// right.
 #ifndef DERMIS_TESTS_UNIT_WORKER_TRAINING_TOY_DATA_H_
 #define DERMIS_TESTS_UNIT_WORKER_TRAINING_TOY_DATA_H_
 
@@ -10,7 +11,8 @@
 
 namespace dermis {
 
-inline std::shared_ptr<ImageData> ToyData(uint32_t training, uint32_t validation, uint32_t size = 16) {
+inline std::shared_ptr<ImageData> ToyData(uint32_t training, uint32_t validation,
+                                          uint32_t size = 16) {
   auto data = std::make_shared<ImageData>();
   data->size = size;
   data->classes = 2;
@@ -18,7 +20,8 @@ inline std::shared_ptr<ImageData> ToyData(uint32_t training, uint32_t validation
   double sum = 0, square = 0;
   for (uint32_t i = 0; i < n; ++i) {
     // Every fourth image validates, so that both parts hold both classes.
-    (i % 4 == 3 && data->split.validation.size() < validation ? data->split.validation : data->split.training)
+    (i % 4 == 3 && data->split.validation.size() < validation ? data->split.validation
+                                                              : data->split.training)
         .push_back(i);
     const uint32_t label = (i / 4) % 2;
     data->labels.push_back(label);
@@ -29,7 +32,7 @@ inline std::shared_ptr<ImageData> ToyData(uint32_t training, uint32_t validation
         const uint8_t v = static_cast<uint8_t>((left == (label == 1) ? 110 : 70) + words[c] % 64);
         data->pixels.push_back(v);
         sum += v;
-        square += double{v} * v;
+        square += static_cast<double>(v) * v;
       }
     }
   }

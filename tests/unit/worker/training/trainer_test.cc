@@ -1,13 +1,19 @@
 #include "worker/training/trainer.h"
 
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 #include "common/digest.h"
 #include "common/metrics.h"
 #include "common/safetensors.h"
 #include "common/tasks.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "tests/unit/worker/training/memory_collective.h"
 #include "tests/unit/worker/training/toy_data.h"
 #include "worker/models/model.h"
@@ -48,9 +54,11 @@ struct Outcome {
   std::vector<TrainedState> states;
 };
 
-// All ranks of a gang as threads of this process; the outcome of rank 0 (the others' errors must be alike).
-Outcome RunGang(const v1::Recipe& recipe, const v1::TrainGoal& goal, std::shared_ptr<const ImageData> data,
-                uint32_t ranks, uint32_t threads, const std::string& start = "", bool yield_at_once = false,
+// All ranks of a gang as threads of this process; the outcome of rank 0 (the others' errors must be
+// alike).
+Outcome RunGang(const v1::Recipe& recipe, const v1::TrainGoal& goal,
+                std::shared_ptr<const ImageData> data, uint32_t ranks, uint32_t threads,
+                const std::string& start = "", bool yield_at_once = false,
                 absl::Duration segment = absl::InfiniteDuration()) {
   MemoryGang gang(recipe.logical_shards(), ranks);
   Outcome outcome;
@@ -103,7 +111,8 @@ TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyCuttingIntoSegments) {
   std::string state;
   std::vector<std::string> cut;
   for (uint64_t step = 1; step <= *whole.step; ++step) {
-    Outcome one = RunGang(TestRecipe(), GoalOf(3), data, 1 + step % 4, 1, state, /*yield_at_once=*/true);
+    Outcome one =
+        RunGang(TestRecipe(), GoalOf(3), data, 1 + step % 4, 1, state, /*yield_at_once=*/true);
     ASSERT_TRUE(one.step.ok()) << one.step.status();
     ASSERT_EQ(*one.step, step);
     ASSERT_EQ(one.states.size(), 1u);
@@ -113,9 +122,11 @@ TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyCuttingIntoSegments) {
   }
   EXPECT_EQ(Sha256Of(state).hex(), LastHash(whole));
   // Warm segments: a state after every step, without reloading.
-  const Outcome warm = RunGang(TestRecipe(), GoalOf(3), data, 2, 1, "", false, absl::ZeroDuration());
+  const Outcome warm =
+      RunGang(TestRecipe(), GoalOf(3), data, 2, 1, "", false, absl::ZeroDuration());
   ASSERT_EQ(warm.states.size(), cut.size());
-  for (size_t i = 0; i < cut.size(); ++i) EXPECT_EQ(Sha256Of(warm.states[i].state), Sha256Of(cut[i])) << i;
+  for (size_t i = 0; i < cut.size(); ++i)
+    EXPECT_EQ(Sha256Of(warm.states[i].state), Sha256Of(cut[i])) << i;
 }
 
 TEST(TrainerTest, Bf16_IsBitwiseEqual_ForAnyWorldSize) {
@@ -132,7 +143,8 @@ TEST(TrainerTest, Seed_DecidesTheResult) {
   const auto data = ToyData(20, 4);
   v1::Recipe other = TestRecipe();
   other.set_seed(6);
-  EXPECT_NE(LastHash(RunGang(TestRecipe(), GoalOf(1), data, 1, 1)), LastHash(RunGang(other, GoalOf(1), data, 1, 1)));
+  EXPECT_NE(LastHash(RunGang(TestRecipe(), GoalOf(1), data, 1, 1)),
+            LastHash(RunGang(other, GoalOf(1), data, 1, 1)));
 }
 
 TEST(TrainerTest, ToySet_IsLearned) {
@@ -146,7 +158,8 @@ TEST(TrainerTest, ToySet_IsLearned) {
   EXPECT_LT(output.epochs(11).training_loss(), 0.5 * output.epochs(0).training_loss());
   const v1::EpochMetrics& best = output.epochs(output.best_epoch() - 1);
   EXPECT_GE(best.validation_accuracy(), 0.9);
-  for (const v1::EpochMetrics& e : output.epochs()) EXPECT_LE(best.validation_loss(), e.validation_loss());
+  for (const v1::EpochMetrics& e : output.epochs())
+    EXPECT_LE(best.validation_loss(), e.validation_loss());
 }
 
 TEST(TrainerTest, Output_NamesItsBlobsAndSteps) {
@@ -155,7 +168,7 @@ TEST(TrainerTest, Output_NamesItsBlobsAndSteps) {
   ASSERT_EQ(outcome.states.size(), 1u);
   const TrainedState& last = outcome.states[0];
   EXPECT_EQ(last.output.step(), 4u);
-  EXPECT_EQ(last.output.steps_per_epoch(), 2u);   // 40 / 16: the remainder is left out.
+  EXPECT_EQ(last.output.steps_per_epoch(), 2u);  // 40 / 16: the remainder is left out.
   EXPECT_EQ(last.output.state(), Sha256Of(last.state).bytes());
   EXPECT_EQ(last.output.best_model(), Sha256Of(last.best_model).bytes());
   EXPECT_EQ(last.output.last_model(), Sha256Of(last.last_model).bytes());
@@ -197,7 +210,8 @@ TEST(TrainerTest, NanState_GoesOnWithTheSameBits) {
   ASSERT_TRUE(whole.step.ok()) << whole.step.status();
   ASSERT_TRUE(std::isnan(whole.states.back().output.epochs(3).training_loss()));
   const Outcome half = RunGang(recipe, GoalOf(2), data, 2, 1);
-  EXPECT_EQ(LastHash(RunGang(recipe, GoalOf(4), data, 3, 1, half.states.back().state)), LastHash(whole));
+  EXPECT_EQ(LastHash(RunGang(recipe, GoalOf(4), data, 3, 1, half.states.back().state)),
+            LastHash(whole));
 }
 
 TEST(TrainerTest, ReachedGoal_GivesTheSameStateAgain) {
@@ -218,8 +232,34 @@ TEST(TrainerTest, LearningRate_DropsAtItsEpoch) {
   EXPECT_DOUBLE_EQ(outcome.states.back().output.epochs(1).learning_rate(), 5e-4 / (1 + 1e-6));
 }
 
+TEST(TrainerTest, State_IsReadByPythonAlone) {
+  if (std::system("python3 -c ''") != 0) GTEST_SKIP() << "no python3";
+  const Outcome outcome = RunGang(TestRecipe(), GoalOf(2), ToyData(20, 4), 1, 1);
+  ASSERT_TRUE(outcome.step.ok()) << outcome.step.status();
+  const std::string path = testing::TempDir() + "dermis_trainer_test_state.safetensors";
+  std::ofstream(path, std::ios::binary) << outcome.states[0].state;
+  const char* root = std::getenv("DERMIS_SOURCE_DIR");
+  const std::string command = absl::StrCat("python3 ", root == nullptr ? "." : root,
+                                           "/tests/unit/worker/training/read_state.py ", path);
+  FILE* pipe = popen(command.c_str(), "r");
+  ASSERT_NE(pipe, nullptr);
+  unsigned long step = 0, count = 0;
+  double bias = 0, loss = 0;
+  const int read = std::fscanf(pipe, "%lu %lu %lf %lf", &step, &count, &bias, &loss);
+  EXPECT_EQ(pclose(pipe), 0);
+  std::remove(path.c_str());
+  ASSERT_EQ(read, 4);
+  const auto model = ParseModel(outcome.states[0].last_model);
+  EXPECT_EQ(step, 2u);
+  EXPECT_EQ(count, model->layout.parameter_count + model->layout.statistic_count);
+  EXPECT_DOUBLE_EQ(bias,
+                   static_cast<double>(model->at("dense.bias")[0]) + model->at("dense.bias")[1]);
+  EXPECT_EQ(loss, outcome.states[0].output.epochs(1).validation_loss());
+}
+
 TEST(TrainerTest, ImpossibleRecipes_AreNamed) {
-  auto message = [](const v1::Recipe& recipe, std::shared_ptr<const ImageData> data, const std::string& start = "") {
+  auto message = [](const v1::Recipe& recipe, std::shared_ptr<const ImageData> data,
+                    const std::string& start = "") {
     const Outcome outcome = RunGang(recipe, GoalOf(1), data, 1, 1, start);
     EXPECT_EQ(outcome.step.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(outcome.step.status().message());
@@ -235,7 +275,8 @@ TEST(TrainerTest, ImpossibleRecipes_AreNamed) {
   const Outcome other = RunGang(TestRecipe(), GoalOf(1), ToyData(20, 4), 1, 1);
   recipe = TestRecipe();
   recipe.set_seed(99);
-  EXPECT_THAT(message(recipe, ToyData(20, 4), other.states[0].state), testing::HasSubstr("another recipe"));
+  EXPECT_THAT(message(recipe, ToyData(20, 4), other.states[0].state),
+              testing::HasSubstr("another recipe"));
 }
 
 TEST(TrainerTest, SinkError_EndsTrainingOnAllRanks) {
@@ -250,8 +291,10 @@ TEST(TrainerTest, SinkError_EndsTrainingOnAllRanks) {
       std::atomic<uint64_t> progress{0};
       TrainerOptions options;
       options.segment = absl::ZeroDuration();
-      statuses[r] = Train(TestRecipe(), GoalOf(5), data, *end, "", options,
-                          [](TrainedState) { return absl::ResourceExhaustedError("disk full"); }, yield, progress)
+      statuses[r] = Train(
+                        TestRecipe(), GoalOf(5), data, *end, "", options,
+                        [](TrainedState) { return absl::ResourceExhaustedError("disk full"); },
+                        yield, progress)
                         .status();
     });
   }
