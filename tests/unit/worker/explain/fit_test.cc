@@ -1,0 +1,217 @@
+// The estimators on games whose answer is known.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/philox.h"
+#include "worker/explain/lime.h"
+#include "worker/explain/masks.h"
+#include "worker/explain/shapley.h"
+
+namespace dermis {
+namespace {
+
+using Game = std::function<double(uint32_t)>;  // Of a set of players, as bits.
+
+double Uniform(uint64_t seed, uint32_t a, uint32_t element) {
+  return 2.0 * ToUnitFloat(PhiloxBlock(seed, Purpose::kTest, a, 0, element)[0]) - 1.0;
+}
+
+Game RandomGame(uint64_t seed) {
+  return [seed](uint32_t set) { return Uniform(seed, 1, set); };
+}
+
+uint32_t Bits(const Mask& mask) {
+  uint32_t bits = 0;
+  for (size_t k = 0; k < mask.size(); ++k) bits |= uint32_t{mask[k]} << k;
+  return bits;
+}
+
+ShapleyFit Estimate(const Game& game, const std::vector<std::vector<uint32_t>>& orders) {
+  const auto n = static_cast<uint32_t>(orders[0].size());
+  std::vector<double> outputs = {game((1u << n) - 1), game(0)};
+  for (const auto& order : orders) {
+    for (const Mask& mask : ShapleyPairMasks(order)) outputs.push_back(game(Bits(mask)));
+  }
+  return FitShapley(orders, outputs);
+}
+
+std::vector<std::vector<uint32_t>> RandomOrders(uint64_t seed, uint32_t pairs, uint32_t n) {
+  std::vector<std::vector<uint32_t>> orders;
+  for (uint32_t p = 0; p < pairs; ++p) orders.push_back(ShapleyOrder(seed, p, n));
+  return orders;
+}
+
+// Shapley (1953): the mean contribution over all coalitions, weighted by size.
+std::vector<double> Exact(const Game& game, uint32_t n) {
+  std::vector<double> phi(n, 0.0), factorial(n + 1, 1.0);
+  for (uint32_t i = 1; i <= n; ++i) factorial[i] = factorial[i - 1] * i;
+  for (uint32_t k = 0; k < n; ++k) {
+    for (uint32_t set = 0; set < (1u << n); ++set) {
+      if (set & (1u << k)) continue;
+      const int s = std::popcount(set);
+      phi[k] += factorial[s] * factorial[n - s - 1] / factorial[n] *
+                (game(set | (1u << k)) - game(set));
+    }
+  }
+  return phi;
+}
+
+TEST(Shapley, Efficiency_HoldsToRounding_ForAnyGame) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const uint32_t n = 1 + seed % 9;
+    const Game game = RandomGame(seed);
+    const ShapleyFit fit = Estimate(game, RandomOrders(seed, 5, n));
+    const double sum = std::accumulate(fit.values.begin(), fit.values.end(), 0.0);
+    EXPECT_NEAR(sum, game((1u << n) - 1) - game(0), 1e-13);
+    EXPECT_NEAR(fit.additivity_residual, 0, 1e-13);
+  }
+}
+
+TEST(Shapley, NullPlayer_GetsExactlyNothing) {
+  const Game game = [](uint32_t set) { return Uniform(4, 2, set & ~(1u << 3)); };
+  const ShapleyFit fit = Estimate(game, RandomOrders(1, 8, 7));
+  EXPECT_EQ(fit.values[3], 0);
+  EXPECT_EQ(fit.standard_errors[3], 0);
+  EXPECT_NE(fit.values[2], 0);
+}
+
+TEST(Shapley, AllOrders_GiveTheExactValues_AndEqualPlayersEqualShares) {
+  std::vector<std::vector<uint32_t>> orders;
+  std::vector<uint32_t> order = {0, 1, 2, 3, 4};
+  do {
+    orders.push_back(order);
+  } while (std::next_permutation(order.begin(), order.end()));
+  const Game random = RandomGame(11);
+  const auto exact = Exact(random, 5);
+  const ShapleyFit fit = Estimate(random, orders);
+  for (size_t k = 0; k < 5; ++k) EXPECT_NEAR(fit.values[k], exact[k], 1e-12);
+
+  // Players 1 and 3 are interchangeable: only their number counts.
+  const Game symmetric = [](uint32_t set) {
+    const uint32_t both = ((set >> 1) & 1) + ((set >> 3) & 1);
+    return Uniform(5, 3, (set & 0b10101u) | both << 8);
+  };
+  const ShapleyFit even = Estimate(symmetric, orders);
+  EXPECT_NEAR(even.values[1], even.values[3], 1e-13);
+}
+
+TEST(Shapley, AntitheticPair_IsExactForGamesOfPairs) {
+  // An order and its reverse cancel what two players do together: the reason for pairing.
+  const Game game = [](uint32_t set) {
+    double sum = 0;
+    for (uint32_t i = 0; i < 8; ++i) {
+      for (uint32_t j = 0; j <= i; ++j) {
+        if ((set >> i & 1) && (set >> j & 1)) sum += Uniform(6, 4, i * 8 + j);
+      }
+    }
+    return sum;
+  };
+  const auto exact = Exact(game, 8);
+  const ShapleyFit fit = Estimate(game, RandomOrders(2, 1, 8));
+  for (size_t k = 0; k < 8; ++k) EXPECT_NEAR(fit.values[k], exact[k], 1e-12);
+  EXPECT_TRUE(fit.standard_errors.empty());  // One pair says nothing about its spread.
+}
+
+TEST(Shapley, StandardErrors_CoverTheExactValues) {
+  int within_two = 0, within_four = 0, all = 0;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    const uint32_t n = 4 + seed % 5;
+    const auto exact = Exact(RandomGame(seed), n);
+    const ShapleyFit fit = Estimate(RandomGame(seed), RandomOrders(seed + 1000, 40, n));
+    for (uint32_t k = 0; k < n; ++k) {
+      const double error = std::abs(fit.values[k] - exact[k]);
+      within_two += error <= 2 * fit.standard_errors[k];
+      within_four += error <= 4 * fit.standard_errors[k];
+      ++all;
+    }
+  }
+  // Student's t with 39 degrees of freedom: .947 and .9997.
+  EXPECT_GT(within_two, 0.90 * all);
+  EXPECT_LT(within_two, 0.985 * all);
+  EXPECT_GT(within_four, 0.99 * all);
+}
+
+TEST(Lime, LinearOutputs_AreMetButForThePenalty) {
+  std::vector<Mask> masks;
+  std::vector<double> outputs;
+  for (uint32_t r = 0; r < 4000; ++r) {
+    masks.push_back(LimeMask(3, r, 10));
+    double y = 100;
+    for (uint32_t k = 0; k < 10; ++k) y += masks.back()[k] * (k - 4.5);
+    outputs.push_back(y);
+  }
+  const LimeFit fit = FitLime(masks, outputs);
+  for (uint32_t k = 0; k < 10; ++k) {
+    EXPECT_NEAR(fit.coefficients[k], k - 4.5, 0.05) << k;
+    EXPECT_LT(std::abs(fit.coefficients[k]), std::abs(k - 4.5));  // The penalty shrinks.
+  }
+  EXPECT_GT(fit.r_squared, 0.999);
+}
+
+TEST(Lime, Weights_FollowCosineDistance) {
+  EXPECT_DOUBLE_EQ(LimeWeight(10, 10), 1);
+  EXPECT_DOUBLE_EQ(LimeWeight(0, 10), std::exp(-8.0));
+  const double distance = 1 - std::sqrt(0.25);
+  EXPECT_DOUBLE_EQ(LimeWeight(5, 20), std::exp(-distance * distance / 0.0625 / 2));
+}
+
+TEST(Lime, ConstantOutputs_GiveZeroAndAFiniteScore) {
+  std::vector<Mask> masks;
+  for (uint32_t r = 0; r < 100; ++r) masks.push_back(LimeMask(1, r, 6));
+  const LimeFit fit = FitLime(masks, std::vector<double>(100, 2.5));
+  for (double c : fit.coefficients) EXPECT_EQ(c, 0);
+  EXPECT_EQ(fit.intercept, 2.5);
+  EXPECT_EQ(fit.r_squared, 1);
+}
+
+TEST(Lime, StandardErrors_AreTheSpreadOverSeeds) {
+  const auto once = [](uint64_t seed) {
+    std::vector<Mask> masks;
+    std::vector<double> outputs;
+    for (uint32_t r = 0; r < 600; ++r) {
+      masks.push_back(LimeMask(seed, r, 8));
+      outputs.push_back(Uniform(77, 5, Bits(masks.back())));
+    }
+    return FitLime(masks, outputs);
+  };
+  double reported = 0, sum = 0, squares = 0;
+  constexpr int kSeeds = 60;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    const LimeFit fit = once(static_cast<uint64_t>(seed) + 1);
+    ASSERT_EQ(fit.standard_errors.size(), 8u);
+    reported += fit.standard_errors[2] / kSeeds;
+    sum += fit.coefficients[2];
+    squares += fit.coefficients[2] * fit.coefficients[2];
+  }
+  const double spread = std::sqrt((squares - sum * sum / kSeeds) / (kSeeds - 1));
+  EXPECT_GT(reported, 0.7 * spread);
+  EXPECT_LT(reported, 1.4 * spread);
+}
+
+TEST(Masks, FirstLimeRow_ShowsAll_OthersAreFairCoins) {
+  EXPECT_EQ(LimeMask(9, 0, 50), Mask(50, 1));
+  int ones = 0;
+  for (uint32_t r = 1; r <= 1000; ++r) {
+    const Mask mask = LimeMask(9, r, 50);
+    ones += std::accumulate(mask.begin(), mask.end(), 0);
+  }
+  EXPECT_NEAR(ones, 25000, 4 * std::sqrt(50000 / 4.0));
+  EXPECT_NE(LimeMask(9, 1, 50), LimeMask(9, 2, 50));
+  EXPECT_NE(LimeMask(9, 1, 50), LimeMask(10, 1, 50));
+}
+
+TEST(Masks, ShapleyRows_ArePrefixesOfTheOrderAndOfItsReverse) {
+  const auto masks = ShapleyPairMasks({2, 0, 3, 1});
+  EXPECT_EQ(masks, (std::vector<Mask>{{0, 0, 1, 0}, {1, 0, 1, 0}, {1, 0, 1, 1},
+                                      {0, 1, 0, 0}, {0, 1, 0, 1}, {1, 1, 0, 1}}));
+  EXPECT_TRUE(ShapleyPairMasks({0}).empty());
+}
+
+}  // namespace
+}  // namespace dermis
