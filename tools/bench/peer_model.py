@@ -1,0 +1,67 @@
+"""The seed network in eager PyTorch, channels-last: images a second, as bench_model.cc."""
+import argparse
+import json
+import time
+
+import torch
+from torch import nn
+
+
+def block(i, o, p):
+    return [nn.Conv2d(i, o, 3, padding=1), nn.ELU(), nn.BatchNorm2d(o, eps=1e-3, momentum=0.01),
+            nn.Conv2d(o, o, 3, padding=1), nn.ELU(), nn.BatchNorm2d(o, eps=1e-3, momentum=0.01),
+            nn.MaxPool2d(2), nn.Dropout(p)]
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--what", choices=["train", "forward"], required=True)
+    p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--batches", type=int, default=20)
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(1)
+    model = nn.Sequential(*block(3, 32, .2), *block(32, 64, .3), *block(64, 128, .4), nn.Flatten(),
+                          nn.Linear(128 * 4 * 4, 2)).to(memory_format=torch.channels_last)
+    bf16 = a.precision == "bf16"
+    n = 256
+    images = torch.randn(n, 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.arange(n) % 2
+    if a.what == "train":
+        decay = [w for m in model for k, w in m.named_parameters() if isinstance(m, nn.Conv2d) and k == "weight"]
+        rest = [w for m in model for k, w in m.named_parameters() if not (isinstance(m, nn.Conv2d) and k == "weight")]
+        optimizer = torch.optim.RMSprop([{"params": decay, "weight_decay": 1e-4}, {"params": rest}], lr=1e-3, alpha=.9)
+        loss = nn.CrossEntropyLoss()
+        model.train()
+
+        def step(k):
+            i = k * 64 % n
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                out = model(images[i:i + 64])
+            loss(out.float(), labels[i:i + 64]).backward()
+            optimizer.step()
+        count = a.steps
+    else:
+        model.eval()
+        if bf16:
+            model = model.to(torch.bfloat16)
+            images = images.to(torch.bfloat16)
+
+        def step(k):
+            i = k * 64 % n
+            with torch.inference_mode():
+                model(images[i:i + 64])
+        count = a.batches
+    for k in range(3):
+        step(k)
+    start = time.perf_counter()
+    for k in range(count):
+        step(k)
+    print(json.dumps({"value": count * 64 / (time.perf_counter() - start), "unit": "images/s"}))
+
+
+if __name__ == "__main__":
+    main()
