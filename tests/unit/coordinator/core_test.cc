@@ -1,0 +1,539 @@
+#include "coordinator/core.h"
+
+#include <gtest/gtest.h>
+
+#include "common/split.h"
+#include "common/tasks.h"
+#include "coordinator/core_thread.h"
+#include "tests/simulation/fakes.h"
+
+namespace dermis {
+namespace {
+
+constexpr char kClass[] = "fake/1";
+
+// A cluster whose workers do at once what they are told.
+class CoreTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
+    split_ = *MakeSplit(*manifest_, recipe.images().split(), recipe.images().split_seed());
+    per_epoch_ = StepsPerEpoch(split_.training.size(), recipe.batch_size());
+    Start();
+  }
+
+  void Start() {
+    core_.reset();
+    outbox_ = RecordingOutbox();
+    journal_ = std::make_unique<MemoryJournal>(disk_);
+    core_ = std::make_unique<Core>(clock_, *journal_, outbox_, blobs_, Core::Options());
+    ASSERT_TRUE(core_->Open().ok());
+  }
+
+  static v1::Register Hello(const std::string& name, const std::string& process = "1") {
+    v1::Register hello;
+    hello.set_worker(name);
+    hello.set_incarnation(process);
+    hello.set_numerics_class(kClass);
+    hello.set_software_version(kVersion);
+    return hello;
+  }
+  ConnectionId Join(const std::string& name, const std::string& process = "1") {
+    core_->WorkerConnected(++connections_, Hello(name, process));
+    names_[connections_] = name;
+    EXPECT_TRUE(core_->Flush().ok());
+    return connections_;
+  }
+
+  absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec) {
+    Submission submission;
+    submission.spec = spec;
+    submission.image_set = image_set_;
+    submission.manifest = manifest_;
+    absl::StatusOr<v1::SubmitResponse> out = absl::UnknownError("no answer");
+    core_->Submit(submission, [&](const absl::StatusOr<v1::SubmitResponse>& r) { out = r; });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
+  }
+
+  v1::CompletionReply Complete(const v1::TaskSpec& task, const v1::Payload& payload,
+                               const std::string& worker = "w1") {
+    v1::CompletionReply out;
+    core_->CompleteTasks({CheckCompletion(FakeCompletion(task, payload, worker), blobs_)},
+                         [&](const v1::CompleteTasksResponse& r) { out = r.replies(0); });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
+  }
+
+  v1::Payload TrainPayload(const v1::Recipe& recipe, uint64_t step) {
+    v1::Payload payload;
+    *payload.mutable_train() = FakeState(recipe, kClass, step, per_epoch_, blobs_);
+    return payload;
+  }
+
+  void End(ConnectionId connection, uint64_t assignment, v1::Outcome outcome,
+           const std::string& cause = "", const std::string& task = "") {
+    v1::AttemptEnded ended;
+    ended.set_assignment(assignment);
+    ended.set_outcome(outcome);
+    ended.set_cause(cause);
+    ended.set_task(task);
+    core_->AttemptEnded(connection, ended);
+    EXPECT_TRUE(core_->Flush().ok());
+  }
+
+  void Pass(absl::Duration time) {
+    clock_.Advance(time);
+    core_->Tick();
+    ASSERT_TRUE(core_->Flush().ok());
+  }
+
+  // The newest assignment that was sent on the connection; 0: none.
+  const v1::Assign* LastAssign(ConnectionId connection) {
+    const auto& sent = outbox_.sent[connection];
+    for (auto it = sent.rbegin(); it != sent.rend(); ++it) {
+      if (it->has_assign()) return &it->assign();
+    }
+    return nullptr;
+  }
+  bool Was(ConnectionId connection, v1::Directive::KindCase kind) {
+    for (const v1::Directive& directive : outbox_.sent[connection]) {
+      if (directive.kind_case() == kind) return true;
+    }
+    return false;
+  }
+
+  // Everyone does what is assigned; one round.
+  void Work() {
+    Pass(absl::Milliseconds(200));
+    auto sent = std::exchange(outbox_.sent, {});
+    std::vector<std::pair<ConnectionId, uint64_t>> ends;
+    for (const auto& [connection, directives] : sent) {
+      for (const v1::Directive& directive : directives) {
+        if (!directive.has_assign()) continue;
+        const v1::Assign& assign = directive.assign();
+        for (const v1::TaskSpec& task : assign.bundle().tasks()) {
+          EXPECT_EQ(Complete(task, FakePayload(task, split_.test)).verdict(),
+                    v1::CompletionReply::STORED);
+          ++computed_;
+        }
+        if (assign.has_gang() && assign.gang().rank() == 0) Train(assign.gang());
+        ends.emplace_back(connection, assign.assignment());
+      }
+    }
+    for (const auto& [connection, id] : ends) End(connection, id, v1::OUTCOME_DONE);
+    for (const auto& [connection, name] : names_) core_->WorkerBeat(connection, v1::Beat());
+  }
+
+  void Train(const v1::GangSeat& seat) {
+    starts_.push_back(seat.start_step());
+    for (uint64_t step = seat.start_step() + 1;; ++step) {
+      const v1::Payload payload = TrainPayload(seat.recipe(), step);
+      const std::vector<v1::EpochMetrics> epochs(payload.train().epochs().begin(),
+                                                 payload.train().epochs().end());
+      const auto& exact = seat.goal().exact_steps();
+      const bool stop =
+          step % per_epoch_ == 0 &&
+          StopEpoch(epochs, seat.recipe().best_metric(), seat.goal().patience(),
+                    static_cast<uint32_t>(seat.goal().max_epochs()))
+              .has_value();
+      if (stop || std::find(exact.begin(), exact.end(), step) != exact.end()) {
+        EXPECT_EQ(Complete(TrainTaskOf(seat.recipe(), step, kClass), payload).verdict(),
+                  v1::CompletionReply::STORED);
+        ++computed_;
+      }
+      if (stop) return;
+    }
+  }
+
+  v1::StudyStatus RunToEnd(const std::string& id) {
+    for (int i = 0; i < 500 && core_->Status(id)->phase() == v1::StudyStatus::RUNNING; ++i) Work();
+    return *core_->Status(id);
+  }
+
+  FakeClock clock_;
+  FakeDisk disk_;
+  FakeBlobs blobs_;
+  RecordingOutbox outbox_;
+  std::shared_ptr<const v1::ImageSetManifest> manifest_ = FakeManifest(60);
+  Digest image_set_;
+  Split split_;
+  uint64_t per_epoch_ = 0;
+  std::unique_ptr<MemoryJournal> journal_;
+  std::unique_ptr<Core> core_;
+  ConnectionId connections_ = 0;
+  std::map<ConnectionId, std::string> names_;
+  uint64_t computed_ = 0;
+  std::vector<uint64_t> starts_;
+};
+
+TEST_F(CoreTest, Study_RunsThroughAllStages) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, kFakeExplanation)).ok());
+  const v1::StudyStatus status = RunToEnd("a");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
+  const auto results = core_->Results("a");
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(results->stop_epoch(), 3u);
+  EXPECT_EQ(static_cast<size_t>(results->test_images_size()), split_.test.size());
+  EXPECT_EQ(results->test_logits_size(), 2 * results->test_images_size());
+  ASSERT_GT(results->explained_size(), 0);
+  for (const auto& image : results->explained()) {
+    EXPECT_EQ(image.results_size(), 4);
+    for (const auto& method : image.results()) EXPECT_FALSE(method.result().task().empty());
+    EXPECT_FALSE(image.results(0).superpixels().task().empty());
+  }
+}
+
+TEST_F(CoreTest, SameStudyAgain_ComputesNothing_AndSaysSo) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kFakeExplanation)).ok());
+  RunToEnd("a");
+  const uint64_t computed = computed_;
+  const auto again = Submit(*FakeSpec("a", 2, 0, kFakeExplanation));
+  ASSERT_TRUE(again.ok());
+  EXPECT_TRUE(again->attached());
+  EXPECT_EQ(again->id(), "a");
+  EXPECT_EQ(again->reused(), computed);
+  const v1::StudyStatus status = RunToEnd("a");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(computed_, computed);
+  for (const auto& stage : status.stages()) EXPECT_EQ(stage.computed(), 0u);
+}
+
+TEST_F(CoreTest, OtherSpecOfOneName_BecomesName2_AndTrainsNothingWhereOnlyTheExplanationDiffers) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, "")).ok());
+  RunToEnd("a");
+  const auto other = Submit(*FakeSpec("a", 2, 0, kFakeExplanation));
+  ASSERT_TRUE(other.ok());
+  EXPECT_EQ(other->id(), "a@2");
+  EXPECT_FALSE(other->attached());
+  const v1::StudyStatus status = RunToEnd("a@2");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_.size(), 1u);  // One gang ever.
+  EXPECT_EQ(status.stages(0).computed(), 0u);
+  EXPECT_EQ(status.stages(1).computed(), 0u);
+  EXPECT_GT(status.stages(2).computed(), 0u);
+}
+
+TEST_F(CoreTest, MoreEpochs_GoOnFromTheStoredState) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, "")).ok());
+  RunToEnd("a");
+  ASSERT_TRUE(Submit(*FakeSpec("b", 5, 0, "")).ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_, (std::vector<uint64_t>{0, 2 * per_epoch_}));
+}
+
+TEST_F(CoreTest, FewerEpochsThanStored_WantTheExactState) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 5, 0, "")).ok());
+  RunToEnd("a");
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, "")).ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(core_->Results("b")->training().step(), 2 * per_epoch_);
+}
+
+TEST_F(CoreTest, StudyWithoutWorkers_IsPinnedToTheFirstThatComes) {
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  EXPECT_EQ(core_->Status("a")->problems(0), "no worker is there yet: start one");
+  Join("w1");
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(core_->Results("a")->numerics_class(), kClass);
+}
+
+TEST_F(CoreTest, WorkerOfAnotherVersion_IsRefusedWithWhatToDo) {
+  v1::Register hello = Hello("w1");
+  hello.set_software_version("0.0.0-other");
+  core_->WorkerConnected(7, hello);
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_NE(outbox_.sent[7].at(0).welcome().refusal().find("install"), std::string::npos);
+  EXPECT_TRUE(outbox_.closed.contains(7));
+  EXPECT_EQ(core_->ClusterStatus().workers_size(), 0);
+}
+
+TEST_F(CoreTest, NothingIsAnsweredOrSent_BeforeTheCommit) {
+  Join("w1");
+  bool answered = false;
+  Submission submission;
+  submission.spec = *FakeSpec("a", 1, 0, "");
+  submission.image_set = image_set_;
+  submission.manifest = manifest_;
+  core_->Submit(submission, [&](const auto&) { answered = true; });
+  core_->Tick();
+  EXPECT_FALSE(answered);
+  EXPECT_EQ(LastAssign(1), nullptr);
+  disk_.fail_at = disk_.writes + 1;
+  EXPECT_FALSE(core_->Flush().ok());
+  EXPECT_FALSE(core_->Flush().ok());  // For good.
+  EXPECT_FALSE(answered);
+  EXPECT_EQ(LastAssign(1), nullptr);
+  Start();
+  EXPECT_EQ(core_->List().studies_size(), 0);
+}
+
+TEST_F(CoreTest, SecondResult_IsCompared_AndADifferenceIsAnAlarm) {
+  v1::TaskSpec task;
+  task.mutable_superpixels()->set_image(1);
+  task = MakeTask(task, kClass);
+  v1::Payload payload = FakePayload(task, {});
+  EXPECT_EQ(Complete(task, payload).verdict(), v1::CompletionReply::STORED);
+  EXPECT_EQ(Complete(task, payload).verdict(), v1::CompletionReply::STORED);
+  payload.mutable_superpixels()->set_labels(std::string("\1\0\0\0", 4));
+  const auto reply = Complete(task, payload, "w2");
+  EXPECT_EQ(reply.verdict(), v1::CompletionReply::CONFLICT);
+  EXPECT_NE(reply.cause().find("w2"), std::string::npos);
+  EXPECT_EQ(core_->counters().conflicts, 1u);
+  EXPECT_EQ(core_->alarms().size(), 1u);
+}
+
+TEST_F(CoreTest, Completion_ThatNamesAbsentBlobs_IsMissing_AndMalformedOnesAreRefused) {
+  const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
+  const v1::TaskSpec task = TrainTaskOf(recipe, per_epoch_, kClass);
+  v1::Payload payload = TrainPayload(recipe, per_epoch_);
+  const Digest absent = Sha256Of("absent");
+  payload.mutable_train()->set_state(absent.bytes());
+  auto reply = Complete(task, payload);
+  EXPECT_EQ(reply.verdict(), v1::CompletionReply::MISSING);
+  ASSERT_EQ(reply.missing_size(), 1);
+  EXPECT_EQ(reply.missing(0), absent.bytes());
+
+  EXPECT_EQ(Complete(TrainTaskOf(recipe, per_epoch_ + 1, kClass), payload).verdict(),
+            v1::CompletionReply::REFUSED);
+  v1::TaskSpec old = task;
+  old.set_semantics(99);
+  reply = Complete(old, payload);
+  EXPECT_EQ(reply.verdict(), v1::CompletionReply::REFUSED);
+  EXPECT_NE(reply.cause().find("semantics"), std::string::npos);
+}
+
+TEST_F(CoreTest, TwoWorkers_FormOneGang_ThatCoversAllShards) {
+  const ConnectionId a = Join("w1"), b = Join("w2");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  ASSERT_NE(LastAssign(a), nullptr);
+  ASSERT_NE(LastAssign(b), nullptr);
+  const v1::GangSeat& seat = LastAssign(a)->gang();
+  ASSERT_EQ(seat.roster_size(), 2);
+  EXPECT_EQ(seat.roster(0).first_shard(), 0u);
+  EXPECT_EQ(seat.roster(0).shards(), 2u);
+  EXPECT_EQ(seat.roster(1).first_shard(), 2u);
+  EXPECT_EQ(LastAssign(a)->assignment(), LastAssign(b)->assignment());
+  EXPECT_NE(LastAssign(a)->gang().rank(), LastAssign(b)->gang().rank());
+}
+
+TEST_F(CoreTest, LostRank_CancelsTheOthers_AndTheGangFormsAnewFromWhatIsStored) {
+  const ConnectionId a = Join("w1"), b = Join("w2");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const v1::Assign first = *LastAssign(a);
+  Complete(TrainTaskOf(first.gang().recipe(), per_epoch_, kClass),
+           TrainPayload(first.gang().recipe(), per_epoch_));
+  core_->WorkerDisconnected(b, "killed");
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_TRUE(Was(a, v1::Directive::kCancel));
+  End(a, first.assignment(), v1::OUTCOME_PEER_LOST);
+  Pass(absl::Seconds(1));
+  ASSERT_NE(LastAssign(a)->assignment(), first.assignment());
+  EXPECT_EQ(LastAssign(a)->gang().roster_size(), 1);
+  EXPECT_EQ(LastAssign(a)->gang().start_step(), per_epoch_);
+}
+
+TEST_F(CoreTest, NewWorker_MakesTheOnlyGangYield_AndGrow) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const v1::Assign first = *LastAssign(a);
+  const ConnectionId b = Join("w2");
+  Pass(absl::Seconds(4));
+  ASSERT_TRUE(Was(a, v1::Directive::kYield));
+  Complete(TrainTaskOf(first.gang().recipe(), 3, kClass), TrainPayload(first.gang().recipe(), 3));
+  End(a, first.assignment(), v1::OUTCOME_YIELDED);
+  Pass(absl::Milliseconds(100));
+  ASSERT_NE(LastAssign(b), nullptr);
+  EXPECT_EQ(LastAssign(b)->gang().roster_size(), 2);
+  EXPECT_EQ(LastAssign(b)->gang().start_step(), 3u);
+}
+
+TEST_F(CoreTest, WorkerWithoutBeats_IsLost_AfterFiveSeconds) {
+  Join("w1");
+  Pass(absl::Seconds(4));
+  EXPECT_EQ(core_->ClusterStatus().workers_size(), 1);
+  Pass(absl::Seconds(2));
+  EXPECT_EQ(core_->ClusterStatus().workers_size(), 0);
+  EXPECT_TRUE(outbox_.closed.contains(1));
+}
+
+TEST_F(CoreTest, RestartedCoordinator_AdoptsARunningGang) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const v1::Assign first = *LastAssign(a);
+  Start();
+  v1::Register hello = Hello("w1");
+  v1::RunningAttempt& running = *hello.add_running();
+  running.set_assignment(first.assignment());
+  *running.mutable_generation() = first.gang().generation();
+  running.add_tasks(RecipeDigest(first.gang().recipe(), kClass)->bytes());
+  core_->WorkerConnected(++connections_, hello);
+  Pass(absl::Seconds(3));
+  const auto& welcome = outbox_.sent[connections_].at(0).welcome();
+  ASSERT_EQ(welcome.adopted_size(), 1);
+  EXPECT_EQ(welcome.adopted(0), first.assignment());
+  EXPECT_EQ(welcome.incarnation(), 2u);
+  EXPECT_EQ(LastAssign(connections_), nullptr);  // It goes on with what it has.
+  // An unknown one is not adopted.
+  hello = Hello("w2");
+  *hello.add_running() = running;
+  hello.mutable_running(0)->set_tasks(0, Sha256Of("another recipe").bytes());
+  hello.mutable_running(0)->set_assignment(99);
+  core_->WorkerConnected(++connections_, hello);
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_EQ(outbox_.sent[connections_].at(0).welcome().adopted_size(), 0);
+}
+
+TEST_F(CoreTest, RestartedCoordinator_WaitsForItsWorkers_BeforeItAssignsAnew) {
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  Start();
+  const ConnectionId a = Join("w1");
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(LastAssign(a), nullptr);
+  Pass(absl::Seconds(1.5));
+  EXPECT_NE(LastAssign(a), nullptr);
+}
+
+TEST_F(CoreTest, DeterministicFailure_FailsTheStudyAtOnce_AndRetryRunsItAgain) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  End(a, LastAssign(a)->assignment(), v1::OUTCOME_FAILED, "the loss cannot be computed");
+  const v1::StudyStatus status = *core_->Status("a");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::FAILED);
+  EXPECT_NE(status.problems(0).find("the loss cannot be computed"), std::string::npos);
+  EXPECT_NE(status.problems(0).find("dermis retry a"), std::string::npos);
+  Start();  // Durable.
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::FAILED);
+  names_.clear();
+  Join("w1");
+  core_->Retry("a", [](const auto&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+  outbox_.sent.clear();
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+}
+
+TEST_F(CoreTest, TaskThatKillsItsWorkerThreeTimesOnTwoWorkers_IsPoison) {
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  Join("w1");
+  int deaths = 0;
+  while (core_->Status("a")->phase() == v1::StudyStatus::RUNNING && deaths < 20) {
+    Pass(absl::Seconds(2));
+    for (ConnectionId c = 1; c <= connections_; ++c) {
+      if (outbox_.closed.contains(c) || LastAssign(c) == nullptr) {
+        core_->WorkerBeat(c, v1::Beat());
+        continue;
+      }
+      core_->WorkerDisconnected(c, "signal 11");
+      ASSERT_TRUE(core_->Flush().ok());
+      ++deaths;
+      Join(deaths % 2 == 1 ? "w2" : "w1", absl::StrCat("life ", deaths));
+      break;
+    }
+  }
+  EXPECT_EQ(deaths, 3);
+  EXPECT_NE(core_->Status("a")->problems(0).find("signal 11"), std::string::npos);
+}
+
+TEST_F(CoreTest, Unavailable_IsTriedElsewhere_AndIsNoFailure) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const ConnectionId b = Join("w2");
+  End(a, LastAssign(a)->assignment(), v1::OUTCOME_UNAVAILABLE, "the disk is full");
+  outbox_.sent.clear();
+  Pass(absl::Milliseconds(500));
+  EXPECT_EQ(LastAssign(a), nullptr);
+  EXPECT_NE(LastAssign(b), nullptr);
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
+}
+
+TEST_F(CoreTest, CancelledStudy_YieldsItsGang_KeepsLateResults_AndResumes) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const v1::Assign first = *LastAssign(a);
+  core_->Cancel("a", [](const auto&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_TRUE(Was(a, v1::Directive::kYield));
+  Complete(TrainTaskOf(first.gang().recipe(), 4, kClass), TrainPayload(first.gang().recipe(), 4));
+  End(a, first.assignment(), v1::OUTCOME_YIELDED);
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::CANCELLED);
+  const auto again = Submit(*FakeSpec("a", 3, 0, ""));
+  EXPECT_TRUE(again->attached());
+  outbox_.sent.clear();
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_, (std::vector<uint64_t>{4}));
+}
+
+TEST_F(CoreTest, TwoStudiesOfOneRecipe_ShareTheTrainingAndItsResults) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, "")).ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, "")).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_.size(), 1u);
+}
+
+TEST_F(CoreTest, LowDisk_RefusesNewStudies_AndKeepsTakingResults) {
+  blobs_.low = true;
+  EXPECT_EQ(Submit(*FakeSpec("a", 1, 0, "")).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  v1::TaskSpec task;
+  task.mutable_noop()->set_index(3);
+  task = MakeTask(task, kClass);
+  EXPECT_EQ(Complete(task, FakePayload(task, {})).verdict(), v1::CompletionReply::STORED);
+}
+
+TEST_F(CoreTest, UnknownStudy_IsNotFound_AndTheKnownOnesAreNamed) {
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  const auto status = core_->Status("b");
+  EXPECT_EQ(status.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(status.status().ToString().find("a"), std::string::npos);
+}
+
+TEST_F(CoreTest, ClosedStudyOfUnits_FillsWorkersInBundles) {
+  Join("w1");
+  Join("w2");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, kFakeExplanation)).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+}
+
+TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
+  absl::Status failed;
+  std::vector<int> ran;
+  {
+    CoreThread thread(*core_, [&](const absl::Status& status) { failed = status; });
+    for (int i = 0; i < 100; ++i) thread.Post([&ran, i](Core&) { ran.push_back(i); });
+    thread.Stop();
+  }
+  ASSERT_EQ(ran.size(), 100u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(ran[static_cast<size_t>(i)], i);
+  EXPECT_TRUE(failed.ok());
+  disk_.fail_at = disk_.writes + 1;
+  {
+    CoreThread thread(*core_, [&](const absl::Status& status) { failed = status; });
+    v1::TaskSpec task;
+    task.mutable_noop()->set_index(3);
+    task = MakeTask(task, kClass);
+    thread.Post([&](Core& core) {
+      core.CompleteTasks({CheckCompletion(FakeCompletion(task, FakePayload(task, {}), "w"), blobs_)},
+                         [](const auto&) { FAIL() << "answered without a commit"; });
+    });
+    thread.Stop();
+  }
+  EXPECT_EQ(failed.code(), absl::StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace dermis

@@ -1,0 +1,234 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "coordinator/planners/explanation.h"
+#include "coordinator/planners/training.h"
+#include "coordinator/study_run.h"
+#include "tests/simulation/fakes.h"
+
+namespace dermis {
+namespace {
+
+constexpr char kClass[] = "fake/1";
+
+v1::TrainOutput StateAt(uint64_t step, uint64_t per_epoch, const std::vector<double>& losses) {
+  v1::TrainOutput output;
+  output.set_step(step);
+  output.set_steps_per_epoch(per_epoch);
+  output.set_last_model(absl::StrCat("last ", step));
+  output.set_best_model(absl::StrCat("best ", step));
+  for (uint32_t e = 1; e <= step / per_epoch; ++e) {
+    output.add_epochs()->set_epoch(e);
+    output.mutable_epochs(static_cast<int>(e) - 1)->set_validation_loss(losses[e - 1]);
+  }
+  return output;
+}
+
+v1::TrainingSpec Training(int epochs, int patience) {
+  return FakeSpec("a", epochs, patience, "")->training();
+}
+
+TEST(TrainingPlanner, WithoutEarlyStopping_EndsAtTheLastEpoch_WithTheLastWeights) {
+  TrainingPlanner planner(Training(3, 0), 10);
+  EXPECT_EQ(planner.goal().exact_steps(0), 30u);
+  const std::vector<double> losses = {3, 1, 2};
+  planner.OnState(StateAt(25, 10, losses));
+  EXPECT_FALSE(planner.outcome());
+  EXPECT_EQ(planner.epochs_done(), 2u);
+  planner.OnState(StateAt(30, 10, losses));
+  ASSERT_TRUE(planner.outcome());
+  EXPECT_EQ(planner.outcome()->stop_epoch, 3u);
+  EXPECT_EQ(planner.outcome()->model.weights(), "last 30");
+}
+
+TEST(TrainingPlanner, EarlyStopping_TakesTheBestWeightsOfTheStateWhereItStops) {
+  TrainingPlanner planner(Training(100, 2), 10);
+  const std::vector<double> losses = {3, 1, 2, 2, 0.5};
+  planner.OnState(StateAt(35, 10, losses));
+  EXPECT_FALSE(planner.target_step());
+  planner.OnState(StateAt(40, 10, losses));
+  ASSERT_TRUE(planner.outcome());
+  EXPECT_EQ(planner.outcome()->stop_epoch, 4u);
+  EXPECT_EQ(planner.outcome()->model.weights(), "best 40");
+}
+
+TEST(TrainingPlanner, LongerRunOfAnotherStudy_TellsWhereToStop_AndTheExactStateIsWanted) {
+  TrainingPlanner planner(Training(100, 2), 10);
+  const std::vector<double> losses = {3, 1, 2, 2, 0.5};
+  planner.OnState(StateAt(50, 10, losses));  // Ran beyond: its best weights are not ours.
+  EXPECT_FALSE(planner.outcome());
+  EXPECT_EQ(planner.target_step(), 40u);
+  ASSERT_EQ(planner.goal().exact_steps_size(), 1);
+  EXPECT_EQ(planner.goal().exact_steps(0), 40u);
+  EXPECT_EQ(planner.goal().max_epochs(), 4u);
+  EXPECT_EQ(planner.epochs_done(), 4u);
+}
+
+TEST(TrainingPlanner, AnyOrderAndRepetitionOfStates_EndsAlike) {
+  const std::vector<double> losses = {3, 1, 2, 2, 0.5};
+  std::vector<uint64_t> steps = {5, 10, 23, 30, 40, 45, 50};
+  std::mt19937 random(1);
+  for (int round = 0; round < 50; ++round) {
+    std::shuffle(steps.begin(), steps.end(), random);
+    TrainingPlanner planner(Training(100, 2), 10);
+    for (uint64_t step : steps) {
+      planner.OnState(StateAt(step, 10, losses));
+      planner.OnState(StateAt(steps[0], 10, losses));
+    }
+    ASSERT_TRUE(planner.outcome());
+    EXPECT_EQ(planner.outcome()->step, 40u);
+    EXPECT_EQ(planner.outcome()->model.weights(), "best 40");
+    EXPECT_EQ(planner.epochs_done(), 4u);
+  }
+}
+
+class ChooseImagesTest : public testing::Test {
+ protected:
+  std::shared_ptr<const v1::ImageSetManifest> manifest_ = FakeManifest(12);
+  // Images 1, 3, .. are positive. Confidence of the positive class grows with the position.
+  std::vector<uint32_t> test_ = {1, 3, 5, 7, 9, 11};
+  std::vector<float> logits_ = {0, -1, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5};
+
+  std::vector<ChosenImage> Choose(uint32_t most, uint32_t least, uint32_t random,
+                                  uint64_t seed = 1) {
+    v1::ExplainedImages spec;
+    spec.mutable_per_confusion_cell()->set_most_confident(most);
+    spec.mutable_per_confusion_cell()->set_least_confident(least);
+    spec.mutable_per_confusion_cell()->set_random(random);
+    return ChooseImages(spec, *manifest_, test_, logits_, 2, seed);
+  }
+};
+
+TEST_F(ChooseImagesTest, PerCell_MostThenLeastConfident) {
+  const auto chosen = Choose(1, 1, 0);
+  ASSERT_EQ(chosen.size(), 3u);  // The false-negative cell holds one image.
+  EXPECT_EQ(chosen[0].image, 1u);
+  EXPECT_EQ(chosen[0].why, "false negative, most confident");
+  EXPECT_EQ(chosen[1].image, 11u);
+  EXPECT_EQ(chosen[1].why, "true positive, most confident");
+  EXPECT_EQ(chosen[2].image, 3u);
+  EXPECT_EQ(chosen[2].why, "true positive, least confident");
+}
+
+TEST_F(ChooseImagesTest, NoImageIsChosenTwice_AndRandomDependsOnTheSeedAlone) {
+  const auto all = Choose(2, 2, 10);
+  std::set<uint32_t> images;
+  for (const ChosenImage& chosen : all) images.insert(chosen.image);
+  EXPECT_EQ(images.size(), all.size());
+  EXPECT_EQ(all.size(), test_.size());
+  std::set<uint32_t> drawn;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    const auto a = Choose(0, 0, 1, seed), b = Choose(0, 0, 1, seed);
+    ASSERT_EQ(a.size(), 2u);
+    EXPECT_EQ(a[1].image, b[1].image);
+    drawn.insert(a[1].image);
+  }
+  EXPECT_GT(drawn.size(), 2u);
+}
+
+TEST_F(ChooseImagesTest, Ties_GoToTheSmallerImageDigest) {
+  logits_ = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1};
+  const auto chosen = Choose(1, 0, 0);
+  ASSERT_EQ(chosen.size(), 1u);
+  uint32_t smallest = test_[0];
+  for (uint32_t image : test_) {
+    if (manifest_->images(static_cast<int>(image)).digest() <
+        manifest_->images(static_cast<int>(smallest)).digest()) {
+      smallest = image;
+    }
+  }
+  EXPECT_EQ(chosen[0].image, smallest);
+}
+
+// A whole study as a fold: results in any order, some of them twice.
+struct Folded {
+  std::set<Digest> wanted;
+  std::vector<ChosenImage> chosen;
+  bool done = false;
+};
+
+Folded Fold(uint64_t seed) {
+  FakeBlobs blobs;
+  const auto manifest = FakeManifest(60);
+  const Digest image_set = Sha256Of("set");
+  const v1::StudySpec spec = *FakeSpec("a", 3, 0, kFakeExplanation);
+  auto run = *StudyRun::Make(spec, image_set, manifest, kClass);
+  const Split split = *MakeSplit(*manifest, run->recipe().images().split(),
+                                 run->recipe().images().split_seed());
+  const uint64_t per_epoch = run->training().steps_per_epoch();
+  std::mt19937_64 random(seed);
+  Folded folded;
+  std::vector<StudyRun::Want> open, finished;
+  const auto take = [&](absl::StatusOr<StudyRun::Wants> wants) {
+    EXPECT_TRUE(wants.ok()) << wants.status();
+    for (StudyRun::Want& want : *wants) {
+      EXPECT_TRUE(folded.wanted.insert(want.task).second) << "wanted twice";
+      open.push_back(std::move(want));
+    }
+  };
+  std::vector<uint64_t> steps = {1, per_epoch, 2 * per_epoch + 1, 3 * per_epoch, 3 * per_epoch};
+  std::shuffle(steps.begin(), steps.end(), random);
+  for (uint64_t step : steps) {
+    take(run->OnState(FakeState(run->recipe(), kClass, step, per_epoch, blobs)));
+  }
+  while (!open.empty()) {
+    const size_t i = random() % open.size();
+    StudyRun::Want want = open[i];
+    open.erase(open.begin() + static_cast<std::ptrdiff_t>(i));
+    finished.push_back(want);
+    const auto give = [&](const StudyRun::Want& w) {
+      take(run->OnResult(w.task, [&]() -> absl::StatusOr<v1::Payload> {
+        return FakePayload(w.spec, split.test);
+      }));
+    };
+    give(want);
+    if (random() % 3 == 0) give(finished[random() % finished.size()]);
+  }
+  folded.done = run->done();
+  folded.chosen = run->explanation()->chosen();
+  EXPECT_EQ(run->explanation()->tasks_done(), run->explanation()->tasks_total());
+  return folded;
+}
+
+TEST(StudyRun, AnyOrderAndRepetitionOfResults_EndsInTheSameWantsAndResult) {
+  const Folded first = Fold(1);
+  ASSERT_TRUE(first.done);
+  ASSERT_GT(first.chosen.size(), 2u);
+  for (uint64_t seed = 2; seed < 20; ++seed) {
+    const Folded other = Fold(seed);
+    EXPECT_TRUE(other.done);
+    EXPECT_EQ(first.wanted, other.wanted);
+    ASSERT_EQ(first.chosen.size(), other.chosen.size());
+    for (size_t i = 0; i < first.chosen.size(); ++i) {
+      EXPECT_EQ(first.chosen[i].image, other.chosen[i].image);
+      EXPECT_EQ(first.chosen[i].why, other.chosen[i].why);
+    }
+  }
+}
+
+TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {
+  v1::StudySpec spec = *FakeSpec("a", 3, 0, "");
+  spec.mutable_training()->set_batch_size(64);
+  const auto run = StudyRun::Make(spec, Sha256Of("set"), FakeManifest(60), kClass);
+  EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(run.status().ToString().find("batch_size = 64"), std::string::npos) << run.status();
+}
+
+TEST(StudyRun, EvaluationOfAnotherSplit_IsAnError) {
+  FakeBlobs blobs;
+  const auto manifest = FakeManifest(60);
+  auto run = *StudyRun::Make(*FakeSpec("a", 1, 0, ""), Sha256Of("set"), manifest, kClass);
+  const uint64_t per_epoch = run->training().steps_per_epoch();
+  const auto wants = *run->OnState(FakeState(run->recipe(), kClass, per_epoch, per_epoch, blobs));
+  ASSERT_FALSE(wants.empty());
+  const std::vector<uint32_t> another(60, 59);
+  const auto result = run->OnResult(wants[0].task, [&]() -> absl::StatusOr<v1::Payload> {
+    return FakePayload(wants[0].spec, another);
+  });
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace dermis
