@@ -375,8 +375,8 @@ absl::Status WriteImageSet(const std::string& path, v1::ImageSetManifest header,
                               " and ", mask_bytes));
     }
     for (char value : image.mask) {
-      if (value != 0 && value != 1) {
-        return Bad(absl::StrCat("image ", image.entry.name(), " has a mask that is not 0 and 1"));
+      if (static_cast<uint8_t>(value) > kMaxRegion) {
+        return Bad(absl::StrCat("image ", image.entry.name(), " has a mask with another value than 0, 1 and 2"));
       }
     }
     std::sort(image.entry.mutable_attributes()->begin(), image.entry.mutable_attributes()->end(),

@@ -19,12 +19,14 @@
 namespace dermis {
 
 inline constexpr uint64_t kChunkBytes = 64ull << 20;
+// Values of a mask: 0 outside, 1 lesion, 2 a region within the lesion (the planted cause of synthetic images).
+inline constexpr uint8_t kMaxRegion = 2;
 
 // One image on its way into a set.
 struct PackedImage {
   v1::ImageEntry entry;          // digest and has_mask are filled by WriteImageSet.
   std::string pixels;            // H * W * 3 bytes.
-  std::string mask;              // H * W bytes of 0 / 1, or empty.
+  std::string mask;              // H * W bytes of 0 .. kMaxRegion, or empty.
 };
 
 // Sorts by name, cuts into chunks, writes atomically (temporary file + rename). Deterministic.
@@ -50,7 +52,7 @@ class ImageSet {
   Digest digest() const { return Sha256Of(manifest_blob_); }
   // H * W * 3 bytes of image i, valid for the set's life.
   virtual absl::StatusOr<std::string_view> Pixels(uint32_t i) const = 0;
-  // H * W bytes of 0 / 1; NOT_FOUND where the image has no mask.
+  // H * W bytes of 0 .. kMaxRegion; NOT_FOUND where the image has no mask.
   virtual absl::StatusOr<std::string_view> Mask(uint32_t i) const = 0;
   // All chunks (pixels and masks) as (digest, bytes), for upload.
   virtual absl::StatusOr<std::string_view> ChunkBytes(const Digest& digest) const = 0;

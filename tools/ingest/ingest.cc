@@ -264,7 +264,6 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   }
   v1::ImageSetManifest header;
   header.set_format(1);
-  header.set_name(fs::path(options.output).stem().string());
   header.set_height(options.size);
   header.set_width(options.size);
   header.set_preprocessing("exif-upright/srgb/centre-square/area");

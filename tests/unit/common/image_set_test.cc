@@ -142,8 +142,8 @@ TEST(ImageSet, WrongImages_AreRefused_AndLeaveNoFile) {
   images[1].pixels.pop_back();
   EXPECT_THAT(error(images), HasSubstr("26 bytes"));
   images = TestImages(3, 3, 3, 1);
-  images[1].mask[0] = 2;
-  EXPECT_THAT(error(images), HasSubstr("not 0 and 1"));
+  images[1].mask[0] = 3;
+  EXPECT_THAT(error(images), HasSubstr("another value than 0, 1 and 2"));
   images = TestImages(3, 3, 3, 1);
   images[1].entry.set_label(2);
   EXPECT_THAT(error(images), HasSubstr("label 2"));
