@@ -7,11 +7,13 @@
 // number of them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <optional>
 #include <queue>
 #include <random>
+#include <tuple>
 
 #include "common/log.h"
 #include "common/split.h"
@@ -67,9 +69,7 @@ class Simulation {
       if (++events % 16 == 0 && !InChaos() && Finished()) break;
       if (Now() > limit) {
         problem_ = "studies do not end:";
-        for (const auto& study : core_ ? core_->List().studies() : v1::ListResponse().studies()) {
-          absl::StrAppend(&problem_, "\n", study.ShortDebugString());
-        }
+        if (core_) absl::StrAppend(&problem_, "\n", core_->List().DebugString());
         if (core_) absl::StrAppend(&problem_, "\n", core_->ClusterStatus().ShortDebugString());
       }
     }
@@ -298,7 +298,8 @@ class Simulation {
   bool Finished() {
     if (!core_ || open_submissions_ > 0) return false;
     if (Now() < chaos_end_ + absl::Seconds(1)) return false;
-    for (const v1::StudyStatus& study : core_->List().studies()) {
+    const v1::ListResponse list = core_->List();
+    for (const v1::StudyStatus& study : list.studies()) {
       if (study.phase() == v1::StudyStatus::DONE) continue;
       if (study.phase() == v1::StudyStatus::CANCELLED &&
           cancelled_for_good_.contains(study.id())) {
@@ -348,7 +349,9 @@ class Simulation {
 
   void StartWorker(size_t w) {
     const uint64_t life = workers_[w].life + 1;
+    const uint64_t work = workers_[w].work + 1;
     workers_[w] = Worker();
+    workers_[w].work = work;
     workers_[w].alive = true;
     workers_[w].life = life;
     Connect(w);
@@ -390,7 +393,7 @@ class Simulation {
     hello.set_numerics_class(kClass);
     hello.set_software_version(kVersion);
     hello.set_threads(1);
-    for (const auto& running : RunningOf(worker).running()) *hello.add_running() = running;
+    *hello.mutable_running() = RunningOf(worker).running();
     const uint64_t epoch = epoch_;
     Deliver([this, connection, hello, epoch] {
       if (epoch != epoch_) return;
@@ -690,7 +693,8 @@ class Simulation {
     }
     if (core_->counters().conflicts != 0) problem_ = "a conflict";
     // All that a study promises is there.
-    for (const v1::StudyStatus& status : core_->List().studies()) {
+    const v1::ListResponse list = core_->List();
+    for (const v1::StudyStatus& status : list.studies()) {
       if (status.phase() != v1::StudyStatus::DONE) continue;
       absl::StatusOr<v1::StudyResults> results = core_->Results(status.id());
       if (!results.ok()) {
