@@ -56,6 +56,8 @@ struct Both {
 };
 
 Both Compare(const Model& model, bool dropout, v1::Precision precision) {
+  at::set_num_threads(
+      1);  // As in the trainer; a busy machine makes many threads wait for each other.
   Both both;
   SeedCnnPass pass(model.layout, kBatch, precision);
   SeedCnnStepWeights weights(model.layout, precision);
