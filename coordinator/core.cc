@@ -567,7 +567,8 @@ class Core::Impl {
     absl::Duration not_before;
     uint32_t back_offs = 0;
     bool single = false;                // A bundle with it failed as a whole: runs by itself.
-    std::set<std::string> avoid;
+    std::set<std::string> avoid;        // Workers that just failed it,
+    absl::Duration avoid_until;         // until then; nobody else may ever be free.
   };
 
   // What is known of training a recipe beside its stored states.
@@ -1076,6 +1077,11 @@ class Core::Impl {
     }
   }
 
+  void Avoid(Unit& unit, const std::string& worker) {
+    unit.avoid = {worker};
+    unit.avoid_until = clock_.Now() + absl::Seconds(15);
+  }
+
   // Back into the queue, now or after a while.
   void Release(const Digest& task, Unit& unit, bool back_off) {
     unit.assignment = 0;
@@ -1149,7 +1155,7 @@ class Core::Impl {
       Unit& unit = units_.at(*it);
       if (culprit == *it) continue;
       if (unclear) unit.single = true;
-      if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) unit.avoid = {name};
+      if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) Avoid(unit, name);
       Release(*it, unit, back_off);
     }
     EraseAssignment(assignment.id);
@@ -1280,7 +1286,7 @@ class Core::Impl {
     EraseAssignment(id);
     for (auto task = remaining.rbegin(); task != remaining.rend(); ++task) {
       Unit& unit = units_.at(*task);
-      unit.avoid = {name};
+      Avoid(unit, name);
       Release(*task, unit, false);
     }
     if (!counts || remaining.empty()) return;
@@ -1614,7 +1620,21 @@ class Core::Impl {
                             now);
     }
     for (const Plan::Bundle& bundle : plan.bundles) {
-      assigned |= StartBundle(*studies[bundle.study], names[bundle.worker], bundle.units, now);
+      Study& study = *studies[bundle.study];
+      if (StartBundle(study, names[bundle.worker], bundle.units, now)) {
+        assigned = true;
+        continue;
+      }
+      // What is left is not for that worker (it just failed it): another one that is free.
+      for (size_t w = 0; w < names.size(); ++w) {
+        const Worker& other = workers_.at(names[w]);
+        if (other.assignment == 0 && other.busy_until <= now && !cluster.workers[w].suspect &&
+            other.hello.numerics_class() == cluster.studies[bundle.study].numerics_class &&
+            StartBundle(study, names[w], bundle.units, now)) {
+          assigned = true;
+          break;
+        }
+      }
     }
     return assigned && !plan.bundles.empty();
   }
@@ -1651,7 +1671,7 @@ class Core::Impl {
         continue;
       }
       Unit& unit = it->second;
-      if (others && unit.avoid.contains(name)) {
+      if (others && now < unit.avoid_until && unit.avoid.contains(name)) {
         study.queue.pop_front();
         skipped.push_back(task);
         continue;
@@ -1667,6 +1687,7 @@ class Core::Impl {
     }
     for (auto it = skipped.rbegin(); it != skipped.rend(); ++it) study.queue.push_front(*it);
     if (tasks.empty()) return false;
+
     const uint64_t id = NewAssignment();
     Assignment& bundle = assignments_[id];
     bundle.id = id;

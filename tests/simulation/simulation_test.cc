@@ -56,7 +56,7 @@ class Simulation {
       After(Draw() * 3, [this, w] { StartWorker(w); });
     }
     StartCoordinator();
-    EveryMillis(100, [this] { TickCoordinator(); });
+    EveryMillis(200, [this] { TickCoordinator(); });
     EveryMillis(1000, [this] { Chaos(); });
     PlanStudies();
     const absl::Duration limit = chaos_end_ + absl::Seconds(900);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/log.h"
 #include "common/split.h"
 #include "common/tasks.h"
 #include "coordinator/core_thread.h"
@@ -16,6 +17,7 @@ constexpr char kClass[] = "fake/1";
 class CoreTest : public testing::Test {
  protected:
   void SetUp() override {
+    SetLogLevel(static_cast<LogLevel>(4));  // Not a word.
     image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
     const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
     split_ = *MakeSplit(*manifest_, recipe.images().split(), recipe.images().split_seed());
@@ -385,8 +387,9 @@ TEST_F(CoreTest, RestartedCoordinator_AdoptsARunningGang) {
   EXPECT_EQ(welcome.incarnation(), 2u);
   EXPECT_EQ(LastAssign(connections_), nullptr);  // It goes on with what it has.
   // An unknown one is not adopted.
+  const v1::RunningAttempt stranger = running;
   hello = Hello("w2");
-  *hello.add_running() = running;
+  *hello.add_running() = stranger;
   hello.mutable_running(0)->set_tasks(0, Sha256Of("another recipe").bytes());
   hello.mutable_running(0)->set_assignment(99);
   core_->WorkerConnected(++connections_, hello);
