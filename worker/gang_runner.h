@@ -31,7 +31,7 @@ class GangRunner {
     std::string numerics_class;
     uint32_t threads = 1;
     absl::Duration join_patience = absl::Seconds(60);
-    std::function<void()> prepare_thread;  // First thing in each gang's thread; may be empty.
+    std::function<void()> prepare_thread = nullptr;  // First thing in each gang's thread; may be empty.
   };
   struct Parts {  // The real ones, or fakes.
     std::function<absl::StatusOr<std::shared_ptr<const ImageData>>(const v1::ImageSource&)> images;

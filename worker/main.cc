@@ -119,6 +119,7 @@ absl::StatusOr<Response> Call(v1::Cluster::StubInterface& stub, Method method, c
                               absl::Duration timeout, std::string_view what) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  context.set_wait_for_ready(true);
   Response response;
   const grpc::Status status = (stub.*method)(&context, request, &response);
   if (!status.ok()) return ToAbsl(status, what);

@@ -24,6 +24,7 @@ void Session::Stop() {
 
 absl::Status Session::Converse(bool* welcomed) {
   grpc::ClientContext context;
+  context.set_wait_for_ready(true);  // Waits where the coordinator is away; Stop cancels.
   {
     absl::MutexLock lock(&mutex_);
     if (stop_) return absl::OkStatus();

@@ -27,7 +27,7 @@ class UnitPool {
   struct Options {
     uint32_t threads = 1;
     std::string worker;
-    std::function<void()> prepare_thread;  // First thing in each compute thread; may be empty.
+    std::function<void()> prepare_thread = nullptr;  // First thing in each compute thread; may be empty.
   };
   // Arguments outlive the pool.
   UnitPool(Run run, Completer* completer, Attempts* attempts, Options options);

@@ -13,9 +13,6 @@
 namespace dermis {
 namespace {
 
-// Batch norm over fewer images than this is noisy (DESIGN 1).
-constexpr uint32_t kGoodShard = 16;
-
 bool Over(const v1::StudyStatus& status) {
   return status.phase() == v1::StudyStatus::DONE || status.phase() == v1::StudyStatus::FAILED ||
          status.phase() == v1::StudyStatus::CANCELLED;
@@ -208,14 +205,6 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, c
     }
   }
   submission.manifest = std::move(manifest);
-  const v1::TrainingSpec& training = submission.spec.training();
-  if (const uint32_t shard = training.batch_size() / std::max(1u, training.logical_shards());
-      shard < kGoodShard) {
-    submission.warnings.push_back(absl::StrCat(
-        "training.logical_shards: batch norm sees only ", shard, " images a shard (batch_size ",
-        training.batch_size(), " / logical_shards ", training.logical_shards(),
-        "); at least ", kGoodShard, " are advised"));
-  }
   return submission;
 }
 
