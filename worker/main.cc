@@ -212,8 +212,7 @@ int Work(const Flags& flags) {
                            .images = images,
                            .image_set = [&](const Digest& d) { return sets.Get(d); },
                            .blob = get_blob,
-                           .results = [&](const auto& tasks) { return results.Get(tasks); },
-                           .keep = nullptr});
+                           .results = [&](const auto& tasks) { return results.Get(tasks); }});
 
   // The table starts what the two runners below run.
   UnitPool* units = nullptr;
@@ -254,6 +253,9 @@ int Work(const Flags& flags) {
   options.hello.set_peer_address((*mesh)->address());
   options.hello.set_peer_socket((*mesh)->socket_path());
   options.hello.set_device("cpu");
+  options.connect = [&] {
+    return channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  };
   Session session(stub, &attempts, std::move(options));
   std::thread([&] {
     int signal_number = 0;

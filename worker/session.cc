@@ -24,7 +24,6 @@ void Session::Stop() {
 
 absl::Status Session::Converse(bool* welcomed) {
   grpc::ClientContext context;
-  context.set_wait_for_ready(true);  // Waits where the coordinator is away; Stop cancels.
   {
     absl::MutexLock lock(&mutex_);
     if (stop_) return absl::OkStatus();
@@ -115,6 +114,7 @@ absl::Status Session::Run() {
   bool said = false;
   while (!stop_) {
     bool welcomed = false;
+    if (options_.connect != nullptr) options_.connect();  // The stream says what is wrong where it fails.
     const absl::Status status = Converse(&welcomed);
     if (stop_) break;
     if (absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status) ||

@@ -4,6 +4,7 @@
 #define DERMIS_WORKER_SESSION_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,7 +24,10 @@ class Session {
     v1::Register hello;                                  // All but `running`.
     absl::Duration beat = absl::Seconds(1);
     absl::Duration first_backoff = absl::Milliseconds(100);
-    absl::Duration last_backoff = absl::Seconds(3);
+    absl::Duration last_backoff = absl::Seconds(1);
+    // Waits a bounded time for a connection, false where there is none; may be empty. (A channel of gRPC gets
+    // on with its handshake only while somebody waits for it.)
+    std::function<bool()> connect = nullptr;
   };
   // `attempts` outlives the session.
   Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);

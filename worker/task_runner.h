@@ -41,7 +41,6 @@ class TaskRunner {
     std::function<absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>>(
         const std::vector<v1::TaskSpec>&)>
         results;
-    std::function<void(const Digest&, std::shared_ptr<const v1::Payload>)> keep;  // May be empty.
   };
   explicit TaskRunner(Inputs inputs);
 
