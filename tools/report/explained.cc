@@ -145,8 +145,8 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, c
   const bool lime = method.has_lime();
   const std::string none = "<td class=\"none\">–</td>";
   std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title), "</th><td>", fit.count(), "</td><td>",
-                                 fit.evaluations(), "</td><td>", Number(fit.full()), "</td><td>",
-                                 Number(fit.hidden()), "</td>");
+                                 fit.evaluations(), "</td><td>", Number(fit.full()), "</td>",
+                                 lime ? none : absl::StrCat("<td>", Number(fit.hidden()), "</td>"));
   absl::StrAppend(&row, lime ? none
                              : absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual())));
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
