@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/blob_client.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 namespace dermis {
@@ -60,9 +61,9 @@ absl::Status Session::Converse(bool* welcomed) {
   // The only writer. It beats on time whatever the directives do.
   std::atomic<bool> over{false};
   std::thread beats([&] {
-    absl::Time next = absl::Now();
+    absl::Duration next = Clock::Real().Now();
     while (!over) {
-      attempts_->WaitForEnds(std::max(absl::ZeroDuration(), next - absl::Now()), over);
+      attempts_->WaitForEnds(std::max(absl::ZeroDuration(), next - Clock::Real().Now()), over);
       if (over) return;
       for (v1::AttemptEnded& ended : attempts_->Ends()) {
         const uint64_t assignment = ended.assignment();
@@ -71,8 +72,8 @@ absl::Status Session::Converse(bool* welcomed) {
         if (!stream->Write(message)) return;
         attempts_->Told(assignment);
       }
-      if (absl::Now() >= next) {
-        next = absl::Now() + options_.beat;
+      if (Clock::Real().Now() >= next) {
+        next = Clock::Real().Now() + options_.beat;
         v1::WorkerMessage message;
         v1::Beat& beat = *message.mutable_beat();
         for (v1::RunningAttempt& running : attempts_->Running()) {
@@ -129,8 +130,8 @@ absl::Status Session::Run() {
       DERMIS_LOG(kWarning, "no coordinator; tried again until it is there: ", status.ToString());
       said = true;
     }
-    absl::Time until = absl::Now() + backoff;
-    while (!stop_ && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
+    const absl::Duration until = Clock::Real().Now() + backoff;
+    while (!stop_ && Clock::Real().Now() < until) absl::SleepFor(absl::Milliseconds(20));
     backoff = std::min(backoff * 2, options_.last_backoff);
   }
   return absl::OkStatus();
