@@ -8,7 +8,7 @@ endfunction()
 
 set(THREADS_PREFER_PTHREAD_FLAG OFF)
 find_package(Threads REQUIRED)
-foreach(package IN ITEMS Protobuf absl OpenSSL GTest SQLite3 yaml-cpp nlohmann_json CLI11 Eigen3)
+foreach(package IN ITEMS Protobuf absl OpenSSL GTest SQLite3 yaml-cpp nlohmann_json CLI11)
   find_package(${package} QUIET)
   if(NOT ${package}_FOUND)
     dermis_missing(${package})
