@@ -513,6 +513,37 @@ class Core::Impl {
     return out;
   }
 
+  std::string DescribeWork() const {
+    std::string out;
+    for (const auto& [id, study] : studies_) {
+      absl::StrAppend(&out, "study ", id, ": ", study->wanted.size(), " wanted, ", study->waiting,
+                      " wait, queue of ", study->queue.size(), "\n");
+      std::vector<Digest> wanted;
+      for (const auto& [task, stage] : study->wanted) wanted.push_back(task);
+      std::sort(wanted.begin(), wanted.end());
+      if (wanted.size() > 10) wanted.resize(10);
+      for (const Digest& task : wanted) {
+        auto it = units_.find(task);
+        if (it == units_.end()) {
+          absl::StrAppend(&out, "  ", task.short_hex(), " unknown\n");
+          continue;
+        }
+        const Unit& unit = it->second;
+        absl::StrAppend(&out, "  ", task.short_hex(), " ", Describe(unit.spec),
+                        unit.waiting ? ", waits" : "", unit.delayed ? ", backs off" : "",
+                        ", assignment ", unit.assignment, ", avoids ",
+                        absl::StrJoin(unit.avoid, " "), "\n");
+      }
+    }
+    for (const auto& [id, assignment] : assignments_) {
+      absl::StrAppend(&out, "assignment ", id, " of ", assignment.study, ": ",
+                      assignment.gang ? absl::StrJoin(assignment.members, " ") : assignment.worker,
+                      assignment.yielding ? ", yields" : "", assignment.doomed ? ", doomed" : "",
+                      "\n");
+    }
+    return out;
+  }
+
  private:
   struct Worker {
     v1::Register hello;
@@ -1654,6 +1685,7 @@ class Core::Impl {
 
   bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now) {
     Worker& worker = workers_.at(name);
+    if (worker.assignment != 0) return false;  // It took another's leavings in this round.
     bool others = false;
     for (const auto& [other, entry] : workers_) {
       if (other != name && entry.hello.numerics_class() == worker.hello.numerics_class() &&
@@ -1905,5 +1937,6 @@ void Core::AfterFlush(std::function<void()> callback) { impl_->AfterFlush(std::m
 void Core::Tick() { impl_->Tick(); }
 absl::Status Core::Flush() { return impl_->Flush(); }
 std::string Core::Dump() const { return impl_->Dump(); }
+std::string Core::DescribeWork() const { return impl_->DescribeWork(); }
 
 }  // namespace dermis

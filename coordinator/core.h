@@ -123,6 +123,8 @@ class Core {
 
   // Canonical text of the durable state and all that is folded from it, for tests of replay.
   std::string Dump() const;
+  // Who waits for what, for people who look for the reason why nothing runs.
+  std::string DescribeWork() const;
 
  private:
   class Impl;

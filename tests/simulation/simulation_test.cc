@@ -70,7 +70,10 @@ class Simulation {
       if (Now() > limit) {
         problem_ = "studies do not end:";
         if (core_) absl::StrAppend(&problem_, "\n", core_->List().DebugString());
-        if (core_) absl::StrAppend(&problem_, "\n", core_->ClusterStatus().ShortDebugString());
+        if (core_) {
+          absl::StrAppend(&problem_, "\n", core_->ClusterStatus().ShortDebugString(), "\n",
+                          core_->DescribeWork());
+        }
       }
     }
     if (problem_.empty()) CheckEnd();
