@@ -714,6 +714,13 @@ class Core::Impl {
     study.run = *std::move(run);
     study.training_failed = state_.failures().contains({id, study.run->recipe_digest()});
     FeedStoredStates(study);
+    if (const auto* states = state_.StatesOf(study.run->recipe_digest())) {
+      const TrainingPlanner& training = study.run->training();
+      const uint64_t limit = training.target_step().value_or(training.last_step());
+      for (const auto& [step, task] : *states) {
+        if (step <= limit) ++study.reused[static_cast<int>(Stage::kTraining)];
+      }
+    }
     DrainFolds();
   }
 
@@ -737,10 +744,6 @@ class Core::Impl {
     }
     const std::optional<uint64_t> target = study.run->training().target_step();
     if (!study.run->training_done() && target && states->contains(*target)) feed(*target);
-    const uint64_t limit = target.value_or(study.run->training().last_step());
-    for (const auto& [step, task] : *states) {
-      if (step <= limit) ++study.reused[static_cast<int>(Stage::kTraining)];
-    }
   }
 
   void AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants) {
@@ -852,7 +855,9 @@ class Core::Impl {
     StudyRun::Wants again;
     for (auto& [task, want] : study->failed) again.push_back(std::move(want));
     study->failed.clear();
-    if (state_.studies().at(id).cancelled) return;
+    if (state_.studies().at(id).cancelled || study->run == nullptr) return;
+    // Another study may have trained the recipe meanwhile.
+    if (!study->run->training_done()) FeedStoredStates(*study);
     AddWants(*study, std::move(again));
     DrainFolds();
   }
