@@ -72,15 +72,21 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     grpc::ClientContext context;
     v1::WatchRequest request;
     request.set_id(id);
+    // A channel gets on with its handshake only while a call waits for it: so wait in the call.
+    context.set_wait_for_ready(true);
     auto reader = client.studies().Watch(&context, request);
-    // Ctrl-C must end a Read that waits: a thread of its own cancels it.
-    std::atomic<bool> done = false;
-    std::thread canceller([&] {
-      while (!done && !interrupted) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      if (interrupted) context.TryCancel();
+    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away: a thread of its own
+    // cancels it. (The first state comes at once; later silence only says that nothing changes.)
+    std::atomic<bool> done = false, heard = false;
+    std::thread canceller([&, until = last_heard + kPatience] {
+      while (!done && !interrupted && (heard || Clock::Real().Now() < until)) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      }
+      if (!done) context.TryCancel();
     });
     v1::StudyStatus status, last;
     while (reader->Read(&status)) {
+      heard = true;
       progress.Update(status);
       last = status;
       last_heard = Clock::Real().Now();
@@ -88,6 +94,7 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     const grpc::Status end = reader->Finish();
     done = true;
     canceller.join();
+    if (heard) last_heard = Clock::Real().Now();  // Until just now it was there, if silent.
     if (interrupted) {
       progress.Note(absl::StrCat("Study ", id, " goes on; `dermis watch ", id,
                                  "` looks again, `dermis cancel ", id, "` ends it"));
@@ -97,13 +104,13 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
         last.phase() != v1::StudyStatus::PHASE_UNSPECIFIED) {
       return last;
     }
-    if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
-      return ToAbsl(end, absl::StrCat("watching study ", id));
-    }
-    if (Clock::Real().Now() - last_heard > kPatience) {
+    if (!heard && Clock::Real().Now() - last_heard >= kPatience) {
       return absl::UnavailableError(absl::StrCat(
           "the coordinator has been away for 2 minutes; study ", id,
           " is stored and goes on when it is back: `dermis cluster start`, then `dermis watch ", id, "`"));
+    }
+    if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
+      return ToAbsl(end, absl::StrCat("watching study ", id));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
   }
