@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
-#include "worker/task_runner.h"
+#include "worker/unavailability.h"
 
 namespace dermis {
 namespace {

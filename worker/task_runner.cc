@@ -18,20 +18,6 @@ constexpr size_t kPlans = 4;
 
 }  // namespace
 
-bool IsUnavailability(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kCancelled:
-      return true;
-    default:
-      return false;
-  }
-}
-
 absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_t size,
                                               v1::Precision precision, const GetBlob& get_blob) {
   std::string key = absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights());

@@ -67,9 +67,6 @@ class TaskRunner {
   const Inputs inputs_;
 };
 
-// True for the errors that say nothing about the task: try elsewhere, or later.
-bool IsUnavailability(const absl::Status& status);
-
 }  // namespace dermis
 
 #endif  // DERMIS_WORKER_TASK_RUNNER_H_

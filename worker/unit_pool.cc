@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/tasks.h"
+#include "worker/unavailability.h"
 
 namespace dermis {
 

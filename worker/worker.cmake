@@ -1,10 +1,15 @@
 # The worker's own files. No Torch headers here: only the libraries beneath know it.
 dermis_library(dermis_worker
   SOURCES attempts.cc blob_cache.cc completer.cc gang_runner.cc result_cache.cc session.cc
-          supervisor.cc task_runner.cc unit_pool.cc
+          supervisor.cc unit_pool.cc
   DEPS dermis_common dermis_proto dermis_collective absl::cleanup)
+
+# The table of task kinds, and all that computes.
+dermis_library(dermis_task_runner
+  SOURCES task_runner.cc
+  DEPS dermis_data dermis_evaluation dermis_explain dermis_models dermis_plan dermis_common)
 
 dermis_binary(dermis-worker
   SOURCES main.cc
-  DEPS dermis_worker dermis_device dermis_data dermis_training dermis_evaluation dermis_explain
-       dermis_models dermis_plan dermis_collective CLI11::CLI11)
+  DEPS dermis_worker dermis_task_runner dermis_device dermis_data dermis_training
+       dermis_collective CLI11::CLI11)
