@@ -1,0 +1,112 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "tests/unit/worker/runner/fakes.h"
+#include "worker/blob_cache.h"
+#include "worker/result_cache.h"
+
+namespace dermis {
+namespace {
+
+TEST(BlobCacheTest, Get_DownloadsOnce_ForManyThreads) {
+  const TemporaryFolder folder;
+  std::atomic<int> downloads{0};
+  BlobCache cache(
+      *BlobStore::Open(folder.path(), {.durable = false}),
+      [&](const Digest&) -> absl::StatusOr<std::string> {
+        ++downloads;
+        absl::SleepFor(absl::Milliseconds(20));  // Long enough for the others to come.
+        return std::string("bytes");
+      },
+      [](const Digest&, std::string_view) { return absl::OkStatus(); });
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      const absl::StatusOr<std::string> bytes = cache.Get(Sha256Of("bytes"));
+      if (bytes.ok() && *bytes == "bytes") ++good;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 4);
+  EXPECT_EQ(downloads, 1);
+}
+
+TEST(BlobCacheTest, Get_OfWrongBytes_IsUnavailable_NotAResult) {
+  const TemporaryFolder folder;
+  BlobCache cache(
+      *BlobStore::Open(folder.path(), {.durable = false}),
+      [](const Digest&) -> absl::StatusOr<std::string> { return std::string("other"); },
+      [](const Digest&, std::string_view) { return absl::OkStatus(); });
+  EXPECT_TRUE(absl::IsUnavailable(cache.Get(Sha256Of("bytes")).status()));
+  EXPECT_TRUE(absl::IsUnavailable(cache.Get(Digest()).status()));
+}
+
+class ResultCacheTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<v1::FetchResultsResponse> Fetch(const v1::FetchResultsRequest& request) {
+    ++fetches;
+    v1::FetchResultsResponse response;
+    for (const std::string& task : request.tasks()) {
+      v1::TaskResult& result = *response.add_results();
+      const auto it = results.find(task);
+      if (it != results.end()) result = it->second;
+    }
+    return response;
+  }
+  void Store(const v1::TaskSpec& spec, bool as_blob) {
+    v1::Payload payload;
+    payload.set_noop(spec.noop().index());
+    v1::TaskResult& result = results[TaskDigest(spec)->bytes()];
+    result.set_task(TaskDigest(spec)->bytes());
+    const std::string bytes = payload.SerializeAsString();
+    result.set_payload_digest(Sha256Of(bytes).bytes());
+    if (as_blob) {
+      result.set_payload_blob(Sha256Of(bytes).bytes());
+      blobs[Sha256Of(bytes)] = bytes;
+    } else {
+      result.set_payload(bytes);
+    }
+  }
+  std::map<std::string, v1::TaskResult> results;
+  std::map<Digest, std::string> blobs;
+  int fetches = 0;
+  ResultCache cache{[this](const v1::FetchResultsRequest& r) { return Fetch(r); },
+                    [this](const Digest& d) -> absl::StatusOr<std::string> { return blobs[d]; }, 600};
+};
+
+TEST_F(ResultCacheTest, Get_GivesPayloadsInOrder_InlineOrFromBlobs_AndKeepsThem) {
+  Store(Noop(1), false);
+  Store(Noop(2), true);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const auto payloads = cache.Get({Noop(2), Noop(1)});
+    ASSERT_TRUE(payloads.ok()) << payloads.status();
+    EXPECT_EQ((*payloads)[0]->noop(), 2u);
+    EXPECT_EQ((*payloads)[1]->noop(), 1u);
+  }
+  EXPECT_EQ(fetches, 1);
+}
+
+TEST_F(ResultCacheTest, Get_IsUnavailable_ForAbsentOrChangedResults) {
+  EXPECT_TRUE(absl::IsUnavailable(cache.Get({Noop(1)}).status()));
+  Store(Noop(2), true);
+  blobs.begin()->second = "changed";
+  EXPECT_TRUE(absl::IsUnavailable(cache.Get({Noop(2)}).status()));
+}
+
+TEST_F(ResultCacheTest, Memory_IsBounded_LeastRecentlyUsedGoesFirst) {
+  for (int i = 0; i < 10; ++i) Store(Noop(i), false);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(cache.Get({Noop(i)}).ok());
+  EXPECT_EQ(fetches, 10);
+  ASSERT_TRUE(cache.Get({Noop(9)}).ok());
+  EXPECT_EQ(fetches, 10);
+  ASSERT_TRUE(cache.Get({Noop(0)}).ok());
+  EXPECT_EQ(fetches, 11);
+}
+
+}  // namespace
+}  // namespace dermis
