@@ -26,17 +26,22 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "grpcpp/support/channel_arguments.h"
+#include "worker/collective/arena.h"
 #include "worker/collective/peer_link.h"
 #include "worker/collective/tree_sum.h"
 
 namespace dermis {
 namespace {
 
-// Floats of a chunk: the unit of pipelining, the same on all ranks. 256 KiB keeps gRPC's cost a message
-// small and the operands of one owner's sum in the second-level cache.
-constexpr uint64_t kChunk = 64 * 1024;
+// Floats of a chunk: the unit of pipelining, the same on all ranks. 256 KiB, for long vectors 1 MiB, keeps the cost
+// of a message small beside that of its bytes.
+uint64_t ChunkOf(uint64_t n) { return n >= (2u << 20) ? 256 * 1024 : 64 * 1024; }
+// From so many floats on ranks of one host pass chunks by reference (arena.h). Every rank's slice then has chunks, and
+// so a rank that finishes such a call has heard from every other within it.
+constexpr uint64_t kByReference = 1u << 20;
+constexpr uint8_t kReferenceFlag = 2;            // The payload is an ArenaRange that holds the data.
 constexpr size_t kPiece = 256 * 1024;            // Bytes of an AllGather frame.
-constexpr size_t kSendAhead = 4;                 // Contributions that wait in one link's queue.
+constexpr size_t kSendAhead = 8;                 // Contributions that wait in one link's queue.
 constexpr uint64_t kMaxGather = 1u << 30;        // Bytes that one rank may give to AllGather.
 constexpr size_t kMaxPending = 256;              // Streams that wait for this worker to join.
 
@@ -309,6 +314,8 @@ class GangCollective : public Collective {
       }
     }
     scratch_.resize(gang_->world());
+    reads_me_.resize(gang_->world(), false);
+    for (uint32_t r = 0; r < gang_->world(); ++r) peer_arenas_.push_back(std::make_unique<PeerArena>());
   }
 
   ~GangCollective() override { gang_->Leave(); }
@@ -334,6 +341,32 @@ class GangCollective : public Collective {
     return {std::min(n, r * each), std::min(n, (r + 1) * each)};
   }
 
+  // Finds out which ranks can read this one's memory. Collective; part of joining.
+ public:
+  absl::Status ShareMemory(bool allowed);
+
+ private:
+  // Where a frame's data lie; inline ones are copied to `scratch`. nullptr: not `bytes` of them.
+  const float* DataOf(uint32_t r, const Frame& frame, uint64_t bytes, float* scratch) {
+    if ((frame.header().flags & kReferenceFlag) == 0) {
+      if (frame.payload_bytes() != bytes) return nullptr;
+      frame.CopyTo(0, bytes, scratch);
+      return scratch;
+    }
+    ArenaRange range;
+    if (frame.payload_bytes() != sizeof(range)) return nullptr;
+    frame.CopyTo(0, sizeof(range), &range);
+    if (range.bytes != bytes || range.offset % alignof(float) != 0) return nullptr;
+    return reinterpret_cast<const float*>(peer_arenas_[r]->At(range));
+  }
+  static bool SizeFits(const Frame& frame, uint64_t bytes) {
+    return (frame.header().flags & kReferenceFlag) != 0 || frame.payload_bytes() == bytes;
+  }
+  static grpc::ByteBuffer Reference(FrameHeader header, const ArenaRange& range) {
+    header.flags = kReferenceFlag;
+    return MakeFrame(header, {reinterpret_cast<const char*>(&range), sizeof(range)});
+  }
+
   absl::Status Disagree(uint32_t r, const char* what) {
     gang_->Fail(absl::StatusCode::kInternal, r,
                 absl::StrCat(what, " at collective call ", sequence_,
@@ -346,6 +379,10 @@ class GangCollective : public Collective {
   std::vector<std::vector<TreeNode>> covers_;   // By rank.
   std::vector<TreeNode> operands_;
   std::vector<std::vector<float>> scratch_;     // By rank: its operands of one chunk.
+  std::vector<bool> reads_me_;                  // By rank.
+  std::vector<std::unique_ptr<PeerArena>> peer_arenas_;
+  std::unique_ptr<OwnArena> arena_;
+  uint64_t long_calls_ = 0;
   uint64_t sequence_ = 0;
 };
 
@@ -360,11 +397,27 @@ absl::Status GangCollective::OrderedReduce(absl::Span<float* const> shards, uint
   }
   const uint32_t w = world_size();
   const uint32_t me = rank();
+  const uint64_t chunk_floats = ChunkOf(n);
   const Slice mine = SliceOf(me, n);
-  const uint64_t my_chunks = (mine.end - mine.begin + kChunk - 1) / kChunk;
+  const uint64_t my_chunks = (mine.end - mine.begin + chunk_floats - 1) / chunk_floats;
   for (uint32_t r = 0; r < w; ++r) {
-    if (r != me) scratch_[r].resize(covers_[r].size() * std::min(kChunk, n));
+    if (r != me) scratch_[r].resize(covers_[r].size() * std::min(chunk_floats, n));
   }
+  // The arena: my contributions, at covers * begin of the chunk, and two copies of my slice's results in
+  // turn. When this call ends all contributions have been read (their results are here); the results of this
+  // call have been read when the next long call ends, since every rank has then begun that one.
+  const uint64_t nodes = covers_[me].size();
+  const uint64_t results_at = (nodes * n * sizeof(float) + 63) / 64 * 64;
+  const uint64_t result_bytes = ((mine.end - mine.begin) * sizeof(float) + 63) / 64 * 64;
+  bool share = n >= kByReference && std::find(reads_me_.begin(), reads_me_.end(), true) != reads_me_.end();
+  if (share) {
+    const uint64_t need = results_at + 2 * result_bytes;
+    // Peers keep what they have mapped: a new arena does not take the old one from them.
+    if (arena_ == nullptr || arena_->size() != need) arena_ = OwnArena::Make(need);
+    share = arena_ != nullptr;
+    ++long_calls_;
+  }
+  const uint64_t my_results_at = results_at + long_calls_ % 2 * result_bytes;
   FrameHeader header{};
   header.sequence = sequence_;
   header.total = n;
@@ -376,22 +429,26 @@ absl::Status GangCollective::OrderedReduce(absl::Span<float* const> shards, uint
   std::vector<uint64_t> chunks(w);
   for (uint32_t r = 0; r < w; ++r) {
     const Slice slice = SliceOf(r, n);
-    chunks[r] = (slice.end - slice.begin + kChunk - 1) / kChunk;
+    chunks[r] = (slice.end - slice.begin + chunk_floats - 1) / chunk_floats;
   }
   auto has_room = [&](uint32_t r) { return sent[r] < chunks[r] && links[r]->queued() < kSendAhead; };
 
   // Pre-sums my whole subtrees of one chunk of r's slice straight into the frame.
   auto contribute = [&](uint32_t r) {
     const Slice slice = SliceOf(r, n);
-    const uint64_t begin = slice.begin + sent[r] * kChunk;
-    const uint64_t length = std::min(kChunk, slice.end - begin);
+    const uint64_t begin = slice.begin + sent[r] * chunk_floats;
+    const uint64_t length = std::min(chunk_floats, slice.end - begin);
     header.kind = FrameKind::kReduce;
     header.part = static_cast<uint32_t>(sent[r]++);
-    FrameBuilder frame(header, covers_[me].size() * length * sizeof(float));
-    float* to = reinterpret_cast<float*>(frame.payload());
+    const uint64_t bytes = nodes * length * sizeof(float);
+    const bool by_reference = share && reads_me_[r];
+    std::optional<FrameBuilder> frame;
+    if (!by_reference) frame.emplace(header, bytes);
+    const uint64_t at = nodes * begin * sizeof(float);
+    float* to = reinterpret_cast<float*>(by_reference ? arena_->data() + at : frame->payload());
     for (const TreeNode& node : covers_[me]) {
       std::vector<TreeNode> leaves;
-      std::vector<float*> data;
+      std::vector<const float*> data;
       for (uint32_t k = 0; k < node.count; ++k) {
         leaves.push_back({node.first + k, 1});
         data.push_back(shards[node.first + k - first_shard()] + begin);
@@ -399,34 +456,47 @@ absl::Status GangCollective::OrderedReduce(absl::Span<float* const> shards, uint
       TreeSumInto(leaves, data, node, length, to);
       to += length;
     }
-    links[r]->Send(frame.Finish());
+    links[r]->Send(by_reference ? Reference(header, arena_->Range(at, bytes)) : frame->Finish());
   };
 
   // Finishes the next chunk of my slice if every rank's contribution is here.
+  uint32_t unreadable = w;
   auto finish = [&]() {
     for (uint32_t r = 0; r < w; ++r) {
       if (r != me && parts[r].empty()) return false;
     }
-    const uint64_t begin = mine.begin + finished[me] * kChunk;
-    const uint64_t length = std::min(kChunk, mine.end - begin);
-    std::vector<float*> data;
+    const uint64_t begin = mine.begin + finished[me] * chunk_floats;
+    const uint64_t length = std::min(chunk_floats, mine.end - begin);
+    std::vector<const float*> data;
     for (uint32_t r = 0; r < w; ++r) {
       if (r == me) {
-        for (float* shard : shards) data.push_back(shard + begin);
+        for (const float* shard : shards) data.push_back(shard + begin);
         continue;
       }
       const uint64_t bytes = covers_[r].size() * length * sizeof(float);
-      parts[r].front().CopyTo(0, bytes, scratch_[r].data());
+      const float* from = DataOf(r, parts[r].front(), bytes, scratch_[r].data());
+      if (from == nullptr) {
+        unreadable = r;
+        return false;
+      }
       parts[r].pop_front();
-      for (size_t k = 0; k < covers_[r].size(); ++k) data.push_back(scratch_[r].data() + k * length);
+      for (size_t k = 0; k < covers_[r].size(); ++k) data.push_back(from + k * length);
     }
     TreeSumInto(operands_, data, {0, v_}, length, out + begin);
     header.kind = FrameKind::kResult;
     header.part = static_cast<uint32_t>(finished[me]++);
-    const grpc::ByteBuffer frame = MakeFrame(
-        header, {reinterpret_cast<const char*>(out + begin), length * sizeof(float)});
+    const uint64_t bytes = length * sizeof(float);
+    const uint64_t at = my_results_at + (begin - mine.begin) * sizeof(float);
+    if (share) std::memcpy(arena_->data() + at, out + begin, bytes);
+    std::optional<grpc::ByteBuffer> whole;      // For those who cannot read my memory; shares its bytes.
     for (uint32_t r = 0; r < w; ++r) {
-      if (r != me) links[r]->Send(frame);   // Shares the bytes.
+      if (r == me) continue;
+      if (share && reads_me_[r]) {
+        links[r]->Send(Reference(header, arena_->Range(at, bytes)));
+      } else {
+        if (!whole) whole = MakeFrame(header, {reinterpret_cast<const char*>(out + begin), bytes});
+        links[r]->Send(*whole);
+      }
     }
     return true;
   };
@@ -462,20 +532,22 @@ absl::Status GangCollective::OrderedReduce(absl::Span<float* const> shards, uint
         if (frame.header().kind == FrameKind::kReduce) {
           const uint64_t chunk = finished[me] + parts[r].size();
           const uint64_t length =
-              chunk < my_chunks ? std::min(kChunk, mine.end - mine.begin - chunk * kChunk) : 0;
+              chunk < my_chunks ? std::min(chunk_floats, mine.end - mine.begin - chunk * chunk_floats) : 0;
           if (length == 0 || frame.header().part != chunk ||
-              frame.payload_bytes() != covers_[r].size() * length * sizeof(float)) {
+              !SizeFits(frame, covers_[r].size() * length * sizeof(float))) {
             return Disagree(r, "an unexpected contribution");
           }
           parts[r].push_back(std::move(frame));
         } else if (frame.header().kind == FrameKind::kResult) {
           const Slice slice = SliceOf(r, n);
-          const uint64_t begin = slice.begin + finished[r] * kChunk;
-          if (finished[r] >= chunks[r] || frame.header().part != finished[r] ||
-              frame.payload_bytes() != std::min(kChunk, slice.end - begin) * sizeof(float)) {
+          const uint64_t begin = slice.begin + finished[r] * chunk_floats;
+          if (finished[r] >= chunks[r] || frame.header().part != finished[r]) {
             return Disagree(r, "an unexpected result");
           }
-          frame.CopyTo(0, frame.payload_bytes(), out + begin);
+          const uint64_t bytes = std::min(chunk_floats, slice.end - begin) * sizeof(float);
+          const float* from = DataOf(r, frame, bytes, out + begin);
+          if (from == nullptr) return Disagree(r, "an unreadable result");
+          if (from != out + begin) std::memcpy(out + begin, from, bytes);
           ++finished[r];
         } else {
           return Disagree(r, "AllGather instead of OrderedReduce");
@@ -484,7 +556,37 @@ absl::Status GangCollective::OrderedReduce(absl::Span<float* const> shards, uint
     }
     while (finished[me] < my_chunks && finish()) {
     }
+    if (unreadable < w) return Disagree(unreadable, "an unreadable contribution");
   }
+}
+
+absl::Status GangCollective::ShareMemory(bool allowed) {
+  // Each shows a small arena, and says whose it could read: containers of one host may not see each other.
+  std::string shown;
+  std::unique_ptr<OwnArena> probe = allowed ? OwnArena::Make(4096) : nullptr;
+  if (probe != nullptr) {
+    const uint64_t mark = 0x6465726d69730000ull + rank();
+    std::memcpy(probe->data(), &mark, sizeof(mark));
+    const ArenaRange range = probe->Range(0, sizeof(mark));
+    shown.assign(reinterpret_cast<const char*>(&range), sizeof(range));
+  }
+  ASSIGN_OR_RETURN(const auto probes, AllGather(shown));
+  std::string readable(world_size(), '0');
+  for (uint32_t r = 0; r < world_size(); ++r) {
+    ArenaRange range;
+    if (r == rank() || !allowed || probes[r].size() != sizeof(range)) continue;
+    std::memcpy(&range, probes[r].data(), sizeof(range));
+    PeerArena arena;
+    uint64_t mark = 0;
+    const char* at = range.bytes == sizeof(mark) ? arena.At(range) : nullptr;
+    if (at != nullptr) std::memcpy(&mark, at, sizeof(mark));
+    if (mark == 0x6465726d69730000ull + r) readable[r] = '1';
+  }
+  ASSIGN_OR_RETURN(const auto answers, AllGather(readable));
+  for (uint32_t r = 0; r < world_size(); ++r) {
+    reads_me_[r] = r != rank() && answers[r].size() == world_size() && answers[r][rank()] == '1';
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> GangCollective::AllGather(std::string mine) {
@@ -907,7 +1009,9 @@ class PeerMeshImpl : public PeerMesh {
       board_->Watch(gang->Dial(to, *std::move(channel)));
     }
     RETURN_IF_ERROR(gang->AwaitAll(patience));
-    return std::make_unique<GangCollective>(std::move(gang));
+    auto collective = std::make_unique<GangCollective>(std::move(gang));
+    RETURN_IF_ERROR(collective->ShareMemory(!socket_.empty()));
+    return collective;
   }
 
  private:

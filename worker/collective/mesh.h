@@ -1,6 +1,7 @@
 // The gRPC mesh between CPU workers: slices of the vector are exchanged all to all, summed by their owner in
 // tree order, then gathered by all. Unix socket on one host (in a 0700 directory of this user, which Start
-// checks: nobody else can connect), mTLS between hosts (only certificates of the role worker).
+// checks: nobody else can connect), where long vectors go by shared memory of the same user (arena.h); mTLS
+// between hosts (only certificates of the role worker).
 #ifndef DERMIS_WORKER_COLLECTIVE_MESH_H_
 #define DERMIS_WORKER_COLLECTIVE_MESH_H_
 

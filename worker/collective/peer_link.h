@@ -37,7 +37,7 @@ enum class FrameKind : uint8_t {
 // Little-endian, as all machines that Dermis supports are.
 struct FrameHeader {
   FrameKind kind;
-  uint8_t flags;        // 1: last piece (kGather).
+  uint8_t flags;        // 1: last piece (kGather). 2: the payload lies in shared memory (arena.h).
   uint16_t reserved;
   uint32_t part;        // Chunk (kReduce, kResult) or piece (kGather).
   uint64_t sequence;    // Of the collective call; all ranks count alike.

@@ -11,8 +11,9 @@
 namespace dermis {
 
 // out[i] = the tree sum of data[k][i], for i < n. `nodes` (ascending, data[k] belongs to nodes[k]) together
-// cover exactly [range.first, range.first + range.count), a whole aligned subtree. Overwrites data. `out` may be data[0].
-void TreeSumInto(const std::vector<TreeNode>& nodes, const std::vector<float*>& data, TreeNode range,
+// cover exactly [range.first, range.first + range.count), a whole aligned subtree.
+// Reads data only; `out` may be data[0].
+void TreeSumInto(const std::vector<TreeNode>& nodes, const std::vector<const float*>& data, TreeNode range,
                  uint64_t n, float* out);
 
 }  // namespace dermis
