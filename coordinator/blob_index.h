@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "common/digest.h"
 
 namespace dermis {
@@ -18,7 +19,7 @@ class BlobIndex {
   // Small blobs only (manifests, payloads beyond 16 KiB). NOT_FOUND, DATA_LOSS.
   virtual absl::StatusOr<std::string> Read(const Digest& digest) const = 0;
   virtual uint64_t FreeBytes() const = 0;
-  virtual bool LowDisk() const = 0;   // Below the reserve: new studies are refused.
+  virtual bool LowDisk() const = 0;  // Below the reserve: new studies are refused.
 };
 
 }  // namespace dermis

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/tasks.h"
 #include "coordinator/core.h"
 
@@ -23,8 +24,8 @@ CheckedCompletion CheckCompletion(v1::Completion completion, const BlobIndex& bl
   v1::TaskResult& result = *out.completion.mutable_result();
   if (spec.kind_case() == v1::TaskSpec::KIND_NOT_SET) return Refuse(out, "a task without a kind");
   if (spec.semantics() != SemanticsOf(spec.kind_case())) {
-    return Refuse(out, absl::StrCat("semantics ", spec.semantics(), " of ", Describe(spec), ", not ",
-                                    SemanticsOf(spec.kind_case()),
+    return Refuse(out, absl::StrCat("semantics ", spec.semantics(), " of ", Describe(spec),
+                                    ", not ", SemanticsOf(spec.kind_case()),
                                     ": is the worker of the coordinator's version?"));
   }
   absl::StatusOr<Digest> task = TaskDigest(spec);

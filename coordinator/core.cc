@@ -12,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "common/image_set.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -24,9 +25,9 @@ namespace dermis {
 namespace {
 
 constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation"};
-constexpr absl::Duration kUnseen = absl::Seconds(3);      // An assignment that no beat names is gone.
-constexpr absl::Duration kTellAgain = absl::Seconds(2);   // Cancel and Yield are repeated.
-constexpr absl::Duration kDraining = absl::Seconds(3);    // After a worker stopped by itself.
+constexpr absl::Duration kUnseen = absl::Seconds(3);  // An assignment that no beat names is gone.
+constexpr absl::Duration kTellAgain = absl::Seconds(2);  // Cancel and Yield are repeated.
+constexpr absl::Duration kDraining = absl::Seconds(3);   // After a worker stopped by itself.
 constexpr absl::Duration kQuarantine = absl::Minutes(10);
 constexpr uint32_t kPoison = 3;
 constexpr size_t kStrikes = 3;
@@ -46,12 +47,10 @@ class Core::Impl {
   // ------------------------------------------------------------------ opening and committing
 
   absl::Status Open() {
-    replaying_ = true;
     RETURN_IF_ERROR(journal_.Replay([this](uint64_t row, const JournalEntry& entry) {
       next_row_ = row + 1;
       return Apply(row, entry, nullptr);
     }));
-    replaying_ = false;
     const bool fresh = state_.incarnation() == 0;
     opened_ = clock_.Now();
     work_from_ = fresh ? opened_ : opened_ + options_.grace;
@@ -73,7 +72,8 @@ class Core::Impl {
       pending_.clear();
       pending_results_.clear();
     }
-    // A callback may ask for more (a service that answers and looks again): those wait for their turn.
+    // A callback may ask for more (a service that answers and looks again): those wait for their
+    // turn.
     std::vector<std::function<void()>> released = std::move(after_flush_);
     after_flush_.clear();
     std::vector<Message> messages = std::move(messages_);
@@ -101,8 +101,8 @@ class Core::Impl {
     if (hello.worker().empty() || hello.numerics_class().empty()) {
       refusal = "a registration needs a worker name and a numerics class";
     } else if (hello.software_version() != kVersion) {
-      refusal = absl::StrCat("worker ", hello.worker(), " is of version '", hello.software_version(),
-                             "', the coordinator of '", kVersion,
+      refusal = absl::StrCat("worker ", hello.worker(), " is of version '",
+                             hello.software_version(), "', the coordinator of '", kVersion,
                              "': install the coordinator's version on this worker's host");
     }
     if (!refusal.empty()) {
@@ -318,9 +318,9 @@ class Core::Impl {
     if (it == state_.studies().end()) {
       std::vector<std::string> names;
       for (const auto& [name, record] : state_.studies()) names.push_back(name);
-      return absl::NotFoundError(absl::StrCat(
-          "no study ", id, "; there ", names.empty() ? "is none" : "are: ",
-          absl::StrJoin(names, ", ")));
+      return absl::NotFoundError(
+          absl::StrCat("no study ", id, "; there ",
+                       names.empty() ? "is none" : "are: ", absl::StrJoin(names, ", ")));
     }
     const StudyRecord& record = it->second;
     const Study& study = *studies_.at(id);
@@ -478,7 +478,8 @@ class Core::Impl {
       }
     }
     if (now < work_from_) return;
-    // A bundle may be cut short (a change of kind, a task that must run alone): once more for the rest.
+    // A bundle may be cut short (a change of kind, a task that must run alone): once more for the
+    // rest.
     for (int round = 0; round < 3; ++round) {
       if (!Assign(now)) break;
     }
@@ -498,8 +499,8 @@ class Core::Impl {
           absl::StrAppend(&out, " images ", study->run->evaluation()->images_done());
         }
         if (study->run->explanation() != nullptr) {
-          absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(), " tasks ",
-                          study->run->explanation()->tasks_done(), "/",
+          absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(),
+                          " tasks ", study->run->explanation()->tasks_done(), "/",
                           study->run->explanation()->tasks_total());
         }
       }
@@ -507,7 +508,8 @@ class Core::Impl {
       for (const auto& [task, stage] : study->wanted) wanted.push_back(task);
       std::sort(wanted.begin(), wanted.end());
       for (const Digest& task : wanted) absl::StrAppend(&out, "\n  wants ", task.hex());
-      for (const auto& [task, want] : study->failed) absl::StrAppend(&out, "\n  failed ", task.hex());
+      for (const auto& [task, want] : study->failed)
+        absl::StrAppend(&out, "\n  failed ", task.hex());
       absl::StrAppend(&out, "\n");
     }
     return out;
@@ -549,32 +551,32 @@ class Core::Impl {
     v1::Register hello;
     ConnectionId connection = 0;
     absl::Duration last_beat;
-    absl::Duration busy_until;          // It stopped by itself: drains, perhaps.
-    uint64_t assignment = 0;            // 0: free.
-    absl::Duration seen;                // When it was last known to run the assignment.
-    absl::Duration told;                // When it was last told to stop.
+    absl::Duration busy_until;  // It stopped by itself: drains, perhaps.
+    uint64_t assignment = 0;    // 0: free.
+    absl::Duration seen;        // When it was last known to run the assignment.
+    absl::Duration told;        // When it was last told to stop.
     bool progressed = false;
     uint64_t progress = 0;
     absl::Duration progress_at;
-    std::deque<double> steps;           // Seconds a unit of progress, the last few.
+    std::deque<double> steps;  // Seconds a unit of progress, the last few.
     uint64_t completed = 0;
   };
 
   // Losses of a worker (by name) since it last completed a task.
   struct History {
     std::set<Digest> lost;
-    uint64_t completions_before = 0;    // Of the cluster, at the first loss.
+    uint64_t completions_before = 0;  // Of the cluster, at the first loss.
     absl::Duration quarantined_until = -absl::InfiniteDuration();
   };
 
   struct Assignment {
     uint64_t id = 0;
-    std::string study;                  // Charged for it.
+    std::string study;  // Charged for it.
     bool gang = false;
     absl::Duration started;
-    std::string why;                    // Yielding or doomed: the reason.
+    std::string why;  // Yielding or doomed: the reason.
     bool yielding = false;
-    bool doomed = false;                // Told to cancel.
+    bool doomed = false;  // Told to cancel.
     // Bundle.
     std::string worker;
     std::vector<Digest> tasks;
@@ -582,7 +584,7 @@ class Core::Impl {
     // Gang.
     Digest recipe;
     v1::Generation generation;
-    std::set<std::string> members;      // Those that have not ended.
+    std::set<std::string> members;  // Those that have not ended.
     uint32_t world = 0;
     bool adopted = false;
     size_t states_before = 0;
@@ -593,13 +595,13 @@ class Core::Impl {
     v1::TaskSpec spec;
     std::set<std::string> studies;
     uint64_t assignment = 0;
-    bool waiting = false;               // In the queues of `studies`.
-    bool delayed = false;               // In delayed_, until not_before.
+    bool waiting = false;  // In the queues of `studies`.
+    bool delayed = false;  // In delayed_, until not_before.
     absl::Duration not_before;
     uint32_t back_offs = 0;
-    bool single = false;                // A bundle with it failed as a whole: runs by itself.
-    std::set<std::string> avoid;        // Workers that just failed it,
-    absl::Duration avoid_until;         // until then; nobody else may ever be free.
+    bool single = false;          // A bundle with it failed as a whole: runs by itself.
+    std::set<std::string> avoid;  // Workers that just failed it,
+    absl::Duration avoid_until;   // until then; nobody else may ever be free.
   };
 
   // What is known of training a recipe beside its stored states.
@@ -612,14 +614,14 @@ class Core::Impl {
 
   struct Study {
     std::string id;
-    std::unique_ptr<StudyRun> run;      // Null: not pinned, or a problem.
-    absl::Status problem;               // It cannot go on.
-    std::string hint;                   // The last passing trouble, for people.
+    std::unique_ptr<StudyRun> run;  // Null: not pinned, or a problem.
+    absl::Status problem;           // It cannot go on.
+    std::string hint;               // The last passing trouble, for people.
     absl::flat_hash_map<Digest, Stage> wanted;
     std::map<Digest, StudyRun::Want> failed;
     bool training_failed = false;
     std::array<uint64_t, kStages> computed{}, reused{};
-    std::deque<Digest> queue;           // May name tasks that do not wait any more.
+    std::deque<Digest> queue;  // May name tasks that do not wait any more.
     uint64_t waiting = 0;
     double used = 0;
     uint32_t workers = 0;
@@ -636,12 +638,13 @@ class Core::Impl {
 
   // ------------------------------------------------------------------ events
 
-  void Record(v1::Event event, const Digest& task = Digest(), const v1::Payload* payload = nullptr) {
+  void Record(v1::Event event, const Digest& task = Digest(),
+              const v1::Payload* payload = nullptr) {
     event.set_unix_ms(clock_.UnixMillis());
     if (event.has_task_completed()) pending_results_[task] = pending_.size();
     pending_.push_back({std::move(event), task});
-    // A copy of the pointer's target would cost; pending_ may grow while it is applied only if Apply
-    // recorded events, which it does not.
+    // A copy of the pointer's target would cost; pending_ may grow while it is applied only if
+    // Apply recorded events, which it does not.
     if (absl::Status status = Apply(next_row_++, pending_.back(), payload); !status.ok()) {
       DERMIS_LOG(kError, "an event that does not apply: ", status.message());
       fatal_ = status;
@@ -677,8 +680,8 @@ class Core::Impl {
     return absl::OkStatus();
   }
 
-  // Begins a study anew from what is stored: after its submission, its pinning, and every time it is
-  // submitted again. Counters start at zero.
+  // Begins a study anew from what is stored: after its submission, its pinning, and every time it
+  // is submitted again. Counters start at zero.
   void StartStudy(const std::string& id) {
     const StudyRecord& record = state_.studies().at(id);
     std::unique_ptr<Study>& slot = studies_[id];
@@ -777,7 +780,8 @@ class Core::Impl {
     }
   }
 
-  // Results that were there already, fed to their studies; these may want more that is there already.
+  // Results that were there already, fed to their studies; these may want more that is there
+  // already.
   void DrainFolds() {
     while (!folds_.empty()) {
       auto [id, task] = std::move(folds_.front());
@@ -893,8 +897,8 @@ class Core::Impl {
     ASSIGN_OR_RETURN(Digest blob, Digest::FromBytes(result.payload_blob()));
     ASSIGN_OR_RETURN(std::string bytes, blobs_.Read(blob));
     if (!payload.ParseFromString(bytes)) {
-      return absl::DataLossError(absl::StrCat("payload blob ", blob.short_hex(),
-                                              " does not parse"));
+      return absl::DataLossError(
+          absl::StrCat("payload blob ", blob.short_hex(), " does not parse"));
     }
     return payload;
   }
@@ -919,10 +923,10 @@ class Core::Impl {
     if (it != manifests_.end()) return it->second;
     absl::StatusOr<std::string> bytes = blobs_.Read(image_set);
     if (!bytes.ok()) {
-      return absl::Status(bytes.status().code(),
-                          absl::StrCat("image set ", image_set.short_hex(), " cannot be read (",
-                                       bytes.status().message(),
-                                       "): submit the study again with its images"));
+      return absl::Status(
+          bytes.status().code(),
+          absl::StrCat("image set ", image_set.short_hex(), " cannot be read (",
+                       bytes.status().message(), "): submit the study again with its images"));
     }
     auto manifest = std::make_shared<v1::ImageSetManifest>();
     if (!manifest->ParseFromString(*bytes)) {
@@ -999,10 +1003,10 @@ class Core::Impl {
       }
     }
     if (!any) {
-      status.add_problems(absl::StrCat(
-          "no worker of numerics class ", record.numerics_class, " is there",
-          others.empty() ? "" : "; cannot help, as other bits would come out: ",
-          absl::StrJoin(others, ", ")));
+      status.add_problems(
+          absl::StrCat("no worker of numerics class ", record.numerics_class, " is there",
+                       others.empty() ? "" : "; cannot help, as other bits would come out: ",
+                       absl::StrJoin(others, ", ")));
     }
     if (!study.hint.empty()) status.add_problems(study.hint);
   }
@@ -1056,9 +1060,9 @@ class Core::Impl {
       }
       id = absl::StrCat(submission.spec.name(), "@", n);
     }
-    RETURN_IF_ERROR(StudyRun::Make(submission.spec, submission.image_set, submission.manifest,
-                                   numerics_class)
-                        .status());
+    RETURN_IF_ERROR(
+        StudyRun::Make(submission.spec, submission.image_set, submission.manifest, numerics_class)
+            .status());
     response.set_id(id);
     for (const std::string& warning : submission.warnings) response.add_warnings(warning);
     const v1::TrainingSpec& training = submission.spec.training();
@@ -1169,16 +1173,15 @@ class Core::Impl {
     const std::vector<Digest> remaining = Remaining(assignment);
     const size_t done = assignment.tasks.size() - remaining.size();
     if (ended.outcome() == v1::OUTCOME_DONE && done > 0 && !assignment.adopted) {
-      const double seconds = absl::ToDoubleSeconds(clock_.Now() - assignment.started) /
-                             static_cast<double>(done);
+      const double seconds =
+          absl::ToDoubleSeconds(clock_.Now() - assignment.started) / static_cast<double>(done);
       auto [it, fresh] = unit_seconds_.try_emplace(assignment.kind, seconds);
       if (!fresh) it->second += 0.3 * (seconds - it->second);
     }
     std::optional<Digest> culprit;
     if (ended.outcome() == v1::OUTCOME_FAILED) {
       const absl::StatusOr<Digest> named = Digest::FromBytes(ended.task());
-      if (named.ok() &&
-          std::find(remaining.begin(), remaining.end(), *named) != remaining.end()) {
+      if (named.ok() && std::find(remaining.begin(), remaining.end(), *named) != remaining.end()) {
         culprit = *named;
       } else if (remaining.size() == 1) {
         culprit = remaining[0];
@@ -1327,8 +1330,7 @@ class Core::Impl {
     }
     if (!counts || remaining.empty()) return;
     for (const Digest& task : remaining) {
-      RecordLoss(task, units_.at(task).studies, name, numerics_class, cause,
-                 remaining.size() == 1);
+      RecordLoss(task, units_.at(task).studies, name, numerics_class, cause, remaining.size() == 1);
     }
     Strike(name, remaining[0], numerics_class);
   }
@@ -1354,10 +1356,11 @@ class Core::Impl {
         }
       }
     }
-    Fail(task, studies,
-         absl::StrCat("its worker was lost ", losses->alone, " times while it ran nothing else (on ",
-                      absl::StrJoin(losses->workers, ", "), "), the last time: ", cause),
-         worker);
+    Fail(
+        task, studies,
+        absl::StrCat("its worker was lost ", losses->alone, " times while it ran nothing else (on ",
+                     absl::StrJoin(losses->workers, ", "), "), the last time: ", cause),
+        worker);
   }
 
   // Different tasks lost one after the other, with nothing completed, while others get on.
@@ -1375,8 +1378,9 @@ class Core::Impl {
     });
     if (!others) return;
     history.quarantined_until = clock_.Now() + kQuarantine;
-    DERMIS_LOG(kError, "worker ", name, " lost ", history.lost.size(),
-               " different tasks while others succeed: quarantined for 10 minutes. Look at its host.");
+    DERMIS_LOG(
+        kError, "worker ", name, " lost ", history.lost.size(),
+        " different tasks while others succeed: quarantined for 10 minutes. Look at its host.");
   }
 
   bool Quarantined(const std::string& name) const {
@@ -1405,7 +1409,8 @@ class Core::Impl {
     if (gang.yielding || gang.doomed) return;
     gang.yielding = true;
     gang.why = why;
-    DERMIS_LOG(kInfo, "study ", gang.study, ": its gang of ", gang.members.size(), " yields: ", why);
+    DERMIS_LOG(kInfo, "study ", gang.study, ": its gang of ", gang.members.size(),
+               " yields: ", why);
     for (const std::string& member : gang.members) {
       auto it = workers_.find(member);
       if (it == workers_.end()) continue;
@@ -1432,8 +1437,8 @@ class Core::Impl {
     std::vector<std::pair<std::string, std::string>> lost;
     for (const auto& [name, worker] : workers_) {
       if (now - worker.last_beat > options_.lost_after) {
-        lost.emplace_back(name, absl::StrCat("no beat for ",
-                                             absl::FormatDuration(now - worker.last_beat)));
+        lost.emplace_back(
+            name, absl::StrCat("no beat for ", absl::FormatDuration(now - worker.last_beat)));
         continue;
       }
       if (worker.assignment == 0) continue;
@@ -1442,7 +1447,8 @@ class Core::Impl {
         limit = options_.stuck_after;
         if (!worker.steps.empty()) {
           std::vector<double> steps(worker.steps.begin(), worker.steps.end());
-          std::nth_element(steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2),
+          std::nth_element(steps.begin(),
+                           steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2),
                            steps.end());
           limit = std::max(limit, 20 * absl::Seconds(steps[steps.size() / 2]));
         }
@@ -1624,8 +1630,8 @@ class Core::Impl {
           if (trial.assignment != 0) {
             const Assignment& gang = assignments_.at(trial.assignment);
             out.world = static_cast<uint32_t>(gang.members.size());
-            out.may_yield = !gang.yielding && !gang.doomed &&
-                            now - gang.started >= options_.regroup_after;
+            out.may_yield =
+                !gang.yielding && !gang.doomed && now - gang.started >= options_.regroup_after;
           } else {
             out.waiting = trial.not_before <= now;
           }
@@ -1652,8 +1658,8 @@ class Core::Impl {
     for (const Plan::Gang& gang : plan.gangs) {
       std::vector<std::string> members;
       for (size_t w : gang.workers) members.push_back(names[w]);
-      assigned |= StartGang(recipes[gang.trial], *studies[cluster.trials[gang.trial].study], members,
-                            now);
+      assigned |=
+          StartGang(recipes[gang.trial], *studies[cluster.trials[gang.trial].study], members, now);
     }
     for (const Plan::Bundle& bundle : plan.bundles) {
       Study& study = *studies[bundle.study];
@@ -1826,8 +1832,8 @@ class Core::Impl {
       Send(worker.connection, std::move(directive));
     }
     ++study.version;
-    DERMIS_LOG(kInfo, "study ", study.id, ": trains ", recipe.short_hex(), " from step ", start_step,
-               " on ", absl::StrJoin(members, ", "));
+    DERMIS_LOG(kInfo, "study ", study.id, ": trains ", recipe.short_hex(), " from step ",
+               start_step, " on ", absl::StrJoin(members, ", "));
     return true;
   }
 
@@ -1872,7 +1878,6 @@ class Core::Impl {
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
 
   // Of this process.
-  bool replaying_ = false;
   absl::Status fatal_;
   uint64_t next_row_ = 1;
   absl::Duration opened_, work_from_, last_check_;
@@ -1884,7 +1889,7 @@ class Core::Impl {
   std::map<Digest, Trial> trials_;
   std::multimap<absl::Duration, Digest> delayed_;
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
-  std::set<uint64_t> condemned_;   // Stuck: not adopted when their worker comes back.
+  std::set<uint64_t> condemned_;  // Stuck: not adopted when their worker comes back.
   uint64_t assignment_counter_ = 0;
 
   // The batch.

@@ -1,10 +1,10 @@
-// The coordinator's core: durable state, planners, wants, scheduler, gangs. One thread owns it: no locks
-// and no threads in here (core_thread.h runs it). Time comes from a Clock, disk from a Journal, messages
-// leave through an Outbox, so tests simulate whole clusters.
+// The coordinator's core: durable state, planners, wants, scheduler, gangs. One thread owns it: no
+// locks and no threads in here (core_thread.h runs it). Time comes from a Clock, disk from a
+// Journal, messages leave through an Outbox, so tests simulate whole clusters.
 //
-// A handler appends events to a batch and applies them at once. Flush commits the batch in one durable
-// transaction and only then releases replies and directives. After a failed Flush the process must end:
-// replay restores what was durable.
+// A handler appends events to a batch and applies them at once. Flush commits the batch in one
+// durable transaction and only then releases replies and directives. After a failed Flush the
+// process must end: replay restores what was durable.
 #ifndef DERMIS_COORDINATOR_CORE_H_
 #define DERMIS_COORDINATOR_CORE_H_
 
@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "common/clock.h"
 #include "common/digest.h"
 #include "coordinator/blob_index.h"
@@ -28,21 +29,22 @@
 
 namespace dermis {
 
-// A completion whose address, shape and blobs were checked: done by the gRPC threads, so that the core
-// thread hashes nothing.
+// A completion whose address, shape and blobs were checked: done by the gRPC threads, so that the
+// core thread hashes nothing.
 struct CheckedCompletion {
-  v1::Completion completion;                              // result.task and payload_digest are filled.
+  v1::Completion completion;  // result.task and payload_digest are filled.
   Digest task;
-  std::shared_ptr<const v1::Payload> payload;             // Parsed; of training and evaluation only.
-  v1::CompletionReply::Verdict verdict = v1::CompletionReply::STORED;  // Else: refused before the core.
-  std::vector<Digest> missing;                            // MISSING: upload these.
-  std::string cause;                                      // REFUSED: why.
+  std::shared_ptr<const v1::Payload> payload;  // Parsed; of training and evaluation only.
+  v1::CompletionReply::Verdict verdict =
+      v1::CompletionReply::STORED;  // Else: refused before the core.
+  std::vector<Digest> missing;      // MISSING: upload these.
+  std::string cause;                // REFUSED: why.
 };
 // Pure but for `blobs`; thread-safe.
 CheckedCompletion CheckCompletion(v1::Completion completion, const BlobIndex& blobs);
 
-// A study as the service hands it on: spec resolved (ResolveSpec), manifest parsed and validated, the
-// image set's chunks known to be stored.
+// A study as the service hands it on: spec resolved (ResolveSpec), manifest parsed and validated,
+// the image set's chunks known to be stored.
 struct Submission {
   v1::StudySpec spec;
   Digest image_set;
@@ -54,15 +56,18 @@ struct Submission {
 class Core {
  public:
   struct Options {
-    absl::Duration lost_after = absl::Seconds(5);      // Without a beat.
-    absl::Duration stuck_after = absl::Seconds(20);    // Without progress; or 20 x the median step.
-    absl::Duration first_progress = absl::Seconds(90); // Until the first step: fetching and warming up.
-    absl::Duration grace = absl::Seconds(2);           // After a start: workers come back before new work.
-    absl::Duration starved_after = absl::Seconds(10);  // A study that waits longer makes a gang yield.
-    absl::Duration regroup_after = absl::Seconds(3);   // A gang is left alone so long before it grows.
-    absl::Duration bundle = absl::Seconds(1);          // Measured work a bundle of units holds.
-    absl::Duration segment = absl::Seconds(30);        // A gang stores a state about so often.
-    uint32_t max_bundle = 256;                         // Units.
+    absl::Duration lost_after = absl::Seconds(5);    // Without a beat.
+    absl::Duration stuck_after = absl::Seconds(20);  // Without progress; or 20 x the median step.
+    absl::Duration first_progress =
+        absl::Seconds(90);                    // Until the first step: fetching and warming up.
+    absl::Duration grace = absl::Seconds(2);  // After a start: workers come back before new work.
+    absl::Duration starved_after =
+        absl::Seconds(10);  // A study that waits longer makes a gang yield.
+    absl::Duration regroup_after =
+        absl::Seconds(3);                        // A gang is left alone so long before it grows.
+    absl::Duration bundle = absl::Seconds(1);    // Measured work a bundle of units holds.
+    absl::Duration segment = absl::Seconds(30);  // A gang stores a state about so often.
+    uint32_t max_bundle = 256;                   // Units.
   };
 
   // All but options must outlive the core.
@@ -77,8 +82,8 @@ class Core {
 
   // --- Workers. Unknown connections are ignored.
   // First message of a stream. Sends Welcome: with a refusal (another software version, a malformed
-  // registration) and a Close, or with what it may go on with. The same worker on a new stream takes the
-  // old one's place.
+  // registration) and a Close, or with what it may go on with. The same worker on a new stream
+  // takes the old one's place.
   void WorkerConnected(ConnectionId connection, const v1::Register& hello);
   void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
   void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
@@ -98,8 +103,8 @@ class Core {
   void Cancel(const std::string& id, StatusReply reply);
   void Retry(const std::string& id, StatusReply reply);
 
-  // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet: answer
-  // with it through AfterFlush.
+  // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet:
+  // answer with it through AfterFlush.
   absl::StatusOr<v1::StudyStatus> Status(const std::string& id) const;
   // Grows whenever Status(id) may have changed; 0: no such study.
   uint64_t StudyVersion(const std::string& id) const;
@@ -110,7 +115,8 @@ class Core {
     uint64_t events = 0, completions = 0, duplicates = 0, conflicts = 0, losses = 0;
   };
   Counters counters() const;
-  // The first result of a task named again with another payload, for alarms: newest last, at most 100.
+  // The first result of a task named again with another payload, for alarms: newest last, at most
+  // 100.
   std::vector<std::string> alarms() const;
 
   // Runs `callback` once all that happened so far is durable (dropped when the commit fails).

@@ -1,5 +1,5 @@
-// The thread that owns a Core. Other threads post commands; all that wait are run together and committed
-// in one transaction (group commit).
+// The thread that owns a Core. Other threads post commands; all that wait are run together and
+// committed in one transaction (group commit).
 #ifndef DERMIS_COORDINATOR_CORE_THREAD_H_
 #define DERMIS_COORDINATOR_CORE_THREAD_H_
 
@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+
 #include "coordinator/core.h"
 
 namespace dermis {
@@ -18,13 +19,13 @@ class CoreThread {
  public:
   using Command = std::function<void(Core&)>;
 
-  // `core` is open already and is used by nobody else until Stop returns. `failed` is called on the core
-  // thread when a commit failed, as its last act: it should log and end the process.
+  // `core` is open already and is used by nobody else until Stop returns. `failed` is called on the
+  // core thread when a commit failed, as its last act: it should log and end the process.
   CoreThread(Core& core, std::function<void(const absl::Status&)> failed);
-  ~CoreThread();                    // Stop().
+  ~CoreThread();  // Stop().
 
-  // Thread-safe. Commands of one caller run in order. After Stop or a failure they are dropped (their
-  // replies never come).
+  // Thread-safe. Commands of one caller run in order. After Stop or a failure they are dropped
+  // (their replies never come).
   void Post(Command command);
   // Runs what waits, commits, and joins. Not from the core thread.
   void Stop();

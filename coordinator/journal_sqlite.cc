@@ -1,9 +1,3 @@
-#include <fcntl.h>
-#include <sqlite3.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -12,6 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "coordinator/journal.h"
@@ -84,13 +84,13 @@ class SqliteJournal : public Journal {
       format = sqlite3_column_int(version.get(), 0);
     }
     if (format == 0) {
-      RETURN_IF_ERROR(Execute(
-          "BEGIN IMMEDIATE;"
-          "CREATE TABLE events(row INTEGER PRIMARY KEY, task BLOB, event BLOB NOT NULL, "
-          "hash BLOB NOT NULL);"
-          "CREATE INDEX events_task ON events(task) WHERE task IS NOT NULL;"
-          "PRAGMA user_version=1;"
-          "COMMIT"));
+      RETURN_IF_ERROR(
+          Execute("BEGIN IMMEDIATE;"
+                  "CREATE TABLE events(row INTEGER PRIMARY KEY, task BLOB, event BLOB NOT NULL, "
+                  "hash BLOB NOT NULL);"
+                  "CREATE INDEX events_task ON events(task) WHERE task IS NOT NULL;"
+                  "PRAGMA user_version=1;"
+                  "COMMIT"));
     } else if (format != kFormat) {
       return absl::FailedPreconditionError(
           absl::StrCat(path_, " has format ", format, ", this coordinator reads ", kFormat,
@@ -190,15 +190,15 @@ class SqliteJournal : public Journal {
     const std::string path = directory_ + "/coordinator.lock";
     lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock_ < 0) {
-      return absl::InternalError(absl::StrCat("cannot open ", path, ": ", strerror(errno),
-                                              "; is the store writable?"));
+      return absl::InternalError(
+          absl::StrCat("cannot open ", path, ": ", strerror(errno), "; is the store writable?"));
     }
     if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
       char text[32] = {};
       const ssize_t n = pread(lock_, text, sizeof(text) - 1, 0);
-      return absl::FailedPreconditionError(absl::StrCat(
-          "another coordinator ", n > 0 ? absl::StrCat("(process ", text, ") ") : "",
-          "uses the store ", directory_, ": stop it, or choose another --store"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("another coordinator ", n > 0 ? absl::StrCat("(process ", text, ") ") : "",
+                       "uses the store ", directory_, ": stop it, or choose another --store"));
     }
     const std::string pid = absl::StrCat(getpid());
     if (ftruncate(lock_, 0) != 0 ||
@@ -266,8 +266,8 @@ class SqliteJournal : public Journal {
   absl::Status Error(absl::string_view what, sqlite3* db = nullptr) const {
     if (db == nullptr) db = writer_;
     const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_errcode(db);
-    const std::string text = absl::StrCat(path_, ": ", what, ": ",
-                                          db == nullptr ? "out of memory" : sqlite3_errmsg(db));
+    const std::string text =
+        absl::StrCat(path_, ": ", what, ": ", db == nullptr ? "out of memory" : sqlite3_errmsg(db));
     switch (code & 0xff) {
       case SQLITE_FULL:
         return absl::ResourceExhaustedError(

@@ -12,8 +12,8 @@ namespace dermis {
 // One Attend stream. Given by whoever accepts streams; never used twice by one process.
 using ConnectionId = uint64_t;
 
-// Called by the core thread only, and only after the events that led here are durable. Must not block:
-// an implementation queues. Connections that are gone already are ignored.
+// Called by the core thread only, and only after the events that led here are durable. Must not
+// block: an implementation queues. Connections that are gone already are ignored.
 class Outbox {
  public:
   virtual ~Outbox() = default;

@@ -30,15 +30,14 @@ Plan Schedule(const Cluster& cluster) {
     free[w] = worker.free && !(worker.suspect && sound_classes.contains(worker.numerics_class));
   }
   const auto usable = [&](size_t w, size_t study) {
-    return free[w] &&
-           cluster.workers[w].numerics_class == cluster.studies[study].numerics_class;
+    return free[w] && cluster.workers[w].numerics_class == cluster.studies[study].numerics_class;
   };
   // A worker for the trial: one that did not just fail it, unless its class has no other at all.
   const auto pick = [&](const Cluster::Trial& trial) -> size_t {
     bool other_exists = false;
     for (const Cluster::Worker& worker : cluster.workers) {
-      if (worker.numerics_class == cluster.studies[trial.study].numerics_class &&
-          !worker.suspect && !trial.avoid.contains(worker.name)) {
+      if (worker.numerics_class == cluster.studies[trial.study].numerics_class && !worker.suspect &&
+          !trial.avoid.contains(worker.name)) {
         other_exists = true;
       }
     }
@@ -97,9 +96,9 @@ Plan Schedule(const Cluster& cluster) {
       }
       if (candidates == 0) continue;
       const double seconds = std::max(cluster.studies[s].unit_seconds, 1e-6);
-      uint64_t units = static_cast<uint64_t>(
-          std::clamp(std::floor(cluster.bundle_seconds / seconds), 1.0,
-                     static_cast<double>(cluster.max_bundle)));
+      uint64_t units =
+          static_cast<uint64_t>(std::clamp(std::floor(cluster.bundle_seconds / seconds), 1.0,
+                                           static_cast<double>(cluster.max_bundle)));
       // The end of a queue is shared out, so that all finish together.
       units = std::min(units, (shares[s].units + candidates - 1) / candidates);
       units = std::min(units, shares[s].units);

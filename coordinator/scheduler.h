@@ -15,29 +15,29 @@ struct Cluster {
     std::string name;
     std::string numerics_class;
     bool free = false;
-    bool suspect = false;           // Quarantined: used only where no other worker of its class is there.
+    bool suspect = false;  // Quarantined: used only where no other worker of its class is there.
   };
   struct Trial {
     size_t study = 0;
-    uint32_t shards = 1;            // V.
-    bool waiting = false;           // May start now (its last gang is gone, no back-off).
-    bool alone = false;             // W = 1 only: it has lost several workers.
-    bool may_yield = false;         // Runs, has been left alone long enough, was not told to yield yet.
-    uint32_t world = 0;             // W while it runs.
-    std::set<std::string> avoid;    // Workers that just failed it; used where there is no other.
+    uint32_t shards = 1;     // V.
+    bool waiting = false;    // May start now (its last gang is gone, no back-off).
+    bool alone = false;      // W = 1 only: it has lost several workers.
+    bool may_yield = false;  // Runs, has been left alone long enough, was not told to yield yet.
+    uint32_t world = 0;      // W while it runs.
+    std::set<std::string> avoid;  // Workers that just failed it; used where there is no other.
   };
   struct Study {
     std::string numerics_class;
-    double used = 0;                // Device-seconds so far.
-    uint64_t waiting_units = 0;     // May start now.
-    double unit_seconds = 0.1;      // Estimate of one; at least a microsecond.
-    uint32_t workers = 0;           // Working on it now.
-    bool starved = false;           // Has waited too long with work at hand and no worker.
+    double used = 0;             // Device-seconds so far.
+    uint64_t waiting_units = 0;  // May start now.
+    double unit_seconds = 0.1;   // Estimate of one; at least a microsecond.
+    uint32_t workers = 0;        // Working on it now.
+    bool starved = false;        // Has waited too long with work at hand and no worker.
   };
   std::vector<Worker> workers;
   std::vector<Study> studies;
   std::vector<Trial> trials;
-  double bundle_seconds = 1.0;      // Work that a bundle holds.
+  double bundle_seconds = 1.0;  // Work that a bundle holds.
   uint32_t max_bundle = 256;
 };
 
@@ -49,16 +49,17 @@ struct Plan {
   struct Bundle {
     size_t study;
     size_t worker;
-    uint32_t units;                 // At most so many.
+    uint32_t units;  // At most so many.
   };
   std::vector<Gang> gangs;
   std::vector<Bundle> bundles;
-  std::vector<size_t> yields;       // Trials whose gang shall stop at the next step.
+  std::vector<size_t> yields;  // Trials whose gang shall stop at the next step.
 };
 
-// Starved studies first, then those that used least. More trials first (W = 1); what is left over goes to
-// a larger W, only where ceil(V / W) falls. A gang grows by yielding when workers would idle otherwise; a
-// starved study makes the largest holder yield. Each free worker is used at most once.
+// Starved studies first, then those that used least. More trials first (W = 1); what is left over
+// goes to a larger W, only where ceil(V / W) falls. A gang grows by yielding when workers would
+// idle otherwise; a starved study makes the largest holder yield. Each free worker is used at most
+// once.
 Plan Schedule(const Cluster& cluster);
 
 // The smallest W <= limit with the least ceil(V / W).

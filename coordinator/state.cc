@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -62,8 +63,8 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       }
       if (!losses_.empty()) losses_.erase(entry.task);
       if (done.spec().has_train()) {
-        ASSIGN_OR_RETURN(Digest recipe, RecipeDigest(done.spec().train().recipe(),
-                                                     done.spec().numerics_class()));
+        ASSIGN_OR_RETURN(Digest recipe,
+                         RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class()));
         states_[recipe][done.spec().train().step()] = entry.task;
         losses_.erase(recipe);
       }
@@ -97,7 +98,8 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       return absl::OkStatus();
     }
     case v1::Event::kBlobDropped:
-      return absl::OkStatus();  // The row of a result is for ever; its bytes are looked up when needed.
+      return absl::OkStatus();  // The row of a result is for ever; its bytes are looked up when
+                                // needed.
     case v1::Event::KIND_NOT_SET:
       break;
   }
@@ -124,10 +126,12 @@ std::string State::Dump() const {
   std::string out;
   for (const auto& [id, study] : studies_) {
     std::string spec;
-    if (absl::StatusOr<Digest> digest = MessageDigest(study.spec); digest.ok()) spec = digest->hex();
-    absl::StrAppend(&out, "study ", id, " spec ", spec, " images ", study.image_set.hex(), " class ",
-                    study.numerics_class, " user ", study.user, " at ", study.submitted_unix_ms,
-                    " order ", study.order, " cancelled ", study.cancelled, "\n");
+    if (absl::StatusOr<Digest> digest = MessageDigest(study.spec); digest.ok())
+      spec = digest->hex();
+    absl::StrAppend(&out, "study ", id, " spec ", spec, " images ", study.image_set.hex(),
+                    " class ", study.numerics_class, " user ", study.user, " at ",
+                    study.submitted_unix_ms, " order ", study.order, " cancelled ", study.cancelled,
+                    "\n");
   }
   std::vector<std::pair<Digest, const StoredTask*>> tasks;
   for (const auto& [digest, stored] : completed_) tasks.emplace_back(digest, &stored);

@@ -1,4 +1,5 @@
-// The durable state: what the journal's events add up to. Apply is its only mutator, live and in replay.
+// The durable state: what the journal's events add up to. Apply is its only mutator, live and in
+// replay.
 #ifndef DERMIS_COORDINATOR_STATE_H_
 #define DERMIS_COORDINATOR_STATE_H_
 
@@ -11,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+
 #include "common/digest.h"
 #include "coordinator/journal.h"
 #include "dermis/v1/spec.pb.h"
@@ -19,26 +21,26 @@ namespace dermis {
 
 struct StudyRecord {
   std::string id;
-  v1::StudySpec spec;             // Resolved.
+  v1::StudySpec spec;  // Resolved.
   Digest image_set;
-  std::string numerics_class;     // Empty: not pinned yet.
+  std::string numerics_class;  // Empty: not pinned yet.
   std::string user;
   uint64_t submitted_unix_ms = 0;
-  uint64_t order = 0;             // Of first submission.
+  uint64_t order = 0;  // Of first submission.
   bool cancelled = false;
 };
 
 // A stored result without its payload.
 struct StoredTask {
-  Digest payload;                 // SHA-256 of the serialised payload.
-  uint64_t row = 0;               // In the journal.
-  uint32_t bytes = 0;             // Inline payload; 0 where a blob holds it.
-  std::vector<Digest> blobs;      // Named by the payload, and the payload's own.
+  Digest payload;             // SHA-256 of the serialised payload.
+  uint64_t row = 0;           // In the journal.
+  uint32_t bytes = 0;         // Inline payload; 0 where a blob holds it.
+  std::vector<Digest> blobs;  // Named by the payload, and the payload's own.
 };
 
 // Attempts that ended with the worker. Cleared by a completion and by `retry`.
 struct LossRecord {
-  uint32_t alone = 0;             // It was the only task of its worker.
+  uint32_t alone = 0;  // It was the only task of its worker.
   uint32_t shared = 0;
   std::set<std::string> workers;  // Of the losses alone.
 };

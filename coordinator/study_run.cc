@@ -1,6 +1,7 @@
 #include "coordinator/study_run.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "common/tasks.h"
 

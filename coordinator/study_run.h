@@ -1,5 +1,5 @@
-// A study that is not cancelled, folded from stored results: its stages' planners, one after the other.
-// Pure: the same results, in any order and repetition, give the same wants and the same end.
+// A study that is not cancelled, folded from stored results: its stages' planners, one after the
+// other. Pure: the same results, in any order and repetition, give the same wants and the same end.
 #ifndef DERMIS_COORDINATOR_STUDY_RUN_H_
 #define DERMIS_COORDINATOR_STUDY_RUN_H_
 
@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "common/digest.h"
 #include "common/split.h"
 #include "coordinator/planners/evaluation.h"
@@ -36,8 +37,8 @@ class StudyRun {
   };
   using Wants = std::vector<Want>;
 
-  // `spec` resolved. INVALID_ARGUMENT: the split cannot be made, the training split is smaller than a
-  // batch. The manifest is kept.
+  // `spec` resolved. INVALID_ARGUMENT: the split cannot be made, the training split is smaller than
+  // a batch. The manifest is kept.
   static absl::StatusOr<std::unique_ptr<StudyRun>> Make(
       const v1::StudySpec& spec, const Digest& image_set,
       std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/tasks.h"
 
 namespace dermis {
@@ -40,20 +41,18 @@ std::vector<v1::TaskSpec> EvaluationPlanner::Start() const {
 absl::Status EvaluationPlanner::OnResult(const v1::EvaluateTask& task,
                                          const v1::EvaluateOutput& output) {
   const size_t first = task.first(), count = task.count();
-  if (first % batch_size_ != 0 || first + count > test_.size() ||
-      output.classes() != classes_ ||
+  if (first % batch_size_ != 0 || first + count > test_.size() || output.classes() != classes_ ||
       static_cast<size_t>(output.logits_size()) != count * classes_ ||
       static_cast<size_t>(output.images_size()) != count) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("logits of test images ", first, "..", first + count,
-                     " do not have the study's shape: ", output.classes(), " classes, ",
-                     output.images_size(), " images"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "logits of test images ", first, "..", first + count, " do not have the study's shape: ",
+        output.classes(), " classes, ", output.images_size(), " images"));
   }
   for (size_t i = 0; i < count; ++i) {
     if (output.images(static_cast<int>(i)) != test_[first + i]) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the worker's test split differs at image ", first + i, ": it has image ",
-          output.images(static_cast<int>(i)), ", the coordinator ", test_[first + i]));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the worker's test split differs at image ", first + i, ": it has image ",
+                       output.images(static_cast<int>(i)), ", the coordinator ", test_[first + i]));
     }
   }
   if (batch_done_[first / batch_size_]) return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+
 #include "common/digest.h"
 #include "dermis/v1/task.pb.h"
 
@@ -20,8 +21,8 @@ class EvaluationPlanner {
                     std::string numerics_class);
 
   std::vector<v1::TaskSpec> Start() const;
-  // The result of one of Start's tasks. Any order, any repetition. INVALID_ARGUMENT: it does not fit
-  // (other images than the split's: the worker disagrees about the split).
+  // The result of one of Start's tasks. Any order, any repetition. INVALID_ARGUMENT: it does not
+  // fit (other images than the split's: the worker disagrees about the split).
   absl::Status OnResult(const v1::EvaluateTask& task, const v1::EvaluateOutput& output);
 
   bool done() const { return images_done_ == test_.size(); }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/metrics.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
@@ -22,8 +23,9 @@ std::string CellName(const v1::ImageSetManifest& manifest, uint32_t label, uint3
                         predicted == 1 ? "positive" : "negative");
   }
   const auto name = [&](uint32_t c) {
-    return c < static_cast<uint32_t>(manifest.classes_size()) ? manifest.classes(static_cast<int>(c))
-                                                              : absl::StrCat("class ", c);
+    return c < static_cast<uint32_t>(manifest.classes_size())
+               ? manifest.classes(static_cast<int>(c))
+               : absl::StrCat("class ", c);
   };
   return absl::StrCat(name(label), " predicted as ", name(predicted));
 }
@@ -60,8 +62,7 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
       continue;
     }
     cells[{entry.label(), predicted}].push_back(
-        {test[i], confidence, entry.digest(),
-         (static_cast<uint64_t>(block[0]) << 32) | block[1]});
+        {test[i], confidence, entry.digest(), (static_cast<uint64_t>(block[0]) << 32) | block[1]});
   }
   for (auto& [cell, images] : cells) {
     const std::string name = CellName(manifest, cell.first, cell.second, classes);
@@ -98,8 +99,7 @@ ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1
       chosen_(std::move(chosen)),
       numerics_class_(std::move(numerics_class)) {}
 
-v1::TaskSpec ExplanationPlanner::Superpixels(uint32_t image,
-                                             const v1::SuperpixelSpec& spec) const {
+v1::TaskSpec ExplanationPlanner::Superpixels(uint32_t image, const v1::SuperpixelSpec& spec) const {
   v1::TaskSpec task;
   task.mutable_superpixels()->set_image_set(images_.image_set());
   task.mutable_superpixels()->set_image(image);

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+
 #include "common/digest.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
@@ -17,22 +18,22 @@
 namespace dermis {
 
 struct ChosenImage {
-  uint32_t image = 0;           // Index in the manifest.
-  std::string why;              // "true positive, most confident".
+  uint32_t image = 0;  // Index in the manifest.
+  std::string why;     // "true positive, most confident".
 };
 
-// Per cell of the confusion matrix (true class x predicted class, in that order): the most confident, the
-// least confident of what is left, then random ones of what is left. Confidence = probability of the
-// predicted class (ties between classes: the last); ties by image digest, then index. `test` ascending,
-// logits test x classes.
+// Per cell of the confusion matrix (true class x predicted class, in that order): the most
+// confident, the least confident of what is left, then random ones of what is left. Confidence =
+// probability of the predicted class (ties between classes: the last); ties by image digest, then
+// index. `test` ascending, logits test x classes.
 std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
                                       const v1::ImageSetManifest& manifest,
                                       absl::Span<const uint32_t> test,
                                       absl::Span<const float> logits, uint32_t classes,
                                       uint64_t seed);
 
-// superpixels -> perturbation runs -> fit, for LIME and Shapley; one activation task for both Grad-CAM
-// and activation maps. Equal tasks are one.
+// superpixels -> perturbation runs -> fit, for LIME and Shapley; one activation task for both
+// Grad-CAM and activation maps. Equal tasks are one.
 class ExplanationPlanner {
  public:
   // `spec` resolved; `recipe` gives images, precision; model: the trained one.
@@ -46,10 +47,11 @@ class ExplanationPlanner {
 
   bool done() const { return started_ && tasks_done_ == tasks_total_; }
   uint64_t tasks_done() const { return tasks_done_; }
-  uint64_t tasks_total() const { return tasks_total_; }   // Also those that are not wanted yet.
+  uint64_t tasks_total() const { return tasks_total_; }  // Also those that are not wanted yet.
   const std::vector<ChosenImage>& chosen() const { return chosen_; }
 
-  // For reading results: the final task of (chosen image, method) and its superpixels (none: no such).
+  // For reading results: the final task of (chosen image, method) and its superpixels (none: no
+  // such).
   struct MethodTask {
     v1::TaskSpec task;
     Digest digest;
@@ -62,9 +64,9 @@ class ExplanationPlanner {
   struct Node {
     Kind kind = Kind::kFit;
     bool done = false;
-    uint32_t waits_for = 0;                 // A fit: runs that are not stored yet.
-    std::vector<Digest> dependents;         // Superpixels: the fits that need them. A run: its fit.
-    v1::TaskSpec spec;                      // Of fits only: kept until they are wanted.
+    uint32_t waits_for = 0;          // A fit: runs that are not stored yet.
+    std::vector<Digest> dependents;  // Superpixels: the fits that need them. A run: its fit.
+    v1::TaskSpec spec;               // Of fits only: kept until they are wanted.
   };
 
   v1::TaskSpec Superpixels(uint32_t image, const v1::SuperpixelSpec& spec) const;

@@ -21,8 +21,8 @@ void TrainingPlanner::OnState(const v1::TrainOutput& output) {
     epochs_.assign(output.epochs().begin(), output.epochs().begin() + static_cast<int>(known));
     stop_epoch_ = StopEpoch(epochs_, metric_, patience_, max_epochs_);
   }
-  // Metrics of a prefix decide a prefix: a state that ends the stage also holds the metrics that say so,
-  // so it is recognised whenever it comes.
+  // Metrics of a prefix decide a prefix: a state that ends the stage also holds the metrics that
+  // say so, so it is recognised whenever it comes.
   if (outcome_ || !stop_epoch_ || output.step() != *target_step()) return;
   Outcome outcome;
   outcome.step = output.step();
@@ -42,8 +42,8 @@ v1::TrainGoal TrainingPlanner::goal() const {
   v1::TrainGoal goal;
   goal.set_max_epochs(stop_epoch_.value_or(max_epochs_));
   goal.set_patience(patience_);
-  // Without early stopping the target is known from the start; with it a gang stores the state where it
-  // stops. Named all the same once the metrics (of another study's longer run) tell it.
+  // Without early stopping the target is known from the start; with it a gang stores the state
+  // where it stops. Named all the same once the metrics (of another study's longer run) tell it.
   if (stop_epoch_) {
     goal.add_exact_steps(*target_step());
   } else if (patience_ == 0) {

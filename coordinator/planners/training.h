@@ -1,6 +1,6 @@
-// Planner of the training stage: a fold over a recipe's stored states. Where training stops is a pure
-// function of the per-epoch metrics, so any order and repetition of states ends alike, whoever wanted
-// them.
+// Planner of the training stage: a fold over a recipe's stored states. Where training stops is a
+// pure function of the per-epoch metrics, so any order and repetition of states ends alike, whoever
+// wanted them.
 #ifndef DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
 #define DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
 
@@ -23,9 +23,9 @@ class TrainingPlanner {
   void OnState(const v1::TrainOutput& output);
 
   struct Outcome {
-    uint64_t step = 0;          // The state that the result is taken from: the stop epoch's last step.
+    uint64_t step = 0;  // The state that the result is taken from: the stop epoch's last step.
     uint32_t stop_epoch = 0;
-    v1::ModelRef model;         // Early stopping: the best epoch's weights; else the last ones.
+    v1::ModelRef model;  // Early stopping: the best epoch's weights; else the last ones.
   };
   const std::optional<Outcome>& outcome() const { return outcome_; }
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "common/metrics.h"
 #include "common/spec_yaml.h"
 #include "common/tasks.h"
@@ -24,12 +25,12 @@ namespace dermis {
 
 // A disk that outlives coordinators: shared by the journals opened on it, one after the other.
 struct FakeDisk {
-  std::vector<std::pair<Digest, std::string>> rows;   // Task, event bytes.
+  std::vector<std::pair<Digest, std::string>> rows;  // Task, event bytes.
   std::map<Digest, size_t> results;
   uint64_t writes = 0;
-  uint64_t fail_at = 0;              // This write fails (counted from 1); 0: none.
-  bool fails_after_commit = false;   // The rows are there, but the writer is told otherwise.
-  std::function<void()> on_write;    // A slow disk moves the clock.
+  uint64_t fail_at = 0;             // This write fails (counted from 1); 0: none.
+  bool fails_after_commit = false;  // The rows are there, but the writer is told otherwise.
+  std::function<void()> on_write;   // A slow disk moves the clock.
 };
 
 class MemoryJournal : public Journal {
@@ -209,17 +210,16 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       const v1::Perturbation& perturbation = task.perturb().perturbation();
       uint32_t rows;
       if (perturbation.has_lime()) {
-        rows = std::min(kLimeRun,
-                        perturbation.lime().samples() - task.perturb().run() * kLimeRun);
+        rows = std::min(kLimeRun, perturbation.lime().samples() - task.perturb().run() * kLimeRun);
       } else {
-        const uint32_t pairs =
-            std::min(kShapleyRun, perturbation.shapley().permutations() -
-                                      task.perturb().run() * kShapleyRun);
+        const uint32_t pairs = std::min(kShapleyRun, perturbation.shapley().permutations() -
+                                                         task.perturb().run() * kShapleyRun);
         rows = 2 * pairs + (task.perturb().run() == 0 ? 2 : 0);
       }
       payload.mutable_perturb()->set_classes(2);
       for (uint32_t i = 0; i < 2 * rows; ++i) {
-        payload.mutable_perturb()->add_logits(static_cast<float>(key[i % 64]) + static_cast<float>(i));
+        payload.mutable_perturb()->add_logits(static_cast<float>(key[i % 64]) +
+                                              static_cast<float>(i));
       }
       break;
     }

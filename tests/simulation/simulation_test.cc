@@ -1,12 +1,10 @@
-// Thousands of random histories of a simulated cluster: messages are lost, repeated, late and out of
-// order; workers hang, die and come back; the coordinator dies at any event, the disk is slow, a write
-// fails. Then the chaos ends, and every study must end, with exactly one result for every task, and a
-// replay of the journal must give the state that was there.
+// Thousands of random histories of a simulated cluster: messages are lost, repeated, late and out
+// of order; workers hang, die and come back; the coordinator dies at any event, the disk is slow, a
+// write fails. Then the chaos ends, and every study must end, with exactly one result for every
+// task, and a replay of the journal must give the state that was there.
 //
-// A failure prints its seed: DERMIS_SIM_SEED=<seed> runs that history alone, DERMIS_SIM_RUNS=<n> another
-// number of them.
-#include <gtest/gtest.h>
-
+// A failure prints its seed: DERMIS_SIM_SEED=<seed> runs that history alone, DERMIS_SIM_RUNS=<n>
+// another number of them.
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
@@ -14,6 +12,8 @@
 #include <queue>
 #include <random>
 #include <tuple>
+
+#include <gtest/gtest.h>
 
 #include "common/log.h"
 #include "common/split.h"
@@ -34,8 +34,8 @@ class Simulation {
     drop_ = Chance(0.7) ? 0.02 * Draw() : 0.0;
     repeat_ = 0.03 * Draw();
     late_ = 0.02 * Draw();
-    kill_worker_ = Chance(0.7) ? 0.1 * Draw() : 0.0;        // Each second, each worker.
-    kill_coordinator_ = Chance(0.7) ? 0.1 * Draw() : 0.0;   // Each second.
+    kill_worker_ = Chance(0.7) ? 0.1 * Draw() : 0.0;       // Each second, each worker.
+    kill_coordinator_ = Chance(0.7) ? 0.1 * Draw() : 0.0;  // Each second.
     deterministic_failures_ = Chance(0.1);
     if (Chance(0.5)) {
       disk_.fail_at = static_cast<uint64_t>(Uniform(1, 200));
@@ -93,9 +93,9 @@ class Simulation {
     }
   };
 
-  struct Gang {                        // The ranks' mesh.
+  struct Gang {  // The ranks' mesh.
     v1::GangSeat seat;
-    std::map<uint32_t, size_t> joined; // Rank -> worker.
+    std::map<uint32_t, size_t> joined;  // Rank -> worker.
     uint64_t step = 0;
     bool running = false, dead = false, yield = false;
     absl::Duration stored_at;
@@ -103,11 +103,11 @@ class Simulation {
 
   struct Worker {
     bool alive = false, hangs = false, welcome = false;
-    uint64_t life = 0;                 // Counts processes.
+    uint64_t life = 0;  // Counts processes.
     ConnectionId connection = 0;
     uint64_t assignment = 0;
     std::set<uint64_t> had;
-    std::vector<v1::TaskSpec> tasks;   // Of a bundle.
+    std::vector<v1::TaskSpec> tasks;  // Of a bundle.
     size_t next = 0;
     bool gang = false, stop = false;
     v1::GangSeat seat;
@@ -115,7 +115,7 @@ class Simulation {
     std::deque<v1::Completion> unacknowledged;
     bool calling = false;
     std::optional<v1::AttemptEnded> ends_when_acknowledged;
-    uint64_t work = 0;                 // Counts assignments: stale timers do nothing.
+    uint64_t work = 0;  // Counts assignments: stale timers do nothing.
   };
 
   class Network : public Outbox {
@@ -150,7 +150,8 @@ class Simulation {
       EveryMillis(ms, run);
     });
   }
-  // A message of a stream: lost, repeated, late and out of order while the chaos lasts; else in order.
+  // A message of a stream: lost, repeated, late and out of order while the chaos lasts; else in
+  // order.
   void Deliver(std::function<void()> run) {
     if (!InChaos()) {
       After(0.01, run);
@@ -229,8 +230,8 @@ class Simulation {
     if (absl::Status status = again.Open(); !status.ok()) {
       problem_ = absl::StrCat("replay: ", status.ToString());
     } else if (again.Dump() != live) {
-      problem_ = absl::StrCat("replay gives another state.\nlive:\n", live, "\nreplayed:\n",
-                              again.Dump());
+      problem_ =
+          absl::StrCat("replay gives another state.\nlive:\n", live, "\nreplayed:\n", again.Dump());
     }
   }
 
@@ -304,8 +305,7 @@ class Simulation {
     const v1::ListResponse list = core_->List();
     for (const v1::StudyStatus& study : list.studies()) {
       if (study.phase() == v1::StudyStatus::DONE) continue;
-      if (study.phase() == v1::StudyStatus::CANCELLED &&
-          cancelled_for_good_.contains(study.id())) {
+      if (study.phase() == v1::StudyStatus::CANCELLED && cancelled_for_good_.contains(study.id())) {
         continue;
       }
       if (study.phase() == v1::StudyStatus::FAILED) {
@@ -660,21 +660,22 @@ class Simulation {
       for (const v1::Completion& completion : batch) {
         checked.push_back(CheckCompletion(completion, blobs_));
       }
-      core.CompleteTasks(std::move(checked), [this, w, life, count,
-                                              open](const v1::CompleteTasksResponse& response) {
-        for (const v1::CompletionReply& reply : response.replies()) {
-          if (reply.verdict() != v1::CompletionReply::STORED) problem_ = reply.ShortDebugString();
-        }
-        Deliver([this, w, life, count, open] {
-          Worker& worker = workers_[w];
-          if (worker.life != life || !worker.alive || !*open) return;
-          *open = false;
-          worker.calling = false;
-          for (size_t i = 0; i < count; ++i) worker.unacknowledged.pop_front();
-          Complete(w);
-          EndIfAcknowledged(w);
-        });
-      });
+      core.CompleteTasks(std::move(checked),
+                         [this, w, life, count, open](const v1::CompleteTasksResponse& response) {
+                           for (const v1::CompletionReply& reply : response.replies()) {
+                             if (reply.verdict() != v1::CompletionReply::STORED)
+                               problem_ = reply.ShortDebugString();
+                           }
+                           Deliver([this, w, life, count, open] {
+                             Worker& worker = workers_[w];
+                             if (worker.life != life || !worker.alive || !*open) return;
+                             *open = false;
+                             worker.calling = false;
+                             for (size_t i = 0; i < count; ++i) worker.unacknowledged.pop_front();
+                             Complete(w);
+                             EndIfAcknowledged(w);
+                           });
+                         });
     });
     After(2, [this, w, life, open] {
       if (workers_[w].life != life || !*open) return;

@@ -135,11 +135,10 @@ class CoreTest : public testing::Test {
       const std::vector<v1::EpochMetrics> epochs(payload.train().epochs().begin(),
                                                  payload.train().epochs().end());
       const auto& exact = seat.goal().exact_steps();
-      const bool stop =
-          step % per_epoch_ == 0 &&
-          StopEpoch(epochs, seat.recipe().best_metric(), seat.goal().patience(),
-                    static_cast<uint32_t>(seat.goal().max_epochs()))
-              .has_value();
+      const bool stop = step % per_epoch_ == 0 &&
+                        StopEpoch(epochs, seat.recipe().best_metric(), seat.goal().patience(),
+                                  static_cast<uint32_t>(seat.goal().max_epochs()))
+                            .has_value();
       if (stop || std::find(exact.begin(), exact.end(), step) != exact.end()) {
         EXPECT_EQ(Complete(TrainTaskOf(seat.recipe(), step, kClass), payload).verdict(),
                   v1::CompletionReply::STORED);
@@ -490,8 +489,7 @@ TEST_F(CoreTest, TwoStudiesOfOneRecipe_ShareTheTrainingAndItsResults) {
 
 TEST_F(CoreTest, LowDisk_RefusesNewStudies_AndKeepsTakingResults) {
   blobs_.low = true;
-  EXPECT_EQ(Submit(*FakeSpec("a", 1, 0, "")).status().code(),
-            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Submit(*FakeSpec("a", 1, 0, "")).status().code(), absl::StatusCode::kResourceExhausted);
   v1::TaskSpec task;
   task.mutable_noop()->set_index(3);
   task = MakeTask(task, kClass);
@@ -530,8 +528,9 @@ TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
     task.mutable_noop()->set_index(3);
     task = MakeTask(task, kClass);
     thread.Post([&](Core& core) {
-      core.CompleteTasks({CheckCompletion(FakeCompletion(task, FakePayload(task, {}), "w"), blobs_)},
-                         [](const auto&) { FAIL() << "answered without a commit"; });
+      core.CompleteTasks(
+          {CheckCompletion(FakeCompletion(task, FakePayload(task, {}), "w"), blobs_)},
+          [](const auto&) { FAIL() << "answered without a commit"; });
     });
     thread.Stop();
   }

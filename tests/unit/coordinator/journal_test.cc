@@ -1,12 +1,11 @@
 #include "coordinator/journal.h"
 
-#include <gtest/gtest.h>
-#include <sqlite3.h>
-
 #include <filesystem>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include <gtest/gtest.h>
+#include <sqlite3.h>
 
 namespace dermis {
 namespace {
@@ -84,8 +83,7 @@ TEST_F(JournalTest, ReadResult_FindsAResultByItsTask) {
   const auto read = journal->ReadResult(entry.task);
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->payload(), "the payload");
-  EXPECT_EQ(journal->ReadResult(Sha256Of("another")).status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(journal->ReadResult(Sha256Of("another")).status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(JournalTest, ChangedRow_IsNamed) {

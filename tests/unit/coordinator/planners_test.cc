@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "coordinator/planners/explanation.h"
 #include "coordinator/planners/training.h"
@@ -155,8 +155,8 @@ Folded Fold(uint64_t seed) {
   const Digest image_set = Sha256Of("set");
   const v1::StudySpec spec = *FakeSpec("a", 3, 0, kFakeExplanation);
   auto run = *StudyRun::Make(spec, image_set, manifest, kClass);
-  const Split split = *MakeSplit(*manifest, run->recipe().images().split(),
-                                 run->recipe().images().split_seed());
+  const Split split =
+      *MakeSplit(*manifest, run->recipe().images().split(), run->recipe().images().split_seed());
   const uint64_t per_epoch = run->training().steps_per_epoch();
   std::mt19937_64 random(seed);
   Folded folded;
