@@ -157,6 +157,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     collective->Abort(absl::CancelledError("cancelled by the coordinator"));
   });
 
+  DERMIS_LOG(kInfo, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(), ": rank ",
+             seat.rank(), " of ", std::max(1, seat.roster_size()), " trains from step ", seat.start_step());
   auto uploads = std::make_shared<Uploads>();
   absl::Duration last = Clock::Real().Now();
   uint64_t last_step = seat.start_step();

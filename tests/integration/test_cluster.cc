@@ -119,7 +119,7 @@ std::string SmallStudy(const std::string& name, const std::string& epochs, const
 )"
                                                   : explanation;
   return absl::StrCat("name: ", name, "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n",
-                      "training: {logical_shards: 4, batch_size: 32, epochs: ", epochs, "}\nexplanation:\n", methods);
+                      "training: {logical_shards: 8, batch_size: 32, epochs: ", epochs, "}\nexplanation:\n", methods);
 }
 
 }  // namespace dermis

@@ -129,8 +129,8 @@ TEST_F(IngestTest, ExifOrientationIsApplied) {
   for (int i = 0; i < (*set)->manifest().images_size(); ++i) {
     const std::string& name = (*set)->manifest().images(i).name();
     const uint8_t left = (*(*set)->Pixels(i))[0];
-    if (name == "benign/upright.jpg") EXPECT_LT(left, 20);
-    if (name == "benign/turned.jpg") EXPECT_GT(left, 230);
+    if (name == "benign/upright.jpg") { EXPECT_LT(left, 20); }
+    if (name == "benign/turned.jpg") { EXPECT_GT(left, 230); }
   }
 }
 

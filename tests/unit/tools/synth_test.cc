@@ -38,7 +38,7 @@ TEST(Synth, ExchangingTheRegionChangesNothingElse) {
     size_t changed = 0;
     for (size_t p = 0; p < a.mask.size(); ++p) {
       const bool differs = a.pixels.compare(p * 3, 3, b.pixels, p * 3, 3) != 0;
-      if (differs) EXPECT_EQ(static_cast<uint8_t>(a.mask[p]), kPlanted);
+      if (differs) { EXPECT_EQ(static_cast<uint8_t>(a.mask[p]), kPlanted); }
       changed += differs;
     }
     EXPECT_GT(changed, 500u);
