@@ -154,13 +154,17 @@ class Core::Impl {
     worker->last_beat = now;
     bool seen = false;
     for (const v1::RunningAttempt& running : beat.running()) {
-      if (running.assignment() != worker->assignment) {
+      if (running.assignment() == 0 || running.assignment() != worker->assignment) {
         SendCancel(connection, running.assignment(), "it is not this worker's assignment");
         continue;
       }
       seen = true;
       worker->seen = now;
       Progress(*worker, running.progress(), now);
+      if (Assignment& assignment = assignments_.at(worker->assignment); running.step() > assignment.step) {
+        assignment.step = running.step();
+        Touch(assignment.study);
+      }
     }
     if (worker->assignment == 0) return;
     Assignment& assignment = assignments_.at(worker->assignment);
@@ -341,8 +345,14 @@ class Core::Impl {
     if (status.stages_size() > 2) status.mutable_stages(2)->set_unit("tasks");
     if (study.run != nullptr) {
       const TrainingPlanner& training = study.run->training();
-      status.mutable_stages(0)->set_done(training.epochs_done());
       if (training.stop_epoch()) status.mutable_stages(0)->set_total(*training.stop_epoch());
+      // What is stored, or what the gang that trains it now says.
+      uint64_t epochs = training.epochs_done();
+      if (auto trial = trials_.find(study.run->recipe_digest());
+          trial != trials_.end() && trial->second.assignment != 0) {
+        epochs = std::max(epochs, assignments_.at(trial->second.assignment).step / training.steps_per_epoch());
+      }
+      status.mutable_stages(0)->set_done(std::min(epochs, status.stages(0).total()));
       if (auto last = training.last_epoch()) *status.mutable_last_epoch() = *last;
       if (const EvaluationPlanner* evaluation = study.run->evaluation()) {
         status.mutable_stages(1)->set_done(evaluation->images_done());
@@ -438,8 +448,8 @@ class Core::Impl {
       if (assignment.gang) {
         out.set_doing(absl::StrCat(assignment.study, ": trains ", assignment.recipe.short_hex(),
                                    " with ", assignment.members.size(), " worker",
-                                   assignment.members.size() == 1 ? "" : "s",
-                                   assignment.yielding ? ", yields" : ""));
+                                   assignment.members.size() == 1 ? "" : "s", ", step ",
+                                   assignment.step, assignment.yielding ? ", yields" : ""));
       } else {
         std::string what = "finishes";
         for (const Digest& task : assignment.tasks) {
@@ -588,6 +598,7 @@ class Core::Impl {
     uint32_t world = 0;
     bool adopted = false;
     size_t states_before = 0;
+    uint64_t step = 0;  // That it has reached, for people.
   };
 
   // A unit that someone wants and that has no result.
@@ -1520,6 +1531,7 @@ class Core::Impl {
       gang.members = {name};
       gang.world = 1;
       gang.states_before = CountStates(*recipe);
+      gang.step = running.step();
       trial.assignment = id;
     } else {
       std::vector<Digest> tasks;
@@ -1798,6 +1810,7 @@ class Core::Impl {
     gang.members.insert(members.begin(), members.end());
     gang.world = static_cast<uint32_t>(members.size());
     gang.states_before = CountStates(recipe);
+    gang.step = start_step;
     trials_[recipe].assignment = id;
 
     v1::GangSeat seat;

@@ -101,10 +101,11 @@ std::vector<v1::RunningAttempt> Attempts::Running() const {
     v1::RunningAttempt running;
     running.set_assignment(assignment);
     for (const Digest& task : entry.work->tasks) running.add_tasks(task.bytes());
+    running.set_progress(entry.work->progress);
     if (entry.work->assign.has_gang()) {
       *running.mutable_generation() = entry.work->assign.gang().generation();
+      running.set_step(entry.work->assign.gang().start_step() + running.progress());
     }
-    running.set_progress(entry.work->progress);
     out.push_back(std::move(running));
   }
   return out;

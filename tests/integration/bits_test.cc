@@ -1,8 +1,6 @@
 // Same study, same bits: whatever the number of workers and threads, and whatever dies on the way.
-#include <chrono>
 #include <future>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -25,13 +23,24 @@ std::string RunStudy(const TestCluster& cluster, const std::string& study) {
   return BitsIn(cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images())));
 }
 
+// Long enough that a blow can fall in the middle of its training and of its explanation.
+std::string ChaosStudy() {
+  return SmallStudy("bits", "40", R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 1}}
+  methods:
+    - lime: {samples: 1000, superpixels: {slic: {count: 12}}}
+    - shapley: {permutations: 24, superpixels: {slic: {count: 12}}}
+    - grad_cam
+    - activation_maps
+)");
+}
+
 // What one worker with one thread computes without any disturbance.
 const std::string& Undisturbed() {
   static const std::string bits = [] {
     TestCluster cluster;
     const CommandResult start = cluster.Start(1);
     EXPECT_EQ(start.exit_code, 0) << start.output;
-    return RunStudy(cluster, cluster.Write("s.yaml", SmallStudy("bits", "8")));
+    return RunStudy(cluster, cluster.Write("s.yaml", ChaosStudy()));
   }();
   return bits;
 }
@@ -46,7 +55,7 @@ TEST_P(BitsTest, AreEqualForAnyNumberOfWorkersAndThreads) {
   TestCluster cluster;
   const CommandResult start = cluster.Start(GetParam().workers, GetParam().threads);
   ASSERT_EQ(start.exit_code, 0) << start.output;
-  EXPECT_EQ(RunStudy(cluster, cluster.Write("s.yaml", SmallStudy("bits", "8"))), Undisturbed());
+  EXPECT_EQ(RunStudy(cluster, cluster.Write("s.yaml", ChaosStudy())), Undisturbed());
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, BitsTest,
@@ -62,20 +71,24 @@ struct Blow {
 
 class ChaosTest : public ::testing::TestWithParam<Blow> {};
 
+// Kills in the middle of what `doing` matches in `dermis cluster status`. False: the study ended before.
+bool BlowDuring(const TestCluster& cluster, const Blow& blow, const std::string& doing) {
+  if (!cluster.AwaitDoing(doing)) return false;
+  if (blow.worker) cluster.Kill9("worker-1");
+  if (blow.coordinator) {
+    cluster.Kill9("coordinator");
+    EXPECT_EQ(cluster.Start(2).exit_code, 0) << cluster.Log("coordinator");
+  }
+  return true;
+}
+
 TEST_P(ChaosTest, LeavesTheBitsAsTheyWere) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(2).exit_code, 0);
-  const std::string study = cluster.Write("s.yaml", SmallStudy("bits", "8"));
+  const std::string study = cluster.Write("s.yaml", ChaosStudy());
   auto run = std::async(std::launch::async, [&] { return RunStudy(cluster, study); });
-  // Blows at moments that differ in what runs: training, evaluation, explanation.
-  for (const int wait_ms : {1500, 2500}) {
-    if (run.wait_for(std::chrono::milliseconds(wait_ms)) == std::future_status::ready) break;
-    if (GetParam().worker) cluster.Kill9("worker-1");
-    if (GetParam().coordinator) {
-      cluster.Kill9("coordinator");
-      EXPECT_EQ(cluster.Start(2).exit_code, 0) << cluster.Log("coordinator");
-    }
-  }
+  EXPECT_TRUE(BlowDuring(cluster, GetParam(), "with 2 workers, step [1-9]")) << "training";
+  EXPECT_TRUE(BlowDuring(cluster, GetParam(), "perturb image")) << "explanation";
   EXPECT_EQ(run.get(), Undisturbed());
 }
 
@@ -98,12 +111,20 @@ TEST(Reuse, ASecondRunComputesNothing_AnotherExplanationTrainsNothing_MoreEpochs
   EXPECT_THAT(second.output, HasSubstr("Nothing was computed"));
   EXPECT_EQ(BitsIn(second), BitsIn(first));
 
+  const auto trainings = [&] {
+    const std::string log = cluster.Log("coordinator");
+    size_t count = 0;
+    for (size_t at = log.find(": trains "); at != std::string::npos; at = log.find(": trains ", at + 1)) ++count;
+    return count;
+  };
+  const size_t before = trainings();
   const std::string other = cluster.Write(
       "other.yaml", SmallStudy("other", "3",
                                "  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}\n"
                                "  methods: [{lime: {samples: 250, superpixels: {slic: {count: 8}}}}]\n"));
   const CommandResult third = cluster.Run(absl::StrCat("run ", other, images));
   EXPECT_EQ(third.exit_code, 0) << third.output;
+  EXPECT_EQ(trainings(), before) << "another explanation trains nothing";
   const std::string weights = "weights ";
   const auto weights_in = [&](const std::string& text) { return text.substr(text.find(weights), 72); };
   EXPECT_EQ(weights_in(third.output), weights_in(first.output));

@@ -7,8 +7,11 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <chrono>
 #include <fstream>
+#include <regex>
 #include <sstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 
@@ -89,6 +92,16 @@ void TestCluster::Kill9(const std::string& name) const {
 
 std::string TestCluster::Log(const std::string& name) const {
   return ReadAll(fs::path(cluster()) / "logs" / (name + ".log"));
+}
+
+bool TestCluster::AwaitDoing(const std::string& pattern) const {
+  const std::regex doing(pattern);
+  for (int i = 0; i < 1200; ++i) {
+    if (std::regex_search(Run("cluster status").output, doing)) return true;
+    if (std::regex_search(Run("status").output, std::regex("^(done|failed|cancelled)"))) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return false;
 }
 
 std::string TestCluster::Write(const std::string& name, const std::string& text) const {

@@ -36,6 +36,9 @@ class TestCluster {
 
   void Kill9(const std::string& name) const;       // "coordinator"; "worker-0" = the child of its supervisor.
   std::string Log(const std::string& name) const;
+  // Waits until `dermis cluster status` matches the regular expression. False: all studies ended before, or a minute
+  // passed.
+  bool AwaitDoing(const std::string& pattern) const;
 
   // Writes text to a file of the directory and gives its path.
   std::string Write(const std::string& name, const std::string& text) const;
