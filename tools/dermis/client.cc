@@ -36,7 +36,14 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
                      ". Start one with `dermis cluster start`, or name another with --cluster"));
   }
   ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(cluster_directory + "/certs", "user"));
-  return std::unique_ptr<Client>(new Client(MakeChannel(address, ClientCredentials(identity))));
+  std::shared_ptr<grpc::Channel> channel = MakeChannel(address, ClientCredentials(identity));
+  if (!channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(10))) {
+    return absl::UnavailableError(absl::StrCat(
+        "the coordinator of ", cluster_directory, " (", address, ") does not answer, or is another cluster's: "
+        "`dermis cluster start --cluster ", cluster_directory, "` starts it again where it does not run; its log is ",
+        cluster_directory, "/logs/coordinator.log"));
+  }
+  return std::unique_ptr<Client>(new Client(std::move(channel)));
 }
 
 absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {

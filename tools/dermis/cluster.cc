@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr absl::Duration kStartPatience = absl::Seconds(20);
-constexpr absl::Duration kStopPatience = absl::Seconds(10);
+// A worker may take its time: its gang stores the state that it has reached.
+constexpr absl::Duration kStopPatience = absl::Seconds(40);
 
 void Pause() { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
 
@@ -122,6 +123,26 @@ absl::Status MakeDirectories(const fs::path& directory) {
   return absl::OkStatus();
 }
 
+// Asks all to end and waits until they have; the number that ran.
+int StopAll(const std::vector<fs::path>& pid_files) {
+  int stopped = 0;
+  for (const fs::path& file : pid_files) {
+    if (auto pid = Running(file)) {
+      kill(*pid, SIGTERM);
+      ++stopped;
+    }
+  }
+  const absl::Duration until = Clock::Real().Now() + kStopPatience;
+  for (const fs::path& file : pid_files) {
+    while (auto pid = Running(file)) {
+      if (Clock::Real().Now() > until) kill(*pid, SIGKILL);
+      Pause();
+    }
+    fs::remove(file);
+  }
+  return stopped;
+}
+
 }  // namespace
 
 absl::Status StartLocalCluster(const LocalClusterOptions& options) {
@@ -156,23 +177,11 @@ absl::StatusOr<int> StopLocalCluster(const std::string& directory) {
   if (fs::is_directory(pids)) {
     for (const auto& file : fs::directory_iterator(pids)) files.push_back(file.path());
   }
-  // Workers first (they sort after "coordinator"), so that they can hand back what they run.
-  std::sort(files.rbegin(), files.rend());
-  int stopped = 0;
-  for (const fs::path& file : files) {
-    if (auto pid = Running(file)) {
-      kill(*pid, SIGTERM);
-      ++stopped;
-    }
-  }
-  const absl::Duration until = Clock::Real().Now() + kStopPatience;
-  for (const fs::path& file : files) {
-    while (auto pid = Running(file)) {
-      if (Clock::Real().Now() > until) kill(*pid, SIGKILL);
-      Pause();
-    }
-    fs::remove(file);
-  }
+  // Workers first, and the coordinator only when they are gone: it takes what they hand back.
+  const auto is_coordinator = [](const fs::path& file) { return file.filename() == "coordinator"; };
+  const auto workers_end = std::stable_partition(
+      files.begin(), files.end(), [&](const fs::path& file) { return !is_coordinator(file); });
+  const int stopped = StopAll({files.begin(), workers_end}) + StopAll({workers_end, files.end()});
   fs::remove(fs::path(directory) / "store" / "address");
   return stopped;
 }

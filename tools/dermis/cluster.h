@@ -23,7 +23,8 @@ struct LocalClusterOptions {
 // did not start.
 absl::Status StartLocalCluster(const LocalClusterOptions& options);
 
-// SIGTERM, then SIGKILL after 10 s. Fine when nothing runs. Returns how many processes were stopped.
+// Workers, then the coordinator: SIGTERM, and SIGKILL after 40 s. Fine when nothing runs. Returns how many processes
+// were stopped.
 absl::StatusOr<int> StopLocalCluster(const std::string& directory);
 
 }  // namespace dermis

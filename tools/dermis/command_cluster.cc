@@ -1,5 +1,6 @@
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -29,11 +30,18 @@ absl::Status PrintClusterStatus(const std::string& directory) {
   std::printf("coordinator %s, start %lu, %.1f GB free%s\n", status.version().c_str(),
               status.incarnation(), status.free_bytes() / 1e9,
               status.disk_low() ? " (too little: new studies and blobs are refused)" : "");
+  std::map<std::string, std::string> classes;  // Numerics class -> its workers.
   for (const v1::WorkerStatus& worker : status.workers()) {
-    std::printf("%-20s %-12s %-40s %2u threads  %8lu tasks  %s\n", worker.worker().c_str(),
-                worker.state().c_str(), worker.numerics_class().c_str(), worker.threads(),
-                worker.completed(), worker.doing().c_str());
+    std::printf("%-16s %-12s %2u threads %8lu tasks  %s\n", worker.worker().c_str(),
+                worker.state().c_str(), worker.threads(), worker.completed(), worker.doing().c_str());
+    std::string& names = classes[worker.numerics_class()];
+    absl::StrAppend(&names, names.empty() ? "" : ", ", worker.worker());
   }
+  // Workers of one class give the same bits; a study stays with one.
+  for (const auto& [numerics_class, names] : classes) {
+    std::printf("numerics class %s: %s\n", numerics_class.c_str(), names.c_str());
+  }
+  for (const std::string& alarm : status.alarms()) std::printf("ALARM: %s\n", alarm.c_str());
   return absl::OkStatus();
 }
 

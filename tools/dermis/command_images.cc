@@ -23,9 +23,10 @@ absl::Status RunIngest(const IngestOptions& options) {
     separator = ", ";
   }
   std::printf("), %lu groups, %lu masks\n", result->groups, result->masks);
-  if (result->unlisted > 0) {
-    std::printf("%lu image files of the folder are not in the labels and were not taken\n",
-                result->unlisted);
+  if (!result->not_taken.empty()) {
+    std::printf("%zu pictures in the folder are no part of the set (%s): %s%s\n", result->not_taken.size(),
+                options.labels.empty() ? "not right in a class's folder, or neither JPEG nor PNG" : "not in the labels",
+                result->not_taken.front().c_str(), result->not_taken.size() > 1 ? ", ..." : "");
   }
   for (const LeftOut& item : result->left_out) {
     std::printf("left out: %s: %s\n", item.name.c_str(), item.reason.c_str());

@@ -55,11 +55,15 @@ absl::Status Upload(Client& client, const ImageSet& set) {
     }
   }
   ASSIGN_OR_RETURN(const std::vector<bool> present, client.blobs().Has(digests));
+  uint64_t sent = 0;
   for (size_t i = 0; i < digests.size(); ++i) {
     if (present[i]) continue;
+    if (sent == 0) std::printf("Sending the images to the cluster\n"), std::fflush(stdout);
     ASSIGN_OR_RETURN(const std::string_view bytes, set.ChunkBytes(digests[i]));
     RETURN_IF_ERROR(client.blobs().Put(digests[i], bytes));
+    sent += bytes.size();
   }
+  if (sent > 0) std::printf("%.1f MB sent\n", static_cast<double>(sent) / 1e6);
   // The manifest last: where it is, its chunks are.
   return client.blobs().Put(set.digest(), set.manifest_blob());
 }
@@ -128,7 +132,7 @@ absl::Status WatchToEnd(Client& client, const std::string& id) {
   }
   std::string why = status.phase() == v1::StudyStatus::CANCELLED ? " was cancelled" : " failed";
   for (const std::string& problem : status.problems()) absl::StrAppend(&why, "\n  ", problem);
-  return absl::FailedPreconditionError(absl::StrCat("study ", id, why));
+  return absl::AbortedError(absl::StrCat("study ", id, why));  // Exit code 3.
 }
 
 absl::Status Run(const RunOptions& options) {

@@ -23,7 +23,7 @@ int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk: return 0;
     case absl::StatusCode::kCancelled: return 130;
-    case absl::StatusCode::kFailedPrecondition: return 3;
+    case absl::StatusCode::kAborted: return 3;  // Only the watching of a study gives it.
     default: return 1;
   }
 }

@@ -1,7 +1,9 @@
 #include "tools/dermis/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -14,6 +16,11 @@ namespace dermis {
 namespace {
 // Plain lines are for logs: at most one in so long.
 constexpr absl::Duration kPlainInterval = absl::Seconds(5);
+
+size_t TerminalWidth() {
+  winsize size{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
 }  // namespace
 
 std::string ProgressLine(const v1::StudyStatus& status) {
@@ -46,7 +53,12 @@ ProgressPrinter::~ProgressPrinter() {
 }
 
 void ProgressPrinter::Update(const v1::StudyStatus& status) {
-  const std::string line = ProgressLine(status);
+  for (const std::string& problem : status.problems()) {
+    if (told_.insert(problem).second) Note(problem);
+  }
+  std::string line = ProgressLine(status);
+  // A line that wraps could not be drawn over.
+  if (terminal_) line.resize(std::min(line.size(), TerminalWidth() - 1));
   if (line == last_) return;
   const absl::Duration now = Clock::Real().Now();
   const bool ended = status.phase() != v1::StudyStatus::RUNNING;
@@ -66,6 +78,7 @@ void ProgressPrinter::Update(const v1::StudyStatus& status) {
 void ProgressPrinter::Note(const std::string& text) {
   if (open_) std::printf("\n");
   open_ = false;
+  last_.clear();
   std::printf("%s\n", text.c_str());
   std::fflush(stdout);
 }

@@ -1,8 +1,9 @@
 // The progress of a study: one line that is redrawn on a terminal, a plain line at every change of substance
-// elsewhere.
+// elsewhere. What keeps the study from going on is told once, on a line of its own.
 #ifndef DERMIS_TOOLS_DERMIS_PROGRESS_H_
 #define DERMIS_TOOLS_DERMIS_PROGRESS_H_
 
+#include <set>
 #include <string>
 
 #include "absl/time/time.h"
@@ -21,6 +22,7 @@ class ProgressPrinter {
   bool terminal_;
   bool open_ = false;
   std::string last_;
+  std::set<std::string> told_;              // Problems, each once.
   absl::Duration last_printed_ = absl::ZeroDuration();
 };
 

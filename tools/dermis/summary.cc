@@ -1,30 +1,11 @@
 #include "tools/dermis/summary.h"
 
-#include <vector>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/report/report.h"
 
 namespace dermis {
-
-absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
-                                           const v1::ImageSetManifest& manifest) {
-  const size_t classes = manifest.classes_size();
-  if (results.test_images_size() == 0 ||
-      results.test_logits_size() != static_cast<int>(results.test_images_size() * classes)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("study ", results.status().id(), " has no evaluation yet"));
-  }
-  std::vector<double> probability;
-  std::vector<uint32_t> label;
-  for (int i = 0; i < results.test_images_size(); ++i) {
-    const absl::Span<const float> logits(results.test_logits().data() + i * classes, classes);
-    probability.push_back(Softmax(logits).back());
-    label.push_back(manifest.images(results.test_images(i)).label() + 1 == classes ? 1 : 0);
-  }
-  return Evaluate(probability, label);
-}
 
 Digest BitsOf(const v1::StudyResults& results) {
   Sha256 hash;
@@ -45,7 +26,7 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
                           results.training().best_epoch(),
                           absl::BytesToHexString(results.model().weights()));
   }
-  if (auto evaluation = EvaluateResults(results, manifest); evaluation.ok()) {
+  if (auto evaluation = EvaluateStudy(results, manifest); evaluation.ok()) {
     const Evaluation& e = *evaluation;
     absl::StrAppendFormat(
         &text,

@@ -4,17 +4,11 @@
 
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "common/digest.h"
-#include "common/metrics.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/studies.pb.h"
 
 namespace dermis {
-
-// Of the stored test logits and the manifest's labels. FAILED_PRECONDITION where there are none yet.
-absl::StatusOr<Evaluation> EvaluateResults(const v1::StudyResults& results,
-                                           const v1::ImageSetManifest& manifest);
 
 // SHA-256 over all that the study found: weights, test logits, every explanation. Equal studies have equal bits,
 // whatever ran them.

@@ -39,9 +39,29 @@ absl::StatusOr<std::string> ReadFile(const fs::path& path) {
   return std::move(bytes).str();
 }
 
-bool IsImageName(const fs::path& path) {
+bool HasExtension(const fs::path& path, std::initializer_list<std::string_view> extensions) {
   const std::string end = absl::AsciiStrToLower(path.extension().string());
-  return end == ".jpg" || end == ".jpeg" || end == ".png";
+  return std::find(extensions.begin(), extensions.end(), end) != extensions.end();
+}
+
+bool CanBeRead(const fs::path& path) { return HasExtension(path, {".jpg", ".jpeg", ".png"}); }
+// A picture, readable here or not.
+bool IsPicture(const fs::path& path) {
+  return CanBeRead(path) ||
+         HasExtension(path, {".bmp", ".dcm", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp"});
+}
+
+// All regular files beneath the folder but the masks, by name relative to it.
+std::vector<std::string> FilesBeneath(const fs::path& folder, const fs::path& masks) {
+  std::vector<std::string> names;
+  for (auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied);
+       it != fs::recursive_directory_iterator(); ++it) {
+    std::error_code none;
+    if (it->is_directory() && fs::equivalent(it->path(), masks, none)) it.disable_recursion_pending();
+    if (it->is_regular_file()) names.push_back(it->path().lexically_relative(folder).generic_string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 // Names stay beneath the folder: a CSV is input from outside.
@@ -105,16 +125,14 @@ absl::StatusOr<std::vector<Listed>> ListFromCsv(const IngestOptions& options) {
   return listed;
 }
 
+// A folder per class. What lies elsewhere, or deeper, is no part of the set (and is told).
 absl::StatusOr<std::vector<Listed>> ListFromFolders(const IngestOptions& options,
-                                                    const fs::path& masks) {
+                                                    const std::vector<std::string>& files) {
   std::vector<Listed> listed;
-  for (const auto& folder : fs::directory_iterator(options.folder)) {
-    if (!folder.is_directory() || folder.path() == masks) continue;
-    for (const auto& file : fs::directory_iterator(folder.path())) {
-      if (!file.is_regular_file() || !IsImageName(file.path())) continue;
-      const std::string label = folder.path().filename().string();
-      listed.push_back({absl::StrCat(label, "/", file.path().filename().string()), label, "", {}});
-    }
+  for (const std::string& name : files) {
+    const size_t slash = name.find('/');
+    if (slash == std::string::npos || name.rfind('/') != slash || !CanBeRead(name)) continue;
+    listed.push_back({name, name.substr(0, slash), "", {}});
   }
   if (listed.empty()) {
     return absl::NotFoundError(absl::StrCat(
@@ -144,19 +162,28 @@ absl::StatusOr<std::vector<std::string>> ClassesOf(const std::vector<Listed>& li
   return classes;
 }
 
-uint64_t CountUnlisted(const IngestOptions& options, const fs::path& masks,
-                       const std::vector<Listed>& listed) {
+std::vector<std::string> NotTaken(const std::vector<std::string>& files, const std::vector<Listed>& listed) {
   std::set<std::string> names;
-  for (const Listed& item : listed) names.insert(fs::path(item.name).lexically_normal().string());
-  uint64_t unlisted = 0;
-  for (auto it = fs::recursive_directory_iterator(options.folder);
-       it != fs::recursive_directory_iterator(); ++it) {
-    if (it->is_directory() && it->path() == masks) it.disable_recursion_pending();
-    if (it->is_regular_file() && IsImageName(it->path())) {
-      unlisted += !names.contains(it->path().lexically_relative(options.folder).string());
-    }
+  for (const Listed& item : listed) names.insert(fs::path(item.name).lexically_normal().generic_string());
+  std::vector<std::string> others;
+  for (const std::string& name : files) {
+    if (IsPicture(name) && !names.contains(name)) others.push_back(name);
   }
-  return unlisted;
+  return others;
+}
+
+// The image's mask: MASKS/FOLDER/STEM.png, or MASKS/STEM.png where only one image has that stem. Empty: none.
+absl::StatusOr<fs::path> MaskOf(const std::string& name, const fs::path& masks,
+                                const std::map<std::string, int>& stems) {
+  fs::path mask = (masks / name).replace_extension(".png");
+  if (fs::exists(mask)) return mask;
+  const std::string stem = fs::path(name).stem().string();
+  mask = masks / (stem + ".png");
+  if (!fs::exists(mask)) return fs::path();
+  if (stems.at(stem) == 1) return mask;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "its mask ", mask.string(), " may be of any of ", stems.at(stem), " images of that name: put masks into ",
+      (masks / fs::path(name).parent_path()).string(), " and its like"));
 }
 
 std::string Quoted(std::string_view text) {
@@ -197,8 +224,9 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   if (!options.masks.empty() && !fs::is_directory(masks)) {
     return absl::NotFoundError(absl::StrCat(options.masks, " (--masks) is not a folder"));
   }
+  const std::vector<std::string> files = FilesBeneath(folder, masks);
   ASSIGN_OR_RETURN(std::vector<Listed> listed,
-                   options.labels.empty() ? ListFromFolders(options, masks) : ListFromCsv(options));
+                   options.labels.empty() ? ListFromFolders(options, files) : ListFromCsv(options));
   std::sort(listed.begin(), listed.end(),
             [](const Listed& a, const Listed& b) { return a.name < b.name; });
   ASSIGN_OR_RETURN(const std::vector<std::string> classes, ClassesOf(listed, options.positive));
@@ -208,6 +236,8 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   std::map<Digest, std::string> first_of;          // Pixels -> the first file that has them.
   std::vector<uint64_t> per_class(classes.size());
   std::set<std::string> groups;
+  std::map<std::string, int> stems;
+  for (const Listed& item : listed) ++stems[fs::path(item.name).stem().string()];
   for (const Listed& item : listed) {
     const auto leave_out = [&](std::string reason) {
       result.left_out.push_back({item.name, std::move(reason)});
@@ -230,12 +260,16 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
     }
     PackedImage image;
     image.pixels = *std::move(pixels);
-    const fs::path mask = masks / (fs::path(item.name).stem().string() + ".png");
-    if (fs::exists(mask)) {
-      ASSIGN_OR_RETURN(const std::string mask_file, ReadFile(mask));
+    const absl::StatusOr<fs::path> mask = MaskOf(item.name, masks, stems);
+    if (!mask.ok()) {
+      leave_out(std::string(mask.status().message()));
+      continue;
+    }
+    if (!mask->empty()) {
+      ASSIGN_OR_RETURN(const std::string mask_file, ReadFile(*mask));
       auto decoded = DecodeMask(mask_file, options.size);
       if (!decoded.ok()) {
-        leave_out(absl::StrCat("its mask ", mask.string(), ": ", decoded.status().message()));
+        leave_out(absl::StrCat("its mask ", mask->string(), ": ", decoded.status().message()));
         continue;
       }
       image.mask = *std::move(decoded);
@@ -272,7 +306,7 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   result.images = images.size();
   result.groups = groups.size();
   for (size_t c = 0; c < classes.size(); ++c) result.per_class.emplace_back(classes[c], per_class[c]);
-  if (!options.labels.empty()) result.unlisted = CountUnlisted(options, masks, listed);
+  result.not_taken = NotTaken(files, listed);
   RETURN_IF_ERROR(WriteImageSet(options.output, std::move(header), std::move(images)));
   if (!result.left_out.empty()) {
     RETURN_IF_ERROR(WriteLeftOut(options.output + ".left-out.csv", result.left_out));

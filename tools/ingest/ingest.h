@@ -20,7 +20,8 @@ struct IngestOptions {
   // Columns of the CSV; "" = the first that is there of: file, path, image, filename; label, class, target;
   // lesion_id, group, group_id, patient_id.
   std::string file_column, label_column, group_column;
-  std::string masks;               // Folder of NAME.png; "" = FOLDER/masks where it is.
+  // Folder of masks, STEM.png of each image or as the images lie; "" = FOLDER/masks where it is.
+  std::string masks;
   bool leave_out = false;          // Go on without files that are damaged, missing or there twice.
 };
 
@@ -33,7 +34,9 @@ struct IngestResult {
   uint64_t images = 0, masks = 0, groups = 0;
   std::vector<std::pair<std::string, uint64_t>> per_class;
   std::vector<LeftOut> left_out;   // Also written to OUTPUT.left-out.csv where not empty.
-  uint64_t unlisted = 0;           // Image files of the folder that the CSV does not name.
+  // Pictures in the folder that are no part of the set: the CSV does not name them, they lie right in no class's folder, or
+  // they are neither JPEG nor PNG.
+  std::vector<std::string> not_taken;
 };
 
 // Errors (INVALID_ARGUMENT, NOT_FOUND) list up to 20 files each with its reason; nothing is written then.

@@ -49,13 +49,14 @@ std::string Hex(const std::string& bytes) {
   return digest.ok() && !digest->none() ? digest->hex() : "–";
 }
 
-struct Tested {
-  Evaluation evaluation;
-  std::vector<uint64_t> class_images;
-};
+}  // namespace
 
-absl::StatusOr<Tested> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
   const int classes = manifest.classes_size();
+  if (results.test_images_size() == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("study ", results.status().id(), " has no evaluation yet"));
+  }
   if (classes < 2 || results.test_logits_size() != results.test_images_size() * classes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "study ", results.status().id(), ": ", results.test_logits_size(), " logits for ",
@@ -72,8 +73,10 @@ absl::StatusOr<Tested> EvaluateStudy(const v1::StudyResults& results, const v1::
     probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
     label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
   }
-  return Tested{Evaluate(probability, label), {}};
+  return Evaluate(probability, label);
 }
+
+namespace {
 
 std::string Tile(const std::string& value, const std::string& name, const std::string& more) {
   return absl::StrCat("<div class=\"tile\"><b>", value, "</b><span>", name, "</span><small>", more,
@@ -303,8 +306,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   std::map<uint32_t, int> row_of;
   std::string tiles;
   if (tested) {
-    ASSIGN_OR_RETURN(const Tested test, EvaluateStudy(results, manifest));
-    const Evaluation& e = test.evaluation;
+    ASSIGN_OR_RETURN(const Evaluation e, EvaluateStudy(results, manifest));
     for (int i = 0; i < results.test_images_size(); ++i) row_of[results.test_images(i)] = i;
     tiles = absl::StrCat(
         "<div class=\"tiles\">",
@@ -383,7 +385,8 @@ absl::Status WriteScoresCsv(const v1::StudyResults& results, const v1::ImageSetM
     const v1::ImageEntry& entry = manifest.images(results.test_images(i));
     const absl::Span<const float> logits(results.test_logits().data() + i * classes, classes);
     const std::vector<double> p = Softmax(logits);
-    const auto predicted = static_cast<int>(std::max_element(p.begin(), p.end()) - p.begin());
+    // Of classes that tie, the last: as everywhere (the positive one at probability >= .5).
+    const auto predicted = static_cast<int>(p.rend() - std::max_element(p.rbegin(), p.rend())) - 1;
     absl::StrAppendFormat(&csv, "%d,%s,%s,%s,%.9g,%.9g", results.test_images(i), CsvField(entry.name()),
                           CsvField(entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label())
                                                                                   : ""),

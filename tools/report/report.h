@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/image_set.h"
+#include "common/metrics.h"
 #include "dermis/v1/studies.pb.h"
 #include "dermis/v1/task.pb.h"
 
@@ -18,6 +19,10 @@ struct ReportInputs {
   // The payload of a stored result (inline or from its blob).
   std::function<absl::StatusOr<v1::Payload>(const v1::TaskResult&)> fetch_payload;
 };
+
+// The stored test logits against the manifest's labels. FAILED_PRECONDITION: there are none yet.
+// INVALID_ARGUMENT: results and image set do not belong together.
+absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
 
 // The report's text. Parts that are not there yet (training, evaluation, single explanations) are said to be
 // missing; a payload that cannot be fetched is named in its place. Deterministic. INVALID_ARGUMENT where

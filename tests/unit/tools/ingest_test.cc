@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Left half one grey, right half another: so that orientation shows.
@@ -90,7 +91,7 @@ TEST_F(IngestTest, ALabelsFileGivesGroupsAndAttributes) {
   options_.labels = "labels.csv";
   const auto result = Ingest(options_);
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->unlisted, 2u);
+  EXPECT_THAT(result->not_taken, ElementsAre("benign/b.jpg", "malignant/d.jpg"));
   const auto set = ImageSet::OpenFile(options_.output);
   ASSERT_TRUE(set.ok());
   const auto& entry = (*set)->manifest().images(1);
@@ -98,6 +99,34 @@ TEST_F(IngestTest, ALabelsFileGivesGroupsAndAttributes) {
   EXPECT_EQ(entry.label(), 1u);
   EXPECT_EQ(entry.attributes(1).key(), "suggested_split");
   EXPECT_EQ(entry.attributes(1).value(), "test");
+}
+
+TEST_F(IngestTest, PicturesThatAreNotTakenAreNamed) {
+  WriteFour();
+  Write("root.jpg", Jpeg(1, 2));
+  Write("benign/deeper/e.jpg", Jpeg(3, 4));
+  Write("benign/scan.TIF", "any");
+  Write("masks/a.png", "any");  // Masks are no pictures of the set; this one cannot be read.
+  options_.leave_out = true;
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->not_taken, ElementsAre("benign/deeper/e.jpg", "benign/scan.TIF", "root.jpg"));
+  ASSERT_EQ(result->left_out.size(), 1u);
+  EXPECT_THAT(result->left_out[0].reason, HasSubstr("a.png"));
+}
+
+TEST_F(IngestTest, AMaskThatMayBeOfTwoImagesIsAnError_OneInItsFolderIsNot) {
+  WriteFour();
+  Write("malignant/a.jpg", Jpeg(90, 91));
+  // A mask of another image of the folder serves as one.
+  const std::string mask = std::string("\x89PNG");
+  Write("masks/a.png", mask);
+  EXPECT_THAT(Ingest(options_).status().message(),
+              AllOf(HasSubstr("benign/a.jpg: its mask"), HasSubstr("may be of any of 2 images")));
+  fs::create_directories(folder_ / "in" / "masks" / "benign");
+  Write("masks/benign/a.png", mask);
+  const auto named = Ingest(options_);
+  EXPECT_THAT(named.status().message(), HasSubstr("masks/benign/a.png: "));  // Its own, and damaged.
 }
 
 TEST_F(IngestTest, DamagedMissingAndRepeatedFilesAreNamed) {
