@@ -68,11 +68,8 @@ std::string RenderPlot(const Plot& plot) {
   absl::StrAppendFormat(&svg, "<text class=\"label\" x=\"0\" y=\"12\">%s</text>", Escape(plot.y_label));
 
   if (plot.mark_x) {
-    const double x = x_at(*plot.mark_x);
-    const bool left = x > kWidth * 0.7;   // The name stays inside.
-    absl::StrAppendFormat(&svg, "<path class=\"mark\" d=\"M%.1f %gV%g\"/>", x, kTop, kHeight - kBottom);
-    absl::StrAppendFormat(&svg, "<text class=\"label\" text-anchor=\"%s\" x=\"%.1f\" y=\"%g\">%s</text>",
-                          left ? "end" : "start", x + (left ? -5 : 5), kTop + 8, Escape(plot.mark_name));
+    absl::StrAppendFormat(&svg, "<path class=\"mark\" d=\"M%.1f %gV%g\"/>", x_at(*plot.mark_x), kTop,
+                          kHeight - kBottom);
   }
   double legend = kWidth - kRight;
   for (auto line = plot.lines.rbegin(); line != plot.lines.rend(); ++line) {
@@ -97,6 +94,12 @@ std::string RenderPlot(const Plot& plot) {
       gap = false;
     }
     absl::StrAppend(&svg, "<path class=\"line ", line.style, "\" d=\"", path, "\"/>");
+  }
+  if (plot.mark_x) {  // Its name over the lines, with a halo.
+    const double x = x_at(*plot.mark_x);
+    const bool left = x > kWidth * 0.7;   // The name stays inside.
+    absl::StrAppendFormat(&svg, "<text class=\"label halo\" text-anchor=\"%s\" x=\"%.1f\" y=\"%g\">%s</text>",
+                          left ? "end" : "start", x + (left ? -5 : 5), kTop + 8, Escape(plot.mark_name));
   }
   if (plot.mark_point) {
     const double x = x_at(plot.mark_point->first), y = y_at(plot.mark_point->second);

@@ -35,7 +35,8 @@ td.none{color:var(--soft);opacity:.55}
 .trio,.duo{display:grid;gap:1rem;margin-top:1.4rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));
 align-items:stretch}.plot,.panel{background:var(--card);border:1px solid var(--line);border-radius:14px;
 box-shadow:var(--shade)}.plot{padding:1rem 1.1rem;width:100%;height:auto;display:block}
-.plot text{fill:var(--soft);font-size:11px}.plot .legend{fill:var(--ink);font-size:11.5px}
+.plot text{fill:var(--soft);font-size:11px}
+.plot .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}.plot .legend{fill:var(--ink);font-size:11.5px}
 .plot .grid{stroke:var(--line);stroke-width:1}.plot .axis{stroke:var(--soft);stroke-width:1}
 .plot .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.plot .a{stroke:var(--accent)}
 .plot .b{stroke:var(--second)}.plot .guide{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 4;opacity:.7}
