@@ -27,10 +27,11 @@ namespace {
 constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation"};
 constexpr absl::Duration kUnseen = absl::Seconds(3);  // An assignment that no beat names is gone.
 constexpr absl::Duration kTellAgain = absl::Seconds(2);  // Cancel and Yield are repeated.
-constexpr absl::Duration kDraining = absl::Seconds(3);   // After a worker stopped by itself.
 constexpr absl::Duration kQuarantine = absl::Minutes(10);
 constexpr uint32_t kPoison = 3;
 constexpr size_t kStrikes = 3;
+constexpr absl::Duration kAlive = absl::Seconds(3);  // Since a beat: that process lives.
+constexpr size_t kKnownSteps = 3;  // So many tell how long a step takes.
 constexpr size_t kMaxAlarms = 100;
 
 absl::Duration BackOff(uint32_t times) {
@@ -52,6 +53,10 @@ class Core::Impl {
       return Apply(row, entry, nullptr);
     }));
     const bool fresh = state_.incarnation() == 0;
+    lost_blobs_.clear();  // What replay missed is found by looking for all.
+    for (const Digest& blob : state_.NamedBlobs()) {
+      if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
+    }
     opened_ = clock_.Now();
     work_from_ = fresh ? opened_ : opened_ + options_.grace;
     v1::Event event;
@@ -89,6 +94,20 @@ class Core::Impl {
     return absl::OkStatus();
   }
 
+  void BlobLost(const Digest& blob, const std::string& cause) {
+    const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
+      return entry.first == blob || HasChunk(*entry.second, blob);
+    });
+    if ((!state_.Names(blob) && !images) || blobs_.Has(blob)) return;
+    DERMIS_LOG(kWarning, "blob ", blob.short_hex(), " is lost (", cause, "): ",
+               images ? "images must be given again" : "what it held is computed again");
+    v1::Event event;
+    event.mutable_blob_dropped()->set_digest(blob.bytes());
+    event.mutable_blob_dropped()->set_cause(cause);
+    Record(std::move(event));
+    stop_unwanted_ = true;
+  }
+
   void AfterFlush(std::function<void()> callback) { after_flush_.push_back(std::move(callback)); }
 
   uint64_t incarnation() const { return state_.incarnation(); }
@@ -122,7 +141,16 @@ class Core::Impl {
         Close(old->second.connection, "the worker came back on a new stream");
         connections_.erase(old->second.connection);
         workers_.erase(old);
+      } else if (clock_.Now() - old->second.last_beat < kAlive) {
+        // Two of one name would take each other's place for ever. The second waits: it tries again by itself.
+        const std::string why = absl::StrCat("a worker called ", hello.worker(), " is here already (host ",
+                                             old->second.hello.host(), "; this one is on ", hello.host(),
+                                             "): give each worker its own --name");
+        DERMIS_LOG(kWarning, why);
+        Close(connection, why);
+        return;
       } else {
+        // Its supervisor started it again before the old stream was seen to end.
         LoseWorker(hello.worker(), "its process was replaced by a new one");
       }
     }
@@ -133,6 +161,7 @@ class Core::Impl {
     worker.last_beat = now;
     connections_[connection] = hello.worker();
     PinStudies(hello.numerics_class());
+    TouchClass(hello.numerics_class());
 
     v1::Directive welcome;
     welcome.mutable_welcome()->set_incarnation(state_.incarnation());
@@ -152,6 +181,7 @@ class Core::Impl {
     if (worker == nullptr) return;
     const absl::Duration now = clock_.Now();
     worker->last_beat = now;
+    worker->draining = beat.draining();
     bool seen = false;
     for (const v1::RunningAttempt& running : beat.running()) {
       if (running.assignment() == 0 || running.assignment() != worker->assignment) {
@@ -161,6 +191,7 @@ class Core::Impl {
       seen = true;
       worker->seen = now;
       Progress(*worker, running.progress(), now);
+      worker->waits_for.assign(running.waits_for().begin(), running.waits_for().end());
       if (Assignment& assignment = assignments_.at(worker->assignment); running.step() > assignment.step) {
         assignment.step = running.step();
         Touch(assignment.study);
@@ -195,9 +226,6 @@ class Core::Impl {
     const absl::Duration now = clock_.Now();
     worker->last_beat = now;
     Assignment& assignment = assignments_.at(ended.assignment());
-    if (ended.outcome() == v1::OUTCOME_YIELDED && !assignment.yielding && !assignment.doomed) {
-      worker->busy_until = now + kDraining;
-    }
     if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) {
       Touch(assignment.study);
       if (Study* study = FindStudy(assignment.study)) {
@@ -233,16 +261,12 @@ class Core::Impl {
       if (const StoredTask* stored = state_.Find(done.task)) {
         ++counters_.duplicates;
         if (stored->payload.bytes() == done.completion.result().payload_digest()) continue;
-        verdict.set_verdict(v1::CompletionReply::CONFLICT);
-        verdict.set_cause(absl::StrCat(
-            Describe(done.completion.spec()), " (task ", done.task.short_hex(), ") gave payload ",
-            absl::BytesToHexString(done.completion.result().payload_digest()).substr(0, 12),
-            " on worker ", done.completion.attempt().worker(), ", but ",
-            stored->payload.short_hex(), " is stored: one of two workers computes wrong"));
-        ++counters_.conflicts;
-        DERMIS_LOG(kError, "ALARM: ", verdict.cause());
-        alarms_.push_back(verdict.cause());
-        if (alarms_.size() > kMaxAlarms) alarms_.erase(alarms_.begin());
+        Conflict(done, stored->payload, verdict);
+        continue;
+      }
+      if (const Digest* before = state_.FindForgotten(done.task);
+          before != nullptr && before->bytes() != done.completion.result().payload_digest()) {
+        Conflict(done, *before, verdict);
         continue;
       }
       ++counters_.completions;
@@ -259,6 +283,20 @@ class Core::Impl {
       Record(std::move(event), done.task, done.payload.get());
     }
     AfterFlush([response, reply = std::move(reply)] { reply(*response); });
+  }
+
+  // Two results of one task: the first stays, people are told.
+  void Conflict(const CheckedCompletion& done, const Digest& stored, v1::CompletionReply& verdict) {
+    verdict.set_verdict(v1::CompletionReply::CONFLICT);
+    verdict.set_cause(absl::StrCat(
+        Describe(done.completion.spec()), " (task ", done.task.short_hex(), ") gave payload ",
+        absl::BytesToHexString(done.completion.result().payload_digest()).substr(0, 12),
+        " on worker ", done.completion.attempt().worker(), ", but ", stored.short_hex(),
+        " is stored: one of two workers computes wrong"));
+    ++counters_.conflicts;
+    DERMIS_LOG(kError, "ALARM: ", verdict.cause());
+    alarms_.push_back(verdict.cause());
+    if (alarms_.size() > kMaxAlarms) alarms_.erase(alarms_.begin());
   }
 
   absl::StatusOr<v1::TaskResult> ReadResult(const Digest& task) const {
@@ -306,13 +344,11 @@ class Core::Impl {
 
   void Retry(const std::string& id, StatusReply reply) {
     const auto it = state_.failures().lower_bound({id, Digest()});
-    if (it != state_.failures().end() && it->first.first == id) {
+    const bool failures = it != state_.failures().end() && it->first.first == id;
+    if (const Study* study = FindStudy(id); study != nullptr && (failures || !study->problem.ok())) {
       v1::Event event;
       event.mutable_failures_cleared()->set_study(id);
       Record(std::move(event));
-    }
-    if (Study* study = FindStudy(id)) {
-      if (!study->problem.ok()) StartStudy(id);  // What could not be read may be there again.
     }
     AfterFlush([status = Status(id), reply = std::move(reply)] { reply(status); });
   }
@@ -434,6 +470,7 @@ class Core::Impl {
     response.set_incarnation(state_.incarnation());
     response.set_free_bytes(blobs_.FreeBytes());
     response.set_disk_low(blobs_.LowDisk());
+    for (const std::string& alarm : alarms_) response.add_alarms(alarm);
     for (const auto& [name, worker] : workers_) {
       v1::WorkerStatus& out = *response.add_workers();
       out.set_worker(name);
@@ -478,6 +515,8 @@ class Core::Impl {
       last_check_ = now;
       check_yields_ = true;
     }
+    for (const Digest& blob : std::exchange(lost_blobs_, {})) BlobLost(blob, "it could not be read");
+    if (std::exchange(stop_unwanted_, false)) StopUnwanted();
     while (!delayed_.empty() && delayed_.begin()->first <= now) {
       const Digest task = delayed_.begin()->second;
       delayed_.erase(delayed_.begin());
@@ -561,14 +600,14 @@ class Core::Impl {
     v1::Register hello;
     ConnectionId connection = 0;
     absl::Duration last_beat;
-    absl::Duration busy_until;  // It stopped by itself: drains, perhaps.
     uint64_t assignment = 0;    // 0: free.
     absl::Duration seen;        // When it was last known to run the assignment.
     absl::Duration told;        // When it was last told to stop.
-    bool progressed = false;
     uint64_t progress = 0;
     absl::Duration progress_at;
     std::deque<double> steps;  // Seconds a unit of progress, the last few.
+    std::vector<uint32_t> waits_for;  // Ranks of its gang.
+    bool draining = false;
     uint64_t completed = 0;
   };
 
@@ -595,6 +634,7 @@ class Core::Impl {
     Digest recipe;
     v1::Generation generation;
     std::set<std::string> members;  // Those that have not ended.
+    std::map<std::string, uint32_t> ranks;  // Empty where it was adopted: ranks are not told again.
     uint32_t world = 0;
     bool adopted = false;
     size_t states_before = 0;
@@ -682,6 +722,9 @@ class Core::Impl {
       case v1::Event::kTaskFailed:
         FoldFailed(event.task_failed());
         break;
+      case v1::Event::kBlobDropped:
+        FoldDropped(event.blob_dropped());
+        break;
       case v1::Event::kFailuresCleared:
         FoldCleared(event.failures_cleared().study());
         break;
@@ -765,6 +808,8 @@ class Core::Impl {
     if (!wants.ok()) {
       study.problem = wants.status();
       DERMIS_LOG(kError, "study ", study.id, ": ", wants.status().message());
+      DropWants(study);
+      stop_unwanted_ = true;
       return;
     }
     for (StudyRun::Want& want : *wants) {
@@ -817,6 +862,7 @@ class Core::Impl {
         if (!Training(*study) || study->run->recipe_digest() != *recipe) continue;
         if (!output) output = read();
         ++study->computed[static_cast<int>(Stage::kTraining)];
+        study->hint.clear();
         if (output->ok()) {
           AddWants(*study, study->run->OnState((*output)->train()));
         } else {
@@ -865,6 +911,7 @@ class Core::Impl {
   void FoldCleared(const std::string& id) {
     Study* study = FindStudy(id);
     if (study == nullptr) return;
+    if (!study->problem.ok()) return StartStudy(id);  // What could not be read may be there again.
     ++study->version;
     study->training_failed = false;
     StudyRun::Wants again;
@@ -875,6 +922,32 @@ class Core::Impl {
     if (!study->run->training_done()) FeedStoredStates(*study);
     AddWants(*study, std::move(again));
     DrainFolds();
+  }
+
+  static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob) {
+    return std::any_of(manifest.chunks().begin(), manifest.chunks().end(), [&](const v1::ImageChunk& chunk) {
+      return chunk.pixels() == blob.bytes() || chunk.masks() == blob.bytes();
+    });
+  }
+
+  // Lost results: studies begin anew from what is left. Lost images cannot be computed.
+  void FoldDropped(const v1::BlobDropped& dropped) {
+    const absl::StatusOr<Digest> blob = Digest::FromBytes(dropped.digest());
+    if (!blob.ok()) return;
+    std::vector<std::string> ids;
+    for (const auto& [id, study] : studies_) {
+      if (study->run != nullptr) ids.push_back(id);
+    }
+    for (const std::string& id : ids) {
+      StartStudy(id);
+      Study& study = *FindStudy(id);
+      const auto manifest = manifests_.find(state_.studies().at(id).image_set);
+      if (study.problem.ok() && manifest != manifests_.end() && HasChunk(*manifest->second, *blob)) {
+        study.problem = absl::DataLossError(absl::StrCat("a part of its images (blob ", blob->short_hex(),
+                                                         ") is lost: submit the study again with its images"));
+        DropWants(study);
+      }
+    }
   }
 
   void DropWants(Study& study) {
@@ -906,8 +979,10 @@ class Core::Impl {
       return payload;
     }
     ASSIGN_OR_RETURN(Digest blob, Digest::FromBytes(result.payload_blob()));
-    ASSIGN_OR_RETURN(std::string bytes, blobs_.Read(blob));
-    if (!payload.ParseFromString(bytes)) {
+    const absl::StatusOr<std::string> bytes = blobs_.Read(blob);
+    if (!bytes.ok()) lost_blobs_.push_back(blob);
+    RETURN_IF_ERROR(bytes.status());
+    if (!payload.ParseFromString(*bytes)) {
       return absl::DataLossError(
           absl::StrCat("payload blob ", blob.short_hex(), " does not parse"));
     }
@@ -958,6 +1033,14 @@ class Core::Impl {
 
   void Touch(const std::string& id) {
     if (Study* study = FindStudy(id)) ++study->version;
+  }
+
+  // A worker of this class came or went: what studies of it say changes.
+  void TouchClass(const std::string& numerics_class) {
+    for (auto& [id, study] : studies_) {
+      const std::string& pinned = state_.studies().at(id).numerics_class;
+      if (pinned.empty() || pinned == numerics_class) ++study->version;
+    }
   }
 
   v1::StudyStatus::Phase PhaseOf(const Study& study) const {
@@ -1156,10 +1239,11 @@ class Core::Impl {
 
   // ------------------------------------------------------------------ assignments that end
 
-  void Free(Worker& worker) {
+  void Release(Worker& worker) {
     worker.assignment = 0;
     worker.steps.clear();
   }
+  static bool Free(const Worker& worker) { return worker.assignment == 0 && !worker.draining; }
 
   void EraseAssignment(uint64_t id) {
     Touch(assignments_.at(id).study);
@@ -1200,7 +1284,7 @@ class Core::Impl {
     }
     const bool unclear = ended.outcome() == v1::OUTCOME_FAILED && !culprit;
     const bool back_off = ended.outcome() != v1::OUTCOME_YIELDED && !culprit;
-    Free(worker);
+    Release(worker);
     for (auto it = remaining.rbegin(); it != remaining.rend(); ++it) {
       Unit& unit = units_.at(*it);
       if (culprit == *it) continue;
@@ -1232,7 +1316,7 @@ class Core::Impl {
   void GangMemberEnded(const std::string& name, Worker& worker, Assignment& gang,
                        const v1::AttemptEnded& ended) {
     gang.members.erase(name);
-    Free(worker);
+    Release(worker);
     const std::string cause =
         absl::StrCat("worker ", name, " ended: ", v1::Outcome_Name(ended.outcome()),
                      ended.cause().empty() ? "" : ", ", ended.cause());
@@ -1240,14 +1324,15 @@ class Core::Impl {
       case v1::OUTCOME_DONE:
         break;
       case v1::OUTCOME_YIELDED:
-        if (!gang.yielding) Doom(gang, cause);
+        // It drains. All ranks stop at the same step, and rank 0 may be storing the state now.
+        YieldGang(gang, cause);
         break;
-      case v1::OUTCOME_FAILED: {
-        // The attempt may have been cut off by a lost rank already: then it is not the function's.
-        if (!gang.doomed) Fail(gang.recipe, Wanting(gang.recipe), ended.cause(), name);
+      case v1::OUTCOME_FAILED:
+        // A rank calls only its own error a failure: what a lost peer or a cancel does to it has other names. So it
+        // stands although others, whom it told, may have been heard first.
+        Fail(gang.recipe, Wanting(gang.recipe), ended.cause(), name);
         Doom(gang, cause);
         break;
-      }
       case v1::OUTCOME_UNAVAILABLE:
         trials_[gang.recipe].avoid.insert(name);
         Doom(gang, cause);
@@ -1288,7 +1373,7 @@ class Core::Impl {
     if (it == assignments_.end()) return;
     if (auto worker = workers_.find(name);
         worker != workers_.end() && worker->second.assignment == id) {
-      Free(worker->second);
+      Release(worker->second);
     }
     Assignment& assignment = it->second;
     if (assignment.gang) {
@@ -1308,9 +1393,11 @@ class Core::Impl {
     auto it = workers_.find(name);
     const uint64_t id = it->second.assignment;
     const std::string numerics_class = it->second.hello.numerics_class();
+    const bool draining = it->second.draining;
     Close(it->second.connection, cause);
     connections_.erase(it->second.connection);
     workers_.erase(it);
+    TouchClass(numerics_class);
     if (id == 0) {
       DERMIS_LOG(kInfo, "idle worker ", name, " left: ", cause);
       return;
@@ -1318,7 +1405,7 @@ class Core::Impl {
     DERMIS_LOG(kWarning, "worker ", name, " lost while it worked: ", cause);
     Assignment& assignment = assignments_.at(id);
     if (assignment.gang) {
-      const bool counts = !assignment.doomed;
+      const bool counts = !assignment.doomed && !draining;
       const Digest recipe = assignment.recipe;
       const bool alone = assignment.world == 1;
       assignment.members.erase(name);
@@ -1332,7 +1419,7 @@ class Core::Impl {
       return;
     }
     const std::vector<Digest> remaining = Remaining(assignment);
-    const bool counts = !assignment.doomed;
+    const bool counts = !assignment.doomed && !draining;
     EraseAssignment(id);
     for (auto task = remaining.rbegin(); task != remaining.rend(); ++task) {
       Unit& unit = units_.at(*task);
@@ -1433,15 +1520,22 @@ class Core::Impl {
   // ------------------------------------------------------------------ timeouts
 
   void Progress(Worker& worker, uint64_t progress, absl::Duration now) {
-    if (progress == worker.progress && worker.progressed) return;
-    if (worker.progressed && progress > worker.progress) {
-      worker.steps.push_back(absl::ToDoubleSeconds(now - worker.progress_at) /
-                             static_cast<double>(progress - worker.progress));
-      if (worker.steps.size() > 31) worker.steps.pop_front();
-    }
-    if (progress != worker.progress) worker.progressed = true;
-    if (worker.progressed) worker.progress_at = now;
+    if (progress <= worker.progress) return;
+    worker.steps.push_back(absl::ToDoubleSeconds(now - worker.progress_at) /
+                           static_cast<double>(progress - worker.progress));
+    if (worker.steps.size() > 31) worker.steps.pop_front();
+    worker.progress_at = now;
     worker.progress = progress;
+  }
+
+  // How long a worker may make no progress: until it is known how fast it is, as long as fetching and warming up may
+  // take.
+  absl::Duration StuckLimit(const Worker& worker) const {
+    if (worker.steps.size() < kKnownSteps) return options_.first_progress;
+    std::vector<double> steps(worker.steps.begin(), worker.steps.end());
+    const auto median = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
+    std::nth_element(steps.begin(), median, steps.end());
+    return std::max(options_.stuck_after, 20 * absl::Seconds(*median));
   }
 
   void CheckTimeouts(absl::Duration now) {
@@ -1453,24 +1547,30 @@ class Core::Impl {
         continue;
       }
       if (worker.assignment == 0) continue;
-      absl::Duration limit = options_.first_progress;
-      if (worker.progressed) {
-        limit = options_.stuck_after;
-        if (!worker.steps.empty()) {
-          std::vector<double> steps(worker.steps.begin(), worker.steps.end());
-          std::nth_element(steps.begin(),
-                           steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2),
-                           steps.end());
-          limit = std::max(limit, 20 * absl::Seconds(steps[steps.size() / 2]));
-        }
-      }
-      if (now - worker.progress_at > limit) {
-        condemned_.insert(worker.assignment);
-        lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
-                                             absl::FormatDuration(now - worker.progress_at)));
-      }
+      if (now - worker.progress_at <= StuckLimit(worker)) continue;
+      // A rank that waits for others is not to blame; they are, or the one that they wait for.
+      if (!worker.waits_for.empty() && now - worker.progress_at <= 2 * StuckLimit(worker)) continue;
+      condemned_.insert(worker.assignment);
+      lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
+                                           absl::FormatDuration(now - worker.progress_at)));
     }
-    for (const auto& [name, cause] : lost) LoseWorker(name, cause);
+    for (const auto& [name, cause] : lost) {
+      if (workers_.contains(name)) LoseWorker(name, absl::StrCat(cause, WhereIs(name)));
+    }
+  }
+
+  // ", study s, recipe 1234, rank 1 of 2, step 1200": what a worker was at when it was lost.
+  std::string WhereIs(const std::string& name) const {
+    const Worker& worker = workers_.at(name);
+    if (worker.assignment == 0) return "";
+    const Assignment& assignment = assignments_.at(worker.assignment);
+    if (!assignment.gang) return absl::StrCat(" in a task of study ", assignment.study);
+    auto rank = assignment.ranks.find(name);
+    return absl::StrCat(", study ", assignment.study, ", recipe ", assignment.recipe.short_hex(),
+                        rank == assignment.ranks.end()
+                            ? ""
+                            : absl::StrCat(", rank ", rank->second, " of ", assignment.ranks.size()),
+                        ", step ", assignment.step);
   }
 
   void AccountTime(absl::Duration now) {
@@ -1560,7 +1660,6 @@ class Core::Impl {
     }
     Occupy(worker, id, now);
     worker.progress = running.progress();
-    worker.progressed = running.progress() > 0;
     Touch(assignments_.at(id).study);
     return true;
   }
@@ -1573,8 +1672,8 @@ class Core::Impl {
     worker.assignment = id;
     worker.seen = now;
     worker.told = now;
-    worker.progressed = false;
     worker.progress = 0;
+    worker.waits_for.clear();
     worker.progress_at = now;
     worker.steps.clear();
   }
@@ -1583,7 +1682,7 @@ class Core::Impl {
   bool Assign(absl::Duration now) {
     bool any_free = false;
     for (const auto& [name, worker] : workers_) {
-      if (worker.assignment == 0 && worker.busy_until <= now) {
+      if (Free(worker)) {
         any_free = true;
         break;
       }
@@ -1600,7 +1699,7 @@ class Core::Impl {
     for (const auto& [name, worker] : workers_) {
       names.push_back(name);
       cluster.workers.push_back({name, worker.hello.numerics_class(),
-                                 worker.assignment == 0 && worker.busy_until <= now,
+                                 Free(worker),
                                  Quarantined(name)});
     }
     std::vector<std::pair<uint64_t, std::string>> order;
@@ -1682,7 +1781,7 @@ class Core::Impl {
       // What is left is not for that worker (it just failed it): another one that is free.
       for (size_t w = 0; w < names.size(); ++w) {
         const Worker& other = workers_.at(names[w]);
-        if (other.assignment == 0 && other.busy_until <= now && !cluster.workers[w].suspect &&
+        if (Free(other) && !cluster.workers[w].suspect &&
             other.hello.numerics_class() == cluster.studies[bundle.study].numerics_class &&
             StartBundle(study, names[w], bundle.units, now)) {
           assigned = true;
@@ -1778,7 +1877,11 @@ class Core::Impl {
         absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, it->first);
         if (!output.ok()) continue;
         absl::StatusOr<Digest> blob = Digest::FromBytes(output->state());
-        if (!blob.ok() || !blobs_.Has(*blob)) continue;
+        if (!blob.ok()) continue;
+        if (!blobs_.Has(*blob)) {
+          lost_blobs_.push_back(*blob);
+          continue;
+        }
         start_step = it->first;
         start_state = output->state();
         break;
@@ -1826,6 +1929,7 @@ class Core::Impl {
       member.set_host(hello.host());
       member.set_first_shard(first);
       member.set_shards(shards / gang.world + (rank < shards % gang.world ? 1 : 0));
+      gang.ranks[members[rank]] = rank;
       first += member.shards();
     }
     *seat.mutable_recipe() = study.run->recipe();
@@ -1895,6 +1999,8 @@ class Core::Impl {
   uint64_t next_row_ = 1;
   absl::Duration opened_, work_from_, last_check_;
   bool check_yields_ = true;
+  bool stop_unwanted_ = false;               // At the next tick.
+  mutable std::vector<Digest> lost_blobs_;   // Noticed while something was read; told at the next tick.
   std::map<std::string, Worker> workers_;
   std::map<ConnectionId, std::string> connections_;
   std::map<std::string, History> histories_;
@@ -1956,6 +2062,7 @@ absl::StatusOr<v1::StudyResults> Core::Results(const std::string& id) const {
 v1::ClusterStatusResponse Core::ClusterStatus() const { return impl_->ClusterStatus(); }
 Core::Counters Core::counters() const { return impl_->counters(); }
 std::vector<std::string> Core::alarms() const { return impl_->alarms(); }
+void Core::BlobLost(const Digest& blob, const std::string& cause) { impl_->BlobLost(blob, cause); }
 void Core::AfterFlush(std::function<void()> callback) { impl_->AfterFlush(std::move(callback)); }
 void Core::Tick() { impl_->Tick(); }
 absl::Status Core::Flush() { return impl_->Flush(); }

@@ -94,6 +94,10 @@ class Core {
   void CompleteTasks(std::vector<CheckedCompletion> completions, CompleteReply reply);
   v1::FetchResultsResponse FetchResults(const v1::FetchResultsRequest& request) const;
 
+  // A blob that someone asked for is not there (any more), or its bytes are not what they were. What
+  // named it is forgotten and, where wanted, computed again; nothing happens where nothing names it.
+  void BlobLost(const Digest& blob, const std::string& cause);
+
   // --- People. Replies when durable.
   // INVALID_ARGUMENT: the split or the training part cannot be made. RESOURCE_EXHAUSTED: disk low.
   void Submit(Submission submission,

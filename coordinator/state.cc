@@ -57,6 +57,8 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
         ASSIGN_OR_RETURN(Digest digest, Digest::FromBytes(done.result().payload_blob()));
         stored.blobs.push_back(digest);
       }
+      for (const Digest& blob : stored.blobs) users_[blob].push_back(entry.task);
+      forgotten_.erase(entry.task);
       if (!completed_.try_emplace(entry.task, std::move(stored)).second) {
         return absl::InternalError(
             absl::StrCat("row ", row, ": a second result of task ", entry.task.short_hex()));
@@ -97,14 +99,52 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       }
       return absl::OkStatus();
     }
-    case v1::Event::kBlobDropped:
-      return absl::OkStatus();  // The row of a result is for ever; its bytes are looked up when
-                                // needed.
+    case v1::Event::kBlobDropped: {
+      ASSIGN_OR_RETURN(Digest blob, Digest::FromBytes(event.blob_dropped().digest()));
+      Forget(blob);
+      return absl::OkStatus();
+    }
     case v1::Event::KIND_NOT_SET:
       break;
   }
   return absl::InternalError(absl::StrCat(
       "row ", row, ": an event of an unknown kind; was the store written by a newer version?"));
+}
+
+// Results without all of their bytes are none: their tasks are wanted again.
+void State::Forget(const Digest& blob) {
+  auto users = users_.find(blob);
+  if (users == users_.end()) return;
+  const std::vector<Digest> tasks = std::move(users->second);
+  users_.erase(users);
+  for (const Digest& task : tasks) {
+    auto stored = completed_.find(task);
+    if (stored == completed_.end()) continue;
+    for (const Digest& other : stored->second.blobs) {
+      if (auto it = users_.find(other); it != users_.end()) {
+        std::erase(it->second, task);
+        if (it->second.empty()) users_.erase(it);
+      }
+    }
+    forgotten_[task] = stored->second.payload;
+    completed_.erase(stored);
+    for (auto it = states_.begin(); it != states_.end();) {
+      std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
+      it = it->second.empty() ? states_.erase(it) : std::next(it);
+    }
+  }
+}
+
+const Digest* State::FindForgotten(const Digest& task) const {
+  auto it = forgotten_.find(task);
+  return it == forgotten_.end() ? nullptr : &it->second;
+}
+
+std::vector<Digest> State::NamedBlobs() const {
+  std::vector<Digest> blobs;
+  for (const auto& [blob, tasks] : users_) blobs.push_back(blob);
+  std::sort(blobs.begin(), blobs.end());
+  return blobs;
 }
 
 const StoredTask* State::Find(const Digest& task) const {
@@ -139,6 +179,9 @@ std::string State::Dump() const {
   for (const auto& [digest, stored] : tasks) {
     absl::StrAppend(&out, "task ", digest.hex(), " ", stored->payload.hex(), " row ", stored->row,
                     " bytes ", stored->bytes, " blobs ", stored->blobs.size(), "\n");
+  }
+  for (const auto& [task, payload] : forgotten_) {
+    absl::StrAppend(&out, "forgotten ", task.hex(), " ", payload.hex(), "\n");
   }
   for (const auto& [recipe, steps] : states_) {
     for (const auto& [step, task] : steps) {

@@ -59,6 +59,11 @@ class State {
   const std::map<std::string, StudyRecord>& studies() const { return studies_; }
   const StoredTask* Find(const Digest& task) const;
   size_t completed() const { return completed_.size(); }
+  // The payload of a result whose bytes were lost: the task must give the same again.
+  const Digest* FindForgotten(const Digest& task) const;
+  // Whether a stored result names the blob; all blobs that are named.
+  bool Names(const Digest& blob) const { return users_.contains(blob); }
+  std::vector<Digest> NamedBlobs() const;
   // Stored training states of a recipe: step -> task. Null: none.
   const std::map<uint64_t, Digest>* StatesOf(const Digest& recipe) const;
   // Of a unit: by task digest; of training: by recipe digest. Null: none.
@@ -70,9 +75,13 @@ class State {
   std::string Dump() const;
 
  private:
+  void Forget(const Digest& blob);
+
   uint64_t incarnation_ = 0;
   std::map<std::string, StudyRecord> studies_;
   absl::flat_hash_map<Digest, StoredTask> completed_;
+  absl::flat_hash_map<Digest, std::vector<Digest>> users_;  // Blob -> the tasks whose results name it.
+  std::map<Digest, Digest> forgotten_;                      // Task -> payload.
   std::map<Digest, std::map<uint64_t, Digest>> states_;
   std::map<Digest, LossRecord> losses_;
   std::map<std::pair<std::string, Digest>, Failure> failures_;

@@ -80,7 +80,8 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
 
 class Getting : public grpc::ServerWriteReactor<v1::GetResponse> {
  public:
-  Getting(const grpc::Status& access, BlobStore& store, const v1::GetRequest& request) {
+  Getting(const grpc::Status& access, BlobStore& store, const BlobService::Lost& lost,
+          const v1::GetRequest& request) {
     if (!access.ok()) {
       Finish(access);
       return;
@@ -93,6 +94,7 @@ class Getting : public grpc::ServerWriteReactor<v1::GetResponse> {
     // Whole and verified: a blob that the disk changed is dropped here, not passed on.
     absl::StatusOr<std::string> bytes = store.Get(*digest);
     if (!bytes.ok()) {
+      if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) lost(*digest, bytes.status());
       Finish(ToGrpc(bytes.status()));
       return;
     }
@@ -157,7 +159,7 @@ grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerCo
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,
                                                             const v1::GetRequest* request) {
-  return new Getting(access_.Check(*context, "Blobs/Get"), store_, *request);
+  return new Getting(access_.Check(*context, "Blobs/Get"), store_, lost_, *request);
 }
 
 }  // namespace dermis

@@ -3,7 +3,9 @@
 #define DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "common/blob_store.h"
 #include "coordinator/blob_index.h"
@@ -29,7 +31,10 @@ class StoredBlobs : public BlobIndex {
 // Arguments outlive the server.
 class BlobService : public v1::Blobs::CallbackService {
  public:
-  BlobService(const Access& access, BlobStore& store) : access_(access), store_(store) {}
+  // `lost`: told of each blob that was asked for and is not there or damaged; thread-safe.
+  using Lost = std::function<void(const Digest&, const absl::Status&)>;
+  BlobService(const Access& access, BlobStore& store, Lost lost)
+      : access_(access), store_(store), lost_(std::move(lost)) {}
   grpc::ServerUnaryReactor* Has(grpc::CallbackServerContext* context, const v1::HasRequest* request,
                                 v1::HasResponse* response) override;
   grpc::ServerReadReactor<v1::PutRequest>* Put(grpc::CallbackServerContext* context,
@@ -40,6 +45,7 @@ class BlobService : public v1::Blobs::CallbackService {
  private:
   const Access& access_;
   BlobStore& store_;
+  const Lost lost_;
 };
 
 }  // namespace dermis

@@ -57,7 +57,7 @@ class MemoryJournal : public Journal {
     if (!fail || disk_.fails_after_commit) {
       for (const JournalEntry& entry : entries) {
         disk_.rows.emplace_back(entry.task, entry.event.SerializeAsString());
-        if (!entry.task.none()) disk_.results.try_emplace(entry.task, disk_.rows.size() - 1);
+        if (!entry.task.none()) disk_.results[entry.task] = disk_.rows.size() - 1;
       }
     }
     failed_ = fail;

@@ -37,6 +37,8 @@ class Simulation {
     kill_worker_ = Chance(0.7) ? 0.1 * Draw() : 0.0;       // Each second, each worker.
     kill_coordinator_ = Chance(0.7) ? 0.1 * Draw() : 0.0;  // Each second.
     deterministic_failures_ = Chance(0.1);
+    lose_blob_ = Chance(0.4) ? 0.2 * Draw() : 0.0;  // Each second.
+    jump_wall_ = Chance(0.3);
     if (Chance(0.5)) {
       disk_.fail_at = static_cast<uint64_t>(Uniform(1, 200));
       disk_.fails_after_commit = Chance(0.5);
@@ -219,6 +221,8 @@ class Simulation {
 
   // What is durable gives the same state again.
   void CheckReplay() {
+    // A coordinator that starts looks for every blob; let the one that runs know as much.
+    for (const auto& [blob, bytes] : graveyard_) core_->BlobLost(blob, "damaged");
     if (!core_->Flush().ok()) return;
     const std::string live = core_->Dump();
     FakeDisk copy = disk_;
@@ -264,6 +268,8 @@ class Simulation {
     submission.manifest = manifest_;
     Command([&](Core& core) {
       core.Submit(submission, [this, answered](const absl::StatusOr<v1::SubmitResponse>& response) {
+        // A disk that is almost full takes no new study: the client tries again.
+        if (absl::IsResourceExhausted(response.status())) return;
         if (!response.ok()) {
           problem_ = response.status().ToString();
           return;
@@ -327,6 +333,7 @@ class Simulation {
   void Chaos() {
     if (!InChaos()) {
       for (size_t w = 0; w < workers_.size(); ++w) workers_[w].hangs = false;
+      blobs_.low = false;
       return;
     }
     for (size_t w = 0; w < workers_.size(); ++w) {
@@ -339,11 +346,39 @@ class Simulation {
         OnClosed(connection);
       }
     }
+    if (Chance(lose_blob_)) LoseBlob();
+    // The wall clock is for people only.
+    if (jump_wall_ && Chance(0.2)) clock_.JumpWall(Uniform(-1000000000, 1000000000));
+    blobs_.low = Chance(0.1);
     if (core_ && Chance(kill_coordinator_)) {
       After(Draw(), [this] {
         if (core_) KillCoordinator(Chance(0.5));
       });
     }
+  }
+
+  // A blob of a training state is damaged on the disk; somebody notices when he wants to read it.
+  void LoseBlob() {
+    if (disk_.rows.empty()) return;
+    v1::Event event;
+    event.ParseFromString(disk_.rows[static_cast<size_t>(Uniform(0, static_cast<int64_t>(disk_.rows.size())))].second);
+    if (!event.task_completed().spec().has_train()) return;
+    const auto& named = event.task_completed().result().blobs();
+    const Digest blob = *Digest::FromBytes(named[static_cast<int>(Uniform(0, named.size()))]);
+    auto it = blobs_.blobs.find(blob);
+    if (it == blobs_.blobs.end()) return;
+    graveyard_[blob] = std::move(it->second);
+    blobs_.blobs.erase(it);
+    After(Draw() * 5, [this, blob] { Notice(blob); });
+  }
+
+  void Notice(const Digest& blob) {
+    if (blobs_.Has(blob)) return;
+    if (!core_) {  // It will look for itself when it starts.
+      After(1, [this, blob] { Notice(blob); });
+      return;
+    }
+    Command([&](Core& core) { core.BlobLost(blob, "damaged"); });
   }
 
   // ---------------------------------------------------------------- workers
@@ -512,9 +547,14 @@ class Simulation {
     gang.step = worker.seat.start_step();
     const uint64_t id = worker.assignment;
     if (static_cast<int>(gang.joined.size()) == worker.seat.roster_size()) {
-      if (!gang.seat.start_state().empty() &&
-          !blobs_.Has(*Digest::FromBytes(gang.seat.start_state()))) {
-        problem_ = "a gang starts from a state that is not there";
+      if (!gang.seat.start_state().empty()) {
+        const Digest state = *Digest::FromBytes(gang.seat.start_state());
+        if (!blobs_.Has(state)) {
+          if (!graveyard_.contains(state)) problem_ = "a gang starts from a state that is not there";
+          LeaveMesh(w);
+          End(w, v1::OUTCOME_UNAVAILABLE, "the start state cannot be read");
+          return;
+        }
       }
       gang.running = true;
       gang.stored_at = Now();
@@ -566,6 +606,19 @@ class Simulation {
     const uint64_t per_epoch = StepsPerEpoch(training_, gang.seat.recipe().batch_size());
     ++gang.step;
     for (const auto& [rank, w] : gang.joined) workers_[w].progress = gang.step;
+    if (deterministic_failures_ && gang.step % 5 == 0 &&
+        RecipeDigest(gang.seat.recipe(), kClass)->array()[7] < 64) {
+      // Rank 0's function returns an error. The others, whom it tells, may be heard first.
+      const size_t w = gang.joined.at(0);
+      LeaveMesh(w);
+      After(Draw(), [this, w, work = workers_[w].work, id] {
+        if (workers_[w].work == work && workers_[w].assignment == id) {
+          v1::AttemptEnded ended;
+          End(w, v1::OUTCOME_FAILED, "the loss is no number", ended);
+        }
+      });
+      return;
+    }
     const v1::TrainGoal& goal = gang.seat.goal();
     bool end = gang.yield, store = gang.yield;
     if (gang.step % per_epoch == 0) {
@@ -662,11 +715,20 @@ class Simulation {
       }
       core.CompleteTasks(std::move(checked),
                          [this, w, life, count, open](const v1::CompleteTasksResponse& response) {
+                           bool again = false;
                            for (const v1::CompletionReply& reply : response.replies()) {
-                             if (reply.verdict() != v1::CompletionReply::STORED)
+                             if (reply.verdict() == v1::CompletionReply::MISSING) {
+                               // What was lost meanwhile: the worker has it still.
+                               for (const std::string& bytes : reply.missing()) {
+                                 const Digest blob = *Digest::FromBytes(bytes);
+                                 blobs_.blobs[blob] = graveyard_.at(blob);
+                               }
+                               again = true;
+                             } else if (reply.verdict() != v1::CompletionReply::STORED) {
                                problem_ = reply.ShortDebugString();
+                             }
                            }
-                           Deliver([this, w, life, count, open] {
+                           Deliver([this, w, life, count = again ? 0 : count, open] {
                              Worker& worker = workers_[w];
                              if (worker.life != life || !worker.alive || !*open) return;
                              *open = false;
@@ -688,12 +750,22 @@ class Simulation {
   // ---------------------------------------------------------------- the end
 
   void CheckEnd() {
-    std::set<Digest> tasks;
+    // A task has one result, but where bytes of it were lost: then another time the same.
+    std::map<Digest, std::pair<std::string, bool>> results;  // Task -> payload, whether it may come again.
     for (const auto& [task, bytes] : disk_.rows) {
-      if (!task.none() && !tasks.insert(task).second) {
+      v1::Event event;
+      event.ParseFromString(bytes);
+      if (event.has_blob_dropped()) {
+        for (auto& [other, result] : results) result.second = true;
+      }
+      if (task.none()) continue;
+      const std::string& payload = event.task_completed().result().payload_digest();
+      const auto [it, fresh] = results.try_emplace(task, payload, false);
+      if (!fresh && (!it->second.second || it->second.first != payload)) {
         problem_ = absl::StrCat("task ", task.short_hex(), " has two results");
         return;
       }
+      it->second.second = false;
     }
     if (core_->counters().conflicts != 0) problem_ = "a conflict";
     // All that a study promises is there.
@@ -742,7 +814,9 @@ class Simulation {
   uint64_t order_ = 0, connections_ = 0, epoch_ = 0, deaths_ = 0;
   absl::Duration chaos_end_;
   double drop_, repeat_, late_, kill_worker_, kill_coordinator_;
-  bool deterministic_failures_, slow_disk_ = false;
+  double lose_blob_;
+  bool deterministic_failures_, jump_wall_, slow_disk_ = false;
+  std::map<Digest, std::string> graveyard_;
   std::vector<Worker> workers_;
   std::map<uint64_t, Gang> gangs_;
   std::vector<v1::StudySpec> submissions_;

@@ -500,13 +500,199 @@ TEST_F(CoreTest, UnknownStudy_IsNotFound_AndTheKnownOnesAreNamed) {
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   const auto status = core_->Status("b");
   EXPECT_EQ(status.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_NE(status.status().ToString().find("a"), std::string::npos);
+  EXPECT_EQ(status.status().message(), "no study b; there are: a");
 }
 
-TEST_F(CoreTest, ClosedStudyOfUnits_FillsWorkersInBundles) {
-  Join("w1");
-  Join("w2");
+TEST_F(CoreTest, UnitsFillAllWorkers_SeveralInABundle) {
+  const ConnectionId a = Join("w1"), b = Join("w2");
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, kFakeExplanation)).ok());
+  bool together = false;
+  int largest = 0;
+  for (int i = 0; i < 500 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING; ++i) {
+    Pass(absl::Milliseconds(200));
+    const v1::Assign *on_a = LastAssign(a), *on_b = LastAssign(b);
+    if (on_a != nullptr && on_b != nullptr && on_a->has_bundle() && on_b->has_bundle()) together = true;
+    for (const v1::Assign* assign : {on_a, on_b}) {
+      if (assign != nullptr) largest = std::max(largest, assign->bundle().tasks_size());
+    }
+    Work();
+  }
+  EXPECT_TRUE(together);
+  EXPECT_GT(largest, 1);
+}
+
+// Two workers that train together; the seat of each.
+class GangTest : public CoreTest {
+ protected:
+  void StartGang() {
+    a_ = Join("w1");
+    b_ = Join("w2");
+    ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+    Pass(absl::Milliseconds(100));
+    ASSERT_NE(LastAssign(a_), nullptr);
+    ASSERT_NE(LastAssign(b_), nullptr);
+    ASSERT_EQ(LastAssign(a_)->assignment(), LastAssign(b_)->assignment());
+    id_ = LastAssign(a_)->assignment();
+  }
+  void Beat(ConnectionId connection, uint64_t progress, const std::vector<uint32_t>& waits_for = {}) {
+    v1::Beat beat;
+    v1::RunningAttempt& running = *beat.add_running();
+    running.set_assignment(id_);
+    running.set_progress(progress);
+    running.set_step(progress);
+    for (uint32_t rank : waits_for) running.add_waits_for(rank);
+    core_->WorkerBeat(connection, beat);
+    ASSERT_TRUE(core_->Flush().ok());
+  }
+  std::string RefusalOf(ConnectionId connection) {
+    auto it = outbox_.closed.find(connection);
+    return it == outbox_.closed.end() ? "" : it->second;
+  }
+
+  ConnectionId a_ = 0, b_ = 0;
+  uint64_t id_ = 0;
+};
+
+TEST_F(GangTest, ARanksOwnError_FailsTheStudy_ThoughItsPeersAreHeardFirst) {
+  StartGang();
+  End(b_, id_, v1::OUTCOME_PEER_LOST, "rank 0 gave up");
+  End(a_, id_, v1::OUTCOME_FAILED, "the loss is no number");
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::FAILED);
+  EXPECT_NE(core_->Status("a")->problems(0).find("the loss is no number"), std::string::npos);
+}
+
+TEST_F(GangTest, ADrainedRank_LetsTheOthersStoreTheirState) {
+  StartGang();
+  End(b_, id_, v1::OUTCOME_YIELDED);
+  EXPECT_FALSE(Was(a_, v1::Directive::kCancel));
+  EXPECT_TRUE(Was(a_, v1::Directive::kYield));
+}
+
+TEST_F(GangTest, ASlowStep_IsNotStuck_UntilItIsKnownHowLongStepsTake) {
+  StartGang();
+  for (int second = 0; second < 80; ++second) {  // The second step takes 80 s.
+    Beat(a_, 1);
+    Beat(b_, 1);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(RefusalOf(a_), "");
+  EXPECT_EQ(RefusalOf(b_), "");
+}
+
+TEST_F(GangTest, AHungRankIsBlamed_NotTheOneThatWaitsForIt_AndNamed) {
+  StartGang();
+  for (uint64_t step = 1; step <= 20; ++step) {
+    Beat(a_, step);
+    Beat(b_, step);
+    Pass(absl::Milliseconds(500));
+  }
+  for (int second = 0; second < 40 && RefusalOf(b_).empty(); ++second) {
+    Beat(a_, 20, {1});
+    Beat(b_, 20);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(RefusalOf(a_), "");
+  for (const char* named : {"stuck", "study a", "recipe", "rank 1 of 2", "step 20"}) {
+    EXPECT_NE(RefusalOf(b_).find(named), std::string::npos) << RefusalOf(b_);
+  }
+}
+
+TEST_F(GangTest, AFrozenRank_IsFoundWithinTheTimeout_AndNamed) {
+  StartGang();
+  for (int i = 0; i < 60 && RefusalOf(b_).empty(); ++i) {
+    Beat(a_, 7, {1});
+    Pass(absl::Milliseconds(100));
+  }
+  for (const char* named : {"no beat", "study a", "rank 1 of 2", "step 7"}) {
+    EXPECT_NE(RefusalOf(b_).find(named), std::string::npos) << RefusalOf(b_);
+  }
+}
+
+TEST_F(GangTest, ADrainingWorkersEnd_IsNoLoss_AndItGetsNoNewWork) {
+  StartGang();
+  v1::Beat beat;
+  beat.set_draining(true);
+  beat.add_running()->set_assignment(id_);
+  core_->WorkerBeat(b_, beat);
+  core_->WorkerDisconnected(b_, "its stream was closed");
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_EQ(core_->counters().losses, 0u);
+  const ConnectionId c = Join("w3");
+  beat.clear_running();
+  core_->WorkerBeat(c, beat);
+  End(a_, id_, v1::OUTCOME_YIELDED);
+  for (int i = 0; i < 20; ++i) {
+    core_->WorkerBeat(c, beat);
+    core_->WorkerBeat(a_, v1::Beat());
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(LastAssign(c), nullptr);
+  EXPECT_NE(LastAssign(a_)->assignment(), id_);
+}
+
+TEST_F(GangTest, ASecondWorkerOfOneName_IsSentAway_WhileTheFirstLives) {
+  StartGang();
+  const ConnectionId second = Join("w1", "2");
+  EXPECT_NE(RefusalOf(second).find("--name"), std::string::npos);
+  EXPECT_FALSE(Was(second, v1::Directive::kWelcome));
+  EXPECT_EQ(core_->counters().losses, 0u);
+  Pass(absl::Seconds(4));  // Not a beat of the first one.
+  const ConnectionId third = Join("w1", "2");
+  EXPECT_TRUE(Was(third, v1::Directive::kWelcome));
+}
+
+TEST_F(CoreTest, ALostModel_IsTrainedAgain_AndEverythingElseIsFound) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kFakeExplanation)).ok());
+  RunToEnd("a");
+  const std::string before = core_->Results("a")->model().weights();
+  const Digest model = *Digest::FromBytes(before);
+  const uint64_t computed = computed_;
+  blobs_.blobs.erase(model);
+  core_->BlobLost(model, "damaged");
+  Pass(absl::Milliseconds(100));
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(core_->Results("a")->model().weights(), before);
+  EXPECT_TRUE(blobs_.Has(model));
+  EXPECT_LE(computed_ - computed, 2u) << "training only";
+  EXPECT_EQ(core_->counters().conflicts, 0u);
+}
+
+TEST_F(CoreTest, ALostBlob_IsNoticedAtTheStart) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, "")).ok());
+  RunToEnd("a");
+  blobs_.blobs.erase(*Digest::FromBytes(core_->Results("a")->model().weights()));
+  Start();
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
+}
+
+TEST_F(CoreTest, WhatIsComputedAgain_MustBeTheSame) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  RunToEnd("a");
+  const auto results = core_->Results("a");
+  const Digest state = *Digest::FromBytes(results->training().state());
+  blobs_.blobs.erase(state);
+  core_->BlobLost(state, "damaged");
+  const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
+  v1::Payload other = TrainPayload(recipe, per_epoch_);
+  other.mutable_train()->mutable_epochs(0)->set_training_loss(0.125);
+  EXPECT_EQ(Complete(TrainTaskOf(recipe, per_epoch_, kClass), other).verdict(),
+            v1::CompletionReply::CONFLICT);
+  EXPECT_EQ(core_->ClusterStatus().alarms_size(), 1);
+}
+
+TEST_F(CoreTest, LostImages_StopTheStudy_UntilTheyAreGivenAgain) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  ASSERT_GT(manifest_->chunks_size(), 0);
+  core_->BlobLost(*Digest::FromBytes(manifest_->chunks(0).pixels()), "damaged");
+  Pass(absl::Milliseconds(100));
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::FAILED);
+  EXPECT_NE(core_->Status("a")->problems(0).find("with its images"), std::string::npos);
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
 }
 

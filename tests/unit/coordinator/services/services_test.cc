@@ -78,7 +78,8 @@ class ServicesTest : public ::testing::Test {
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches);
-    blob_service = std::make_unique<BlobService>(*access, *store);
+    blob_service = std::make_unique<BlobService>(
+        *access, *store, [this](const Digest& blob, const absl::Status& why) { lost = {blob, why}; });
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     if (!insecure) {
       ASSERT_TRUE(MakeClusterCertificates(folder + "/certs", {}).ok());
@@ -109,6 +110,7 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Watches> watches;
   std::unique_ptr<ClusterService> cluster;
   std::unique_ptr<StudyService> studies;
+  std::pair<Digest, absl::Status> lost;  // The last one.
   std::unique_ptr<BlobService> blob_service;
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
