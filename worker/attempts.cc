@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/tasks.h"
 
@@ -19,6 +20,16 @@ void RunningWork::Cancel() {
   absl::MutexLock lock(&mutex_);
   if (cancelled.exchange(true)) return;
   if (on_cancel_ != nullptr) on_cancel_();
+}
+
+void RunningWork::OnAskWhom(std::function<std::vector<uint32_t>()> callback) {
+  absl::MutexLock lock(&mutex_);
+  whom_ = std::move(callback);
+}
+
+std::vector<uint32_t> RunningWork::WaitsFor() {
+  absl::MutexLock lock(&mutex_);
+  return whom_ == nullptr ? std::vector<uint32_t>() : whom_();
 }
 
 void Attempts::Assign(const v1::Assign& assign) {
@@ -38,6 +49,7 @@ void Attempts::Assign(const v1::Assign& assign) {
     absl::MutexLock lock(&mutex_);
     if (!entries_.emplace(assign.assignment(), Entry{work, false, {}}).second) return;
   }
+  if (draining_) work->yield = true;
   start_(std::move(work));
 }
 
@@ -46,7 +58,10 @@ void Attempts::Cancel(uint64_t assignment) {
   {
     absl::MutexLock lock(&mutex_);
     const auto it = entries_.find(assignment);
-    if (it != entries_.end()) work = it->second.work;
+    if (it != entries_.end()) {
+      work = it->second.work;
+      if (!it->second.cancelled) it->second.cancelled = Clock::Real().Now();
+    }
   }
   if (work != nullptr) work->Cancel();
 }
@@ -57,9 +72,23 @@ void Attempts::Yield(uint64_t assignment) {
   if (it != entries_.end()) it->second.work->yield = true;
 }
 
-void Attempts::YieldAll() {
+void Attempts::Drain() {
+  draining_ = true;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto& [assignment, entry] : entries_) entry.work->yield = true;
+  }
+  Wake();
+}
+
+absl::Duration Attempts::Ignored() const {
   absl::MutexLock lock(&mutex_);
-  for (auto& [assignment, entry] : entries_) entry.work->yield = true;
+  absl::Duration longest;
+  for (const auto& [assignment, entry] : entries_) {
+    if (entry.over || !entry.cancelled) continue;
+    longest = std::max(longest, Clock::Real().Now() - *entry.cancelled);
+  }
+  return longest;
 }
 
 void Attempts::Reconcile(const std::vector<uint64_t>& adopted) {
@@ -104,7 +133,8 @@ std::vector<v1::RunningAttempt> Attempts::Running() const {
     running.set_progress(entry.work->progress);
     if (entry.work->assign.has_gang()) {
       *running.mutable_generation() = entry.work->assign.gang().generation();
-      running.set_step(entry.work->assign.gang().start_step() + running.progress());
+      running.set_step(entry.work->step);
+      for (uint32_t rank : entry.work->WaitsFor()) running.add_waits_for(rank);
     }
     out.push_back(std::move(running));
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,7 +25,8 @@ namespace dermis {
 struct RunningWork {
   v1::Assign assign;
   std::vector<Digest> tasks;             // Of a gang: the recipe's digest.
-  std::atomic<uint64_t> progress{0};     // Steps or batches done.
+  std::atomic<uint64_t> progress{0};     // Grows while work is done: steps, batches.
+  std::atomic<uint64_t> step{0};         // Gang: the training step that it has reached.
   std::atomic<bool> yield{false};        // Gang: store the state at the next step, then stop.
   std::atomic<bool> cancelled{false};    // Stop without a result.
 
@@ -33,9 +35,14 @@ struct RunningWork {
   void OnCancel(std::function<void()> callback);
   void Cancel();
 
+  // Gang: asked for the ranks whose part of an exchange is waited for now. nullptr = forget the last one.
+  void OnAskWhom(std::function<std::vector<uint32_t>()> callback);
+  std::vector<uint32_t> WaitsFor();
+
  private:
   absl::Mutex mutex_;
   std::function<void()> on_cancel_ ABSL_GUARDED_BY(mutex_);
+  std::function<std::vector<uint32_t>()> whom_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Thread-safe. An attempt stays in the table until the coordinator was told of its end: so a worker that
@@ -49,7 +56,9 @@ class Attempts {
   void Assign(const v1::Assign& assign);
   void Cancel(uint64_t assignment);
   void Yield(uint64_t assignment);
-  void YieldAll();
+  // This worker is about to end: everything yields, and beats say so.
+  void Drain();
+  bool draining() const { return draining_; }
   // After a gap: attempts that the coordinator did not adopt are cancelled and forgotten.
   void Reconcile(const std::vector<uint64_t>& adopted);
 
@@ -65,6 +74,8 @@ class Attempts {
   // Blocks until Ends() is not empty, `stop` is true (checked on Wake) or the timeout is over.
   void WaitForEnds(absl::Duration timeout, const std::atomic<bool>& stop);
   void Wake();
+  // Since when a cancelled attempt has gone on all the same; zero: there is none.
+  absl::Duration Ignored() const;
   // True when nothing runs and every end was told.
   bool WaitUntilIdle(absl::Duration timeout) const;
 
@@ -73,7 +84,9 @@ class Attempts {
     std::shared_ptr<RunningWork> work;
     bool over = false;
     v1::AttemptEnded ended;
+    std::optional<absl::Duration> cancelled = std::nullopt;  // When.
   };
+  std::atomic<bool> draining_{false};
   const Start start_;
   mutable absl::Mutex mutex_;
   std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mutex_);

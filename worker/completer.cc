@@ -77,6 +77,7 @@ void Completer::Add(Finished finished) {
   *item.completion.mutable_result() = *std::move(result);
   *item.completion.mutable_attempt() = std::move(finished.attempt);
   item.done = std::move(finished.done);
+  item.wanted = std::move(finished.wanted);
   for (std::string& bytes : finished.blobs) {
     const Digest digest = Sha256Of(bytes);
     item.blobs.emplace_back(digest, std::move(bytes));
@@ -106,6 +107,10 @@ void Completer::Loop(std::deque<Item>* queue, bool uploads) {
     }
     if (uploads) {
       absl::Status status;
+      if (batch[0].wanted != nullptr && !batch[0].wanted()) {
+        batch[0].done(absl::CancelledError("what it follows from could not be stored"));
+        continue;
+      }
       for (const auto& [digest, bytes] : batch[0].blobs) {
         for (int attempt = 0;; ++attempt) {
           status = blobs_->Put(digest, bytes);
@@ -166,7 +171,7 @@ void Completer::Send(std::vector<Item> batch) {
             if (!status.ok()) break;
           }
           // Bounded: a coordinator that keeps losing a blob must not hold this worker for ever.
-          if (status.ok() && attempt < 8) {
+          if (status.ok() && ++item.missed < 8) {
             again.push_back(std::move(item));
           } else {
             item.done(absl::UnavailableError(absl::StrCat(
@@ -187,6 +192,7 @@ void Completer::Send(std::vector<Item> batch) {
       }
     }
     batch = std::move(again);
+    if (!batch.empty()) Pause(batch[0].missed);
   }
 }
 

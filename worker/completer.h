@@ -30,6 +30,8 @@ struct Finished {
   // refused it; DATA_LOSS = another result is stored for this task; UNAVAILABLE = its blobs could not be
   // stored (disk full, ...); CANCELLED = the completer was stopped.
   std::function<void(absl::Status)> done;
+  // Asked before blobs are sent, where set: false = not any more (done gets CANCELLED).
+  std::function<bool()> wanted = nullptr;
 };
 
 // The result of a task: inline up to 16 KiB, else as a blob, whose bytes go to *payload_blob.
@@ -52,7 +54,9 @@ class Completer {
     v1::Completion completion;
     std::vector<std::pair<Digest, std::string>> blobs;
     std::function<void(absl::Status)> done;
+    std::function<bool()> wanted;
     uint64_t bytes = 0;
+    int missed = 0;  // How often the coordinator missed a blob.
   };
   void Loop(std::deque<Item>* queue, bool uploads);
   void Send(std::vector<Item> batch);

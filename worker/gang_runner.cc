@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <exception>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +32,10 @@ class Uploads {
     absl::MutexLock lock(&mutex_);
     --open_;
     if (status_.ok()) status_ = status;
+  }
+  bool ok() {
+    absl::MutexLock lock(&mutex_);
+    return status_.ok();
   }
   absl::Status Flush() {
     absl::MutexLock lock(&mutex_);
@@ -97,12 +100,11 @@ v1::AttemptEnded GangRunner::Run(const std::shared_ptr<RunningWork>& work) {
   absl::Status status;
   try {
     status = Train(*work, &joined);
-  } catch (const std::bad_alloc&) {
-    status = absl::ResourceExhaustedError("out of memory");
   } catch (const std::exception& error) {
-    status = absl::InternalError(error.what());
+    status = StatusOfException(error);
   }
   work->OnCancel(nullptr);
+  work->OnAskWhom(nullptr);
   v1::AttemptEnded ended;
   ended.set_lost_rank(-1);
   if (work->cancelled) {
@@ -159,6 +161,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
 
   DERMIS_LOG(kInfo, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(), ": rank ",
              seat.rank(), " of ", std::max(1, seat.roster_size()), " trains from step ", seat.start_step());
+  work.step = seat.start_step();
+  work.OnAskWhom([collective] { return collective->WaitsFor(); });
   auto uploads = std::make_shared<Uploads>();
   absl::Duration last = Clock::Real().Now();
   uint64_t last_step = seat.start_step();
@@ -181,18 +185,21 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
       if (!bytes->empty()) finished.blobs.push_back(std::move(*bytes));
     }
     finished.done = [uploads](absl::Status status) { uploads->End(status); };
+    // States are sent one after the other: none that follows from one that was not taken.
+    finished.wanted = [uploads] { return uploads->ok(); };
     completer_->Add(std::move(finished));
     return absl::OkStatus();
   };
   TrainerOptions options;
   options.threads = options_.threads;
+  options.step = &work.step;
   if (seat.segment_ms() > 0) options.segment = absl::Milliseconds(seat.segment_ms());
   absl::StatusOr<uint64_t> step = absl::InternalError("did not train");
   try {
     step = parts_.train(seat.recipe(), seat.goal(), std::move(data), *collective, start_state, options,
                         sink, work.yield, work.progress);
   } catch (const std::exception& error) {
-    step = absl::InternalError(error.what());
+    step = StatusOfException(error);
   }
   if (!step.ok()) collective->Abort(step.status());  // Nobody waits for this rank.
   const absl::Status stored = uploads->Flush();

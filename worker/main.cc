@@ -50,6 +50,9 @@
 namespace dermis {
 namespace {
 
+// What a worker that is told to stop may take for it: a step, a state, an upload.
+constexpr absl::Duration kDrainPatience = absl::Seconds(30);
+
 struct Flags {
   std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
   uint32_t threads = 0;
@@ -188,7 +191,9 @@ int Work(const Flags& flags) {
           auto response = Call<v1::FetchResultsRequest, v1::FetchResultsResponse>(
               *stub, &v1::Cluster::StubInterface::FetchResults, request, absl::Seconds(30),
               "results that are inputs");
-          if (response.ok() || !absl::IsUnavailable(response.status()) || attempt >= 30) return response;
+          // A call that waits for the connection ends with its deadline.
+          const bool away = absl::IsUnavailable(response.status()) || absl::IsDeadlineExceeded(response.status());
+          if (response.ok() || !away || attempt >= 30) return response;
           absl::SleepFor(absl::Seconds(1));
         }
       },
@@ -253,6 +258,11 @@ int Work(const Flags& flags) {
   options.hello.set_peer_address((*mesh)->address());
   options.hello.set_peer_socket((*mesh)->socket_path());
   options.hello.set_device("cpu");
+  options.give_up = [](const std::string& why) {
+    DERMIS_LOG(kError, "this process ends, for a new one to begin: ", why);
+    std::cerr.flush();
+    std::_Exit(kExitHung);
+  };
   options.connect = [&] {
     return channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };
@@ -261,13 +271,18 @@ int Work(const Flags& flags) {
     int signal_number = 0;
     sigwait(&signals, &signal_number);
     DERMIS_LOG(kInfo, "signal ", signal_number, ": stores what runs, then stops");
-    std::thread([] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(4800));
+    // The next one ends it at once.
+    std::thread([signals] {
+      int again = 0;
+      sigwait(&signals, &again);
       std::_Exit(0);
     }).detach();
-    attempts.YieldAll();
-    attempts.WaitUntilIdle(absl::Seconds(4));
+    attempts.Drain();
+    attempts.WaitUntilIdle(kDrainPatience);
     session.Stop();
+    // What hangs is left behind.
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::_Exit(0);
   }).detach();
 
   const absl::Status status = session.Run();

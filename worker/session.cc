@@ -62,6 +62,7 @@ absl::Status Session::Converse(bool* welcomed) {
   std::atomic<bool> over{false};
   std::thread beats([&] {
     absl::Duration next = Clock::Real().Now();
+    bool told_draining = false;
     while (!over) {
       attempts_->WaitForEnds(std::max(absl::ZeroDuration(), next - Clock::Real().Now()), over);
       if (over) return;
@@ -72,10 +73,15 @@ absl::Status Session::Converse(bool* welcomed) {
         if (!stream->Write(message)) return;
         attempts_->Told(assignment);
       }
-      if (Clock::Real().Now() >= next) {
+      if (attempts_->Ignored() > options_.ignored_cancel && options_.give_up != nullptr) {
+        options_.give_up("work that was cancelled goes on all the same");
+      }
+      if (Clock::Real().Now() >= next || attempts_->draining() != told_draining) {
+        told_draining = attempts_->draining();
         next = Clock::Real().Now() + options_.beat;
         v1::WorkerMessage message;
         v1::Beat& beat = *message.mutable_beat();
+        beat.set_draining(attempts_->draining());
         for (v1::RunningAttempt& running : attempts_->Running()) {
           *beat.add_running() = std::move(running);
         }

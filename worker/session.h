@@ -28,6 +28,9 @@ class Session {
     // Waits a bounded time for a connection, false where there is none; may be empty. (A channel of gRPC gets
     // on with its handshake only while somebody waits for it.)
     std::function<bool()> connect = nullptr;
+    // Called when work has ignored its cancel for so long: a thread hangs, and only a new process helps.
+    absl::Duration ignored_cancel = absl::Seconds(15);
+    std::function<void(const std::string& why)> give_up = nullptr;
   };
   // `attempts` outlives the session.
   Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);

@@ -141,9 +141,9 @@ int Supervise(const std::vector<std::string>& argv, const SupervisorOptions& opt
       ::poll(wait, log >= 0 ? 2 : 1, static_cast<int>(std::min<int64_t>(left, 1000)));
       signalfd_siginfo info;
       while (::read(events, &info, sizeof(info)) == sizeof(info)) {
-        if (info.ssi_signo == SIGCHLD || stopping) continue;
-        stopping = true;
+        if (info.ssi_signo == SIGCHLD) continue;
         ::kill(child, SIGTERM);
+        if (std::exchange(stopping, true)) continue;
         kill_at = clock.Now() + options.patience;
       }
       if (log >= 0 && !Drain(log, tail)) {

@@ -13,11 +13,14 @@ namespace dermis {
 // The child's exit code for "a restart would not help" (EX_CONFIG): the supervisor ends with it.
 inline constexpr int kExitHopeless = 78;
 
+// The child's exit code when it ends because a thread of it hangs: a new process is the cure (EX_SOFTWARE).
+inline constexpr int kExitHung = 70;
+
 struct SupervisorOptions {
   absl::Duration first_backoff = absl::Milliseconds(500);
   absl::Duration last_backoff = absl::Seconds(30);
   absl::Duration healthy = absl::Seconds(30);   // A child that lived so long resets the back-off.
-  absl::Duration patience = absl::Seconds(6);   // Between SIGTERM and SIGKILL when told to stop.
+  absl::Duration patience = absl::Seconds(35);  // Between SIGTERM and SIGKILL when told to stop.
   int log_lines = 30;                           // End of the child's log that a report holds.
   std::function<void(const std::string&)> report;  // Default: the log.
 };

@@ -1,7 +1,6 @@
 #include "worker/task_runner.h"
 
 #include <exception>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +9,7 @@
 #include "worker/evaluation/evaluate.h"
 #include "worker/explain/explain.h"
 #include "worker/models/activations.h"
+#include "worker/unavailability.h"
 
 namespace dermis {
 namespace {
@@ -71,10 +71,9 @@ absl::StatusOr<v1::Payload> TaskRunner::Run(const v1::TaskSpec& task, PlanCache&
   }
   try {
     return (this->*function)(task, plans, items);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrCat(Describe(task), ": out of memory"));
   } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat(Describe(task), ": ", error.what()));
+    const absl::Status status = StatusOfException(error);
+    return absl::Status(status.code(), absl::StrCat(Describe(task), ": ", status.message()));
   }
 }
 

@@ -2,6 +2,11 @@
 #ifndef DERMIS_WORKER_UNAVAILABILITY_H_
 #define DERMIS_WORKER_UNAVAILABILITY_H_
 
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+
 #include "absl/status/status.h"
 
 namespace dermis {
@@ -19,6 +24,19 @@ inline bool IsUnavailability(const absl::Status& status) {
     default:
       return false;
   }
+}
+
+// What an exception of a library means: a shortage of memory is this worker's, everything else the task's.
+inline absl::Status StatusOfException(const std::exception& error) {
+  const std::string_view what = error.what();
+  // LibTorch (c10::Error) and oneDNN (dnnl::error) have words of their own for it.
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+      what.find("allocate memory") != std::string_view::npos ||
+      what.find("out of memory") != std::string_view::npos ||
+      what.find("out_of_memory") != std::string_view::npos) {
+    return absl::ResourceExhaustedError("out of memory: " + std::string(what));
+  }
+  return absl::InternalError(std::string(what));
 }
 
 }  // namespace dermis

@@ -12,8 +12,9 @@ namespace dermis {
 std::unique_ptr<OwnArena> OwnArena::Make(size_t size) {
   const int fd = memfd_create("dermis-reduce", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return nullptr;
+  struct stat info;
   void* data = MAP_FAILED;
-  if (ftruncate(fd, static_cast<off_t>(size)) == 0 &&
+  if (fstat(fd, &info) == 0 && ftruncate(fd, static_cast<off_t>(size)) == 0 &&
       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) {
     data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
@@ -21,7 +22,7 @@ std::unique_ptr<OwnArena> OwnArena::Make(size_t size) {
     close(fd);
     return nullptr;
   }
-  return std::unique_ptr<OwnArena>(new OwnArena(fd, static_cast<char*>(data), size));
+  return std::unique_ptr<OwnArena>(new OwnArena(fd, info.st_ino, static_cast<char*>(data), size));
 }
 
 OwnArena::~OwnArena() {
@@ -30,7 +31,7 @@ OwnArena::~OwnArena() {
 }
 
 ArenaRange OwnArena::Range(uint64_t offset, uint64_t bytes) const {
-  return {static_cast<uint64_t>(getpid()), static_cast<uint64_t>(fd_), size_, offset, bytes};
+  return {static_cast<uint64_t>(getpid()), static_cast<uint64_t>(fd_), size_, inode_, offset, bytes};
 }
 
 PeerArena::~PeerArena() { Unmap(); }
@@ -43,7 +44,7 @@ void PeerArena::Unmap() {
 const char* PeerArena::At(const ArenaRange& range) {
   if (range.offset > range.size || range.bytes > range.size - range.offset) return nullptr;
   if (data_ == nullptr || range.process != process_ || range.descriptor != descriptor_ ||
-      range.size != size_) {
+      range.size != size_ || range.inode != inode_) {
     Unmap();
     const std::string path =
         "/proc/" + std::to_string(range.process) + "/fd/" + std::to_string(range.descriptor);
@@ -53,7 +54,8 @@ const char* PeerArena::At(const ArenaRange& range) {
     const int seals = fcntl(fd, F_GET_SEALS);
     // A file that could shrink could kill this process.
     if (seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && fstat(fd, &info) == 0 &&
-        static_cast<uint64_t>(info.st_size) == range.size && range.size > 0) {
+        static_cast<uint64_t>(info.st_size) == range.size && info.st_ino == range.inode &&
+        range.size > 0) {
       void* data = mmap(nullptr, range.size, PROT_READ, MAP_SHARED, fd, 0);
       if (data != MAP_FAILED) data_ = data;
     }
@@ -62,6 +64,7 @@ const char* PeerArena::At(const ArenaRange& range) {
     process_ = range.process;
     descriptor_ = range.descriptor;
     size_ = range.size;
+    inode_ = range.inode;
   }
   return static_cast<const char*>(data_) + range.offset;
 }

@@ -12,7 +12,8 @@ namespace dermis {
 
 // Names a range of an arena to another process.
 struct ArenaRange {
-  uint64_t process, descriptor, size;   // The arena.
+  uint64_t process, descriptor, size;   // The arena ...
+  uint64_t inode;                       // ... and which of all that ever had that descriptor.
   uint64_t offset, bytes;
 };
 
@@ -28,8 +29,10 @@ class OwnArena {
   ArenaRange Range(uint64_t offset, uint64_t bytes) const;
 
  private:
-  OwnArena(int fd, char* data, size_t size) : fd_(fd), data_(data), size_(size) {}
+  OwnArena(int fd, uint64_t inode, char* data, size_t size)
+      : fd_(fd), inode_(inode), data_(data), size_(size) {}
   int fd_;
+  uint64_t inode_;
   char* data_;
   size_t size_;
 };
@@ -46,7 +49,7 @@ class PeerArena {
 
  private:
   void Unmap();
-  uint64_t process_ = 0, descriptor_ = 0, size_ = 0;
+  uint64_t process_ = 0, descriptor_ = 0, size_ = 0, inode_ = 0;
   void* data_ = nullptr;
 };
 

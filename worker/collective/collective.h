@@ -30,6 +30,9 @@ class Collective {
   // Every rank gives bytes, every rank gets all of them, by rank. Lengths may differ.
   virtual absl::StatusOr<std::vector<std::string>> AllGather(std::string mine) = 0;
 
+  // The ranks whose part of an exchange this rank waits for now; from any thread.
+  virtual std::vector<uint32_t> WaitsFor() const { return {}; }
+
   // Ends the attempt on all ranks within a bounded time; may be called from any thread. Calls that wait
   // return ABORTED (of another rank: UNAVAILABLE "rank 2 (worker x): cause").
   virtual void Abort(const absl::Status& cause) = 0;

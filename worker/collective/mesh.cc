@@ -202,6 +202,11 @@ class Gang : public LinkHandler, public std::enable_shared_from_this<Gang> {
     return status_;
   }
 
+  std::vector<uint32_t> WaitsFor() {
+    absl::MutexLock lock(&mutex_);
+    return waits_for_;
+  }
+
   // The links by rank (nullptr for this one), or the error.
   absl::StatusOr<std::vector<std::shared_ptr<PeerLink>>> Links() {
     absl::MutexLock lock(&mutex_);
@@ -253,7 +258,12 @@ class Gang : public LinkHandler, public std::enable_shared_from_this<Gang> {
         deadline = std::min(deadline, limit);
       }
       waiting_ = true;
+      waits_for_.clear();
+      for (uint32_t r = 0; r < world(); ++r) {
+        if (awaited[r]) waits_for_.push_back(r);
+      }
       changed_.WaitWithTimeout(&mutex_, deadline - now);
+      waits_for_.clear();
       waiting_ = false;
     }
   }
@@ -294,6 +304,7 @@ class Gang : public LinkHandler, public std::enable_shared_from_this<Gang> {
   absl::Mutex mutex_;
   absl::CondVar changed_;
   bool waiting_ ABSL_GUARDED_BY(mutex_) = true;   // In a call of the collective; Join always waits.
+  std::vector<uint32_t> waits_for_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   std::vector<Peer> peers_ ABSL_GUARDED_BY(mutex_);
 };
@@ -328,6 +339,8 @@ class GangCollective : public Collective {
 
   absl::Status OrderedReduce(absl::Span<float* const> shards, uint64_t n, float* out) override;
   absl::StatusOr<std::vector<std::string>> AllGather(std::string mine) override;
+
+  std::vector<uint32_t> WaitsFor() const override { return gang_->WaitsFor(); }
 
   void Abort(const absl::Status& cause) override {
     gang_->Fail(absl::StatusCode::kAborted, rank(), std::string(cause.message()));

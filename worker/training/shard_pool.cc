@@ -6,6 +6,8 @@
 #include <malloc.h>
 #include <torch/torch.h>
 
+#include "worker/unavailability.h"
+
 namespace dermis {
 
 namespace {
@@ -67,7 +69,7 @@ void ShardPool::Loop() {
     try {
       job(i);
     } catch (const std::exception& e) {
-      status = absl::InternalError(e.what());
+      status = StatusOfException(e);
     }
     mutex_.Lock();
     if (!status.ok() && i < failed_) {

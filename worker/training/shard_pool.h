@@ -23,7 +23,7 @@ class ShardPool {
   ShardPool& operator=(const ShardPool&) = delete;
 
   // job(i) for i in [0, n), each once, on any of the threads; returns when all are done. An
-  // exception becomes INTERNAL (of the lowest i). Called from one thread at a time.
+  // exception becomes StatusOfException (of the lowest i). Called from one thread at a time.
   absl::Status Run(uint32_t n, const std::function<void(uint32_t)>& job);
 
  private:

@@ -256,6 +256,7 @@ absl::Status Trainer::Step(Decision& decision) {
   ASSIGN_OR_RETURN(decision, ExchangeStatistics(decision));
   RETURN_IF_ERROR(pool_.Run(1, [this](uint32_t) { ApplyUpdate(); }));
   ++state_.step;
+  if (options_.step != nullptr) *options_.step = state_.step;
   return absl::OkStatus();
 }
 

@@ -30,6 +30,7 @@ struct TrainerOptions {
   uint32_t threads = 1;  // Shards run side by side on so many threads.
   absl::Duration segment =
       absl::Seconds(30);  // A state about so often (rank 0's clock decides, all ranks follow).
+  std::atomic<uint64_t>* step = nullptr;  // Where the step that is reached is shown; may be null.
 };
 
 // Called on rank 0 with each state; must not block long (upload goes on elsewhere). An error ends

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "tests/unit/worker/runner/fakes.h"
 
 namespace dermis {
@@ -77,6 +78,41 @@ TEST_F(AttemptsTest, Yield_ReachesOnlyTheNamedAttempt) {
   attempts.Yield(99);
   EXPECT_FALSE(started[0]->yield);
   EXPECT_TRUE(started[1]->yield);
+}
+
+TEST_F(AttemptsTest, Drain_YieldsWhatRuns_AndWhatIsStillAssigned) {
+  attempts.Assign(Bundle(1));
+  EXPECT_FALSE(attempts.draining());
+  attempts.Drain();
+  attempts.Assign(Bundle(2));
+  EXPECT_TRUE(attempts.draining());
+  EXPECT_TRUE(started[0]->yield);
+  EXPECT_TRUE(started[1]->yield);
+}
+
+TEST_F(AttemptsTest, Ignored_CountsFromTheCancel_UntilTheEnd) {
+  attempts.Assign(Bundle(1));
+  EXPECT_EQ(attempts.Ignored(), absl::ZeroDuration());
+  attempts.Cancel(1);
+  while (attempts.Ignored() == absl::ZeroDuration()) absl::SleepFor(absl::Milliseconds(1));
+  End(0, v1::OUTCOME_YIELDED);
+  EXPECT_EQ(attempts.Ignored(), absl::ZeroDuration());
+}
+
+TEST_F(AttemptsTest, AGangsAttempt_TellsItsStepAndWhomItWaitsFor) {
+  v1::Assign assign;
+  assign.set_assignment(3);
+  assign.mutable_gang()->set_start_step(100);
+  attempts.Assign(assign);
+  started[0]->step = 120;
+  started[0]->progress = 50;  // Validation counts as progress, not as steps.
+  started[0]->OnAskWhom([] { return std::vector<uint32_t>{2}; });
+  const v1::RunningAttempt running = attempts.Running()[0];
+  EXPECT_EQ(running.step(), 120u);
+  EXPECT_EQ(running.progress(), 50u);
+  EXPECT_THAT(running.waits_for(), ::testing::ElementsAre(2));
+  started[0]->OnAskWhom(nullptr);
+  EXPECT_EQ(attempts.Running()[0].waits_for_size(), 0);
 }
 
 }  // namespace

@@ -58,6 +58,15 @@ TEST(CompleterTest, Missing_IsUploadedAgain) {
   EXPECT_EQ(bench.coordinator.Stored(), 1u);
 }
 
+TEST(CompleterTest, AMissingBlob_IsUploadedAgain_AlsoAfterALongOutage) {
+  CompleterBench bench;
+  bench.coordinator.away = 12;
+  bench.coordinator.lose = 1;
+  std::promise<absl::Status> done;
+  bench.completer.Add(LargeResult(&done));
+  EXPECT_TRUE(done.get_future().get().ok());
+}
+
 TEST(CompleterTest, FullDisk_IsUnavailable_AndHoldsUpNoSmallResult) {
   CompleterBench bench;
   bench.coordinator.full = true;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <new>
+#include <stdexcept>
 #include <thread>
 
 #include "tests/unit/worker/runner/fakes.h"
@@ -162,6 +164,35 @@ TEST_F(GangRunnerTest, FullDisk_IsUnavailable_NotTheTasksFault) {
   const v1::AttemptEnded ended = RunGang();
   EXPECT_EQ(ended.outcome(), v1::OUTCOME_UNAVAILABLE);
   EXPECT_THAT(ended.cause(), HasSubstr("disk full"));
+}
+
+TEST_F(GangRunnerTest, AShortageOfMemory_IsThisWorkers_NotTheTasksFault) {
+  parts.train = [](auto&&...) -> absl::StatusOr<uint64_t> { throw std::bad_alloc(); };
+  EXPECT_EQ(RunGang().outcome(), v1::OUTCOME_UNAVAILABLE);
+  parts.train = [](auto&&...) -> absl::StatusOr<uint64_t> {
+    throw std::runtime_error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes");
+  };
+  EXPECT_EQ(RunGang().outcome(), v1::OUTCOME_UNAVAILABLE);
+  parts.train = [](auto&&...) -> absl::StatusOr<uint64_t> { throw std::runtime_error("shapes do not fit"); };
+  EXPECT_EQ(RunGang().outcome(), v1::OUTCOME_FAILED);
+}
+
+TEST_F(GangRunnerTest, AStateThatFollowsFromOneWithAnotherResult_IsNeverSent) {
+  const auto task = [&](uint64_t step) {
+    return TaskDigest(TrainTaskOf(assign.gang().recipe(), step, "test"))->bytes();
+  };
+  bench.coordinator.away = 3;  // Both wait before the first is answered.
+  bench.coordinator.verdicts[task(10)] = v1::CompletionReply::CONFLICT;
+  parts.train = [](const v1::Recipe&, const v1::TrainGoal&, std::shared_ptr<const ImageData>, Collective&,
+                   const std::string&, const TrainerOptions&, const StateSink& sink,
+                   const std::atomic<bool>&, std::atomic<uint64_t>&) -> absl::StatusOr<uint64_t> {
+    for (uint64_t step : {10, 20}) {
+      if (absl::Status s = sink(State(step)); !s.ok()) return s;
+    }
+    return 20;
+  };
+  EXPECT_EQ(RunGang().outcome(), v1::OUTCOME_UNAVAILABLE);
+  EXPECT_EQ(bench.coordinator.stored.count(task(20)), 0u);
 }
 
 }  // namespace
