@@ -81,9 +81,4 @@ void SumNodes(const std::vector<TreeNode>& nodes, const std::vector<float*>& dat
   Sum(nodes, data, n, v);
 }
 
-void SumNodes(const std::vector<TreeNode>& nodes, const std::vector<double*>& data, uint64_t n,
-              uint32_t v) {
-  Sum(nodes, data, n, v);
-}
-
 }  // namespace dermis

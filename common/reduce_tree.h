@@ -28,10 +28,6 @@ std::vector<TreeNode> AlignedCover(uint32_t first, uint32_t count, uint32_t v);
 void SumNodes(const std::vector<TreeNode>& nodes, const std::vector<float*>& data, uint64_t n,
               uint32_t v);
 
-// The same for doubles (losses, running statistics).
-void SumNodes(const std::vector<TreeNode>& nodes, const std::vector<double*>& data, uint64_t n,
-              uint32_t v);
-
 }  // namespace dermis
 
 #endif  // DERMIS_COMMON_REDUCE_TREE_H_

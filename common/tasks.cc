@@ -247,6 +247,14 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
   return 0;
 }
 
+v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class) {
+  v1::TaskSpec task;
+  task.mutable_superpixels()->set_image_set(perturbation.images().image_set());
+  task.mutable_superpixels()->set_image(perturbation.image());
+  *task.mutable_superpixels()->mutable_superpixels() = perturbation.superpixels();
+  return MakeTask(std::move(task), numerics_class);
+}
+
 v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,
                            const std::string& numerics_class) {
   v1::TaskSpec task;

@@ -34,6 +34,8 @@ v1::TaskSpec TrainTaskOf(const v1::Recipe& recipe, uint64_t step, const std::str
 inline constexpr uint32_t kLimeRun = 250;      // Masks a run.
 inline constexpr uint32_t kShapleyRun = 2;     // Antithetic pairs a run.
 uint32_t RunCount(const v1::Perturbation& perturbation);
+// What its masks refer to.
+v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class);
 v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,
                            const std::string& numerics_class);
 // Steps of an epoch: full batches only; the remainder is left out.
@@ -44,6 +46,9 @@ inline uint64_t StepsPerEpoch(uint64_t training_images, uint32_t batch_size) {
 // What a payload must look like to be a result of the task (kinds match, sizes, finite where they must
 // be): checked by the coordinator before it stores a completion.
 absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload);
+
+// Serialised payloads up to this size live in the journal, larger ones are blobs.
+inline constexpr size_t kInlinePayload = 16 << 10;
 
 // Blobs that a payload names.
 std::vector<Digest> BlobsOf(const v1::Payload& payload);

@@ -17,6 +17,7 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "grpcpp/create_channel.h"
@@ -178,6 +179,10 @@ std::string SubjectField(X509* certificate, int nid) {
 }
 
 }  // namespace
+
+bool IsLoopback(std::string_view address) {
+  return address.starts_with("127.") || address.starts_with("localhost:") || address.starts_with("[::1]:");
+}
 
 absl::Status MakeClusterCertificates(const std::string& directory,
                                      const std::vector<std::string>& hosts) {

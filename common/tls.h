@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,6 +13,9 @@
 #include "grpcpp/security/server_credentials.h"
 
 namespace dermis {
+
+// HOST:PORT of this machine's loopback interface: the only place where plain text may be spoken.
+bool IsLoopback(std::string_view address);
 
 struct Identity {             // PEM texts.
   std::string ca_certificate;

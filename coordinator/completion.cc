@@ -1,10 +1,11 @@
 // Checks of completions, away from the core thread.
+#include "coordinator/completion.h"
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/tasks.h"
-#include "coordinator/core.h"
 
 namespace dermis {
 namespace {

@@ -1,6 +1,7 @@
-// The coordinator's core: durable state, planners, wants, scheduler, gangs. One thread owns it: no
-// locks and no threads in here (core_thread.h runs it). Time comes from a Clock, disk from a
-// Journal, messages leave through an Outbox, so tests simulate whole clusters.
+// The coordinator's core: durable state, planners, wants (studies.h), workers, scheduler, gangs
+// (fleet.h). One thread owns it: no locks and no threads in here (core_thread.h runs it). Time
+// comes from a Clock, disk from a Journal, messages leave through an Outbox, so tests simulate
+// whole clusters.
 //
 // A handler appends events to a batch and applies them at once. Flush commits the batch in one
 // durable transaction and only then releases replies and directives. After a failed Flush the
@@ -10,7 +11,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,65 +20,30 @@
 
 #include "common/clock.h"
 #include "common/digest.h"
+#include "coordinator/batch.h"
 #include "coordinator/blob_index.h"
+#include "coordinator/completion.h"
+#include "coordinator/fleet.h"
 #include "coordinator/journal.h"
 #include "coordinator/outbox.h"
+#include "coordinator/studies.h"
 #include "dermis/v1/cluster.pb.h"
-#include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/studies.pb.h"
 
 namespace dermis {
 
-// A completion whose address, shape and blobs were checked: done by the gRPC threads, so that the
-// core thread hashes nothing.
-struct CheckedCompletion {
-  v1::Completion completion;  // result.task and payload_digest are filled.
-  Digest task;
-  std::shared_ptr<const v1::Payload> payload;  // Parsed; of training and evaluation only.
-  v1::CompletionReply::Verdict verdict =
-      v1::CompletionReply::STORED;  // Else: refused before the core.
-  std::vector<Digest> missing;      // MISSING: upload these.
-  std::string cause;                // REFUSED: why.
-};
-// Pure but for `blobs`; thread-safe.
-CheckedCompletion CheckCompletion(v1::Completion completion, const BlobIndex& blobs);
-
-// A study as the service hands it on: spec resolved (ResolveSpec), manifest parsed and validated,
-// the image set's chunks known to be stored.
-struct Submission {
-  v1::StudySpec spec;
-  Digest image_set;
-  std::shared_ptr<const v1::ImageSetManifest> manifest;
-  std::string user;
-  std::vector<std::string> warnings;
-};
-
 class Core {
  public:
-  struct Options {
-    absl::Duration lost_after = absl::Seconds(5);    // Without a beat.
-    absl::Duration stuck_after = absl::Seconds(20);  // Without progress; or 20 x the median step.
-    absl::Duration first_progress =
-        absl::Seconds(90);                    // Until the first step: fetching and warming up.
-    absl::Duration grace = absl::Seconds(2);  // After a start: workers come back before new work.
-    absl::Duration starved_after =
-        absl::Seconds(10);  // A study that waits longer makes a gang yield.
-    absl::Duration regroup_after =
-        absl::Seconds(3);                        // A gang is left alone so long before it grows.
-    absl::Duration bundle = absl::Seconds(1);    // Measured work a bundle of units holds.
-    absl::Duration segment = absl::Seconds(30);  // A gang stores a state about so often.
-    uint32_t max_bundle = 256;                   // Units.
-  };
+  using Options = FleetOptions;
 
   // All but options must outlive the core.
   Core(Clock& clock, Journal& journal, Outbox& outbox, const BlobIndex& blobs, Options options);
-  ~Core();
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
   // Replays the journal and appends Started. Once, before anything else. Commits by itself.
   absl::Status Open();
-  uint64_t incarnation() const;
+  uint64_t incarnation() const { return studies_.state().incarnation(); }
 
   // --- Workers. Unknown connections are ignored.
   // First message of a stream. Sends Welcome: with a refusal (another software version, a malformed
@@ -92,10 +57,10 @@ class Core {
   // Replies when durable. First result wins; a second is compared.
   using CompleteReply = std::function<void(const v1::CompleteTasksResponse&)>;
   void CompleteTasks(std::vector<CheckedCompletion> completions, CompleteReply reply);
-  v1::FetchResultsResponse FetchResults(const v1::FetchResultsRequest& request) const;
 
-  // A blob that someone asked for is not there (any more), or its bytes are not what they were. What
-  // named it is forgotten and, where wanted, computed again; nothing happens where nothing names it.
+  // A blob that someone asked for is not there (any more), or its bytes are not what they were.
+  // What named it is forgotten and, where wanted, computed again; nothing happens where nothing
+  // names it.
   void BlobLost(const Digest& blob, const std::string& cause);
 
   // --- People. Replies when durable.
@@ -115,13 +80,10 @@ class Core {
   v1::ListResponse List() const;
   absl::StatusOr<v1::StudyResults> Results(const std::string& id) const;
   v1::ClusterStatusResponse ClusterStatus() const;
-  struct Counters {
-    uint64_t events = 0, completions = 0, duplicates = 0, conflicts = 0, losses = 0;
-  };
   Counters counters() const;
   // The first result of a task named again with another payload, for alarms: newest last, at most
   // 100.
-  std::vector<std::string> alarms() const;
+  const std::vector<std::string>& alarms() const { return alarms_; }
 
   // Runs `callback` once all that happened so far is durable (dropped when the commit fails).
   void AfterFlush(std::function<void()> callback);
@@ -137,8 +99,17 @@ class Core {
   std::string DescribeWork() const;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  absl::StatusOr<v1::SubmitResponse> DoSubmit(Submission submission);
+  // Two results of one task: the first stays, people are told.
+  void Conflict(const CheckedCompletion& done, const Digest& stored, v1::CompletionReply& verdict);
+
+  Clock& clock_;
+  Journal& journal_;
+  const BlobIndex& blobs_;
+  Batch batch_;
+  Studies studies_;
+  Fleet fleet_;
+  std::vector<std::string> alarms_;
 };
 
 }  // namespace dermis

@@ -26,9 +26,6 @@ struct JournalEntry {
   Digest task;
 };
 
-// Results up to this size live in the journal, larger payloads are blobs.
-inline constexpr size_t kInlinePayload = 16 << 10;
-
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -40,8 +37,8 @@ class Journal {
   // One durable transaction: all entries or none. After an error nothing may be appended any more:
   // the process ends and replays.
   virtual absl::Status Append(absl::Span<const JournalEntry> entries) = 0;
-  // The stored result of a task (task digest, payload or its blob); the newest where bytes were lost
-  // and computed again. NOT_FOUND. Thread-safe.
+  // The stored result of a task (task digest, payload or its blob); the newest where bytes were
+  // lost and computed again. NOT_FOUND. Thread-safe.
   virtual absl::StatusOr<v1::TaskResult> ReadResult(const Digest& task) const = 0;
 };
 

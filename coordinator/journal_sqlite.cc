@@ -103,7 +103,8 @@ class SqliteJournal : public Journal {
     }
     RETURN_IF_ERROR(Connect(&reader_));
     read_ = std::make_unique<Statement>();
-    if (read_->Prepare(reader_, "SELECT event FROM events WHERE task=? ORDER BY row DESC LIMIT 1") !=
+    if (read_->Prepare(reader_,
+                       "SELECT event FROM events WHERE task=? ORDER BY row DESC LIMIT 1") !=
         SQLITE_OK) {
       return Error("prepare", reader_);
     }

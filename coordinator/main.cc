@@ -1,10 +1,4 @@
 // dermis-coordinator: journal, core thread, services.
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -14,10 +8,17 @@
 #include <string>
 #include <thread>
 
-#include <CLI/CLI.hpp>
-
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "grpcpp/ext/health_check_service_server_builder_option.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "common/blob_store.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -31,9 +32,6 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
-#include "grpcpp/ext/health_check_service_server_builder_option.h"
-#include "grpcpp/grpcpp.h"
-#include "grpcpp/health_check_service_interface.h"
 
 namespace dermis {
 namespace {
@@ -47,12 +45,8 @@ struct Flags {
   uint64_t reserve_mib = 512;
 };
 
-bool IsLoopback(const std::string& address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-         absl::StartsWith(address, "[::1]:");
-}
-
-// The address that a process on this machine reaches, in STORE/address: written whole or not at all.
+// The address that a process on this machine reaches, in STORE/address: written whole or not at
+// all.
 absl::Status WriteAddress(const std::string& store, const std::string& address) {
   const std::string path = absl::StrCat(store, "/address"), temporary = absl::StrCat(path, ".new");
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -85,33 +79,36 @@ int Serve(const Flags& flags) {
     if (!identity.ok()) return Fail(kCertificates, std::string(identity.status().message()));
     credentials = MutualTlsServerCredentials(*identity);
   } else if (!IsLoopback(flags.listen)) {
-    return Fail(kUsage, absl::StrCat("--insecure speaks plain text and is for loopback only: --listen ",
-                                     flags.listen, " is not. Use 127.0.0.1:PORT, or certificates"));
+    return Fail(kUsage,
+                absl::StrCat("--insecure speaks plain text and is for loopback only: --listen ",
+                             flags.listen, " is not. Use 127.0.0.1:PORT, or certificates"));
   }
 
   absl::StatusOr<std::unique_ptr<Journal>> journal = OpenSqliteJournal(flags.store);
   if (!journal.ok()) {
-    return Fail(kStore, absl::StrCat("the store ", flags.store, " cannot be opened: ",
-                                     journal.status().message()));
+    return Fail(kStore, absl::StrCat("the store ", flags.store,
+                                     " cannot be opened: ", journal.status().message()));
   }
   const uint64_t reserve = flags.reserve_mib << 20;
-  absl::StatusOr<std::unique_ptr<BlobStore>> store =
-      BlobStore::Open(absl::StrCat(flags.store, "/blobs"), {.durable = true, .reserve_bytes = reserve});
+  absl::StatusOr<std::unique_ptr<BlobStore>> store = BlobStore::Open(
+      absl::StrCat(flags.store, "/blobs"), {.durable = true, .reserve_bytes = reserve});
   if (!store.ok()) {
-    return Fail(kStore, absl::StrCat("the blobs in ", flags.store, " cannot be opened: ",
-                                     store.status().message()));
+    return Fail(kStore, absl::StrCat("the blobs in ", flags.store,
+                                     " cannot be opened: ", store.status().message()));
   }
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs, {});
   if (const absl::Status status = core.Open(); !status.ok()) {
-    return Fail(kStore, absl::StrCat("the journal in ", flags.store, " cannot be replayed: ",
-                                     status.ToString()));
+    return Fail(kStore, absl::StrCat("the journal in ", flags.store,
+                                     " cannot be replayed: ", status.ToString()));
   }
-  // What was said after the last commit is not true any more: end at once, replay restores the rest.
+  // What was said after the last commit is not true any more: end at once, replay restores the
+  // rest.
   CoreThread core_thread(core, [](const absl::Status& status) {
-    DERMIS_LOG(kError, "a commit failed; the process ends so that a restart replays what is durable: ",
+    DERMIS_LOG(kError,
+               "a commit failed; the process ends so that a restart replays what is durable: ",
                status.ToString());
     std::_Exit(kCommit);
   });
@@ -121,9 +118,11 @@ int Serve(const Flags& flags) {
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
   StudyService studies(access, core_thread, blobs, watches);
-  BlobService blob_service(access, **store, [&core_thread](const Digest& blob, const absl::Status& why) {
-    core_thread.Post([blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
-  });
+  BlobService blob_service(
+      access, **store, [&core_thread](const Digest& blob, const absl::Status& why) {
+        core_thread.Post(
+            [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
+      });
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
@@ -143,9 +142,10 @@ int Serve(const Flags& flags) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
-    return Fail(kListen, absl::StrCat("cannot listen on ", flags.listen,
-                                      ": the port is in use (another coordinator?) or the address is "
-                                      "not this machine's. Give --listen another HOST:PORT"));
+    return Fail(kListen,
+                absl::StrCat("cannot listen on ", flags.listen,
+                             ": the port is in use (another coordinator?) or the address is "
+                             "not this machine's. Give --listen another HOST:PORT"));
   }
   server->GetHealthCheckService()->SetServingStatus(true);
 
@@ -183,13 +183,15 @@ int Serve(const Flags& flags) {
 int main(int argc, char** argv) {
   dermis::SetLogProcess("coordinator");
   dermis::Flags flags;
-  CLI::App app("dermis-coordinator: keeps the studies of a Dermis cluster and gives out their tasks");
+  CLI::App app(
+      "dermis-coordinator: keeps the studies of a Dermis cluster and gives out their tasks");
   app.set_version_flag("--version", std::string("dermis-coordinator ") + dermis::kVersion);
   app.add_option("--store", flags.store, "Folder of the journal and the blobs (made where absent)")
       ->required();
   app.add_option("--listen", flags.listen, "HOST:PORT to listen on; port 0: any free one")
       ->capture_default_str();
-  app.add_option("--certs", flags.certs, "Folder of the cluster's certificates (dermis cluster start)");
+  app.add_option("--certs", flags.certs,
+                 "Folder of the cluster's certificates (dermis cluster start)");
   app.add_flag("--insecure", flags.insecure, "Plain text, no certificates: on loopback only");
   app.add_option("--reserve-mib", flags.reserve_mib,
                  "Free disk space below which new studies and blobs are refused, MiB")

@@ -80,8 +80,9 @@ class State {
   uint64_t incarnation_ = 0;
   std::map<std::string, StudyRecord> studies_;
   absl::flat_hash_map<Digest, StoredTask> completed_;
-  absl::flat_hash_map<Digest, std::vector<Digest>> users_;  // Blob -> the tasks whose results name it.
-  std::map<Digest, Digest> forgotten_;                      // Task -> payload.
+  absl::flat_hash_map<Digest, std::vector<Digest>>
+      users_;                           // Blob -> the tasks whose results name it.
+  std::map<Digest, Digest> forgotten_;  // Task -> payload.
   std::map<Digest, std::map<uint64_t, Digest>> states_;
   std::map<Digest, LossRecord> losses_;
   std::map<std::pair<std::string, Digest>, Failure> failures_;

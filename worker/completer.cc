@@ -11,7 +11,6 @@
 namespace dermis {
 namespace {
 
-constexpr size_t kInlineBytes = 16 << 10;
 constexpr size_t kBatch = 512;
 constexpr uint64_t kBatchBytes = 4 << 20;
 constexpr int kUploadAttempts = 3;  // Each is patient already (BlobClient).
@@ -30,7 +29,7 @@ absl::StatusOr<v1::TaskResult> PackResult(const v1::TaskSpec& spec, const v1::Pa
   const Digest digest = Sha256Of(bytes);
   result.set_payload_digest(digest.bytes());
   for (const Digest& blob : BlobsOf(payload)) result.add_blobs(blob.bytes());
-  if (bytes.size() <= kInlineBytes) {
+  if (bytes.size() <= kInlinePayload) {
     result.set_payload(std::move(bytes));
   } else {
     result.set_payload_blob(digest.bytes());

@@ -1,6 +1,5 @@
 #include "worker/gang_runner.h"
 
-#include <cstdio>
 #include <exception>
 #include <utility>
 
@@ -50,17 +49,6 @@ class Uploads {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-// "rank 2 (worker x): cause" -> 2; -1 where no rank is named.
-int RankIn(std::string_view message) {
-  const size_t at = message.find("rank ");
-  int rank = -1;
-  if (at == std::string_view::npos ||
-      std::sscanf(std::string(message.substr(at)).c_str(), "rank %d", &rank) != 1) {
-    return -1;
-  }
-  return rank;
-}
-
 }  // namespace
 
 GangRunner::GangRunner(Parts parts, Completer* completer, Attempts* attempts, Options options)
@@ -106,7 +94,6 @@ v1::AttemptEnded GangRunner::Run(const std::shared_ptr<RunningWork>& work) {
   work->OnCancel(nullptr);
   work->OnAskWhom(nullptr);
   v1::AttemptEnded ended;
-  ended.set_lost_rank(-1);
   if (work->cancelled) {
     ended.set_outcome(v1::OUTCOME_YIELDED);
     ended.set_cause("cancelled");
@@ -118,7 +105,6 @@ v1::AttemptEnded GangRunner::Run(const std::shared_ptr<RunningWork>& work) {
     if (joined && (absl::IsUnavailable(status) || absl::IsAborted(status) ||
                    absl::IsDeadlineExceeded(status))) {
       ended.set_outcome(v1::OUTCOME_PEER_LOST);
-      ended.set_lost_rank(RankIn(std::string(status.message())));
     } else if (IsUnavailability(status)) {
       ended.set_outcome(v1::OUTCOME_UNAVAILABLE);
     } else {

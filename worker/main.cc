@@ -20,7 +20,6 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
@@ -58,11 +57,6 @@ struct Flags {
   uint32_t threads = 0;
   bool insecure = false, supervise = false;
 };
-
-bool IsLoopback(const std::string& address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-         absl::StartsWith(address, "[::1]:");
-}
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = "localhost";
@@ -257,7 +251,6 @@ int Work(const Flags& flags) {
   options.hello.set_threads(flags.threads);
   options.hello.set_peer_address((*mesh)->address());
   options.hello.set_peer_socket((*mesh)->socket_path());
-  options.hello.set_device("cpu");
   options.give_up = [](const std::string& why) {
     DERMIS_LOG(kError, "this process ends, for a new one to begin: ", why);
     std::cerr.flush();

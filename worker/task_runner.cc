@@ -77,16 +77,6 @@ absl::StatusOr<v1::Payload> TaskRunner::Run(const v1::TaskSpec& task, PlanCache&
   }
 }
 
-v1::TaskSpec TaskRunner::SuperpixelsOf(const v1::Perturbation& perturbation,
-                                       const std::string& numerics_class) {
-  v1::TaskSpec spec;
-  v1::SuperpixelTask& task = *spec.mutable_superpixels();
-  task.set_image_set(perturbation.images().image_set());
-  task.set_image(perturbation.image());
-  *task.mutable_superpixels() = perturbation.superpixels();
-  return MakeTask(std::move(spec), numerics_class);
-}
-
 absl::StatusOr<v1::Payload> TaskRunner::Evaluate(const v1::TaskSpec& task, PlanCache& plans,
                                                  uint64_t* items) const {
   const v1::EvaluateTask& evaluate = task.evaluate();
@@ -112,7 +102,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCa
                                                 uint64_t* items) const {
   const v1::Perturbation& perturbation = task.perturb().perturbation();
   ASSIGN_OR_RETURN(const auto superpixels,
-                   inputs_.results({SuperpixelsOf(perturbation, inputs_.numerics_class)}));
+                   inputs_.results({SuperpixelTaskOf(perturbation, inputs_.numerics_class)}));
   ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
   ASSIGN_OR_RETURN(InferencePlan * plan,
                    plans.Get(perturbation.model(), perturbation.images().size(),
@@ -128,7 +118,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCa
 
 absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&, uint64_t*) const {
   const v1::Perturbation& perturbation = task.fit().perturbation();
-  std::vector<v1::TaskSpec> wanted = {SuperpixelsOf(perturbation, inputs_.numerics_class)};
+  std::vector<v1::TaskSpec> wanted = {SuperpixelTaskOf(perturbation, inputs_.numerics_class)};
   const uint32_t runs = RunCount(perturbation);
   for (uint32_t run = 0; run < runs; ++run) {
     wanted.push_back(PerturbTaskOf(perturbation, run, inputs_.numerics_class));

@@ -49,10 +49,6 @@ class TaskRunner {
   // this worker's numerics class. Exceptions of libraries come back as INTERNAL.
   absl::StatusOr<v1::Payload> Run(const v1::TaskSpec& task, PlanCache& plans, uint64_t* items) const;
 
-  // The task of the superpixels that a perturbation is about.
-  static v1::TaskSpec SuperpixelsOf(const v1::Perturbation& perturbation,
-                                    const std::string& numerics_class);
-
  private:
   using Function = absl::StatusOr<v1::Payload> (TaskRunner::*)(const v1::TaskSpec&, PlanCache&,
                                                                uint64_t*) const;

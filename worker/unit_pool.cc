@@ -121,7 +121,6 @@ void UnitPool::Resolve(const std::shared_ptr<Bundle>& bundle, int index, const a
       bundle->failure = status;
     }
     if (--bundle->open > 0) return;
-    ended.set_lost_rank(-1);
     if (bundle->failed >= 0) {
       ended.set_outcome(v1::OUTCOME_FAILED);
       ended.set_task(bundle->work->tasks[bundle->failed].bytes());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -30,6 +32,23 @@ std::string CellName(const v1::ImageSetManifest& manifest, uint32_t label, uint3
   return absl::StrCat(name(label), " predicted as ", name(predicted));
 }
 
+// Grows with the probability of the predicted class, and does not saturate as that does: minus the
+// logarithm of the odds against it. Of two classes it is a difference of floats, exact, with no
+// libm in it. NaN counts as none.
+double Confidence(absl::Span<const float> logits, uint32_t predicted) {
+  if (logits.size() == 2) {
+    const double margin =
+        static_cast<double>(logits[predicted]) - static_cast<double>(logits[1 - predicted]);
+    return margin == margin ? margin : -std::numeric_limits<double>::infinity();
+  }
+  double against = 0;
+  for (size_t c = 0; c < logits.size(); ++c) {
+    if (c != predicted)
+      against += std::exp(static_cast<double>(logits[c]) - static_cast<double>(logits[predicted]));
+  }
+  return against == against ? -against : -std::numeric_limits<double>::infinity();
+}
+
 struct Scored {
   uint32_t image;
   double confidence;
@@ -48,21 +67,20 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
   std::vector<ChosenImage> chosen;
   for (size_t i = 0; i < test.size(); ++i) {
     const v1::ImageEntry& entry = manifest.images(static_cast<int>(test[i]));
-    const std::vector<double> p = Softmax(logits.subspan(i * classes, classes));
+    const absl::Span<const float> row = logits.subspan(i * classes, classes);
     uint32_t predicted = 0;
     for (uint32_t c = 1; c < classes; ++c) {
-      if (p[c] >= p[predicted]) predicted = c;  // At .5 of two: the positive class.
+      if (row[c] >= row[predicted]) predicted = c;  // At .5 of two: the positive class.
     }
     const std::array<uint32_t, 4> block = PhiloxBlock(seed, Purpose::kChoice, test[i], 0, 0);
-    // NaN would break the order: such a row counts as no confidence at all.
-    const double confidence = p[predicted] == p[predicted] ? p[predicted] : 0.0;
     if (spec.all_test()) {
       chosen.push_back(
           {test[i], absl::StrCat(CellName(manifest, entry.label(), predicted, classes))});
       continue;
     }
     cells[{entry.label(), predicted}].push_back(
-        {test[i], confidence, entry.digest(), (static_cast<uint64_t>(block[0]) << 32) | block[1]});
+        {test[i], Confidence(row, predicted), entry.digest(),
+         (static_cast<uint64_t>(block[0]) << 32) | block[1]});
   }
   for (auto& [cell, images] : cells) {
     const std::string name = CellName(manifest, cell.first, cell.second, classes);
@@ -98,14 +116,6 @@ ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1
       seed_(seed),
       chosen_(std::move(chosen)),
       numerics_class_(std::move(numerics_class)) {}
-
-v1::TaskSpec ExplanationPlanner::Superpixels(uint32_t image, const v1::SuperpixelSpec& spec) const {
-  v1::TaskSpec task;
-  task.mutable_superpixels()->set_image_set(images_.image_set());
-  task.mutable_superpixels()->set_image(image);
-  *task.mutable_superpixels()->mutable_superpixels() = spec;
-  return MakeTask(std::move(task), numerics_class_);
-}
 
 v1::TaskSpec ExplanationPlanner::Activations(uint32_t image) const {
   v1::TaskSpec task;
@@ -170,7 +180,7 @@ absl::StatusOr<ExplanationPlanner::Wants> ExplanationPlanner::Start() {
       node.spec = std::move(fit);
       tasks_total_ += 1 + runs;
 
-      v1::TaskSpec superpixels = Superpixels(chosen.image, perturbation.superpixels());
+      v1::TaskSpec superpixels = SuperpixelTaskOf(perturbation, numerics_class_);
       ASSIGN_OR_RETURN(Digest digest, TaskDigest(superpixels));
       const auto [parent, fresh] = nodes_.try_emplace(digest);
       parent->second.dependents.push_back(fit_digest);
@@ -219,7 +229,7 @@ absl::StatusOr<ExplanationPlanner::MethodTask> ExplanationPlanner::TaskOf(
   const uint32_t image = chosen_[chosen].image;
   v1::Perturbation perturbation;
   if (PerturbationOf(image, method, perturbation)) {
-    ASSIGN_OR_RETURN(out.superpixels, TaskDigest(Superpixels(image, perturbation.superpixels())));
+    ASSIGN_OR_RETURN(out.superpixels, TaskDigest(SuperpixelTaskOf(perturbation, numerics_class_)));
     *out.task.mutable_fit()->mutable_perturbation() = std::move(perturbation);
     out.task.mutable_fit()->set_output(spec_.output());
     out.task = MakeTask(std::move(out.task), numerics_class_);

@@ -24,7 +24,8 @@ struct ChosenImage {
 
 // Per cell of the confusion matrix (true class x predicted class, in that order): the most
 // confident, the least confident of what is left, then random ones of what is left. Confidence =
-// probability of the predicted class (ties between classes: the last); ties by image digest, then
+// probability of the predicted class (ties between classes: the last), compared by its logit, which
+// does not round to 1; ties by image digest, then
 // index. `test` ascending, logits test x classes.
 std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
                                       const v1::ImageSetManifest& manifest,
@@ -69,7 +70,6 @@ class ExplanationPlanner {
     v1::TaskSpec spec;               // Of fits only: kept until they are wanted.
   };
 
-  v1::TaskSpec Superpixels(uint32_t image, const v1::SuperpixelSpec& spec) const;
   // False: the method has no perturbation.
   bool PerturbationOf(uint32_t image, const v1::MethodSpec& method, v1::Perturbation& out) const;
   v1::TaskSpec Activations(uint32_t image) const;

@@ -361,7 +361,9 @@ class Simulation {
   void LoseBlob() {
     if (disk_.rows.empty()) return;
     v1::Event event;
-    event.ParseFromString(disk_.rows[static_cast<size_t>(Uniform(0, static_cast<int64_t>(disk_.rows.size())))].second);
+    event.ParseFromString(
+        disk_.rows[static_cast<size_t>(Uniform(0, static_cast<int64_t>(disk_.rows.size())))]
+            .second);
     if (!event.task_completed().spec().has_train()) return;
     const auto& named = event.task_completed().result().blobs();
     const Digest blob = *Digest::FromBytes(named[static_cast<int>(Uniform(0, named.size()))]);
@@ -550,7 +552,8 @@ class Simulation {
       if (!gang.seat.start_state().empty()) {
         const Digest state = *Digest::FromBytes(gang.seat.start_state());
         if (!blobs_.Has(state)) {
-          if (!graveyard_.contains(state)) problem_ = "a gang starts from a state that is not there";
+          if (!graveyard_.contains(state))
+            problem_ = "a gang starts from a state that is not there";
           LeaveMesh(w);
           End(w, v1::OUTCOME_UNAVAILABLE, "the start state cannot be read");
           return;
@@ -751,7 +754,8 @@ class Simulation {
 
   void CheckEnd() {
     // A task has one result, but where bytes of it were lost: then another time the same.
-    std::map<Digest, std::pair<std::string, bool>> results;  // Task -> payload, whether it may come again.
+    std::map<Digest, std::pair<std::string, bool>>
+        results;  // Task -> payload, whether it may come again.
     for (const auto& [task, bytes] : disk_.rows) {
       v1::Event event;
       event.ParseFromString(bytes);

@@ -362,7 +362,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
       "</style></head><body><svg class=\"defs\" aria-hidden=\"true\"><filter id=\"grey\" "
       "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
       ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
-      name, "</h1><p class=\"lead\">", Escape(manifest.name()), " · ", manifest.images_size(), " images · ",
+      name, "</h1><p class=\"lead\">", Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ", manifest.images_size(), " images · ",
       results.explained_size(), " explained</p><nav>", links, "</nav></header><main>", tiles, body,
       "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
       ": same study, same bits, on any number of workers.</footer></body></html>\n");

@@ -1,8 +1,13 @@
 #include "worker/device/numerics_class.h"
 
+#include <gnu/libc-version.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -18,7 +23,12 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/philox.h"
+#include "common/status_macros.h"
 #include "worker/device/dnnl_version.h"
+#include "worker/models/model.h"
+#include "worker/plan/inference_plan.h"
+#include "worker/training/augmentation.h"
+#include "worker/training/seed_cnn_kernels.h"
 
 namespace dermis {
 namespace {
@@ -67,6 +77,61 @@ void Network(Sha256& hash, torch::ScalarType type) {
   for (const torch::Tensor& g : torch::autograd::grad({loss}, parameters)) Hash(hash, g);
 }
 
+template <typename T>
+void Hash(Sha256& hash, const std::vector<T>& values) {
+  hash.Update(values.data(), values.size() * sizeof(T));
+}
+
+// The C library's functions that results are made with: superpixels, distances, rotations, losses.
+void Libm(Sha256& hash) {
+  std::vector<double> out;
+  for (int i = 1; i <= 500; ++i) {
+    const double x = i * 0.0137;
+    for (const double y : {std::exp(-x), std::exp(x), std::log(x), std::pow(x, 2.4), std::pow(x, 1 / 2.4),
+                           std::cbrt(x), std::sin(x), std::cos(x), std::sqrt(x)}) {
+      out.push_back(y);
+    }
+  }
+  Hash(hash, out);
+}
+
+// Our own loops.
+void Kernels(Sha256& hash) {
+  constexpr uint32_t kSize = 32, kChannels = 32, kRows = 4 * kSize * kSize;
+  std::vector<uint8_t> pixels(kSize * kSize * 3);
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    pixels[i] = static_cast<uint8_t>(PhiloxBlock(0, Purpose::kTest, 20, 0, static_cast<uint32_t>(i))[0]);
+  }
+  std::vector<float> image(pixels.size());
+  AugmentImage(pixels.data(), kSize, DrawAugmentation(1, 1, 1, kSize), {127.0f, 1.0f / 64}, image.data());
+  Hash(hash, image);
+  const torch::Tensor data = Data(21, {kRows, kChannels});
+  std::vector<float> map(data.data_ptr<float>(), data.data_ptr<float>() + data.numel());
+  std::vector<double> mean(kChannels), variance(kChannels);
+  EluStatistics(map.data(), kRows, kChannels, mean.data(), variance.data());
+  Hash(hash, map);
+  Hash(hash, mean);
+  Hash(hash, variance);
+}
+
+// The plan that images are evaluated and explained with, on a model that is made up.
+absl::Status Plan(Sha256& hash, v1::Precision precision) {
+  Model model;
+  ASSIGN_OR_RETURN(model.layout, LayoutOf(v1::MODEL_KIND_SEED_CNN, 32, 2));
+  model.pixel_mean = 127;
+  model.pixel_deviation = 64;
+  InitializeModel(1, model);
+  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan,
+                   MakeInferencePlan(v1::MODEL_KIND_SEED_CNN, SerializeModel(model), 32, precision));
+  constexpr uint32_t kCount = 4;
+  const torch::Tensor data = Data(22, {kCount, 32, 32, 3});
+  std::copy_n(data.data_ptr<float>(), data.numel(), plan->input());
+  std::vector<float> logits(kCount * plan->classes());
+  RETURN_IF_ERROR(plan->Run(kCount, logits.data()));
+  Hash(hash, logits);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Digest> Canary() {
   try {
     PrepareComputeThread();
@@ -74,6 +139,15 @@ absl::StatusOr<Digest> Canary() {
     Network(hash, torch::kFloat32);
     Network(hash, torch::kBFloat16);
     HashFusedConvolution(hash);
+    Libm(hash);
+    Kernels(hash);
+    RETURN_IF_ERROR(Plan(hash, v1::PRECISION_FP32));
+    // Where bf16 is emulated it is too slow for a canary; the convolutions above stand for it.
+    if (CpuKind() == "avx512_core_bf16" || CpuKind() == "avx512_core_amx") {
+      RETURN_IF_ERROR(Plan(hash, v1::PRECISION_BF16));
+    }
+    const std::string isa = InferenceNumerics();
+    hash.Update(isa.data(), isa.size());
     return hash.Finish();
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("the canary computation failed: ", error.what()));
@@ -130,7 +204,7 @@ absl::StatusOr<std::string> NumericsClassOfCpu() {
   onednn = onednn.substr(0, onednn.find(' '));
   return absl::StrCat("cpu/", CpuKind(), "/torch-", TORCH_VERSION, "/onednn-", onednn, "/dnnl-",
                       DnnlVersion(), "/gcc-", __GNUC__, ".", __GNUC_MINOR__, ".", __GNUC_PATCHLEVEL__,
-                      "/", first->hex().substr(0, 16));
+                      "/glibc-", gnu_get_libc_version(), "/", first->hex().substr(0, 16));
 }
 
 }  // namespace dermis

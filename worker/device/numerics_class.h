@@ -9,10 +9,11 @@
 
 namespace dermis {
 
-// Device kind / versions of the numerical libraries and of the compiler / the first 16 hex digits of the
-// canary's hash, e.g. "cpu/avx512_core_amx/torch-2.11.0/onednn-3.9.1/dnnl-2.6.3/gcc-12.2.0/0123456789abcdef".
-// The canary is a small computation, forward and backward, of each layer type in fp32 and bf16, and of the
-// inference plan, on fixed data; <= 1 s. It runs twice, in two threads: INTERNAL when the runs differ, for
+// Device kind / versions of the numerical libraries, of the compiler and of the C library / the first 16 hex digits of
+// the canary's hash, e.g.
+// "cpu/avx512_core_amx/torch-2.11.0/onednn-3.9.1/dnnl-2.6.3/gcc-12.2.0/glibc-2.36/0123456789abcdef".
+// The canary is a small computation on fixed data: each layer type forward and backward in fp32 and bf16, our own
+// loops, the C library's functions, an inference plan; <= 1 s. It runs twice, in two threads: INTERNAL when the runs differ, for
 // then nothing that this machine computes can be trusted. Call before other threads compute.
 absl::StatusOr<std::string> NumericsClassOfCpu();
 

@@ -1,6 +1,6 @@
 // A model as numbers: which tensors a network has, in which order they lie in one flat vector, and
-// the safetensors file that holds them. No Torch here: the trainer, the inference plan and the
-// tests all read models through this header; the networks themselves are in seed_cnn.h.
+// the safetensors file that holds them. No Torch here; the networks themselves are in seed_cnn.h, and
+// what an inference plan needs of a file in plan/seed_cnn_weights.h.
 //
 // The file (docs/formats.md; Python: safetensors.numpy.load_file): F32 tensors by PyTorch's names
 // and shapes (conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias, bn1.running_mean,
@@ -24,6 +24,9 @@
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
+
+// Added to a variance before its root; Keras' default, which the seed uses.
+inline constexpr double kBatchNormEpsilon = 1e-3;
 
 // One tensor of a model within its flat vector.
 struct ParameterSpec {

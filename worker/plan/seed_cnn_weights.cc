@@ -1,4 +1,5 @@
 #include "worker/plan/seed_cnn_weights.h"
+#include "worker/models/model.h"
 
 #include <cmath>
 #include <cstring>
@@ -68,7 +69,7 @@ absl::StatusOr<SeedCnnWeights> ReadSeedCnnWeights(std::string_view safetensors, 
         return absl::InvalidArgumentError(absl::StrCat(
             "tensor \"", norm, ".running_var\" of the model file has a negative variance"));
       }
-      const double scale = gamma[c] / std::sqrt(variance[c] + kSeedCnnBatchNormEpsilon);
+      const double scale = gamma[c] / std::sqrt(variance[c] + kBatchNormEpsilon);
       layer.scale[c] = static_cast<float>(scale);
       layer.shift[c] = static_cast<float>(beta[c] - mean[c] * scale);
     }

@@ -11,9 +11,6 @@
 
 namespace dermis {
 
-// Added to the running variance before its root; Keras' default, which the seed uses.
-inline constexpr double kSeedCnnBatchNormEpsilon = 1e-3;
-
 // 3x3 convolution (padding 1) -> ELU -> batch norm in evaluation mode, which is y * scale + shift.
 struct SeedCnnLayer {
   uint32_t in = 0, out = 0;    // Channels.

@@ -391,10 +391,6 @@ DERMIS_SIMD void ConvertToBf16(const float* in, uint64_t n, Bf16* out) {
   for (uint64_t i = 0; i < n; ++i) out[i].bits = FloatToBf16(in[i]);
 }
 
-DERMIS_SIMD void ConvertFromBf16(const Bf16* in, uint64_t n, float* out) {
-  for (uint64_t i = 0; i < n; ++i) out[i] = Bf16ToFloat(in[i].bits);
-}
-
 void DropoutMask(uint64_t seed, uint64_t step, uint32_t image, uint32_t layer, double p,
                  uint32_t units, uint8_t* keep) {
   const uint32_t threshold = static_cast<uint32_t>(std::lround(p * 65536));

@@ -73,7 +73,6 @@ void DenseBackward(const T* x, uint32_t n, uint64_t features, const float* weigh
                    const float* dlogits, uint32_t classes, float* dweight, T* dx);
 
 void ConvertToBf16(const float* in, uint64_t n, Bf16* out);
-void ConvertFromBf16(const Bf16* in, uint64_t n, float* out);
 
 // keep[u] for `units` (a multiple of 8) units of one image and one layer: 0 with probability
 // round(p * 2^16) / 2^16. Sixteen bits a unit, eight units a Philox block keyed by (seed, kDropout,

@@ -2,13 +2,10 @@
 // one came there. The file (docs/formats.md) is a safetensors container that Python reads:
 //   model.<name>     F32  weights and running statistics now
 //   rmsprop.<name>   F32  running average of the squared gradient, of each trainable parameter
-//   best.<name>      F32  weights and running statistics of the best epoch so far (absent before
-//   the first) epochs           F64  [k, 6]: epoch, training loss, training accuracy, validation
-//   loss, validation
-//                         accuracy, learning rate; of all completed epochs (absent before the
-//                         first)
-//   epoch_sums       F64  [2]: of the running epoch so far, the sum of losses and the number of
-//   right answers
+//   best.<name>      F32  weights and running statistics of the best epoch so far; absent before the first
+//   epochs           F64  [k, 6], of the completed epochs: epoch, training loss, training accuracy,
+//                         validation loss, validation accuracy, learning rate; absent before the first
+//   epoch_sums       F64  [2], of the running epoch: sum of losses, number of right answers
 // Metadata: format "dermis training state", version, model, size, classes, pixel_mean,
 // pixel_deviation, recipe (hex digest), step, best_epoch.
 #ifndef DERMIS_WORKER_TRAINING_TRAINING_STATE_H_

@@ -511,7 +511,8 @@ TEST_F(CoreTest, UnitsFillAllWorkers_SeveralInABundle) {
   for (int i = 0; i < 500 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING; ++i) {
     Pass(absl::Milliseconds(200));
     const v1::Assign *on_a = LastAssign(a), *on_b = LastAssign(b);
-    if (on_a != nullptr && on_b != nullptr && on_a->has_bundle() && on_b->has_bundle()) together = true;
+    if (on_a != nullptr && on_b != nullptr && on_a->has_bundle() && on_b->has_bundle())
+      together = true;
     for (const v1::Assign* assign : {on_a, on_b}) {
       if (assign != nullptr) largest = std::max(largest, assign->bundle().tasks_size());
     }
@@ -534,7 +535,8 @@ class GangTest : public CoreTest {
     ASSERT_EQ(LastAssign(a_)->assignment(), LastAssign(b_)->assignment());
     id_ = LastAssign(a_)->assignment();
   }
-  void Beat(ConnectionId connection, uint64_t progress, const std::vector<uint32_t>& waits_for = {}) {
+  void Beat(ConnectionId connection, uint64_t progress,
+            const std::vector<uint32_t>& waits_for = {}) {
     v1::Beat beat;
     v1::RunningAttempt& running = *beat.add_running();
     running.set_assignment(id_);

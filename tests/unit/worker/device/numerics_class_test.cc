@@ -13,7 +13,7 @@ TEST(NumericsClassTest, IsStable_AndNamesDeviceLibrariesAndCanary) {
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_EQ(*first, *second);
   EXPECT_THAT(*first, ::testing::ContainsRegex(
-                          "^cpu/[a-z0-9_]+/torch-[0-9.]+/onednn-[0-9.]+/dnnl-[0-9.]+/gcc-[0-9.]+/"
+                          "^cpu/[a-z0-9_]+/torch-[0-9.]+/onednn-[0-9.]+/dnnl-[0-9.]+/gcc-[0-9.]+/glibc-[0-9.]+/"
                           "[0-9a-f]+$"));
 }
 

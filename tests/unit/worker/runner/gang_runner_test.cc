@@ -117,14 +117,13 @@ TEST_F(GangRunnerTest, StartState_IsFetched_AndItsAbsenceIsUnavailable) {
   EXPECT_EQ(RunGang().outcome(), v1::OUTCOME_UNAVAILABLE);
 }
 
-TEST_F(GangRunnerTest, LostPeer_IsNamedByRank) {
+TEST_F(GangRunnerTest, LostPeer_IsNamed) {
   assign.mutable_gang()->add_roster();
   parts.train = [](auto&&...) -> absl::StatusOr<uint64_t> {
     return absl::UnavailableError("rank 1 (worker x): connection closed");
   };
   const v1::AttemptEnded ended = RunGang();
   EXPECT_EQ(ended.outcome(), v1::OUTCOME_PEER_LOST);
-  EXPECT_EQ(ended.lost_rank(), 1);
   EXPECT_THAT(ended.cause(), HasSubstr("worker x"));
 }
 

@@ -74,7 +74,7 @@ TEST_F(TaskRunnerTest, Fit_AsksForTheSuperpixels_ThenForAllRunsInOrder) {
   *task.mutable_fit()->mutable_perturbation() = Perturbation();
   EXPECT_FALSE(StatusOf(MakeTask(task, "test")).ok());
   ASSERT_EQ(asked.size(), 1u + RunCount(Perturbation()));
-  EXPECT_EQ(*TaskDigest(asked[0]), *TaskDigest(TaskRunner::SuperpixelsOf(Perturbation(), "test")));
+  EXPECT_EQ(*TaskDigest(asked[0]), *TaskDigest(SuperpixelTaskOf(Perturbation(), "test")));
   for (uint32_t run = 0; run < RunCount(Perturbation()); ++run) {
     EXPECT_EQ(*TaskDigest(asked[1 + run]), *TaskDigest(PerturbTaskOf(Perturbation(), run, "test")));
   }

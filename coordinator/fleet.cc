@@ -1,0 +1,370 @@
+#include "coordinator/fleet.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/log.h"
+#include "common/tasks.h"
+
+namespace dermis {
+namespace {
+
+constexpr absl::Duration kUnseen = absl::Seconds(3);  // An assignment that no beat names is gone.
+constexpr absl::Duration kTellAgain = absl::Seconds(2);  // Cancel and Yield are repeated.
+constexpr absl::Duration kAlive = absl::Seconds(3);      // Since a beat: that process lives.
+constexpr size_t kKnownSteps = 3;                        // So many tell how long a step takes.
+
+}  // namespace
+
+void Fleet::Open(bool fresh) {
+  work_from_ = clock_.Now() + (fresh ? absl::ZeroDuration() : options_.grace);
+}
+
+void Fleet::Completed(const std::string& name, const v1::TaskSpec& task) {
+  if (auto it = workers_.find(name); it != workers_.end()) {
+    ++it->second.completed;
+    histories_.erase(name);  // It can: its losses were not its fault.
+  }
+  if (!task.has_train()) return;
+  const absl::StatusOr<Digest> recipe = RecipeDigest(task.train().recipe(), task.numerics_class());
+  if (!recipe.ok()) return;
+  if (auto it = trials_.find(*recipe); it != trials_.end()) {
+    it->second.back_offs = 0;
+    it->second.avoid.clear();
+  }
+}
+
+void Fleet::Look(absl::Duration now) {
+  // Not at every batch of commands: this walks over all workers.
+  if (now - last_look_ < absl::Milliseconds(50) && now >= last_look_) return;
+  CheckTimeouts(now);
+  AccountTime(now);
+  last_look_ = now;
+  check_yields_ = true;
+}
+
+void Fleet::GiveOut(absl::Duration now) {
+  if (now < work_from_) return;
+  // A bundle may be cut short (a change of kind, a task that must run alone): once more for the
+  // rest.
+  for (int round = 0; round < 3; ++round) {
+    if (!Assign(now)) break;
+  }
+}
+
+void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) {
+  if (connections_.contains(connection)) return;  // Said twice.
+  std::string refusal;
+  if (hello.worker().empty() || hello.numerics_class().empty()) {
+    refusal = "a registration needs a worker name and a numerics class";
+  } else if (hello.software_version() != kVersion) {
+    refusal = absl::StrCat("worker ", hello.worker(), " is of version '", hello.software_version(),
+                           "', the coordinator of '", kVersion,
+                           "': install the coordinator's version on this worker's host");
+  }
+  if (!refusal.empty()) {
+    DERMIS_LOG(kWarning, "refused: ", refusal);
+    v1::Directive directive;
+    directive.mutable_welcome()->set_refusal(refusal);
+    directive.mutable_welcome()->set_incarnation(studies_.state().incarnation());
+    batch_.Send(connection, std::move(directive));
+    batch_.Close(connection, refusal);
+    return;
+  }
+  uint64_t held = 0;
+  if (auto old = workers_.find(hello.worker()); old != workers_.end()) {
+    if (old->second.hello.incarnation() == hello.incarnation()) {
+      // The same process on a new stream: what it runs goes on.
+      held = old->second.assignment;
+      batch_.Close(old->second.connection, "the worker came back on a new stream");
+      connections_.erase(old->second.connection);
+      workers_.erase(old);
+    } else if (clock_.Now() - old->second.last_beat < kAlive) {
+      // Two of one name would take each other's place for ever. The second waits: it tries again by
+      // itself.
+      const std::string why = absl::StrCat(
+          "a worker called ", hello.worker(), " is here already (host ", old->second.hello.host(),
+          "; this one is on ", hello.host(), "): give each worker its own --name");
+      DERMIS_LOG(kWarning, why);
+      batch_.Close(connection, why);
+      return;
+    } else {
+      // Its supervisor started it again before the old stream was seen to end.
+      LoseWorker(hello.worker(), "its process was replaced by a new one");
+    }
+  }
+  const absl::Duration now = clock_.Now();
+  Worker& worker = workers_[hello.worker()];
+  worker.hello = hello;
+  worker.connection = connection;
+  worker.last_beat = now;
+  connections_[connection] = hello.worker();
+  studies_.PinStudies(hello.numerics_class());
+  studies_.TouchClass(hello.numerics_class());
+
+  v1::Directive welcome;
+  welcome.mutable_welcome()->set_incarnation(studies_.state().incarnation());
+  for (const v1::RunningAttempt& running : hello.running()) {
+    if (worker.assignment == 0 && Adopt(hello.worker(), worker, running)) {
+      welcome.mutable_welcome()->add_adopted(running.assignment());
+    }
+  }
+  if (held != 0 && worker.assignment != held) Leave(held, hello.worker());
+  DERMIS_LOG(kInfo, "worker ", hello.worker(), " registered (", hello.numerics_class(), ", ",
+             hello.threads(), " threads", worker.assignment != 0 ? ", goes on" : "", ")");
+  batch_.Send(connection, std::move(welcome));
+}
+
+void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
+  auto [name, worker] = Find(connection);
+  if (worker == nullptr) return;
+  const absl::Duration now = clock_.Now();
+  worker->last_beat = now;
+  worker->draining = beat.draining();
+  bool seen = false;
+  for (const v1::RunningAttempt& running : beat.running()) {
+    if (running.assignment() == 0 || running.assignment() != worker->assignment) {
+      batch_.SendCancel(connection, running.assignment(), "it is not this worker's assignment");
+      continue;
+    }
+    seen = true;
+    worker->seen = now;
+    Progress(*worker, running.progress(), now);
+    worker->waits_for.assign(running.waits_for().begin(), running.waits_for().end());
+    if (Assignment& assignment = assignments_.at(worker->assignment);
+        running.step() > assignment.step) {
+      assignment.step = running.step();
+      studies_.Touch(assignment.study);
+    }
+  }
+  if (worker->assignment == 0) return;
+  Assignment& assignment = assignments_.at(worker->assignment);
+  if (!seen) {
+    if (now - worker->seen > kUnseen) {
+      DERMIS_LOG(kWarning, "worker ", name, " does not run assignment ", worker->assignment,
+                 " that it was given: given anew");
+      Leave(worker->assignment, name);
+    }
+    return;
+  }
+  // What was said once may have been lost with a stream.
+  if ((assignment.doomed || assignment.yielding) && now - worker->told > kTellAgain) {
+    worker->told = now;
+    if (assignment.doomed) {
+      batch_.SendCancel(connection, assignment.id, assignment.why);
+    } else {
+      batch_.SendYield(connection, assignment.id, assignment.why);
+    }
+  }
+}
+
+void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended) {
+  auto [name, worker] = Find(connection);
+  if (worker == nullptr || ended.assignment() == 0 || worker->assignment != ended.assignment()) {
+    return;
+  }
+  const absl::Duration now = clock_.Now();
+  worker->last_beat = now;
+  Assignment& assignment = assignments_.at(ended.assignment());
+  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) {
+    studies_.Touch(assignment.study);
+    if (Study* study = studies_.FindStudy(assignment.study)) {
+      study->hint = absl::StrCat("worker ", name, ": ", ended.cause());
+    }
+    DERMIS_LOG(kWarning, "worker ", name, " could not: ", ended.cause(), "; tried elsewhere");
+  }
+  if (assignment.gang) {
+    GangMemberEnded(name, *worker, assignment, ended);
+  } else {
+    BundleEnded(name, *worker, assignment, ended);
+  }
+}
+
+void Fleet::WorkerDisconnected(ConnectionId connection, const std::string& cause) {
+  auto [name, worker] = Find(connection);
+  if (worker == nullptr) return;
+  LoseWorker(name, cause.empty() ? "its stream was closed" : cause);
+}
+
+std::pair<std::string, Worker*> Fleet::Find(ConnectionId connection) {
+  auto it = connections_.find(connection);
+  if (it == connections_.end()) return {"", nullptr};
+  return {it->second, &workers_.at(it->second)};
+}
+
+bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running) {
+  const absl::Duration now = clock_.Now();
+  const uint64_t id = running.assignment();
+  if (id == 0 || condemned_.contains(id)) return false;
+  auto it = assignments_.find(id);
+  if (it != assignments_.end()) {
+    Assignment& known = it->second;
+    if (known.doomed) return false;
+    if (known.gang) {
+      if (!known.members.contains(name)) {
+        if (!known.adopted || running.tasks_size() == 0 ||
+            running.tasks(0) != known.recipe.bytes()) {
+          return false;
+        }
+        known.members.insert(name);
+        ++known.world;
+      }
+    } else if (known.worker != name) {
+      return false;
+    }
+  } else if (running.has_generation()) {
+    if (running.tasks_size() == 0) return false;
+    const absl::StatusOr<Digest> recipe = Digest::FromBytes(running.tasks(0));
+    if (!recipe.ok()) return false;
+    const std::set<std::string> wanting = studies_.Wanting(*recipe);
+    Trial& trial = trials_[*recipe];
+    if (wanting.empty() || trial.assignment != 0 || !SameClass(*wanting.begin(), worker)) {
+      return false;
+    }
+    Assignment& gang = assignments_[id];
+    gang.id = id;
+    gang.gang = true;
+    gang.adopted = true;
+    gang.study = *wanting.begin();
+    gang.started = now;
+    gang.recipe = *recipe;
+    gang.generation = running.generation();
+    gang.members = {name};
+    gang.world = 1;
+    gang.states_before = studies_.CountStates(*recipe);
+    gang.step = running.step();
+    trial.assignment = id;
+  } else {
+    std::vector<Digest> tasks;
+    for (const std::string& bytes : running.tasks()) {
+      const absl::StatusOr<Digest> task = Digest::FromBytes(bytes);
+      if (!task.ok()) return false;
+      auto unit = studies_.units().find(*task);
+      if (unit == studies_.units().end() || unit->second.assignment != 0) continue;
+      tasks.push_back(*task);
+    }
+    if (tasks.empty()) return false;
+    Assignment& bundle = assignments_[id];
+    bundle.id = id;
+    bundle.adopted = true;
+    bundle.started = now;
+    bundle.worker = name;
+    for (const Digest& task : tasks) {
+      Unit& unit = studies_.units().at(task);
+      studies_.SetWaiting(unit, false);
+      unit.delayed = false;
+      unit.assignment = id;
+      bundle.kind = unit.spec.kind_case();
+      bundle.study = *unit.studies.begin();
+    }
+    bundle.tasks = std::move(tasks);
+  }
+  Occupy(worker, id, now);
+  worker.progress = running.progress();
+  studies_.Touch(assignments_.at(id).study);
+  return true;
+}
+
+bool Fleet::SameClass(const std::string& study, const Worker& worker) const {
+  return studies_.state().studies().at(study).numerics_class == worker.hello.numerics_class();
+}
+
+void Fleet::Occupy(Worker& worker, uint64_t id, absl::Duration now) {
+  worker.assignment = id;
+  worker.seen = now;
+  worker.told = now;
+  worker.progress = 0;
+  worker.waits_for.clear();
+  worker.progress_at = now;
+  worker.steps.clear();
+}
+
+void Fleet::SetFree(Worker& worker) {
+  worker.assignment = 0;
+  worker.steps.clear();
+}
+
+bool Fleet::Free(const Worker& worker) { return worker.assignment == 0 && !worker.draining; }
+
+void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {
+  if (progress <= worker.progress) return;
+  worker.steps.push_back(absl::ToDoubleSeconds(now - worker.progress_at) /
+                         static_cast<double>(progress - worker.progress));
+  if (worker.steps.size() > 31) worker.steps.pop_front();
+  worker.progress_at = now;
+  worker.progress = progress;
+}
+
+absl::Duration Fleet::StuckLimit(const Worker& worker) const {
+  if (worker.steps.size() < kKnownSteps) return options_.first_progress;
+  std::vector<double> steps(worker.steps.begin(), worker.steps.end());
+  const auto median = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
+  std::nth_element(steps.begin(), median, steps.end());
+  return std::max(options_.stuck_after, 20 * absl::Seconds(*median));
+}
+
+void Fleet::CheckTimeouts(absl::Duration now) {
+  std::vector<std::pair<std::string, std::string>> lost;
+  for (const auto& [name, worker] : workers_) {
+    if (now - worker.last_beat > options_.lost_after) {
+      lost.emplace_back(name,
+                        absl::StrCat("no beat for ", absl::FormatDuration(now - worker.last_beat)));
+      continue;
+    }
+    if (worker.assignment == 0) continue;
+    if (now - worker.progress_at <= StuckLimit(worker)) continue;
+    // A rank that waits for others is not to blame; they are, or the one that they wait for.
+    if (!worker.waits_for.empty() && now - worker.progress_at <= 2 * StuckLimit(worker)) continue;
+    condemned_.insert(worker.assignment);
+    lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
+                                         absl::FormatDuration(now - worker.progress_at)));
+  }
+  for (const auto& [name, cause] : lost) {
+    if (workers_.contains(name)) LoseWorker(name, absl::StrCat(cause, WhereIs(name)));
+  }
+}
+
+std::string Fleet::WhereIs(const std::string& name) const {
+  const Worker& worker = workers_.at(name);
+  if (worker.assignment == 0) return "";
+  const Assignment& assignment = assignments_.at(worker.assignment);
+  if (!assignment.gang) return absl::StrCat(" in a task of study ", assignment.study);
+  auto rank = assignment.ranks.find(name);
+  return absl::StrCat(", study ", assignment.study, ", recipe ", assignment.recipe.short_hex(),
+                      rank == assignment.ranks.end()
+                          ? ""
+                          : absl::StrCat(", rank ", rank->second, " of ", assignment.ranks.size()),
+                      ", step ", assignment.step);
+}
+
+void Fleet::AccountTime(absl::Duration now) {
+  const double seconds =
+      last_look_ == absl::Duration() ? 0.0 : absl::ToDoubleSeconds(now - last_look_);
+  for (auto& [id, study] : studies_.all()) study->workers = 0;
+  for (const auto& [name, worker] : workers_) {
+    if (worker.assignment == 0) continue;
+    if (Study* study = studies_.FindStudy(assignments_.at(worker.assignment).study)) {
+      study->used += seconds;
+      ++study->workers;
+    }
+  }
+}
+
+std::string Fleet::CommonClass() const {
+  std::map<std::string, int> classes;
+  for (const auto& [name, worker] : workers_) ++classes[worker.hello.numerics_class()];
+  std::string best;
+  int most = 0;
+  for (const auto& [name, count] : classes) {
+    if (count > most) {
+      best = name;
+      most = count;
+    }
+  }
+  return best;
+}
+
+}  // namespace dermis

@@ -1,0 +1,195 @@
+// The workers, what each of them does, and what comes of it: registration and beats, gangs and
+// bundles, losses and their counting, timeouts, the scheduler's assignments. Nothing in here is
+// durable: after a restart workers say what they run and go on.
+#ifndef DERMIS_COORDINATOR_FLEET_H_
+#define DERMIS_COORDINATOR_FLEET_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "common/digest.h"
+#include "coordinator/batch.h"
+#include "coordinator/blob_index.h"
+#include "coordinator/studies.h"
+#include "dermis/v1/cluster.pb.h"
+
+namespace dermis {
+
+// So many losses of a task that ran alone make it fail as poison.
+inline constexpr uint32_t kPoison = 3;
+
+struct FleetOptions {
+  absl::Duration lost_after = absl::Seconds(5);    // Without a beat.
+  absl::Duration stuck_after = absl::Seconds(20);  // Without progress; or 20 x the median step.
+  absl::Duration first_progress =
+      absl::Seconds(90);                    // Until its steps are known: fetching and warming up.
+  absl::Duration grace = absl::Seconds(2);  // After a start: workers come back before new work.
+  absl::Duration starved_after =
+      absl::Seconds(10);                            // A study that waits longer makes a gang yield.
+  absl::Duration regroup_after = absl::Seconds(3);  // A gang is left alone so long before it grows.
+  absl::Duration bundle = absl::Seconds(1);         // Measured work a bundle of units holds.
+  absl::Duration segment = absl::Seconds(30);       // A gang stores a state about so often.
+  uint32_t max_bundle = 256;                        // Units.
+};
+
+struct Worker {
+  v1::Register hello;
+  ConnectionId connection = 0;
+  absl::Duration last_beat;
+  uint64_t assignment = 0;  // 0: free.
+  absl::Duration seen;      // When it was last known to run the assignment.
+  absl::Duration told;      // When it was last told to stop.
+  uint64_t progress = 0;
+  absl::Duration progress_at;
+  std::deque<double> steps;         // Seconds a unit of progress, the last few.
+  std::vector<uint32_t> waits_for;  // Ranks of its gang.
+  bool draining = false;
+  uint64_t completed = 0;
+};
+
+// Losses of a worker (by name) since it last completed a task.
+struct History {
+  std::set<Digest> lost;
+  uint64_t completions_before = 0;  // Of the cluster, at the first loss.
+  absl::Duration quarantined_until = -absl::InfiniteDuration();
+};
+
+struct Assignment {
+  uint64_t id = 0;
+  std::string study;  // Charged for it.
+  bool gang = false;
+  absl::Duration started;
+  std::string why;  // Yielding or doomed: the reason.
+  bool yielding = false;
+  bool doomed = false;  // Told to cancel.
+  // Bundle.
+  std::string worker;
+  std::vector<Digest> tasks;
+  v1::TaskSpec::KindCase kind = v1::TaskSpec::KIND_NOT_SET;
+  // Gang.
+  Digest recipe;
+  v1::Generation generation;
+  std::set<std::string> members;          // Those that have not ended.
+  std::map<std::string, uint32_t> ranks;  // Empty where it was adopted: ranks are not told again.
+  uint32_t world = 0;
+  bool adopted = false;
+  size_t states_before = 0;
+  uint64_t step = 0;  // That it has reached, for people.
+};
+
+// What is known of training a recipe beside its stored states.
+struct Trial {
+  uint64_t assignment = 0;
+  absl::Duration not_before = -absl::InfiniteDuration();
+  uint32_t back_offs = 0;
+  std::set<std::string> avoid;
+};
+
+// The core thread's own.
+class Fleet {
+ public:
+  // All outlive this.
+  Fleet(Clock& clock, Batch& batch, Studies& studies, const BlobIndex& blobs, FleetOptions options)
+      : clock_(clock), batch_(batch), studies_(studies), blobs_(blobs), options_(options) {}
+
+  // The coordinator starts: new work is given out at once where nothing ran before, else after a
+  // while.
+  void Open(bool fresh);
+  // As in Core.
+  void WorkerConnected(ConnectionId connection, const v1::Register& hello);
+  void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
+  void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
+  void WorkerDisconnected(ConnectionId connection, const std::string& cause);
+  // This worker's completion of the task is about to be stored.
+  void Completed(const std::string& worker, const v1::TaskSpec& task);
+  // Work that nobody wants any more: gangs store what they have, bundles stop.
+  void StopUnwanted();
+  // Timeouts and the accounts of the studies; not oftener than every 50 ms.
+  void Look(absl::Duration now);
+  // Gives out work.
+  void GiveOut(absl::Duration now);
+
+  const std::map<std::string, Worker>& workers() const { return workers_; }
+  const std::map<uint64_t, Assignment>& assignments() const { return assignments_; }
+  const std::map<Digest, Trial>& trials() const { return trials_; }
+  bool Quarantined(const std::string& name) const;
+  // The numerics class of most workers; empty: there are none.
+  std::string CommonClass() const;
+
+ private:
+  // --- Workers (fleet.cc).
+  std::pair<std::string, Worker*> Find(ConnectionId connection);
+  // What a worker says it runs: goes on where its work is wanted and nobody else does it.
+  bool Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running);
+  bool SameClass(const std::string& study, const Worker& worker) const;
+  void Occupy(Worker& worker, uint64_t id, absl::Duration now);
+  void SetFree(Worker& worker);
+  static bool Free(const Worker& worker);
+  void Progress(Worker& worker, uint64_t progress, absl::Duration now);
+  // How long a worker may make no progress: until it is known how fast it is, as long as fetching
+  // and warming up may take.
+  absl::Duration StuckLimit(const Worker& worker) const;
+  void CheckTimeouts(absl::Duration now);
+  // ", study s, recipe 1234, rank 1 of 2, step 1200": what a worker was at when it was lost.
+  std::string WhereIs(const std::string& name) const;
+  void AccountTime(absl::Duration now);
+
+  // --- What ends (fleet_endings.cc).
+  void BundleEnded(const std::string& name, Worker& worker, Assignment& assignment,
+                   const v1::AttemptEnded& ended);
+  void GangMemberEnded(const std::string& name, Worker& worker, Assignment& gang,
+                       const v1::AttemptEnded& ended);
+  void FinishGang(Assignment& gang);
+  // Everyone who is still in the gang is told to stop without a result.
+  void Doom(Assignment& gang, const std::string& why);
+  void YieldGang(Assignment& gang, const std::string& why);
+  // The worker does not have the assignment (any more), by nobody's fault.
+  void Leave(uint64_t id, const std::string& name);
+  void LoseWorker(std::string name, const std::string& cause);
+  void RecordLoss(const Digest& task, const std::set<std::string> studies,
+                  const std::string& worker, const std::string& numerics_class,
+                  const std::string& cause, bool alone);
+  // Different tasks lost one after the other, with nothing completed, while others get on.
+  void Strike(const std::string& name, const Digest& task, const std::string& numerics_class);
+  void EraseAssignment(uint64_t id);
+  std::vector<Digest> Remaining(const Assignment& assignment) const;
+
+  // --- What begins (fleet_assign.cc).
+  uint64_t NewAssignment();
+  // One round of the scheduler. True: something was assigned.
+  bool Assign(absl::Duration now);
+  // The front of the queue that still waits; stale entries go.
+  double UnitSeconds(Study& study);
+  bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now);
+  bool StartGang(const Digest& recipe, Study& study, const std::vector<std::string>& members,
+                 absl::Duration now);
+
+  Clock& clock_;
+  Batch& batch_;
+  Studies& studies_;
+  const BlobIndex& blobs_;
+  const FleetOptions options_;
+
+  std::map<std::string, Worker> workers_;
+  std::map<ConnectionId, std::string> connections_;
+  std::map<std::string, History> histories_;
+  std::map<uint64_t, Assignment> assignments_;
+  std::map<Digest, Trial> trials_;  // By recipe.
+  std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
+  std::set<uint64_t> condemned_;  // Stuck: not adopted when their worker comes back.
+  uint64_t assignment_counter_ = 0;
+  absl::Duration work_from_, last_look_;
+  bool check_yields_ = true;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_FLEET_H_

@@ -1,0 +1,294 @@
+// What the scheduler's plan becomes: gangs with their seats, bundles of units.
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/log.h"
+#include "common/reduce_tree.h"
+#include "common/tasks.h"
+#include "coordinator/fleet.h"
+#include "coordinator/scheduler.h"
+
+namespace dermis {
+
+uint64_t Fleet::NewAssignment() {
+  return (studies_.state().incarnation() << 32) | ++assignment_counter_;
+}
+
+bool Fleet::Assign(absl::Duration now) {
+  bool any_free = false;
+  for (const auto& [name, worker] : workers_) {
+    if (Free(worker)) {
+      any_free = true;
+      break;
+    }
+  }
+  if (!any_free && !check_yields_) return false;
+  check_yields_ = false;
+
+  Cluster cluster;
+  std::vector<std::string> names;
+  std::vector<Study*> studies;
+  std::vector<Digest> recipes;
+  cluster.bundle_seconds = absl::ToDoubleSeconds(options_.bundle);
+  cluster.max_bundle = options_.max_bundle;
+  for (const auto& [name, worker] : workers_) {
+    names.push_back(name);
+    cluster.workers.push_back(
+        {name, worker.hello.numerics_class(), Free(worker), Quarantined(name)});
+  }
+  std::vector<std::pair<uint64_t, std::string>> order;
+  for (const auto& [id, study] : studies_.all()) {
+    if (study->waiting > 0 || studies_.Training(*study)) {
+      order.emplace_back(studies_.state().studies().at(id).order, id);
+    } else {
+      study->hungry_since.reset();
+    }
+  }
+  std::sort(order.begin(), order.end());
+  std::set<Digest> seen;
+  for (const auto& [position, id] : order) {
+    Study& study = *studies_.all().at(id);
+    const size_t index = studies.size();
+    studies.push_back(&study);
+    Cluster::Study view;
+    view.numerics_class = studies_.state().studies().at(id).numerics_class;
+    view.used = study.used;
+    view.waiting_units = study.waiting;
+    view.unit_seconds = UnitSeconds(study);
+    view.workers = study.workers;
+    bool runnable = study.waiting > 0, served = study.workers > 0;
+    if (studies_.Training(study)) {
+      const Digest& recipe = study.run->recipe_digest();
+      const Trial& trial = trials_[recipe];
+      if (trial.assignment != 0) {
+        served = true;  // By itself, or by another study that trains the same.
+      } else if (trial.not_before <= now) {
+        runnable = true;
+      }
+      if (seen.insert(recipe).second) {
+        Cluster::Trial out;
+        out.study = index;
+        out.shards = study.run->recipe().logical_shards();
+        out.avoid = trial.avoid;
+        const LossRecord* losses = studies_.state().LossesOf(recipe);
+        out.alone = losses != nullptr && (losses->shared >= kPoison || losses->alone > 0);
+        if (trial.assignment != 0) {
+          const Assignment& gang = assignments_.at(trial.assignment);
+          out.world = static_cast<uint32_t>(gang.members.size());
+          out.may_yield =
+              !gang.yielding && !gang.doomed && now - gang.started >= options_.regroup_after;
+        } else {
+          out.waiting = trial.not_before <= now;
+        }
+        cluster.trials.push_back(std::move(out));
+        recipes.push_back(recipe);
+      }
+    }
+    if (runnable && !served) {
+      if (!study.hungry_since) study.hungry_since = now;
+    } else {
+      study.hungry_since.reset();
+    }
+    view.starved = study.hungry_since && now - *study.hungry_since > options_.starved_after;
+    cluster.studies.push_back(std::move(view));
+  }
+  if (cluster.studies.empty() || cluster.workers.empty()) return false;
+
+  const Plan plan = Schedule(cluster);
+  for (size_t t : plan.yields) {
+    YieldGang(assignments_.at(trials_.at(recipes[t]).assignment),
+              "its workers are wanted for a larger gang or another study");
+  }
+  bool assigned = false;
+  for (const Plan::Gang& gang : plan.gangs) {
+    std::vector<std::string> members;
+    for (size_t w : gang.workers) members.push_back(names[w]);
+    assigned |=
+        StartGang(recipes[gang.trial], *studies[cluster.trials[gang.trial].study], members, now);
+  }
+  for (const Plan::Bundle& bundle : plan.bundles) {
+    Study& study = *studies[bundle.study];
+    if (StartBundle(study, names[bundle.worker], bundle.units, now)) {
+      assigned = true;
+      continue;
+    }
+    // What is left is not for that worker (it just failed it): another one that is free.
+    for (size_t w = 0; w < names.size(); ++w) {
+      const Worker& other = workers_.at(names[w]);
+      if (Free(other) && !cluster.workers[w].suspect &&
+          other.hello.numerics_class() == cluster.studies[bundle.study].numerics_class &&
+          StartBundle(study, names[w], bundle.units, now)) {
+        assigned = true;
+        break;
+      }
+    }
+  }
+  return assigned && !plan.bundles.empty();
+}
+
+double Fleet::UnitSeconds(Study& study) {
+  while (!study.queue.empty()) {
+    auto it = studies_.units().find(study.queue.front());
+    if (it != studies_.units().end() && it->second.waiting &&
+        it->second.studies.contains(study.id)) {
+      auto known = unit_seconds_.find(it->second.spec.kind_case());
+      return known == unit_seconds_.end() ? 0.1 : known->second;
+    }
+    study.queue.pop_front();
+  }
+  return 0.1;
+}
+
+bool Fleet::StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now) {
+  Worker& worker = workers_.at(name);
+  if (worker.assignment != 0) return false;  // It took another's leavings in this round.
+  bool others = false;
+  for (const auto& [other, entry] : workers_) {
+    if (other != name && entry.hello.numerics_class() == worker.hello.numerics_class() &&
+        !Quarantined(other)) {
+      others = true;
+    }
+  }
+  std::vector<Digest> tasks, skipped;
+  v1::TaskSpec::KindCase kind = v1::TaskSpec::KIND_NOT_SET;
+  while (tasks.size() < units && !study.queue.empty() && skipped.size() < 64) {
+    const Digest task = study.queue.front();
+    auto it = studies_.units().find(task);
+    if (it == studies_.units().end() || !it->second.waiting ||
+        !it->second.studies.contains(study.id)) {
+      study.queue.pop_front();
+      continue;
+    }
+    Unit& unit = it->second;
+    if (others && now < unit.avoid_until && unit.avoid.contains(name)) {
+      study.queue.pop_front();
+      skipped.push_back(task);
+      continue;
+    }
+    const LossRecord* losses = studies_.state().LossesOf(task);
+    const bool single = unit.single || losses != nullptr;
+    if (!tasks.empty() && (single || unit.spec.kind_case() != kind)) break;
+    study.queue.pop_front();
+    kind = unit.spec.kind_case();
+    studies_.SetWaiting(unit, false);
+    tasks.push_back(task);
+    if (single) break;
+  }
+  for (auto it = skipped.rbegin(); it != skipped.rend(); ++it) study.queue.push_front(*it);
+  if (tasks.empty()) return false;
+
+  const uint64_t id = NewAssignment();
+  Assignment& bundle = assignments_[id];
+  bundle.id = id;
+  bundle.study = study.id;
+  bundle.started = now;
+  bundle.worker = name;
+  bundle.kind = kind;
+  v1::Directive directive;
+  directive.mutable_assign()->set_assignment(id);
+  for (const Digest& task : tasks) {
+    Unit& unit = studies_.units().at(task);
+    unit.assignment = id;
+    *directive.mutable_assign()->mutable_bundle()->add_tasks() = unit.spec;
+  }
+  bundle.tasks = std::move(tasks);
+  Occupy(worker, id, now);
+  ++study.workers;
+  ++study.version;
+  batch_.Send(worker.connection, std::move(directive));
+  return true;
+}
+
+bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std::string>& members,
+                      absl::Duration now) {
+  const TrainingPlanner& planner = study.run->training();
+  // From the greatest stored state that does not lie beyond the goal and whose blob is there.
+  const uint64_t limit = planner.target_step().value_or(planner.last_step());
+  uint64_t start_step = 0;
+  std::string start_state;
+  if (const std::map<uint64_t, Digest>* states = studies_.state().StatesOf(recipe)) {
+    for (auto it = states->upper_bound(limit); it != states->begin();) {
+      --it;
+      absl::StatusOr<v1::TrainOutput> output = studies_.ReadState(recipe, it->first);
+      if (!output.ok()) continue;
+      absl::StatusOr<Digest> blob = Digest::FromBytes(output->state());
+      if (!blob.ok()) continue;
+      if (!blobs_.Has(*blob)) {
+        studies_.NoticeLost(*blob);
+        continue;
+      }
+      start_step = it->first;
+      start_state = output->state();
+      break;
+    }
+  }
+  v1::TrainGoal goal = planner.goal();
+  // Others that train the same recipe for fewer epochs: their states are stored on the way.
+  std::set<uint64_t> exact(goal.exact_steps().begin(), goal.exact_steps().end());
+  for (const std::string& id : studies_.Wanting(recipe)) {
+    const v1::TrainGoal other = studies_.all().at(id)->run->training().goal();
+    exact.insert(other.exact_steps().begin(), other.exact_steps().end());
+  }
+  goal.clear_exact_steps();
+  for (uint64_t step : exact) {
+    if (step > start_step && step <= goal.max_epochs() * planner.steps_per_epoch()) {
+      goal.add_exact_steps(step);
+    }
+  }
+
+  const uint64_t id = NewAssignment();
+  Assignment& gang = assignments_[id];
+  gang.id = id;
+  gang.gang = true;
+  gang.study = study.id;
+  gang.started = now;
+  gang.recipe = recipe;
+  gang.generation.set_incarnation(studies_.state().incarnation());
+  gang.generation.set_counter(assignment_counter_);
+  gang.members.insert(members.begin(), members.end());
+  gang.world = static_cast<uint32_t>(members.size());
+  gang.states_before = studies_.CountStates(recipe);
+  gang.step = start_step;
+  trials_[recipe].assignment = id;
+
+  v1::GangSeat seat;
+  *seat.mutable_generation() = gang.generation;
+  const std::vector<ShardRange> shards =
+      AssignShards(study.run->recipe().logical_shards(), gang.world);
+  for (uint32_t rank = 0; rank < gang.world; ++rank) {
+    const v1::Register& hello = workers_.at(members[rank]).hello;
+    v1::GangMember& member = *seat.add_roster();
+    member.set_worker(members[rank]);
+    member.set_peer_address(hello.peer_address());
+    member.set_peer_socket(hello.peer_socket());
+    member.set_host(hello.host());
+    member.set_first_shard(shards[rank].first);
+    member.set_shards(shards[rank].count);
+    gang.ranks[members[rank]] = rank;
+  }
+  *seat.mutable_recipe() = study.run->recipe();
+  seat.set_numerics_class(studies_.state().studies().at(study.id).numerics_class);
+  seat.set_start_step(start_step);
+  seat.set_start_state(start_state);
+  *seat.mutable_goal() = goal;
+  seat.set_segment_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(options_.segment)));
+  for (uint32_t rank = 0; rank < gang.world; ++rank) {
+    Worker& worker = workers_.at(members[rank]);
+    Occupy(worker, id, now);
+    ++study.workers;
+    v1::Directive directive;
+    directive.mutable_assign()->set_assignment(id);
+    *directive.mutable_assign()->mutable_gang() = seat;
+    directive.mutable_assign()->mutable_gang()->set_rank(rank);
+    batch_.Send(worker.connection, std::move(directive));
+  }
+  ++study.version;
+  DERMIS_LOG(kInfo, "study ", study.id, ": trains ", recipe.short_hex(), " from step ", start_step,
+             " on ", absl::StrJoin(members, ", "));
+  return true;
+}
+
+}  // namespace dermis

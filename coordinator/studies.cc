@@ -1,0 +1,490 @@
+#include "coordinator/studies.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/image_set.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+
+namespace dermis {
+
+absl::Status Studies::Replay(uint64_t row, const JournalEntry& entry) {
+  next_row_ = row + 1;
+  return Apply(row, entry, nullptr);
+}
+
+void Studies::Record(v1::Event event, const Digest& task, const v1::Payload* payload) {
+  event.set_unix_ms(clock_.UnixMillis());
+  // The entry stays where it is while it is applied: Apply records nothing.
+  const JournalEntry& entry = batch_.Add({std::move(event), task});
+  if (absl::Status status = Apply(next_row_++, entry, payload); !status.ok()) {
+    DERMIS_LOG(kError, "an event that does not apply: ", status.message());
+    batch_.Break(status);
+  }
+}
+
+void Studies::LookForBlobs() {
+  lost_blobs_.clear();  // What replay missed is found here.
+  for (const Digest& blob : state_.NamedBlobs()) {
+    if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
+  }
+}
+
+bool Studies::Settle(absl::Duration now) {
+  for (const Digest& blob : std::exchange(lost_blobs_, {})) BlobLost(blob, "it could not be read");
+  while (!delayed_.empty() && delayed_.begin()->first <= now) {
+    const Digest task = delayed_.begin()->second;
+    delayed_.erase(delayed_.begin());
+    auto it = units_.find(task);
+    if (it != units_.end() && it->second.delayed && it->second.not_before <= now) {
+      it->second.delayed = false;
+      Enqueue(task, it->second, false);
+    }
+  }
+  return std::exchange(stop_unwanted_, false);
+}
+
+absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload) {
+  RETURN_IF_ERROR(state_.Apply(row, entry));
+  const v1::Event& event = entry.event;
+  switch (event.kind_case()) {
+    case v1::Event::kStudySubmitted:
+      StartStudy(event.study_submitted().id());
+      break;
+    case v1::Event::kStudyPinned:
+      StartStudy(event.study_pinned().id());
+      break;
+    case v1::Event::kStudyCancelled:
+      if (Study* study = FindStudy(event.study_cancelled().id())) DropWants(*study);
+      break;
+    case v1::Event::kTaskCompleted:
+      FoldCompleted(entry, payload);
+      break;
+    case v1::Event::kTaskFailed:
+      FoldFailed(event.task_failed());
+      break;
+    case v1::Event::kBlobDropped:
+      FoldDropped(event.blob_dropped());
+      break;
+    case v1::Event::kFailuresCleared:
+      FoldCleared(event.failures_cleared().study());
+      break;
+    default:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+void Studies::StartStudy(const std::string& id) {
+  const StudyRecord& record = state_.studies().at(id);
+  std::unique_ptr<Study>& slot = studies_[id];
+  uint64_t version = 1;
+  if (slot != nullptr) {
+    DropWants(*slot);
+    version = slot->version + 1;
+  }
+  slot = std::make_unique<Study>();
+  Study& study = *slot;
+  study.id = id;
+  study.version = version;
+  // Who comes later shares from now on: no credit for the time before.
+  std::optional<double> least;
+  for (const auto& [other, entry] : studies_) {
+    if (other == id || PhaseOf(*entry) != v1::StudyStatus::RUNNING) continue;
+    least = least ? std::min(*least, entry->used) : entry->used;
+  }
+  study.used = least.value_or(0);
+  if (record.numerics_class.empty() || record.cancelled) return;
+  absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> manifest = Manifest(record.image_set);
+  if (!manifest.ok()) {
+    study.problem = manifest.status();
+    return;
+  }
+  absl::StatusOr<std::unique_ptr<StudyRun>> run =
+      StudyRun::Make(record.spec, record.image_set, *manifest, record.numerics_class);
+  if (!run.ok()) {
+    study.problem = run.status();
+    return;
+  }
+  study.run = *std::move(run);
+  study.training_failed = state_.failures().contains({id, study.run->recipe_digest()});
+  FeedStoredStates(study);
+  if (const auto* states = state_.StatesOf(study.run->recipe_digest())) {
+    const TrainingPlanner& training = study.run->training();
+    const uint64_t limit = training.target_step().value_or(training.last_step());
+    for (const auto& [step, task] : *states) {
+      if (step <= limit) ++study.reused[static_cast<int>(Stage::kTraining)];
+    }
+  }
+  DrainFolds();
+}
+
+void Studies::FeedStoredStates(Study& study) {
+  const Digest& recipe = study.run->recipe_digest();
+  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+  if (states == nullptr) return;
+  const auto feed = [&](uint64_t step) {
+    absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, step);
+    if (!output.ok()) {
+      DERMIS_LOG(kWarning, "state of ", recipe.short_hex(), " at step ", step, ": ",
+                 output.status().message());
+      return false;
+    }
+    AddWants(study, study.run->OnState(*output));
+    return true;
+  };
+  for (auto it = states->rbegin(); it != states->rend(); ++it) {
+    if (feed(it->first)) break;
+  }
+  const std::optional<uint64_t> target = study.run->training().target_step();
+  if (!study.run->training_done() && target && states->contains(*target)) feed(*target);
+}
+
+void Studies::AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants) {
+  ++study.version;
+  if (!wants.ok()) {
+    study.problem = wants.status();
+    DERMIS_LOG(kError, "study ", study.id, ": ", wants.status().message());
+    DropWants(study);
+    stop_unwanted_ = true;
+    return;
+  }
+  for (StudyRun::Want& want : *wants) {
+    if (state_.Find(want.task) != nullptr) {
+      ++study.reused[static_cast<int>(want.stage)];
+      folds_.emplace_back(study.id, want.task);
+      continue;
+    }
+    if (state_.failures().contains({study.id, want.task})) {
+      study.failed[want.task] = std::move(want);
+      continue;
+    }
+    if (!study.wanted.try_emplace(want.task, want.stage).second) continue;
+    auto [it, fresh] = units_.try_emplace(want.task);
+    Unit& unit = it->second;
+    if (fresh) unit.spec = std::move(want.spec);
+    unit.studies.insert(study.id);
+    if (fresh) {
+      Enqueue(want.task, unit, false);
+    } else if (unit.waiting) {
+      ++study.waiting;
+      study.queue.push_back(want.task);
+    }
+  }
+}
+
+void Studies::DrainFolds() {
+  while (!folds_.empty()) {
+    auto [id, task] = std::move(folds_.front());
+    folds_.pop_front();
+    Study* study = FindStudy(id);
+    if (study == nullptr || study->run == nullptr) continue;
+    AddWants(*study, study->run->OnResult(task, [&] { return ReadPayload(task); }));
+  }
+}
+
+void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payload) {
+  const v1::TaskCompleted& done = entry.event.task_completed();
+  const auto read = [&]() -> absl::StatusOr<v1::Payload> {
+    if (payload != nullptr) return *payload;
+    return ParsePayload(done.result());
+  };
+  if (done.spec().has_train()) {
+    absl::StatusOr<Digest> recipe =
+        RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class());
+    std::optional<absl::StatusOr<v1::Payload>> output;
+    for (auto& [id, study] : studies_) {
+      if (!Training(*study) || study->run->recipe_digest() != *recipe) continue;
+      if (!output) output = read();
+      ++study->computed[static_cast<int>(Stage::kTraining)];
+      study->hint.clear();
+      if (output->ok()) {
+        AddWants(*study, study->run->OnState((*output)->train()));
+      } else {
+        DERMIS_LOG(kError, "study ", id, ": ", output->status().message());
+      }
+    }
+  }
+  if (auto it = units_.find(entry.task); it != units_.end()) {
+    const std::set<std::string> wanting = it->second.studies;
+    SetWaiting(it->second, false);
+    units_.erase(it);
+    for (const std::string& id : wanting) {
+      Study& study = *studies_.at(id);
+      auto want = study.wanted.find(entry.task);
+      if (want == study.wanted.end()) continue;
+      ++study.computed[static_cast<int>(want->second)];
+      study.wanted.erase(want);
+      study.hint.clear();
+      AddWants(study, study.run->OnResult(entry.task, read));
+    }
+  }
+  DrainFolds();
+}
+
+void Studies::FoldFailed(const v1::TaskFailed& failed) {
+  const absl::StatusOr<Digest> task = Digest::FromBytes(failed.task());
+  if (!task.ok()) return;
+  for (const std::string& id : failed.studies()) {
+    Study* study = FindStudy(id);
+    if (study == nullptr || study->run == nullptr) continue;
+    ++study->version;
+    if (study->run->recipe_digest() == *task) study->training_failed = true;
+    auto want = study->wanted.find(*task);
+    if (want == study->wanted.end()) continue;
+    auto unit = units_.find(*task);
+    study->failed[*task] = {*task, want->second, unit->second.spec};
+    study->wanted.erase(want);
+    Unwant(*study, *task);
+  }
+}
+
+void Studies::FoldCleared(const std::string& id) {
+  Study* study = FindStudy(id);
+  if (study == nullptr) return;
+  if (!study->problem.ok()) return StartStudy(id);  // What could not be read may be there again.
+  ++study->version;
+  study->training_failed = false;
+  StudyRun::Wants again;
+  for (auto& [task, want] : study->failed) again.push_back(std::move(want));
+  study->failed.clear();
+  if (state_.studies().at(id).cancelled || study->run == nullptr) return;
+  // Another study may have trained the recipe meanwhile.
+  if (!study->run->training_done()) FeedStoredStates(*study);
+  AddWants(*study, std::move(again));
+  DrainFolds();
+}
+
+void Studies::BlobLost(const Digest& blob, const std::string& cause) {
+  const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
+    return entry.first == blob || HasChunk(*entry.second, blob);
+  });
+  if ((!state_.Names(blob) && !images) || blobs_.Has(blob)) return;
+  DERMIS_LOG(kWarning, "blob ", blob.short_hex(), " is lost (", cause,
+             "): ", images ? "images must be given again" : "what it held is computed again");
+  v1::Event event;
+  event.mutable_blob_dropped()->set_digest(blob.bytes());
+  event.mutable_blob_dropped()->set_cause(cause);
+  Record(std::move(event));
+  stop_unwanted_ = true;
+}
+
+bool Studies::HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob) {
+  return std::any_of(manifest.chunks().begin(), manifest.chunks().end(),
+                     [&](const v1::ImageChunk& chunk) {
+                       return chunk.pixels() == blob.bytes() || chunk.masks() == blob.bytes();
+                     });
+}
+
+void Studies::FoldDropped(const v1::BlobDropped& dropped) {
+  const absl::StatusOr<Digest> blob = Digest::FromBytes(dropped.digest());
+  if (!blob.ok()) return;
+  std::vector<std::string> ids;
+  for (const auto& [id, study] : studies_) {
+    if (study->run != nullptr) ids.push_back(id);
+  }
+  for (const std::string& id : ids) {
+    StartStudy(id);
+    Study& study = *FindStudy(id);
+    const auto manifest = manifests_.find(state_.studies().at(id).image_set);
+    if (study.problem.ok() && manifest != manifests_.end() && HasChunk(*manifest->second, *blob)) {
+      study.problem =
+          absl::DataLossError(absl::StrCat("a part of its images (blob ", blob->short_hex(),
+                                           ") is lost: submit the study again with its images"));
+      DropWants(study);
+    }
+  }
+}
+
+void Studies::DropWants(Study& study) {
+  ++study.version;
+  std::vector<Digest> tasks;
+  for (const auto& [task, stage] : study.wanted) tasks.push_back(task);
+  study.wanted.clear();
+  for (const Digest& task : tasks) Unwant(study, task);
+  study.queue.clear();
+  study.failed.clear();
+  study.hungry_since.reset();
+}
+
+void Studies::Unwant(Study& study, const Digest& task) {
+  auto it = units_.find(task);
+  if (it == units_.end() || it->second.studies.erase(study.id) == 0) return;
+  if (it->second.waiting) --study.waiting;
+  if (it->second.studies.empty()) units_.erase(it);
+}
+
+void Studies::PinStudies(const std::string& numerics_class) {
+  std::vector<std::string> ids;
+  for (const auto& [id, record] : state_.studies()) {
+    if (record.numerics_class.empty()) ids.push_back(id);
+  }
+  for (const std::string& id : ids) {
+    v1::Event event;
+    event.mutable_study_pinned()->set_id(id);
+    event.mutable_study_pinned()->set_numerics_class(numerics_class);
+    Record(std::move(event));
+  }
+}
+
+void Studies::Fail(const Digest& task, const std::set<std::string>& studies,
+                   const std::string& cause, const std::string& worker) {
+  if (studies.empty()) return;
+  DERMIS_LOG(kError, "task ", task.short_hex(), " failed on worker ", worker, ": ", cause);
+  v1::Event event;
+  v1::TaskFailed& failed = *event.mutable_task_failed();
+  failed.set_task(task.bytes());
+  failed.set_cause(cause);
+  failed.set_worker(worker);
+  for (const std::string& study : studies) failed.add_studies(study);
+  Record(std::move(event));
+}
+
+absl::StatusOr<v1::Payload> Studies::ParsePayload(const v1::TaskResult& result) const {
+  v1::Payload payload;
+  if (result.payload_blob().empty()) {
+    if (!payload.ParseFromString(result.payload())) {
+      return absl::DataLossError("a stored payload does not parse");
+    }
+    return payload;
+  }
+  ASSIGN_OR_RETURN(Digest blob, Digest::FromBytes(result.payload_blob()));
+  const absl::StatusOr<std::string> bytes = blobs_.Read(blob);
+  if (!bytes.ok()) lost_blobs_.push_back(blob);
+  RETURN_IF_ERROR(bytes.status());
+  if (!payload.ParseFromString(*bytes)) {
+    return absl::DataLossError(absl::StrCat("payload blob ", blob.short_hex(), " does not parse"));
+  }
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> Studies::ReadPayload(const Digest& task) const {
+  ASSIGN_OR_RETURN(v1::TaskResult result, batch_.ReadResult(task));
+  return ParsePayload(result);
+}
+
+absl::StatusOr<v1::TrainOutput> Studies::ReadState(const Digest& recipe, uint64_t step) const {
+  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+  auto it = states == nullptr ? std::map<uint64_t, Digest>::const_iterator() : states->find(step);
+  if (states == nullptr || it == states->end()) {
+    return absl::NotFoundError(absl::StrCat("no state at step ", step));
+  }
+  ASSIGN_OR_RETURN(v1::Payload payload, ReadPayload(it->second));
+  return std::move(*payload.mutable_train());
+}
+
+absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Studies::Manifest(
+    const Digest& image_set) {
+  auto it = manifests_.find(image_set);
+  if (it != manifests_.end()) return it->second;
+  absl::StatusOr<std::string> bytes = blobs_.Read(image_set);
+  if (!bytes.ok()) {
+    return absl::Status(
+        bytes.status().code(),
+        absl::StrCat("image set ", image_set.short_hex(), " cannot be read (",
+                     bytes.status().message(), "): submit the study again with its images"));
+  }
+  auto manifest = std::make_shared<v1::ImageSetManifest>();
+  if (!manifest->ParseFromString(*bytes)) {
+    return absl::DataLossError(
+        absl::StrCat("image set ", image_set.short_hex(), ": its manifest does not parse"));
+  }
+  RETURN_IF_ERROR(ValidateManifest(*manifest));
+  manifests_[image_set] = manifest;
+  return std::shared_ptr<const v1::ImageSetManifest>(manifest);
+}
+
+Study* Studies::FindStudy(const std::string& id) {
+  auto it = studies_.find(id);
+  return it == studies_.end() ? nullptr : it->second.get();
+}
+
+void Studies::Touch(const std::string& id) {
+  if (Study* study = FindStudy(id)) ++study->version;
+}
+
+void Studies::TouchClass(const std::string& numerics_class) {
+  for (auto& [id, study] : studies_) {
+    const std::string& pinned = state_.studies().at(id).numerics_class;
+    if (pinned.empty() || pinned == numerics_class) ++study->version;
+  }
+}
+
+v1::StudyStatus::Phase Studies::PhaseOf(const Study& study) const {
+  const auto record = state_.studies().find(study.id);
+  if (record == state_.studies().end()) return v1::StudyStatus::RUNNING;
+  if (record->second.cancelled) return v1::StudyStatus::CANCELLED;
+  if (!study.problem.ok()) return v1::StudyStatus::FAILED;
+  if (study.run == nullptr) return v1::StudyStatus::RUNNING;
+  if (study.run->done()) return v1::StudyStatus::DONE;
+  if (!study.run->training_done()) {
+    return study.training_failed ? v1::StudyStatus::FAILED : v1::StudyStatus::RUNNING;
+  }
+  if (!study.failed.empty() && study.wanted.empty()) return v1::StudyStatus::FAILED;
+  return v1::StudyStatus::RUNNING;
+}
+
+bool Studies::Training(const Study& study) const {
+  return study.run != nullptr && study.problem.ok() && !study.run->training_done() &&
+         !study.training_failed && !state_.studies().at(study.id).cancelled;
+}
+
+std::set<std::string> Studies::Wanting(const Digest& recipe) const {
+  std::set<std::string> ids;
+  for (const auto& [id, study] : studies_) {
+    if (Training(*study) && study->run->recipe_digest() == recipe) ids.insert(id);
+  }
+  return ids;
+}
+
+size_t Studies::CountStates(const Digest& recipe) const {
+  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+  return states == nullptr ? 0 : states->size();
+}
+
+void Studies::SetWaiting(Unit& unit, bool waiting) {
+  if (unit.waiting == waiting) return;
+  unit.waiting = waiting;
+  for (const std::string& id : unit.studies) {
+    Study& study = *studies_.at(id);
+    if (waiting) {
+      ++study.waiting;
+    } else {
+      --study.waiting;
+    }
+  }
+}
+
+void Studies::Enqueue(const Digest& task, Unit& unit, bool first) {
+  if (unit.waiting) return;
+  SetWaiting(unit, true);
+  for (const std::string& id : unit.studies) {
+    std::deque<Digest>& queue = studies_.at(id)->queue;
+    if (first) {
+      queue.push_front(task);
+    } else {
+      queue.push_back(task);
+    }
+  }
+}
+
+void Studies::Avoid(Unit& unit, const std::string& worker) {
+  unit.avoid = {worker};
+  unit.avoid_until = clock_.Now() + absl::Seconds(15);
+}
+
+void Studies::Release(const Digest& task, Unit& unit, bool back_off) {
+  unit.assignment = 0;
+  if (!back_off) {
+    Enqueue(task, unit, true);
+    return;
+  }
+  unit.not_before = clock_.Now() + BackOff(unit.back_offs++);
+  unit.delayed = true;
+  delayed_.emplace(unit.not_before, task);
+}
+
+}  // namespace dermis

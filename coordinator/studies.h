@@ -1,0 +1,176 @@
+// All that is durable, and what is folded from it: the studies, what they want, and the units that
+// wait. Record is the only way to change it; live and in replay the same events give the same
+// state.
+#ifndef DERMIS_COORDINATOR_STUDIES_H_
+#define DERMIS_COORDINATOR_STUDIES_H_
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "common/digest.h"
+#include "coordinator/batch.h"
+#include "coordinator/blob_index.h"
+#include "coordinator/journal.h"
+#include "coordinator/state.h"
+#include "coordinator/study_run.h"
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/studies.pb.h"
+
+namespace dermis {
+
+// A unit that someone wants and that has no result.
+struct Unit {
+  v1::TaskSpec spec;
+  std::set<std::string> studies;
+  uint64_t assignment = 0;
+  bool waiting = false;  // In the queues of `studies`.
+  bool delayed = false;  // In delayed_, until not_before.
+  absl::Duration not_before;
+  uint32_t back_offs = 0;
+  bool single = false;          // A bundle with it failed as a whole: runs by itself.
+  std::set<std::string> avoid;  // Workers that just failed it,
+  absl::Duration avoid_until;   // until then; nobody else may ever be free.
+};
+
+struct Study {
+  std::string id;
+  std::unique_ptr<StudyRun> run;  // Null: not pinned, or a problem.
+  absl::Status problem;           // It cannot go on.
+  std::string hint;               // The last passing trouble, for people.
+  absl::flat_hash_map<Digest, Stage> wanted;
+  std::map<Digest, StudyRun::Want> failed;
+  bool training_failed = false;
+  std::array<uint64_t, kStages> computed{}, reused{};
+  std::deque<Digest> queue;  // May name tasks that do not wait any more.
+  uint64_t waiting = 0;
+  double used = 0;
+  uint32_t workers = 0;
+  std::optional<absl::Duration> hungry_since;
+  uint64_t version = 1;
+};
+
+// Of this process.
+struct Counters {
+  uint64_t events = 0, completions = 0, duplicates = 0, conflicts = 0, losses = 0;
+};
+
+// How long to wait before the next try.
+inline absl::Duration BackOff(uint32_t times) {
+  return std::min(absl::Seconds(30), absl::Milliseconds(250) * (1 << std::min(times, 10u)));
+}
+
+// The core thread's own.
+class Studies {
+ public:
+  // All outlive this.
+  Studies(Clock& clock, Batch& batch, const BlobIndex& blobs)
+      : clock_(clock), batch_(batch), blobs_(blobs) {}
+
+  // --- Events.
+  // A row of the journal, in replay.
+  absl::Status Replay(uint64_t row, const JournalEntry& entry);
+  // An event that just happened: stamped, added to the batch, applied. `task` and `payload` of a
+  // completion; without a payload it is parsed where it is needed.
+  void Record(v1::Event event, const Digest& task = Digest(), const v1::Payload* payload = nullptr);
+  void PinStudies(const std::string& numerics_class);
+  void Fail(const Digest& task, const std::set<std::string>& studies, const std::string& cause,
+            const std::string& worker);
+  // A blob is not there (any more). What names it is forgotten; nothing where nothing names it.
+  void BlobLost(const Digest& blob, const std::string& cause);
+  // Noticed while something was read; told (BlobLost) at the next Settle.
+  void NoticeLost(const Digest& blob) const { lost_blobs_.push_back(blob); }
+  // After the replay: looks for every blob that is named.
+  void LookForBlobs();
+  // What could not be done at once: blobs that were noticed as lost, units whose time has come.
+  // True: some work may be unwanted now.
+  bool Settle(absl::Duration now);
+  void Keep(const Digest& image_set, std::shared_ptr<const v1::ImageSetManifest> manifest) {
+    manifests_[image_set] = std::move(manifest);
+  }
+
+  // --- Looking.
+  const State& state() const { return state_; }
+  const std::map<std::string, std::unique_ptr<Study>>& all() const { return studies_; }
+  Study* FindStudy(const std::string& id);
+  v1::StudyStatus::Phase PhaseOf(const Study& study) const;
+  // Its training can be worked on.
+  bool Training(const Study& study) const;
+  std::set<std::string> Wanting(const Digest& recipe) const;
+  size_t CountStates(const Digest& recipe) const;
+
+  // --- What is stored.
+  absl::StatusOr<v1::Payload> ReadPayload(const Digest& task) const;
+  absl::StatusOr<v1::TrainOutput> ReadState(const Digest& recipe, uint64_t step) const;
+  void Touch(const std::string& id);
+  // A worker of this class came or went: what studies of it say changes.
+  void TouchClass(const std::string& numerics_class);
+
+  // --- Units.
+  absl::flat_hash_map<Digest, Unit>& units() { return units_; }
+  const absl::flat_hash_map<Digest, Unit>& units() const { return units_; }
+  void SetWaiting(Unit& unit, bool waiting);
+  // It just failed on this worker: not there again for a while.
+  void Avoid(Unit& unit, const std::string& worker);
+  // Back into the queue, now or after a while.
+  void Release(const Digest& task, Unit& unit, bool back_off);
+
+  Counters& counters() { return counters_; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  // State, then all that is folded from it. The same live and in replay.
+  absl::Status Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload);
+  // Begins a study anew from what is stored: after its submission, its pinning, and every time it
+  // is submitted again. Counters start at zero.
+  void StartStudy(const std::string& id);
+  // The longest history tells where training stops; then that very state may be there, too.
+  void FeedStoredStates(Study& study);
+  void AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants);
+  // Results that were there already, fed to their studies; these may want more that is there
+  // already.
+  void DrainFolds();
+  void FoldCompleted(const JournalEntry& entry, const v1::Payload* payload);
+  void FoldFailed(const v1::TaskFailed& failed);
+  void FoldCleared(const std::string& id);
+  static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);
+  // Lost results: studies begin anew from what is left. Lost images cannot be computed.
+  void FoldDropped(const v1::BlobDropped& dropped);
+  void DropWants(Study& study);
+  void Unwant(Study& study, const Digest& task);
+  absl::StatusOr<v1::Payload> ParsePayload(const v1::TaskResult& result) const;
+  absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Manifest(const Digest& image_set);
+  void Enqueue(const Digest& task, Unit& unit, bool first);
+
+  Clock& clock_;
+  Batch& batch_;
+  const BlobIndex& blobs_;
+
+  State state_;
+  uint64_t next_row_ = 1;
+  std::map<std::string, std::unique_ptr<Study>> studies_;
+  absl::flat_hash_map<Digest, Unit> units_;
+  std::multimap<absl::Duration, Digest> delayed_;  // Units that back off.
+  std::deque<std::pair<std::string, Digest>> folds_;
+  std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
+  bool stop_unwanted_ = false;
+  mutable std::vector<Digest> lost_blobs_;
+  Counters counters_;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_STUDIES_H_

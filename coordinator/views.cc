@@ -1,0 +1,271 @@
+#include "coordinator/views.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/tasks.h"
+
+namespace dermis {
+namespace {
+
+constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation"};
+
+void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
+                 const Study& study, v1::StudyStatus& status) {
+  constexpr int kMost = 20;
+  if (!study.problem.ok()) status.add_problems(std::string(study.problem.message()));
+  const auto first = studies.state().failures().lower_bound({record.id, Digest()});
+  for (auto it = first; it != studies.state().failures().end() && it->first.first == record.id;
+       ++it) {
+    if (status.problems_size() >= kMost) {
+      status.add_problems("... and more");
+      break;
+    }
+    std::string what = absl::StrCat("task ", it->first.second.short_hex());
+    if (auto failed = study.failed.find(it->first.second); failed != study.failed.end()) {
+      what = Describe(failed->second.spec);
+    } else if (study.run != nullptr && study.run->recipe_digest() == it->first.second) {
+      what = "training";
+    }
+    status.add_problems(absl::StrCat(what, " failed on worker ", it->second.worker, ": ",
+                                     it->second.cause, " (dermis retry ", record.id,
+                                     " tries again)"));
+  }
+  if (status.phase() != v1::StudyStatus::RUNNING) return;
+  if (record.numerics_class.empty()) {
+    status.add_problems("no worker is there yet: start one");
+    return;
+  }
+  bool any = false;
+  std::set<std::string> others;
+  for (const auto& [name, worker] : fleet.workers()) {
+    if (worker.hello.numerics_class() == record.numerics_class) {
+      any = true;
+    } else {
+      others.insert(absl::StrCat(name, " (", worker.hello.numerics_class(), ")"));
+    }
+  }
+  if (!any) {
+    status.add_problems(
+        absl::StrCat("no worker of numerics class ", record.numerics_class, " is there",
+                     others.empty() ? "" : "; cannot help, as other bits would come out: ",
+                     absl::StrJoin(others, ", ")));
+  }
+  if (!study.hint.empty()) status.add_problems(study.hint);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& fleet,
+                                          const std::string& id) {
+  auto it = studies.state().studies().find(id);
+  if (it == studies.state().studies().end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, record] : studies.state().studies()) names.push_back(name);
+    return absl::NotFoundError(
+        absl::StrCat("no study ", id, "; there ",
+                     names.empty() ? "is none" : "are: ", absl::StrJoin(names, ", ")));
+  }
+  const StudyRecord& record = it->second;
+  const Study& study = *studies.all().at(id);
+  v1::StudyStatus status;
+  status.set_id(id);
+  status.set_phase(studies.PhaseOf(study));
+  status.set_submitted_unix_ms(record.submitted_unix_ms);
+  for (int s = 0; s < kStages; ++s) {
+    if (s == static_cast<int>(Stage::kExplanation) && !record.spec.has_explanation()) break;
+    v1::StageProgress& stage = *status.add_stages();
+    stage.set_stage(kStageNames[s]);
+    stage.set_computed(study.computed[s]);
+    stage.set_reused(study.reused[s]);
+  }
+  status.mutable_stages(0)->set_unit("epochs");
+  status.mutable_stages(0)->set_total(record.spec.training().epochs());
+  status.mutable_stages(1)->set_unit("images");
+  if (status.stages_size() > 2) status.mutable_stages(2)->set_unit("tasks");
+  if (study.run != nullptr) {
+    const TrainingPlanner& training = study.run->training();
+    if (training.stop_epoch()) status.mutable_stages(0)->set_total(*training.stop_epoch());
+    // What is stored, or what the gang that trains it now says.
+    uint64_t epochs = training.epochs_done();
+    if (auto trial = fleet.trials().find(study.run->recipe_digest());
+        trial != fleet.trials().end() && trial->second.assignment != 0) {
+      epochs = std::max(epochs, fleet.assignments().at(trial->second.assignment).step /
+                                    training.steps_per_epoch());
+    }
+    status.mutable_stages(0)->set_done(std::min(epochs, status.stages(0).total()));
+    if (auto last = training.last_epoch()) *status.mutable_last_epoch() = *last;
+    if (const EvaluationPlanner* evaluation = study.run->evaluation()) {
+      status.mutable_stages(1)->set_done(evaluation->images_done());
+      status.mutable_stages(1)->set_total(evaluation->images_total());
+    }
+    if (const ExplanationPlanner* explanation = study.run->explanation()) {
+      status.mutable_stages(2)->set_done(explanation->tasks_done());
+      status.mutable_stages(2)->set_total(explanation->tasks_total());
+    }
+  }
+  AddProblems(studies, fleet, record, study, status);
+  for (const auto& [name, worker] : fleet.workers()) {
+    if (worker.assignment != 0 && fleet.assignments().at(worker.assignment).study == id) {
+      status.set_workers(status.workers() + 1);
+    }
+  }
+  return status;
+}
+
+v1::ListResponse ViewStudies(const Studies& studies, const Fleet& fleet) {
+  std::vector<const StudyRecord*> records;
+  for (const auto& [id, record] : studies.state().studies()) records.push_back(&record);
+  std::sort(records.begin(), records.end(),
+            [](const StudyRecord* a, const StudyRecord* b) { return a->order < b->order; });
+  v1::ListResponse response;
+  for (const StudyRecord* record : records)
+    *response.add_studies() = *ViewStudy(studies, fleet, record->id);
+  return response;
+}
+
+absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet& fleet,
+                                             const Batch& batch, const std::string& id) {
+  v1::StudyResults results;
+  ASSIGN_OR_RETURN(*results.mutable_status(), ViewStudy(studies, fleet, id));
+  const StudyRecord& record = studies.state().studies().at(id);
+  const Study& study = *studies.all().at(id);
+  *results.mutable_spec() = record.spec;
+  results.set_image_set(record.image_set.bytes());
+  results.set_numerics_class(record.numerics_class);
+  if (study.run == nullptr || !study.run->training_done()) return results;
+  const TrainingPlanner::Outcome& outcome = *study.run->training().outcome();
+  *results.mutable_model() = outcome.model;
+  results.set_stop_epoch(outcome.stop_epoch);
+  ASSIGN_OR_RETURN(*results.mutable_training(),
+                   studies.ReadState(study.run->recipe_digest(), outcome.step));
+  if (const EvaluationPlanner* evaluation = study.run->evaluation();
+      evaluation != nullptr && evaluation->done()) {
+    for (uint32_t image : evaluation->test()) results.add_test_images(image);
+    for (float logit : evaluation->logits()) results.add_test_logits(logit);
+  }
+  const ExplanationPlanner* explanation = study.run->explanation();
+  if (explanation == nullptr) return results;
+  for (size_t i = 0; i < explanation->chosen().size(); ++i) {
+    v1::ExplainedImage& image = *results.add_explained();
+    image.set_image(explanation->chosen()[i].image);
+    image.set_why(explanation->chosen()[i].why);
+    for (const v1::MethodSpec& method : record.spec.explanation().methods()) {
+      ASSIGN_OR_RETURN(ExplanationPlanner::MethodTask task, explanation->TaskOf(i, method));
+      v1::MethodResult& out = *image.add_results();
+      *out.mutable_method() = method;
+      *out.mutable_task() = std::move(task.task);
+      if (studies.state().Find(task.digest) != nullptr) {
+        ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(task.digest));
+      }
+      if (!task.superpixels.none() && studies.state().Find(task.superpixels) != nullptr) {
+        ASSIGN_OR_RETURN(*out.mutable_superpixels(), batch.ReadResult(task.superpixels));
+      }
+    }
+  }
+  return results;
+}
+
+v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet,
+                                      const BlobIndex& blobs) {
+  v1::ClusterStatusResponse response;
+  response.set_version(kVersion);
+  response.set_incarnation(studies.state().incarnation());
+  response.set_free_bytes(blobs.FreeBytes());
+  response.set_disk_low(blobs.LowDisk());
+  for (const auto& [name, worker] : fleet.workers()) {
+    v1::WorkerStatus& out = *response.add_workers();
+    out.set_worker(name);
+    out.set_host(worker.hello.host());
+    out.set_numerics_class(worker.hello.numerics_class());
+    out.set_threads(worker.hello.threads());
+    out.set_completed(worker.completed);
+    out.set_state(fleet.Quarantined(name) ? "quarantined" : "idle");
+    if (worker.assignment == 0) continue;
+    const Assignment& assignment = fleet.assignments().at(worker.assignment);
+    if (!fleet.Quarantined(name)) out.set_state(assignment.gang ? "gang" : "units");
+    if (assignment.gang) {
+      out.set_doing(absl::StrCat(assignment.study, ": trains ", assignment.recipe.short_hex(),
+                                 " with ", assignment.members.size(), " worker",
+                                 assignment.members.size() == 1 ? "" : "s", ", step ",
+                                 assignment.step, assignment.yielding ? ", yields" : ""));
+    } else {
+      std::string what = "finishes";
+      for (const Digest& task : assignment.tasks) {
+        auto unit = studies.units().find(task);
+        if (unit == studies.units().end() || unit->second.assignment != assignment.id) continue;
+        what = Describe(unit->second.spec);
+        break;
+      }
+      out.set_doing(absl::StrCat(assignment.study, ": ", what));
+    }
+  }
+  return response;
+}
+
+std::string DumpStudies(const Studies& studies) {
+  std::string out = studies.state().Dump();
+  for (const auto& [id, study] : studies.all()) {
+    absl::StrAppend(&out, "run ", id, " phase ", static_cast<int>(studies.PhaseOf(*study)));
+    for (int s = 0; s < kStages; ++s) {
+      absl::StrAppend(&out, " ", study->computed[s], "+", study->reused[s]);
+    }
+    if (study->run != nullptr) {
+      absl::StrAppend(&out, " epochs ", study->run->training().epochs_done(), " outcome ",
+                      study->run->training_done() ? study->run->training().outcome()->step : 0);
+      if (study->run->evaluation() != nullptr) {
+        absl::StrAppend(&out, " images ", study->run->evaluation()->images_done());
+      }
+      if (study->run->explanation() != nullptr) {
+        absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(), " tasks ",
+                        study->run->explanation()->tasks_done(), "/",
+                        study->run->explanation()->tasks_total());
+      }
+    }
+    std::vector<Digest> wanted;
+    for (const auto& [task, stage] : study->wanted) wanted.push_back(task);
+    std::sort(wanted.begin(), wanted.end());
+    for (const Digest& task : wanted) absl::StrAppend(&out, "\n  wants ", task.hex());
+    for (const auto& [task, want] : study->failed) absl::StrAppend(&out, "\n  failed ", task.hex());
+    absl::StrAppend(&out, "\n");
+  }
+  return out;
+}
+
+std::string DescribeWork(const Studies& studies, const Fleet& fleet) {
+  std::string out;
+  for (const auto& [id, study] : studies.all()) {
+    absl::StrAppend(&out, "study ", id, ": ", study->wanted.size(), " wanted, ", study->waiting,
+                    " wait, queue of ", study->queue.size(), "\n");
+    std::vector<Digest> wanted;
+    for (const auto& [task, stage] : study->wanted) wanted.push_back(task);
+    std::sort(wanted.begin(), wanted.end());
+    if (wanted.size() > 10) wanted.resize(10);
+    for (const Digest& task : wanted) {
+      auto it = studies.units().find(task);
+      if (it == studies.units().end()) {
+        absl::StrAppend(&out, "  ", task.short_hex(), " unknown\n");
+        continue;
+      }
+      const Unit& unit = it->second;
+      absl::StrAppend(&out, "  ", task.short_hex(), " ", Describe(unit.spec),
+                      unit.waiting ? ", waits" : "", unit.delayed ? ", backs off" : "",
+                      ", assignment ", unit.assignment, ", avoids ", absl::StrJoin(unit.avoid, " "),
+                      "\n");
+    }
+  }
+  for (const auto& [id, assignment] : fleet.assignments()) {
+    absl::StrAppend(&out, "assignment ", id, " of ", assignment.study, ": ",
+                    assignment.gang ? absl::StrJoin(assignment.members, " ") : assignment.worker,
+                    assignment.yielding ? ", yields" : "", assignment.doomed ? ", doomed" : "",
+                    "\n");
+  }
+  return out;
+}
+
+}  // namespace dermis

@@ -1,0 +1,177 @@
+// The bits of a small result of each kind of task. They may change on purpose only: then the kind's number in SemanticsOf
+// (common/tasks.cc) is raised, and the new hash goes into golden_results.txt. A numerics class has bits of its own: on one
+// that the table does not know the test is skipped and prints the lines to add.
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/tasks.h"
+#include "gtest/gtest.h"
+#include "tests/unit/worker/explain/test_data.h"
+#include "worker/collective/collective.h"
+#include "worker/device/numerics_class.h"
+#include "worker/evaluation/evaluate.h"
+#include "worker/explain/explain.h"
+#include "worker/models/activations.h"
+#include "worker/models/model.h"
+#include "worker/plan/inference_plan.h"
+#include "worker/training/trainer.h"
+
+namespace dermis {
+namespace {
+
+constexpr uint32_t kImages = 48, kSize = 32, kDisplay = 64;
+
+std::shared_ptr<const ImageData> Images() {
+  auto data = std::make_shared<ImageData>(TestImageData(kImages, kDisplay, kDisplay, kSize));
+  for (uint32_t i = 0; i < kImages; ++i) {
+    data->labels.push_back(i % 2);
+    (i < 32 ? data->split.training : i < 40 ? data->split.validation : data->split.test).push_back(i);
+  }
+  return data;
+}
+
+std::string Weights() {
+  Model model;
+  model.layout = *LayoutOf(v1::MODEL_KIND_SEED_CNN, kSize, 2);
+  model.pixel_mean = 131.7;
+  model.pixel_deviation = 47.3;
+  InitializeModel(3, model);
+  return SerializeModel(model);
+}
+
+std::string HashOf(const v1::Payload& payload) { return Sha256Of(payload.SerializeAsString()).hex().substr(0, 16); }
+
+// A whole epoch and its validation.
+v1::Payload Training(v1::Precision precision, const std::shared_ptr<const ImageData>& data) {
+  v1::Recipe recipe;
+  recipe.set_model(v1::MODEL_KIND_SEED_CNN);
+  recipe.mutable_images()->set_size(kSize);
+  recipe.set_logical_shards(2);
+  recipe.set_batch_size(16);
+  auto& rmsprop = *recipe.mutable_optimizer()->mutable_rmsprop();
+  rmsprop.set_learning_rate(1e-3);
+  rmsprop.set_alpha(0.9);
+  rmsprop.set_epsilon(1e-7);
+  rmsprop.set_weight_decay(1e-4);
+  recipe.set_augment(true);
+  recipe.set_dropout(true);
+  recipe.set_precision(precision);
+  recipe.set_seed(5);
+  recipe.set_best_metric(v1::SELECTION_METRIC_VALIDATION_LOSS);
+  v1::TrainGoal goal;
+  goal.set_max_epochs(1);
+  auto collective = MakeLocalCollective(2);
+  TrainerOptions options;
+  options.segment = absl::Hours(1);
+  v1::Payload payload;
+  const std::atomic<bool> yield{false};
+  std::atomic<uint64_t> progress{0};
+  const auto step = Train(recipe, goal, data, *collective, "", options,
+                          [&](TrainedState state) {
+                            *payload.mutable_train() = std::move(state.output);
+                            return absl::OkStatus();
+                          },
+                          yield, progress);
+  EXPECT_TRUE(step.ok()) << step.status();
+  return payload;
+}
+
+// Name -> hash.
+std::map<std::string, std::string> Results() {
+  std::map<std::string, std::string> results;
+  const std::shared_ptr<const ImageData> data = Images();
+  const std::string weights = Weights();
+  for (const v1::Precision precision : {v1::PRECISION_FP32, v1::PRECISION_BF16}) {
+    const std::string suffix = precision == v1::PRECISION_FP32 ? ".fp32" : ".bf16";
+    results["train" + suffix] = HashOf(Training(precision, data));
+    auto plan = MakeInferencePlan(v1::MODEL_KIND_SEED_CNN, weights, kSize, precision);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    v1::EvaluateTask evaluate;
+    evaluate.set_count(8);
+    v1::Payload payload;
+    *payload.mutable_evaluate() = *RunEvaluate(evaluate, *data, **plan);
+    results["evaluate" + suffix] = HashOf(payload);
+
+    for (const bool slic : {true, false}) {
+      v1::SuperpixelTask cut;
+      if (slic) {
+        cut.mutable_superpixels()->mutable_slic()->set_count(12);
+        cut.mutable_superpixels()->mutable_slic()->set_compactness(10);
+        cut.mutable_superpixels()->mutable_slic()->set_sigma(1);
+      } else {
+        cut.mutable_superpixels()->mutable_quickshift()->set_kernel_size(4);
+        cut.mutable_superpixels()->mutable_quickshift()->set_max_dist(200);
+        cut.mutable_superpixels()->mutable_quickshift()->set_ratio(0.2);
+      }
+      const v1::SuperpixelOutput superpixels = *RunSuperpixels(cut, *data->set);
+      *payload.mutable_superpixels() = superpixels;
+      results[slic ? "superpixels.slic" : "superpixels.quickshift"] = HashOf(payload);
+      if (!slic) continue;
+      for (const bool lime : {true, false}) {
+        v1::FitTask fit;
+        fit.set_output(v1::OUTPUT_KIND_MARGIN);
+        v1::Perturbation& perturbation = *fit.mutable_perturbation();
+        perturbation.set_seed(9);
+        perturbation.set_precision(precision);
+        if (lime) {
+          perturbation.mutable_lime()->set_samples(60);
+          perturbation.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+        } else {
+          perturbation.mutable_shapley()->set_permutations(2);
+          perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+        }
+        v1::PerturbTask task;
+        *task.mutable_perturbation() = perturbation;
+        const v1::PerturbOutput run = *RunPerturb(task, *data, superpixels, **plan);
+        *payload.mutable_perturb() = run;
+        const std::string name = lime ? ".lime" : ".shapley";
+        results[absl::StrCat("perturb", name, suffix)] = HashOf(payload);
+        *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
+        results[absl::StrCat("fit", name, suffix)] = HashOf(payload);
+      }
+    }
+  }
+  v1::ActivationTask activations;
+  activations.set_output(v1::OUTPUT_KIND_MARGIN);
+  activations.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);
+  v1::Payload payload;
+  *payload.mutable_activations() = *RunActivations(activations, *data, weights);
+  results["activations"] = HashOf(payload);
+  return results;
+}
+
+TEST(GoldenResults, BitsChangeOnlyWithTheSemanticsOfTheirKind) {
+  const absl::StatusOr<std::string> numerics = NumericsClassOfCpu();
+  ASSERT_TRUE(numerics.ok()) << numerics.status();
+  PrepareComputeThread();
+  const std::map<std::string, std::string> results = Results();
+  const char* source = std::getenv("DERMIS_SOURCE_DIR");
+  std::ifstream table(absl::StrCat(source == nullptr ? "." : source, "/tests/unit/worker/golden/golden_results.txt"));
+  std::map<std::string, std::string> golden;
+  std::string line;
+  while (std::getline(table, line)) {
+    std::istringstream words(line);
+    std::string of, name, hash;
+    if (words >> of >> name >> hash && of == *numerics) golden[name] = hash;
+  }
+  if (golden.empty()) {
+    std::string lines;
+    for (const auto& [name, hash] : results) absl::StrAppend(&lines, *numerics, " ", name, " ", hash, "\n");
+    GTEST_SKIP() << "golden_results.txt does not know this numerics class; its lines would be\n" << lines;
+  }
+  for (const auto& [name, hash] : results) {
+    EXPECT_EQ(hash, golden[name]) << name << ": other bits than before. Where that is wanted raise SemanticsOf its kind.";
+  }
+}
+
+}  // namespace
+}  // namespace dermis
