@@ -43,6 +43,7 @@ struct Flags {
   std::string store, listen = "0.0.0.0:7433", certs;
   bool insecure = false;
   uint64_t reserve_mib = 512;
+  double segment = 30;
 };
 
 // The address that a process on this machine reaches, in STORE/address: written whole or not at
@@ -99,7 +100,7 @@ int Serve(const Flags& flags) {
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
-  Core core(Clock::Real(), **journal, streams, blobs, {});
+  Core core(Clock::Real(), **journal, streams, blobs, {.segment = absl::Seconds(flags.segment)});
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
                                      " cannot be replayed: ", status.ToString()));
@@ -196,6 +197,9 @@ int main(int argc, char** argv) {
   app.add_option("--reserve-mib", flags.reserve_mib,
                  "Free disk space below which new studies and blobs are refused, MiB")
       ->capture_default_str();
+  app.add_option("--segment", flags.segment, "Seconds of training between two stored states")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 86400.0));
   CLI11_PARSE(app, argc, argv);
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";

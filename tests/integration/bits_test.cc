@@ -1,5 +1,6 @@
 // Same study, same bits: whatever the number of workers and threads, and whatever dies on the way.
 #include <future>
+#include <regex>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -35,14 +36,21 @@ std::string ChaosStudy() {
 }
 
 // What one worker with one thread computes without any disturbance.
-const std::string& Undisturbed() {
-  static const std::string bits = [] {
+const CommandResult& UndisturbedRun() {
+  static const CommandResult run = [] {
     TestCluster cluster;
     const CommandResult start = cluster.Start(1);
     EXPECT_EQ(start.exit_code, 0) << start.output;
-    return RunStudy(cluster, cluster.Write("s.yaml", ChaosStudy()));
+    return cluster.Run(
+        absl::StrCat("run ", cluster.Write("s.yaml", ChaosStudy()), " --images ", TestCluster::Images()));
   }();
-  return bits;
+  return run;
+}
+std::string Undisturbed() { return BitsIn(UndisturbedRun()); }
+
+int TasksComputed(const CommandResult& run) {
+  std::smatch match;
+  return std::regex_search(run.output, match, std::regex("([0-9]+) tasks computed")) ? std::stoi(match[1]) : 0;
 }
 
 struct Shape {
@@ -63,6 +71,15 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BitsTest,
                          [](const auto& info) {
                            return absl::StrCat(info.param.workers, "_workers_", info.param.threads, "_threads");
                          });
+
+TEST(Segments, LeaveTheBitsAsTheyWere_HoweverTrainingIsCut) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Run("cluster start --workers 2 --threads 1 --segment 0.2").exit_code, 0);
+  const CommandResult run = cluster.Run(
+      absl::StrCat("run ", cluster.Write("s.yaml", ChaosStudy()), " --images ", TestCluster::Images()));
+  EXPECT_EQ(BitsIn(run), Undisturbed());
+  EXPECT_GE(TasksComputed(run), TasksComputed(UndisturbedRun()) + 3) << "states between";
+}
 
 struct Blow {
   const char* name;

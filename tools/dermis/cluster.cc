@@ -98,7 +98,8 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   ASSIGN_OR_RETURN(const pid_t pid,
                    Launch(directory, "coordinator",
                           {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
-                           "--certs", directory / "certs", "--listen", listen}));
+                           "--certs", directory / "certs", "--listen", listen, "--segment",
+                           absl::StrCat(options.segment)}));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {

@@ -17,6 +17,7 @@ struct LocalClusterOptions {
   uint32_t workers = 2;
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
   std::string listen = "127.0.0.1:0";
+  double segment = 30;             // Seconds of training between two stored states.
 };
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what

@@ -89,6 +89,9 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
                     "Compute threads a worker (default: cores / workers)")
       ->check(CLI::Range(1, 1024));
   start->add_option("--listen", options->listen, "Address of the coordinator")->capture_default_str();
+  start->add_option("--segment", options->segment, "Seconds of training between two stored states")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 86400.0));
   start->callback([options, &outcome] { outcome = Start(*options); });
 
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");
