@@ -273,6 +273,13 @@ class AtomicFile {
 
 }  // namespace
 
+absl::Status CheckModelSize(uint32_t size, const v1::ImageSetManifest& manifest) {
+  if (size > 0 && size <= manifest.height() && size <= manifest.width()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "images.size is ", size, ", the images of the set are ", manifest.height(), " x ", manifest.width(),
+      " pixels: choose a size up to the smaller of them, or make the set with larger images (--size)"));
+}
+
 absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
   if (m.format() != kFormat) {
     return Bad(absl::StrCat("its format is ", m.format(), ", this version of Dermis reads format ",

@@ -64,6 +64,8 @@ class ImageSet {
 
 // Counts, sizes, digests' lengths, names and labels of a manifest that came from outside.
 absl::Status ValidateManifest(const v1::ImageSetManifest& manifest);
+// INVALID_ARGUMENT where a model's input would be larger than the set's images.
+absl::Status CheckModelSize(uint32_t size, const v1::ImageSetManifest& manifest);
 
 }  // namespace dermis
 

@@ -324,7 +324,7 @@ absl::Status ResolveSuperpixels(const std::string& at, v1::SuperpixelSpec& super
     DERMIS_DEFAULT(quickshift, kernel_size, 4);
     DERMIS_DEFAULT(quickshift, max_dist, 200);
     DERMIS_DEFAULT(quickshift, ratio, 0.2);
-    RETURN_IF_ERROR(InRange(at + ".quickshift.kernel_size", quickshift.kernel_size(), 0.5, 20));
+    RETURN_IF_ERROR(InRange(at + ".quickshift.kernel_size", quickshift.kernel_size(), 1, 20));
     RETURN_IF_ERROR(InRange(at + ".quickshift.max_dist", quickshift.max_dist(), 1, 1e6));
     return InRange(at + ".quickshift.ratio", quickshift.ratio(), 0, 1);
   }

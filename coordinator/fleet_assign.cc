@@ -78,8 +78,8 @@ bool Fleet::Assign(absl::Duration now) {
         if (trial.assignment != 0) {
           const Assignment& gang = assignments_.at(trial.assignment);
           out.world = static_cast<uint32_t>(gang.members.size());
-          out.may_yield =
-              !gang.yielding && !gang.doomed && now - gang.started >= options_.regroup_after;
+          out.may_yield = !gang.yielding && !gang.doomed && gang.members.size() == gang.world &&
+                          now - gang.started >= options_.regroup_after;
         } else {
           out.waiting = trial.not_before <= now;
         }

@@ -193,6 +193,7 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, c
                                                    " is not the manifest of an image set"));
   }
   RETURN_IF_ERROR(ValidateManifest(*manifest));
+  RETURN_IF_ERROR(CheckModelSize(submission.spec.images().size(), *manifest));
   for (const v1::ImageChunk& chunk : manifest->chunks()) {
     for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
       if (named.empty()) continue;

@@ -74,6 +74,25 @@ TEST(Errors, AClassWithOneImageIsRefused) {
   EXPECT_THAT(run.output, HasSubstr("malignant"));
 }
 
+TEST(Errors, AModelThatIsLargerThanTheImages_IsRefusedBeforeAnythingIsSent) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(0).exit_code, 0);
+  const std::string study = cluster.Write("s.yaml", "name: x\nimages: {size: 128}\n");
+  const CommandResult run = cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, AllOf(HasSubstr("images.size is 128"), HasSubstr("64 x 64")));
+  EXPECT_THAT(run.output, ::testing::Not(HasSubstr("Sending")));
+}
+
+TEST(Errors, ADeadCoordinator_IsNamed_WithTheCommandThatMendsIt) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(0).exit_code, 0);
+  cluster.Kill9("coordinator");
+  const CommandResult status = cluster.Run("status");
+  EXPECT_EQ(status.exit_code, 1);
+  EXPECT_THAT(status.output, AllOf(HasSubstr("does not answer"), HasSubstr("dermis cluster start")));
+}
+
 TEST(Errors, AnUnreadableCertificateSaysWhichAndWhatToDo) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(0).exit_code, 0);

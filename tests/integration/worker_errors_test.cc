@@ -83,11 +83,12 @@ TEST(WorkerErrors, AnotherVersionIsRefused_WithWhatToDo_AndNotStartedAgain) {
 
 TEST(WorkerErrors, AFullDiskRefusesStudies_SaysSo_AndLosesNothing) {
   TestCluster cluster;
-  ASSERT_EQ(cluster.Start(0).exit_code, 0);
-  const std::string images = TestCluster::Images();
-  const std::string study = cluster.Write("s.yaml", SmallStudy("full"));
+  ASSERT_EQ(cluster.Start(1).exit_code, 0);
+  const std::string images = " --images " + TestCluster::Images();
+  const CommandResult first = cluster.Run("run " + cluster.Write("s.yaml", SmallStudy("first")) + images);
+  ASSERT_EQ(first.exit_code, 0) << first.output;
+  const std::string before = LineValue(first.output, "Bits of all results");
   ASSERT_EQ(cluster.Stop().exit_code, 0);
-  std::filesystem::remove(cluster.cluster() + "/store/address");
   // No disk has so much to spare: the reserve is never met.
   const Background coordinator({Program("dermis-coordinator"), "--store", cluster.cluster() + "/store",
                                 "--certs", cluster.cluster() + "/certs", "--listen", "127.0.0.1:0",
@@ -96,11 +97,13 @@ TEST(WorkerErrors, AFullDiskRefusesStudies_SaysSo_AndLosesNothing) {
   for (int i = 0; i < 600 && Address(cluster).empty(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  const CommandResult run = cluster.Run(absl::StrCat("run ", study, " --images ", images), 60);
-  EXPECT_NE(run.exit_code, 0);
-  EXPECT_THAT(run.output, HasSubstr("disk"));
-  const CommandResult status = cluster.Run("status");
-  EXPECT_EQ(status.exit_code, 0) << status.output;
+  // Its images are there already: the study itself is refused.
+  const CommandResult second = cluster.Run("run " + cluster.Write("t.yaml", SmallStudy("second", "4")) + images, 60);
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.output, AllOf(HasSubstr("second"), HasSubstr("disk")));
+  const CommandResult results = cluster.Run("results first");
+  EXPECT_EQ(LineValue(results.output, "Bits of all results"), before) << results.output;
+  EXPECT_THAT(cluster.Run("cluster status").output, HasSubstr("too little"));
 }
 
 TEST(WorkerErrors, TheCertificatesOfAnotherCluster_GiveNoWork_AndAWordInTheLog) {

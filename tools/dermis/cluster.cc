@@ -52,8 +52,10 @@ std::optional<pid_t> Running(const fs::path& pid_file) {
   return pid;
 }
 
-std::string EndOf(const fs::path& log) {
+// What a log has got since it was `from` bytes long, at most the end of it.
+std::string EndOf(const fs::path& log, std::streamoff from) {
   std::ifstream in(log);
+  in.seekg(from);
   std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   return text.size() > 2000 ? "..." + text.substr(text.size() - 2000) : text;
 }
@@ -95,6 +97,8 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   std::string listen = options.listen;
   std::ifstream(address) >> listen;
   fs::remove(address);
+  const fs::path log = directory / "logs" / "coordinator.log";
+  const auto before = static_cast<std::streamoff>(fs::exists(log) ? fs::file_size(log) : 0);
   ASSIGN_OR_RETURN(const pid_t pid,
                    Launch(directory, "coordinator",
                           {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
@@ -104,7 +108,7 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {
       return absl::UnavailableError(absl::StrCat("the coordinator did not start:\n",
-                                                 EndOf(directory / "logs" / "coordinator.log")));
+                                                 EndOf(log, before)));
     }
     Pause();
   }

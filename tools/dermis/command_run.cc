@@ -42,7 +42,7 @@ absl::StatusOr<v1::StudySpec> ReadSpec(const std::string& path) {
   if (!resolved.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": ", resolved.status().message()));
   }
-  return spec;
+  return resolved;
 }
 
 absl::Status Upload(Client& client, const ImageSet& set) {
@@ -138,6 +138,7 @@ absl::Status WatchToEnd(Client& client, const std::string& id) {
 absl::Status Run(const RunOptions& options) {
   ASSIGN_OR_RETURN(const v1::StudySpec spec, ReadSpec(options.spec));
   ASSIGN_OR_RETURN(auto images, ImageSet::OpenFile(options.images));
+  RETURN_IF_ERROR(CheckModelSize(spec.images().size(), images->manifest()));
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   RETURN_IF_ERROR(Upload(*client, *images));
   grpc::ClientContext context;

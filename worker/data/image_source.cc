@@ -67,13 +67,7 @@ absl::StatusOr<std::shared_ptr<const ImageData>> Load(const v1::ImageSource& sou
   data->set = *std::move(set);
 
   const uint32_t height = manifest.height(), width = manifest.width(), size = source.size();
-  if (size == 0 || size > height || size > width) {
-    return In(
-        address,
-        absl::InvalidArgumentError(absl::StrCat(
-            "images.size is ", size, ", its images are ", height, " x ", width,
-            " pixels: choose a size from 1 to the smaller of them, or ingest larger images")));
-  }
+  if (absl::Status status = CheckModelSize(size, manifest); !status.ok()) return In(address, status);
   absl::StatusOr<Split> split = MakeSplit(manifest, source.split(), source.split_seed());
   if (!split.ok()) return In(address, split.status());
   data->split = *std::move(split);

@@ -696,6 +696,8 @@ TEST_F(CoreTest, LostImages_StopTheStudy_UntilTheyAreGivenAgain) {
   EXPECT_NE(core_->Status("a")->problems(0).find("with its images"), std::string::npos);
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  core_->BlobLost(*Digest::FromBytes(manifest_->chunks(0).pixels()), "damaged");
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE) << "it needs them no more";
 }
 
 TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
