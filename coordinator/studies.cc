@@ -290,7 +290,8 @@ void Studies::FoldDropped(const v1::BlobDropped& dropped) {
     StartStudy(id);
     Study& study = *FindStudy(id);
     const auto manifest = manifests_.find(state_.studies().at(id).image_set);
-    if (study.problem.ok() && !study.run->done() && manifest != manifests_.end() && HasChunk(*manifest->second, *blob)) {
+    if (study.problem.ok() && study.run != nullptr && !study.run->done() &&
+        manifest != manifests_.end() && HasChunk(*manifest->second, *blob)) {
       study.problem =
           absl::DataLossError(absl::StrCat("a part of its images (blob ", blob->short_hex(),
                                            ") is lost: submit the study again with its images"));
