@@ -1,6 +1,7 @@
 // Bad input gets a clear error and loses nothing.
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -111,6 +112,16 @@ TEST(Errors, APortInUseIsNamed) {
   const CommandResult start = second.Run(absl::StrCat("cluster start --workers 0 --listen ", address));
   EXPECT_EQ(start.exit_code, 1);
   EXPECT_THAT(start.output, AllOf(HasSubstr(address), HasSubstr("in use")));
+}
+
+TEST(Errors, TwoStartsAtOnce_MakeOneCluster) {
+  TestCluster cluster;
+  auto other = std::async(std::launch::async, [&] { return cluster.Start(1); });
+  const CommandResult first = cluster.Start(1), second = other.get();
+  EXPECT_EQ(first.exit_code, 0) << first.output;
+  EXPECT_EQ(second.exit_code, 0) << second.output;
+  const std::string log = cluster.Log("coordinator");
+  EXPECT_EQ(log.find("listens on"), log.rfind("listens on")) << log;
 }
 
 TEST(Errors, ASecondCoordinatorOnOneStoreIsRefused) {

@@ -1,5 +1,6 @@
 #include "tools/dermis/client.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -27,6 +28,26 @@ void SetDeadline(grpc::ClientContext& context, int seconds) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(seconds));
 }
 
+namespace {
+
+// A handshake may take seconds on a busy machine; a port that nobody listens on is known at once, but a coordinator that
+// is starting again deserves a moment.
+bool Connected(grpc::Channel& channel) {
+  using std::chrono::system_clock;
+  const auto start = system_clock::now();
+  auto until = start + std::chrono::seconds(10);
+  while (true) {
+    const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+    if (state == GRPC_CHANNEL_READY) return true;
+    const auto now = system_clock::now();
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) until = std::min(until, now + std::chrono::seconds(2));
+    if (now >= until) return false;
+    channel.WaitForStateChange(state, until);
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
   std::ifstream in(absl::StrCat(cluster_directory, "/store/address"));
   std::string address;
@@ -37,7 +58,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
   }
   ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(cluster_directory + "/certs", "user"));
   std::shared_ptr<grpc::Channel> channel = MakeChannel(address, ClientCredentials(identity));
-  if (!channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(10))) {
+  if (!Connected(*channel)) {
     return absl::UnavailableError(absl::StrCat(
         "the coordinator of ", cluster_directory, " (", address, ") does not answer, or is another cluster's: "
         "`dermis cluster start --cluster ", cluster_directory, "` starts it again where it does not run; its log is ",

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -128,6 +129,24 @@ absl::Status MakeDirectories(const fs::path& directory) {
   return absl::OkStatus();
 }
 
+// One start or stop of a directory's cluster at a time; held until it is destroyed, or the process ends.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const fs::path& directory)
+      : fd_(::open((directory / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    while (fd_ >= 0 && ::flock(fd_, LOCK_EX) != 0 && errno == EINTR) {
+    }
+  }
+  ~DirectoryLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  const int fd_;
+};
+
 // Asks all to end and waits until they have; the number that ran.
 int StopAll(const std::vector<fs::path>& pid_files) {
   int stopped = 0;
@@ -153,13 +172,17 @@ int StopAll(const std::vector<fs::path>& pid_files) {
 absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   const fs::path directory = fs::absolute(options.directory);
   RETURN_IF_ERROR(MakeDirectories(directory));
+  const DirectoryLock lock(directory);
   RETURN_IF_ERROR(MakeClusterCertificates(directory / "certs", {}));
   if (!Running(directory / "pids" / "coordinator")) {
     RETURN_IF_ERROR(StartCoordinator(options, directory));
   }
   std::ifstream in(directory / "store" / "address");
   std::string address;
-  in >> address;
+  if (!(in >> address)) {
+    return absl::UnavailableError(absl::StrCat("the coordinator runs, but ", (directory / "store" / "address").string(),
+                                               " does not say where: `dermis cluster stop`, then start it again"));
+  }
   const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint32_t threads =
       options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, options.workers));
@@ -177,6 +200,8 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
 }
 
 absl::StatusOr<int> StopLocalCluster(const std::string& directory) {
+  if (!fs::is_directory(directory)) return 0;
+  const DirectoryLock lock(directory);
   const fs::path pids = fs::path(directory) / "pids";
   std::vector<fs::path> files;
   if (fs::is_directory(pids)) {
