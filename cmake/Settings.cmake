@@ -23,7 +23,8 @@ add_compile_options(-Wall -Wextra)
 add_compile_options(-ffp-contract=off)
 if(DERMIS_SANITIZE)
   # No -Werror here: instrumented code raises false "maybe uninitialized" warnings.
-  add_compile_options(-fsanitize=${DERMIS_SANITIZE} -fno-omit-frame-pointer -g1)
+  # What is undefined ends a test: words alone would be overlooked.
+  add_compile_options(-fsanitize=${DERMIS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${DERMIS_SANITIZE})
 elseif(DERMIS_WERROR)
   add_compile_options(-Werror)

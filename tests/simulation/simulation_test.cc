@@ -217,6 +217,25 @@ class Simulation {
     if (!core_) return;
     core_->Tick();
     Flush();
+    if (core_ && !InChaos()) CheckService();
+  }
+
+  // When the chaos is over no study that can run goes without a worker for longer than 30 s, beyond what it may
+  // back off by itself.
+  void CheckService() {
+    constexpr absl::Duration kPatience = absl::Seconds(30), kLongestBackOff = absl::Seconds(30);
+    const v1::ListResponse list = core_->List();
+    for (const v1::StudyStatus& study : list.studies()) {
+      if (study.phase() != v1::StudyStatus::RUNNING || study.workers() > 0) {
+        unserved_since_.erase(study.id());
+        continue;
+      }
+      const auto [it, fresh] = unserved_since_.try_emplace(study.id(), Now());
+      if (Now() - it->second > kPatience + kLongestBackOff) {
+        problem_ = absl::StrCat("study ", study.id(), " has waited for ", absl::FormatDuration(Now() - it->second),
+                                "\n", core_->DescribeWork());
+      }
+    }
   }
 
   // What is durable gives the same state again.
@@ -821,6 +840,7 @@ class Simulation {
   double lose_blob_;
   bool deterministic_failures_, jump_wall_, slow_disk_ = false;
   std::map<Digest, std::string> graveyard_;
+  std::map<std::string, absl::Duration> unserved_since_;
   std::vector<Worker> workers_;
   std::map<uint64_t, Gang> gangs_;
   std::vector<v1::StudySpec> submissions_;

@@ -100,7 +100,7 @@ grpc::ByteBuffer FrameBuilder::Finish() {
 
 grpc::ByteBuffer MakeFrame(const FrameHeader& header, std::string_view payload) {
   FrameBuilder builder(header, payload.size());
-  std::memcpy(builder.payload(), payload.data(), payload.size());
+  if (!payload.empty()) std::memcpy(builder.payload(), payload.data(), payload.size());
   return builder.Finish();
 }
 
