@@ -1,11 +1,43 @@
 #include "coordinator/study_run.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
 namespace dermis {
+
+namespace {
+
+// Every wanted task is held in memory (about 1.5 KB): a study may not fill it.
+constexpr uint64_t kMostExplanationTasks = 500'000;
+
+absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
+  if (!spec.has_explanation()) return absl::OkStatus();
+  const v1::ExplainedImages& chosen = spec.explanation().images();
+  const v1::CellChoice& cell = chosen.per_confusion_cell();
+  uint64_t images = test;
+  if (!chosen.all_test()) {
+    images = std::min(
+        images, classes * classes *
+                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
+  }
+  uint64_t each = 0;
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    each += 2;  // Superpixels and fit, or activations.
+    if (method.has_lime()) each += method.lime().samples() / kLimeRun;
+    if (method.has_shapley()) each += method.shapley().permutations() / kShapleyRun;
+  }
+  if (images * each <= kMostExplanationTasks) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("study ", spec.name(), ": its explanation asks for about ", images * each,
+                   " tasks (", images, " images); at most ", kMostExplanationTasks,
+                   " are taken: explain fewer images, or lower samples and permutations"));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
     const v1::StudySpec& spec, const Digest& image_set,
@@ -29,6 +61,8 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
     return absl::InvalidArgumentError(
         absl::StrCat("study ", spec.name(), ": training.epochs must be at least 1"));
   }
+  RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
+                                        static_cast<uint64_t>(run->manifest_->classes_size())));
   run->test_ = std::move(split.test);
   run->training_ = std::make_unique<TrainingPlanner>(spec.training(), steps);
   return run;

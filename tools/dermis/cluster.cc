@@ -108,6 +108,8 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {
+      // The next try takes the same address again: workers that run look for it there.
+      if (listen != options.listen) std::ofstream(address) << listen << '\n';
       return absl::UnavailableError(absl::StrCat("the coordinator did not start:\n",
                                                  EndOf(log, before)));
     }

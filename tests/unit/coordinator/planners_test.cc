@@ -216,6 +216,15 @@ TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {
   EXPECT_NE(run.status().ToString().find("batch_size = 64"), std::string::npos) << run.status();
 }
 
+TEST(StudyRun, ExplanationThatWouldFillTheMemory_IsRefusedWithItsSize) {
+  const auto spec = FakeSpec("a", 1, 0,
+                             "explanation: {images: {all_test: true}, methods: [{shapley: {permutations: 100000}}]}\n");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto run = StudyRun::Make(*spec, Sha256Of("images"), FakeManifest(600), "fake/1");
+  EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(run.status().message().find("at most 500000"), std::string::npos) << run.status();
+}
+
 TEST(StudyRun, EvaluationOfAnotherSplit_IsAnError) {
   FakeBlobs blobs;
   const auto manifest = FakeManifest(60);
