@@ -255,10 +255,6 @@ absl::Status InRange(const std::string& key, double value, double low, double hi
 
 absl::Status ResolveImages(v1::ImagesSpec& images) {
   DERMIS_DEFAULT(images, size, 32);
-  // The seed network halves the input three times.
-  if (images.size() < 16 || images.size() > 224 || images.size() % 8 != 0) {
-    return Wrong("images.size", absl::StrCat("is ", images.size(), "; it must be a multiple of 8 from 16 to 224"));
-  }
   v1::SplitSpec& split = *images.mutable_split();
   DERMIS_DEFAULT(split, validation, 0.1);
   RETURN_IF_ERROR(InRange("images.split.validation", split.validation(), 0.01, 0.9));
@@ -291,14 +287,35 @@ absl::Status ResolveRmsprop(v1::RmspropSpec& rmsprop) {
   return absl::OkStatus();
 }
 
-absl::Status ResolveTraining(v1::TrainingSpec& training) {
+absl::Status CheckSize(const std::string& network, uint32_t size, uint32_t step, uint32_t low, uint32_t high) {
+  if (size >= low && size <= high && size % step == 0) return absl::OkStatus();
+  return Wrong("images.size", absl::StrCat("is ", size, "; for ", network, " it must be a multiple of ", step,
+                                           " from ", low, " to ", high));
+}
+
+// What the network is, and that it can take images of this size.
+absl::Status ResolveModel(uint32_t size, v1::TrainingSpec& training) {
   if (training.model() == v1::MODEL_KIND_UNSPECIFIED) training.set_model(v1::MODEL_KIND_SEED_CNN);
+  if (training.model() == v1::MODEL_KIND_SEED_CNN) {
+    if (training.stem() != v1::STEM_UNSPECIFIED) return Wrong("training.stem", "is for ResNets; seed_cnn has one form");
+    DERMIS_DEFAULT(training, dropout, true);
+    return CheckSize("seed_cnn", size, 8, 16, 224);   // It halves the input three times.
+  }
+  DERMIS_DEFAULT(training, dropout, false);
+  if (training.dropout()) return Wrong("training.dropout", "is for seed_cnn; a ResNet has none");
+  if (training.stem() == v1::STEM_UNSPECIFIED || training.stem() == v1::STEM_AUTO) {
+    training.set_stem(size <= 64 ? v1::STEM_SMALL : v1::STEM_IMAGENET);
+  }
+  return training.stem() == v1::STEM_SMALL ? CheckSize("a ResNet with the small stem", size, 8, 16, 256)
+                                           : CheckSize("a ResNet with the imagenet stem", size, 32, 32, 512);
+}
+
+absl::Status ResolveTraining(v1::TrainingSpec& training) {
   if (training.precision() == v1::PRECISION_UNSPECIFIED) training.set_precision(v1::PRECISION_FP32);
   DERMIS_DEFAULT(training, logical_shards, 4);
   DERMIS_DEFAULT(training, batch_size, 64);
   DERMIS_DEFAULT(training, epochs, 100);
   DERMIS_DEFAULT(training, augment, true);
-  DERMIS_DEFAULT(training, dropout, true);
   RETURN_IF_ERROR(InRange("training.batch_size", training.batch_size(), 1, 65536));
   RETURN_IF_ERROR(InRange("training.epochs", training.epochs(), 1, 1e6));
   const uint32_t v = training.logical_shards();
@@ -417,6 +434,7 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
   RETURN_IF_ERROR(CheckName(resolved.name()));
   DERMIS_DEFAULT(resolved, seed, 1);
   RETURN_IF_ERROR(ResolveImages(*resolved.mutable_images()));
+  RETURN_IF_ERROR(ResolveModel(resolved.images().size(), *resolved.mutable_training()));
   RETURN_IF_ERROR(ResolveTraining(*resolved.mutable_training()));
   DERMIS_DEFAULT(*resolved.mutable_evaluation(), batch_size, 64);
   RETURN_IF_ERROR(InRange("evaluation.batch_size", resolved.evaluation().batch_size(), 1, 1024));

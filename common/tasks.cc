@@ -213,6 +213,7 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   *images->mutable_split() = resolved.images().split();
   images->set_split_seed(resolved.seed());
   recipe.set_model(training.model());
+  recipe.set_stem(training.stem());
   recipe.set_logical_shards(training.logical_shards());
   recipe.set_batch_size(training.batch_size());
   *recipe.mutable_optimizer() = training.optimizer();

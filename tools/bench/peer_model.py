@@ -1,4 +1,4 @@
-"""The seed network in eager PyTorch, channels-last: images a second, as bench_model.cc."""
+"""A network in PyTorch, channels-last, eager or compiled: images a second, as bench_model.cc."""
 import argparse
 import json
 import time
@@ -13,6 +13,14 @@ def block(i, o, p):
             nn.MaxPool2d(2), nn.Dropout(p)]
 
 
+def network(name):
+    if name == "seed_cnn":
+        return nn.Sequential(*block(3, 32, .2), *block(32, 64, .3), *block(64, 128, .4), nn.Flatten(),
+                             nn.Linear(128 * 4 * 4, 2))
+    import torchvision
+    return getattr(torchvision.models, name)(num_classes=2)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--what", choices=["train", "forward"], required=True)
@@ -20,28 +28,33 @@ def main():
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--batches", type=int, default=20)
+    p.add_argument("--model", default="seed_cnn")
+    p.add_argument("--size", type=int, default=32)
+    p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--compile", action="store_true")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
-    model = nn.Sequential(*block(3, 32, .2), *block(32, 64, .3), *block(64, 128, .4), nn.Flatten(),
-                          nn.Linear(128 * 4 * 4, 2)).to(memory_format=torch.channels_last)
+    model = network(a.model).to(memory_format=torch.channels_last)
     bf16 = a.precision == "bf16"
-    n = 256
-    images = torch.randn(n, 3, 32, 32).to(memory_format=torch.channels_last)
+    n = 4 * a.batch
+    images = torch.randn(n, 3, a.size, a.size).to(memory_format=torch.channels_last)
     labels = torch.arange(n) % 2
     if a.what == "train":
-        decay = [w for m in model for k, w in m.named_parameters() if isinstance(m, nn.Conv2d) and k == "weight"]
-        rest = [w for m in model for k, w in m.named_parameters() if not (isinstance(m, nn.Conv2d) and k == "weight")]
+        decay = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+        known = {id(w) for w in decay}
+        rest = [w for w in model.parameters() if id(w) not in known]
         optimizer = torch.optim.RMSprop([{"params": decay, "weight_decay": 1e-4}, {"params": rest}], lr=1e-3, alpha=.9)
         loss = nn.CrossEntropyLoss()
         model.train()
+        run = torch.compile(model) if a.compile else model
 
         def step(k):
-            i = k * 64 % n
+            i = k * a.batch % n
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out = model(images[i:i + 64])
-            loss(out.float(), labels[i:i + 64]).backward()
+                out = run(images[i:i + a.batch])
+            loss(out.float(), labels[i:i + a.batch]).backward()
             optimizer.step()
         count = a.steps
     else:
@@ -49,18 +62,19 @@ def main():
         if bf16:
             model = model.to(torch.bfloat16)
             images = images.to(torch.bfloat16)
+        run = torch.compile(model) if a.compile else model
 
         def step(k):
-            i = k * 64 % n
+            i = k * a.batch % n
             with torch.inference_mode():
-                model(images[i:i + 64])
+                run(images[i:i + a.batch])
         count = a.batches
     for k in range(3):
         step(k)
     start = time.perf_counter()
     for k in range(count):
         step(k)
-    print(json.dumps({"value": count * 64 / (time.perf_counter() - start), "unit": "images/s"}))
+    print(json.dumps({"value": count * a.batch / (time.perf_counter() - start), "unit": "images/s"}))
 
 
 if __name__ == "__main__":

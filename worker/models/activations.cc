@@ -1,9 +1,15 @@
 #include "worker/models/activations.h"
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "worker/models/model.h"
+#include "worker/models/resnet.h"
+#include "worker/models/resnet_graph.h"
 #include "worker/models/seed_cnn.h"
 
 namespace dermis {
@@ -21,6 +27,29 @@ torch::Tensor ScalarOutput(v1::OutputKind kind, const torch::Tensor& logits) {
     default:
       return row[positive] - row.slice(0, 0, positive).mean();
   }
+}
+
+// The layers' names and taps, in the order of the network, and the logits.
+struct Graph {
+  std::vector<std::string> layers;
+  std::vector<torch::Tensor> taps;
+  torch::Tensor logits;
+};
+
+Graph GraphOf(const Model& model, const torch::Tensor& input) {
+  Graph graph;
+  if (IsResNet(model.layout.kind)) {
+    ResNetGraph network = ResNetForward(model, input);
+    graph.layers = {"conv1", "layer1", "layer2", "layer3", "layer4"};
+    graph.taps = std::move(network.taps);
+    graph.logits = network.logits;
+    return graph;
+  }
+  SeedCnnGraph network = SeedCnnForward(model, input);
+  for (int k = 1; k <= kSeedCnnConvolutions; ++k) graph.layers.push_back(absl::StrCat("conv", k));
+  graph.taps = std::move(network.taps);
+  graph.logits = network.logits;
+  return graph;
 }
 
 // Grad-CAM before ReLU (Selvaraju 2017): sum over channels of A times the spatial mean of d output
@@ -80,13 +109,13 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
     // A leaf that requires gradients, so that every tap is part of the recorded graph.
     torch::Tensor x =
         torch::from_blob(input.data(), {1, 3, size, size}, torch::kFloat32).requires_grad_(true);
-    const SeedCnnGraph graph = SeedCnnForward(model, x);
+    const Graph graph = GraphOf(model, x);
     const std::vector<torch::Tensor> gradients =
         torch::autograd::grad({ScalarOutput(task.output(), graph.logits)}, graph.taps);
     v1::ActivationOutput output;
     for (size_t k = 0; k < graph.taps.size(); ++k) {
       v1::LayerMaps* maps = output.add_layers();
-      maps->set_layer(absl::StrCat("conv", k + 1));
+      maps->set_layer(graph.layers[k]);
       FillMaps(graph.taps[k], gradients[k], *maps);
     }
     return output;

@@ -1,4 +1,6 @@
-// Grad-CAM and activation maps of every convolution layer, from the model's own graph.
+// Grad-CAM and activation maps, from the model's own graph: of every convolution layer of seed_cnn
+// (after its activation, before batch norm); of a ResNet's stem ("conv1", after ReLU) and of the
+// outputs of its stages ("layer1" .. "layer4").
 #ifndef DERMIS_WORKER_MODELS_ACTIVATIONS_H_
 #define DERMIS_WORKER_MODELS_ACTIVATIONS_H_
 

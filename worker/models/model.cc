@@ -1,12 +1,15 @@
 #include "worker/models/model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <numbers>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,13 +17,12 @@
 
 #include "common/philox.h"
 #include "common/status_macros.h"
+#include "worker/models/resnet.h"
 
 namespace dermis {
 namespace {
 
 constexpr char kFormat[] = "dermis model";
-constexpr char kSeedCnn[] = "seed_cnn";
-
 uint64_t CountOf(const std::vector<int64_t>& shape) {
   uint64_t count = 1;
   for (int64_t d : shape) count *= static_cast<uint64_t>(d);
@@ -46,6 +48,11 @@ const ParameterSpec* Find(const std::vector<ParameterSpec>& specs, std::string_v
   std::abort();
 }
 
+// Glorot and Bengio 2010, uniform.
+double GlorotLimit(int64_t fan_in, int64_t fan_out) {
+  return std::sqrt(6.0 / static_cast<double>(fan_in + fan_out));
+}
+
 // Channels 32 / 64 / 128, two convolutions a block (the seed's Table 2).
 ModelLayout SeedCnnLayout(uint32_t size, uint32_t classes) {
   ModelLayout layout;
@@ -56,31 +63,44 @@ ModelLayout SeedCnnLayout(uint32_t size, uint32_t classes) {
   for (int k = 1; k <= 6; ++k) {
     const int64_t out = k <= 2 ? 32 : k <= 4 ? 64 : 128;
     const std::string conv = absl::StrCat("conv", k), bn = absl::StrCat("bn", k);
-    auto parameter = [&](ParameterSpec spec) {
-      Append(layout.parameters, layout.parameter_count, std::move(spec));
-    };
-    parameter({.name = conv + ".weight",
-               .shape = {out, in, 3, 3},
-               .fan_in = static_cast<uint64_t>(in * 9),
-               .fan_out = static_cast<uint64_t>(out * 9),
-               .decayed = true});
-    parameter({.name = conv + ".bias", .shape = {out}});
-    parameter({.name = bn + ".weight", .shape = {out}, .initial = 1});
-    parameter({.name = bn + ".bias", .shape = {out}});
-    Append(layout.statistics, layout.statistic_count,
-           {.name = bn + ".running_mean", .shape = {out}});
-    Append(layout.statistics, layout.statistic_count,
-           {.name = bn + ".running_var", .shape = {out}, .initial = 1});
+    layout.AddParameter({.name = conv + ".weight",
+                         .shape = {out, in, 3, 3},
+                         .draw = Draw::kUniform,
+                         .spread = GlorotLimit(in * 9, out * 9),
+                         .decayed = true});
+    layout.AddParameter({.name = conv + ".bias", .shape = {out}});
+    layout.AddParameter({.name = bn + ".weight", .shape = {out}, .spread = 1});
+    layout.AddParameter({.name = bn + ".bias", .shape = {out}});
+    layout.AddStatistic({.name = bn + ".running_mean", .shape = {out}});
+    layout.AddStatistic({.name = bn + ".running_var", .shape = {out}, .spread = 1});
     in = out;
   }
   const int64_t features = in * (size / 8) * (size / 8);
-  Append(layout.parameters, layout.parameter_count,
-         {.name = "dense.weight",
-          .shape = {classes, features},
-          .fan_in = static_cast<uint64_t>(features),
-          .fan_out = classes});
-  Append(layout.parameters, layout.parameter_count, {.name = "dense.bias", .shape = {classes}});
+  layout.AddParameter({.name = "dense.weight",
+                       .shape = {classes, features},
+                       .draw = Draw::kUniform,
+                       .spread = GlorotLimit(features, classes)});
+  layout.AddParameter({.name = "dense.bias", .shape = {classes}});
   return layout;
+}
+
+// Two standard normals from two words (Box and Muller), in double.
+std::pair<double, double> Normals(uint32_t a, uint32_t b) {
+  const double u = (static_cast<double>(a) + 0.5) * 0x1.0p-32;  // In (0, 1): its logarithm exists.
+  const double radius = std::sqrt(-2 * std::log(u));
+  const double angle = 2 * std::numbers::pi * static_cast<double>(b) * 0x1.0p-32;
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+std::array<double, 4> DrawBlock(const ParameterSpec& spec, const std::array<uint32_t, 4>& words) {
+  if (spec.draw == Draw::kNormal) {
+    const auto [a, b] = Normals(words[0], words[1]);
+    const auto [c, d] = Normals(words[2], words[3]);
+    return {a * spec.spread, b * spec.spread, c * spec.spread, d * spec.spread};
+  }
+  std::array<double, 4> values;
+  for (int j = 0; j < 4; ++j) values[j] = (2.0 * ToUnitFloat(words[j]) - 1.0) * spec.spread;
+  return values;
 }
 
 void Initialize(const std::vector<ParameterSpec>& specs, uint64_t seed,
@@ -88,18 +108,35 @@ void Initialize(const std::vector<ParameterSpec>& specs, uint64_t seed,
   for (size_t k = 0; k < specs.size(); ++k) {
     const ParameterSpec& spec = specs[k];
     float* out = values.data() + spec.offset;
-    if (spec.fan_in == 0) {
-      std::fill(out, out + spec.count, spec.initial);
+    if (spec.draw == Draw::kConstant) {
+      std::fill(out, out + spec.count, static_cast<float>(spec.spread));
       continue;
     }
-    const double limit = std::sqrt(6.0 / static_cast<double>(spec.fan_in + spec.fan_out));
     for (uint64_t i = 0; i < spec.count; i += 4) {
-      const auto words = PhiloxBlock(seed, Purpose::kInit, k, 0, static_cast<uint32_t>(i / 4));
+      const auto values = DrawBlock(
+          spec, PhiloxBlock(seed, Purpose::kInit, k, 0, static_cast<uint32_t>(i / 4)));
       for (uint64_t j = i; j < std::min(i + 4, spec.count); ++j) {
-        out[j] = static_cast<float>((2.0 * ToUnitFloat(words[j - i]) - 1.0) * limit);
+        out[j] = static_cast<float>(values[j - i]);
       }
     }
   }
+}
+
+absl::StatusOr<v1::ModelKind> KindOf(const std::string& name) {
+  for (const v1::ModelKind kind : {v1::MODEL_KIND_SEED_CNN, v1::MODEL_KIND_RESNET18,
+                                   v1::MODEL_KIND_RESNET34, v1::MODEL_KIND_RESNET50}) {
+    if (name == ModelName(kind)) return kind;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("model file: no such model: ", name));
+}
+
+const char* StemName(v1::Stem stem) { return stem == v1::STEM_SMALL ? "small" : "imagenet"; }
+
+absl::StatusOr<v1::Stem> StemOf(const std::string& name) {
+  for (const v1::Stem stem : {v1::STEM_IMAGENET, v1::STEM_SMALL}) {
+    if (name == StemName(stem)) return stem;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("model file: no such stem: ", name));
 }
 
 absl::StatusOr<std::string> MetadataOf(const SafetensorsView& file, const std::string& key) {
@@ -130,13 +167,34 @@ const float* Model::at(std::string_view name) const {
   return statistics.data() + layout.statistic(name).offset;
 }
 
-absl::StatusOr<ModelLayout> LayoutOf(v1::ModelKind kind, uint32_t size, uint32_t classes) {
+void ModelLayout::AddParameter(ParameterSpec spec) {
+  Append(parameters, parameter_count, std::move(spec));
+}
+
+void ModelLayout::AddStatistic(ParameterSpec spec) {
+  Append(statistics, statistic_count, std::move(spec));
+}
+
+// MODEL_KIND_RESNET18 -> resnet18
+std::string ModelName(v1::ModelKind kind) {
+  return absl::AsciiStrToLower(v1::ModelKind_Name(kind).substr(std::strlen("MODEL_KIND_")));
+}
+
+absl::StatusOr<ModelLayout> LayoutOf(v1::ModelKind kind, uint32_t size, uint32_t classes,
+                                     v1::Stem stem) {
   if (classes < 2 || classes > 4096) {
     return absl::InvalidArgumentError(
         absl::StrCat("a classifier needs 2 to 4096 classes, the image set has ", classes));
   }
   switch (kind) {
+    case v1::MODEL_KIND_RESNET18:
+    case v1::MODEL_KIND_RESNET34:
+    case v1::MODEL_KIND_RESNET50:
+      return ResNetLayout(kind, stem, size, classes);
     case v1::MODEL_KIND_SEED_CNN:
+      if (stem != v1::STEM_UNSPECIFIED) {
+        return absl::InvalidArgumentError("seed_cnn has one form: no stem may be named");
+      }
       // Three poolings by two; beyond 512 pixels the dense layer alone would hold a million
       // weights.
       if (size == 0 || size % 8 != 0 || size > 512) {
@@ -194,14 +252,16 @@ std::string SerializeModel(const Model& model) {
   std::map<std::string, TensorView> tensors;
   AddTensors(model.layout.parameters, "", model.parameters, tensors);
   AddTensors(model.layout.statistics, "", model.statistics, tensors);
-  return SerializeSafetensors(
-      tensors, {{"format", kFormat},
-                {"version", "1"},
-                {"model", kSeedCnn},
-                {"size", absl::StrCat(model.layout.size)},
-                {"classes", absl::StrCat(model.layout.classes)},
-                {"pixel_mean", absl::StrFormat("%.17g", model.pixel_mean)},
-                {"pixel_deviation", absl::StrFormat("%.17g", model.pixel_deviation)}});
+  std::map<std::string, std::string> metadata = {
+      {"format", kFormat},
+      {"version", "1"},
+      {"model", ModelName(model.layout.kind)},
+      {"size", absl::StrCat(model.layout.size)},
+      {"classes", absl::StrCat(model.layout.classes)},
+      {"pixel_mean", absl::StrFormat("%.17g", model.pixel_mean)},
+      {"pixel_deviation", absl::StrFormat("%.17g", model.pixel_deviation)}};
+  if (model.layout.stem != v1::STEM_UNSPECIFIED) metadata["stem"] = StemName(model.layout.stem);
+  return SerializeSafetensors(tensors, metadata);
 }
 
 absl::StatusOr<Model> ParseModel(std::string_view bytes) {
@@ -216,8 +276,10 @@ absl::StatusOr<Model> ParseModel(std::string_view bytes) {
         absl::StrCat("model file of version ", version, "; this software reads version 1"));
   }
   ASSIGN_OR_RETURN(const std::string kind, MetadataOf(file, "model"));
-  if (kind != kSeedCnn) {
-    return absl::InvalidArgumentError(absl::StrCat("model file: no such model: ", kind));
+  ASSIGN_OR_RETURN(const v1::ModelKind model_kind, KindOf(kind));
+  v1::Stem stem = v1::STEM_UNSPECIFIED;
+  if (file.metadata.contains("stem")) {
+    ASSIGN_OR_RETURN(stem, StemOf(file.metadata.at("stem")));
   }
   ASSIGN_OR_RETURN(const std::string size_text, MetadataOf(file, "size"));
   ASSIGN_OR_RETURN(const std::string classes_text, MetadataOf(file, "classes"));
@@ -230,7 +292,7 @@ absl::StatusOr<Model> ParseModel(std::string_view bytes) {
       !absl::SimpleAtod(deviation_text, &model.pixel_deviation)) {
     return absl::InvalidArgumentError("model file: metadata is not a number where one is due");
   }
-  ASSIGN_OR_RETURN(model.layout, LayoutOf(v1::MODEL_KIND_SEED_CNN, size, classes));
+  ASSIGN_OR_RETURN(model.layout, LayoutOf(model_kind, size, classes, stem));
   if (file.tensors.size() != model.layout.parameters.size() + model.layout.statistics.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("model file holds ", file.tensors.size(), " tensors, ", kind, " has ",

@@ -1,13 +1,14 @@
 // A model as numbers: which tensors a network has, in which order they lie in one flat vector, and
-// the safetensors file that holds them. No Torch here; the networks themselves are in seed_cnn.h, and
-// what an inference plan needs of a file in plan/seed_cnn_weights.h.
+// the safetensors file that holds them. No Torch here; the networks themselves are in seed_cnn.h and
+// resnet_graph.h, and what an inference plan needs of a file in plan/.
 //
 // The file (docs/formats.md; Python: safetensors.numpy.load_file): F32 tensors by PyTorch's names
-// and shapes (conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias, bn1.running_mean,
-// bn1.running_var, ..., dense.weight [classes, C * H * W] with C slowest, dense.bias). Metadata,
-// all strings: format "dermis model", version "1", model "seed_cnn", size, classes, pixel_mean,
-// pixel_deviation (0..255; shortest decimal that reads back exactly). Network input = (pixel -
-// pixel_mean) / (pixel_deviation + 1e-7).
+// and shapes. seed_cnn: conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias,
+// bn1.running_mean, bn1.running_var, ..., dense.weight [classes, C * H * W] with C slowest,
+// dense.bias. ResNets: torchvision's names (resnet.h). Metadata, all strings: format "dermis model",
+// version "1", model ("seed_cnn", "resnet18", ...), size, classes, pixel_mean, pixel_deviation
+// (0..255; shortest decimal that reads back exactly), and for a ResNet stem ("imagenet" or
+// "small"). Network input = (pixel - pixel_mean) / (pixel_deviation + 1e-7).
 #ifndef DERMIS_WORKER_MODELS_MODEL_H_
 #define DERMIS_WORKER_MODELS_MODEL_H_
 
@@ -25,34 +26,51 @@
 
 namespace dermis {
 
-// Added to a variance before its root; Keras' default, which the seed uses.
+// seed_cnn's: added to a variance before its root; Keras' default.
 inline constexpr double kBatchNormEpsilon = 1e-3;
+
+// How a tensor's first values are drawn.
+enum class Draw {
+  kConstant,  // `spread` itself.
+  kUniform,   // U(-spread, spread)
+  kNormal,    // N(0, spread^2)
+};
 
 // One tensor of a model within its flat vector.
 struct ParameterSpec {
   std::string name;
   std::vector<int64_t> shape;
   uint64_t offset = 0, count = 0;  // Floats.
-  // Glorot uniform: U(-l, l), l = sqrt(6 / (fan_in + fan_out)); fan_in 0: constant `initial`.
-  uint64_t fan_in = 0, fan_out = 0;
-  float initial = 0;
-  bool decayed = false;  // Takes part in weight decay (convolution kernels).
+  Draw draw = Draw::kConstant;
+  double spread = 0;
+  bool decayed = false;  // Takes part in weight decay.
+  bool frozen = false;   // Stays as it is (models/init.h): no gradient, no update.
 };
 
 // Trainable parameters and running statistics, each in one flat vector, in the order of the
 // network.
 struct ModelLayout {
   v1::ModelKind kind = v1::MODEL_KIND_UNSPECIFIED;
-  uint32_t size = 0, classes = 0;  // Input is size x size x 3.
+  v1::Stem stem = v1::STEM_UNSPECIFIED;  // imagenet or small for a ResNet.
+  uint32_t size = 0, classes = 0;        // Input is size x size x 3.
+  // running <- (1 - momentum) running + momentum now, once a step.
+  double batch_norm_epsilon = kBatchNormEpsilon, batch_norm_momentum = 0.01;
   std::vector<ParameterSpec> parameters, statistics;
   uint64_t parameter_count = 0, statistic_count = 0;
 
   const ParameterSpec& parameter(std::string_view name) const;  // Must exist (checked).
   const ParameterSpec& statistic(std::string_view name) const;
+  // Appends one; its offset and count follow from what is there and from its shape.
+  void AddParameter(ParameterSpec spec);
+  void AddStatistic(ParameterSpec spec);
 };
 
-// Errors: INVALID_ARGUMENT for a kind, size or number of classes that no network has.
-absl::StatusOr<ModelLayout> LayoutOf(v1::ModelKind kind, uint32_t size, uint32_t classes);
+// Errors: INVALID_ARGUMENT for a kind, stem, size or number of classes that no network has.
+absl::StatusOr<ModelLayout> LayoutOf(v1::ModelKind kind, uint32_t size, uint32_t classes,
+                                     v1::Stem stem = v1::STEM_UNSPECIFIED);
+
+// "seed_cnn", "resnet18", ...: how files and studies spell it.
+std::string ModelName(v1::ModelKind kind);
 
 struct Model {
   ModelLayout layout;

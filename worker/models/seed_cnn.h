@@ -15,7 +15,6 @@
 
 namespace dermis {
 
-inline constexpr double kBatchNormMomentum = 0.01;
 inline constexpr int kSeedCnnConvolutions = 6;
 inline constexpr double kSeedCnnDropout[3] = {0.2, 0.3, 0.4};
 

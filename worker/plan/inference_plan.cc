@@ -10,22 +10,23 @@
 #include "common/status_macros.h"
 #include "worker/plan/onednn_plan.h"
 #include "worker/plan/reference_forward.h"
+#include "worker/plan/resnet_plan.h"
+#include "worker/plan/resnet_weights.h"
 #include "worker/plan/seed_cnn_weights.h"
 
 namespace dermis {
 namespace {
 
-constexpr uint32_t kProbes = 2;
-// Largest difference of a logit over the largest logit. bf16 carries 8 bits through six layers; its
+// Largest difference of a logit over the largest logit. bf16 carries 8 bits through many layers; its
 // bound only tells a wrong plan from a rounded one.
 constexpr double kTolerance = 1e-5, kBf16Tolerance = 0.1;
 
 // Noise of about the range that normalised pixels have, over a gradient, so that every border of every
 // layer matters.
-void FillProbes(InferencePlan& plan) {
+void FillProbes(uint32_t probes, InferencePlan& plan) {
   const uint32_t size = plan.size();
   float* out = plan.input();
-  for (uint32_t b = 0; b < kProbes; ++b) {
+  for (uint32_t b = 0; b < probes; ++b) {
     for (uint32_t i = 0; i < size * size * 3; ++i) {
       const float noise = ToUnitFloat(PhiloxBlock(0, Purpose::kTest, b, 0, i)[0]);
       *out++ = 3.f * noise - 2.f + static_cast<float>(i) / (size * size * 3);
@@ -33,13 +34,16 @@ void FillProbes(InferencePlan& plan) {
   }
 }
 
-absl::Status CompareWithGraph(const SeedCnnWeights& weights, v1::Precision precision,
+// Weights: what ReferenceForward takes.
+template <typename Weights>
+absl::Status CompareWithGraph(const Weights& weights, v1::Precision precision,
                               InferencePlan& plan) {
-  FillProbes(plan);
+  const uint32_t probes = plan.size() <= 64 ? 2 : 1;
+  FillProbes(probes, plan);
   // Before the run: a plan may use its input as working space.
-  const std::vector<double> expected = ReferenceForward(weights, kProbes, plan.input());
+  const std::vector<double> expected = ReferenceForward(weights, probes, plan.input());
   std::vector<float> logits(expected.size());
-  RETURN_IF_ERROR(plan.Run(kProbes, logits.data()));
+  RETURN_IF_ERROR(plan.Run(probes, logits.data()));
   double largest = 0, difference = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     if (!std::isfinite(expected[i]) || !std::isfinite(logits[i])) {
@@ -65,6 +69,12 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind k
                                                                  std::string_view weights,
                                                                  uint32_t size,
                                                                  v1::Precision precision) {
+  if (IsResNet(kind)) {
+    ASSIGN_OR_RETURN(const ResNetWeights parameters, ReadResNetWeights(weights, kind, size));
+    ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeResNetPlan(parameters, precision));
+    RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
+    return plan;
+  }
   if (kind != v1::MODEL_KIND_SEED_CNN) {
     return absl::UnimplementedError(
         absl::StrCat("no inference plan for model ", v1::ModelKind_Name(kind)));

@@ -1,12 +1,8 @@
 #include "worker/plan/onednn_plan.h"
 
-#include <omp.h>
-
-#include <bit>
 #include <cstring>
 #include <map>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -15,10 +11,7 @@
 #include "absl/types/span.h"
 #include "common/status_macros.h"
 #include "oneapi/dnnl/dnnl.hpp"
-
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
+#include "worker/plan/onednn_support.h"
 
 namespace dermis {
 namespace {
@@ -28,55 +21,9 @@ using dnnl::memory;
 constexpr uint32_t kMaxBatch = 64;
 // Images that go through the network together: small, so that activations stay in the cache.
 constexpr uint32_t kChunk = 16;
-constexpr auto kAny = memory::format_tag::any;
-constexpr auto kNhwc = memory::format_tag::nhwc;
-
-// Debian's oneDNN computes with OpenMP; a plan is one thread, in creation (blocking is chosen by the
-// number of threads) as in execution. Denormals are flushed: they cost twenty times a normal number.
-// Both are set in every call, so that bits do not depend on who calls.
-class ComputeScope {
- public:
-  ComputeScope() : threads_(omp_get_max_threads()) {
-    omp_set_num_threads(1);
-#if defined(__x86_64__)
-    control_ = _mm_getcsr();
-    _mm_setcsr(control_ | 0x8040u);  // Flush to zero, denormals are zero.
-#endif
-  }
-  ~ComputeScope() {
-#if defined(__x86_64__)
-    _mm_setcsr(control_);
-#endif
-    omp_set_num_threads(threads_);
-  }
-  ComputeScope(const ComputeScope&) = delete;
-  ComputeScope& operator=(const ComputeScope&) = delete;
-
- private:
-  int threads_;
-  unsigned control_ = 0;
-};
-
-// Round to nearest even on the upper 16 bits, as bf16 conversion does; inputs are finite.
-float RoundToBf16(float v) {
-  uint32_t bits = std::bit_cast<uint32_t>(v);
-  bits += 0x7FFFu + ((bits >> 16) & 1u);
-  return std::bit_cast<float>(bits & 0xFFFF0000u);
-}
-
-void RoundToBf16(absl::Span<float> values) {
-  for (float& v : values) v = RoundToBf16(v);
-}
-
-struct Step {
-  dnnl::primitive primitive;
-  std::unordered_map<int, memory> arguments;
-  memory output;
-};
-
 // The network for one number of images. Memories are shared by steps only where they are chained.
 struct Network {
-  std::vector<Step> steps;
+  std::vector<OnednnStep> steps;
   memory input;   // The first chunk's input, moved by set_data_handle.
   memory last;    // fp32 NHWC, cells x cells x 128.
 };
@@ -160,7 +107,7 @@ class OnednnPlan final : public InferencePlan {
     float* const source = input_.data() + size_t{first} * size() * size() * 3;
     if (emulated_bf16()) RoundToBf16({source, size_t{chunk} * size() * size() * 3});
     network.input.set_data_handle(source);
-    for (Step& step : network.steps) {
+    for (OnednnStep& step : network.steps) {
       step.primitive.execute(stream_, step.arguments);
       if (emulated_bf16()) {
         stream_.wait();
@@ -177,17 +124,6 @@ class OnednnPlan final : public InferencePlan {
             weights_.dense_bias[k] + Dot(features + b * length, dense_.data() + k * length, length);
       }
     }
-  }
-
-  // Sixteen partial sums, then their sum in order: fixed, and the compiler may vectorise it.
-  static float Dot(const float* a, const float* b, size_t n) {
-    float partial[16] = {};
-    for (size_t i = 0; i < n; i += 16) {
-      for (size_t j = 0; j < 16; ++j) partial[j] += a[i + j] * b[i + j];
-    }
-    float sum = 0;
-    for (float p : partial) sum += p;
-    return sum;
   }
 
   Network& NetworkFor(uint32_t batch) {

@@ -14,11 +14,6 @@ namespace {
 // Rows whose sums are kept in float before they go to double.
 constexpr uint64_t kBlock = 64;
 
-DERMIS_INLINE float Load(const float* p) { return *p; }
-DERMIS_INLINE float Load(const Bf16* p) { return Bf16ToFloat(p->bits); }
-DERMIS_INLINE void Store(float v, float* p) { *p = v; }
-DERMIS_INLINE void Store(float v, Bf16* p) { p->bits = FloatToBf16(v); }
-
 DERMIS_INLINE float Elu(float x) {
   const float negative = ExpNonPositive(x) - 1.0f;
   return x > 0.0f ? x : negative;

@@ -9,11 +9,9 @@
 
 #include <cstdint>
 
-namespace dermis {
+#include "worker/training/storage.h"
 
-struct Bf16 {
-  uint16_t bits;
-};
+namespace dermis {
 
 inline constexpr uint32_t kMaxChannels = 128;
 // Dropped by dropout; 0..3 name the pixel of a 2 x 2 window that held the maximum.

@@ -6,27 +6,16 @@
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/torch.h>
 
 #include "worker/models/seed_cnn.h"
+#include "worker/training/convolution.h"
 #include "worker/training/seed_cnn_kernels.h"
 
 namespace dermis {
 namespace {
 
 constexpr int kLayers = kSeedCnnConvolutions;
-
-// Whether this processor has bf16 convolutions in LibTorch. Where it has none, the same roundings
-// are made around fp32 convolutions: slow, but every worker can run every study (in its own
-// numerics class).
-bool NativeBf16() {
-  static const bool native = [] {
-    auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
-    return op.has_value() && op->typed<bool()>().call();
-  }();
-  return native;
-}
 
 double KeepScale(double p) {
   return 65536.0 / (65536.0 - static_cast<double>(std::lround(p * 65536)));
@@ -83,31 +72,6 @@ void PermuteDense(const float* in, uint32_t classes, uint64_t channels, uint64_t
   }
 }
 
-// A map [n, h, w, C] as the [n, C, h, w] channels-last tensor that convolutions want; no copy.
-torch::Tensor AsTensor(void* data, int64_t n, int64_t side, int64_t channels,
-                       torch::ScalarType type) {
-  return torch::from_blob(data, {n, side, side, channels}, type).permute({0, 3, 1, 2});
-}
-
-double CrossEntropy(const float* logits, uint32_t classes, uint32_t label, double* probability,
-                    uint32_t* best) {
-  double top = logits[0];
-  *best = 0;
-  for (uint32_t k = 1; k < classes; ++k) {
-    if (logits[k] > top) {
-      top = logits[k];
-      *best = k;
-    }
-  }
-  double sum = 0;
-  for (uint32_t k = 0; k < classes; ++k) {
-    probability[k] = std::exp(static_cast<double>(logits[k]) - top);
-    sum += probability[k];
-  }
-  for (uint32_t k = 0; k < classes; ++k) probability[k] /= sum;
-  return std::log(sum) + top - static_cast<double>(logits[label]);
-}
-
 }  // namespace
 
 struct SeedCnnStepWeights::State {
@@ -136,18 +100,11 @@ void SeedCnnStepWeights::Update(const float* parameters) {
   std::copy(parameters, parameters + s.flat.size(), s.flat.begin());
   for (int k = 0; k < kLayers; ++k) {
     const LayerOffsets& layer = g.layer[k];
-    torch::Tensor weight = torch::from_blob(s.flat.data() + layer.weight,
-                                            {layer.out, layer.in, 3, 3}, torch::kFloat32);
     torch::Tensor bias = torch::from_blob(s.flat.data() + layer.bias, {layer.out}, torch::kFloat32);
-    if (s.bf16) {
-      weight = weight.to(torch::kBFloat16);
-      bias = bias.to(torch::kBFloat16);
-      if (!NativeBf16()) {
-        weight = weight.to(torch::kFloat32);
-        bias = bias.to(torch::kFloat32);
-      }
-    }
-    s.weight[k] = weight.contiguous(at::MemoryFormat::ChannelsLast);
+    if (s.bf16) bias = bias.to(torch::kBFloat16);
+    if (s.bf16 && !NativeBf16()) bias = bias.to(torch::kFloat32);
+    s.weight[k] =
+        KernelOf(s.flat.data() + layer.weight, {layer.out, layer.in, 3, 3}, s.bf16);
     s.bias[k] = bias;
   }
   const uint64_t channels = g.channels(kLayers - 1);
@@ -175,37 +132,6 @@ struct SeedCnnPass::State {
     dpooled.resize(size_t{batch} * g.features * bytes);
     logits.resize(size_t{batch} * g.classes);
     dlogits.resize(size_t{batch} * g.classes);
-    probability.resize(g.classes);
-  }
-
-  // Convolution in the pass's precision; the result is a fresh channels-last tensor in storage
-  // type.
-  torch::Tensor Convolve(const torch::Tensor& x, const torch::Tensor& weight,
-                         const torch::Tensor& bias) {
-    const bool emulate = bf16 && !NativeBf16();
-    torch::Tensor y = at::convolution(emulate ? x.to(torch::kFloat32) : x, weight, bias, {1, 1},
-                                      {1, 1}, {1, 1}, false, {0, 0}, 1);
-    if (emulate) y = y.to(torch::kBFloat16);
-    return y.contiguous(at::MemoryFormat::ChannelsLast);
-  }
-
-  std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> ConvolveBackward(
-      torch::Tensor dy, torch::Tensor x, const torch::Tensor& weight, bool need_input) {
-    const bool emulate = bf16 && !NativeBf16();
-    if (emulate) {
-      dy = dy.to(torch::kFloat32);
-      x = x.to(torch::kFloat32);
-    }
-    const int64_t channels = weight.size(0);
-    auto result =
-        at::convolution_backward(dy, x, weight, at::OptionalIntArrayRef({channels}), {1, 1}, {1, 1},
-                                 {1, 1}, false, {0, 0}, 1, {need_input, true, true});
-    if (need_input) {
-      torch::Tensor& dx = std::get<0>(result);
-      if (emulate) dx = dx.to(torch::kBFloat16);
-      dx = dx.contiguous(at::MemoryFormat::ChannelsLast);
-    }
-    return result;
   }
 
   torch::ScalarType type() const { return bf16 ? torch::kBFloat16 : torch::kFloat32; }
@@ -214,22 +140,6 @@ struct SeedCnnPass::State {
     if (!bf16) return input.data();
     ConvertToBf16(input.data(), input.size(), input_bf16.data());
     return input_bf16.data();
-  }
-
-  PassResult Loss(absl::Span<const uint32_t> labels, float loss_scale) {
-    PassResult result;
-    const uint32_t classes = geometry.classes;
-    for (size_t i = 0; i < labels.size(); ++i) {
-      uint32_t best = 0;
-      result.loss +=
-          CrossEntropy(&logits[i * classes], classes, labels[i], probability.data(), &best);
-      result.correct += best == labels[i];
-      for (uint32_t k = 0; k < classes; ++k) {
-        dlogits[i * classes + k] = static_cast<float>(
-            static_cast<double>(loss_scale) * (probability[k] - (k == labels[i] ? 1.0 : 0.0)));
-      }
-    }
-    return result;
   }
 
   template <typename T>
@@ -252,7 +162,6 @@ struct SeedCnnPass::State {
   std::vector<float> dense_gradient;
   std::vector<char> dpooled;
   std::vector<float> logits, dlogits;
-  std::vector<double> probability;
 };
 
 template <typename T>
@@ -271,7 +180,7 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
     const uint32_t side = g.side(k), channels = layer.out;
     const uint64_t rows = uint64_t{batch} * side * side;
     inputs[k] = x;
-    activation[k] = Convolve(x, weights.weight[k], weights.bias[k]);
+    activation[k] = Convolve(x, weights.weight[k], weights.bias[k], 1, bf16);
     T* a = static_cast<T*>(activation[k].data_ptr());
     EluStatistics(a, rows, channels, statistics + layer.mean, statistics + layer.variance);
     for (uint32_t c = 0; c < channels; ++c) {
@@ -298,7 +207,8 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
   const T* features = reinterpret_cast<const T*>(pooled[2].data());
   DenseForward(features, batch, g.features, weights.dense.data(), flat + g.dense_bias, g.classes,
                logits.data());
-  const PassResult result = Loss(labels, loss_scale);
+  const PassResult result =
+      SoftmaxLoss(logits.data(), labels, g.classes, loss_scale, dlogits.data());
 
   // Backward.
   std::fill(dense_gradient.begin(), dense_gradient.end(), 0.0f);
@@ -350,13 +260,13 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
                           mean[k], k1, k2, k3, d);
       dy = AsTensor(d, batch, side, channels, type());
     }
-    auto [dx, dweight, dbias] = ConvolveBackward(dy, inputs[k], weights.weight[k], k > 0);
-    const torch::Tensor w = dweight.to(torch::kFloat32).contiguous(),
-                        bias = dbias.to(torch::kFloat32).contiguous();
-    std::memcpy(gradients + layer.weight, w.data_ptr<float>(), layer.weight_count * sizeof(float));
-    std::memcpy(gradients + layer.bias, bias.data_ptr<float>(), channels * sizeof(float));
+    const ConvolutionGradients back =
+        ConvolveBackward(dy, inputs[k], weights.weight[k], 1, bf16, k > 0, true);
+    std::memcpy(gradients + layer.weight, back.kernel.data_ptr<float>(),
+                layer.weight_count * sizeof(float));
+    std::memcpy(gradients + layer.bias, back.bias.data_ptr<float>(), channels * sizeof(float));
     activation[k].reset();
-    dz = dx;
+    dz = back.input;
     if (k > 0) dz_data = static_cast<const T*>(dz.data_ptr());
   }
   return result;
@@ -382,7 +292,7 @@ PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weigh
       shift[c] = static_cast<float>(static_cast<double>(flat[layer.beta + c]) -
                                     s * static_cast<double>(running[layer.mean + c]));
     }
-    torch::Tensor y = Convolve(x, weights.weight[k], weights.bias[k]);
+    torch::Tensor y = Convolve(x, weights.weight[k], weights.bias[k], 1, bf16);
     T* a = static_cast<T*>(y.data_ptr());
     EluAffine(a, uint64_t{count} * side * side, channels, scale, shift);
     if (k % 2 == 0) {
@@ -399,7 +309,7 @@ PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weigh
   DenseForward(reinterpret_cast<const T*>(pooled[2].data()), count, g.features,
                weights.dense.data(), flat + g.dense_bias, g.classes, logits.data());
   if (logits_out != nullptr) std::copy_n(logits.data(), size_t{count} * g.classes, logits_out);
-  return Loss(labels, 0.0f);
+  return SoftmaxLoss(logits.data(), labels, g.classes, 0.0f, dlogits.data());
 }
 
 SeedCnnPass::SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision)

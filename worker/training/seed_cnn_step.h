@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 
 #include "worker/models/model.h"
+#include "worker/training/loss.h"
 
 namespace dermis {
 
@@ -28,11 +29,6 @@ class SeedCnnStepWeights {
   friend class SeedCnnPass;
   struct State;
   std::unique_ptr<State> state_;
-};
-
-struct PassResult {
-  double loss = 0;  // Sum of the images' cross entropies, in order.
-  uint32_t correct = 0;
 };
 
 class SeedCnnPass {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,11 +17,9 @@
 #include "common/philox.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
-#include "worker/models/seed_cnn.h"
 #include "worker/training/augmentation.h"
+#include "worker/training/pass.h"
 #include "worker/training/rmsprop.h"
-#include "worker/training/seed_cnn_kernels.h"
-#include "worker/training/seed_cnn_step.h"
 #include "worker/training/shard_pool.h"
 #include "worker/training/training_state.h"
 
@@ -150,6 +147,9 @@ class Trainer {
   void RunShard(uint32_t k);
   absl::StatusOr<Decision> ExchangeStatistics(Decision mine);
   void ApplyUpdate();
+  void UpdateWeights() {
+    weights_->Update(state_.model.parameters.data(), state_.model.statistics.data());
+  }
   void UpdateRunningStatistics();
   absl::Status EndEpoch();
   absl::StatusOr<PassResult> Validate();
@@ -173,10 +173,10 @@ class Trainer {
   uint64_t steps_per_epoch_ = 0;
   uint32_t shard_batch_ = 0;
   TrainingState state_;
-  std::optional<SeedCnnStepWeights> weights_;
+  std::unique_ptr<StepWeights> weights_;
 
   // Per shard of this rank.
-  std::vector<std::unique_ptr<SeedCnnPass>> passes_;
+  std::vector<std::unique_ptr<TrainingPass>> passes_;
   std::vector<std::vector<float>> gradients_;
   std::vector<PassResult> results_;
   // Per shard of the gang.
@@ -187,7 +187,7 @@ class Trainer {
   uint32_t order_epoch_ = 0;
   std::vector<uint32_t> order_;  // The epoch's permutation of the training list.
   double learning_rate_ = 0;     // Of the last step.
-  std::vector<std::unique_ptr<SeedCnnPass>> validation_passes_;  // Per thread, made on first use.
+  std::vector<std::unique_ptr<TrainingPass>> validation_passes_;  // Per thread, made on first use.
 };
 
 absl::Status Trainer::Prepare(const std::string& start_state) {
@@ -203,7 +203,8 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   shard_batch_ = recipe_.batch_size() / recipe_.logical_shards();
 
   Model& model = state_.model;
-  ASSIGN_OR_RETURN(model.layout, LayoutOf(recipe_.model(), data_.size, data_.classes));
+  ASSIGN_OR_RETURN(model.layout,
+                   LayoutOf(recipe_.model(), data_.size, data_.classes, recipe_.stem()));
   model.pixel_mean = data_.mean;
   model.pixel_deviation = data_.deviation;
   if (start_state.empty()) {
@@ -219,15 +220,15 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   }
   const ModelLayout& layout = state_.model.layout;
   for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
-    passes_.push_back(std::make_unique<SeedCnnPass>(layout, shard_batch_, recipe_.precision()));
+    passes_.push_back(MakeTrainingPass(layout, shard_batch_, recipe_.precision()));
     gradients_.emplace_back(layout.parameter_count);
   }
   results_.resize(collective_.shard_count());
   statistics_.assign(recipe_.logical_shards(), std::vector<double>(layout.statistic_count));
   all_results_.resize(recipe_.logical_shards());
   reduced_.resize(layout.parameter_count);
-  weights_.emplace(layout, recipe_.precision());
-  return pool_.Run(1, [this](uint32_t) { weights_->Update(state_.model.parameters.data()); });
+  weights_ = MakeStepWeights(layout, recipe_.precision());
+  return pool_.Run(1, [this](uint32_t) { UpdateWeights(); });
 }
 
 absl::Status Trainer::AgreeOnStart(const std::string& start_state) {
@@ -266,7 +267,7 @@ void Trainer::RunShard(uint32_t k) {
   const uint64_t position =
       (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
   const size_t image_floats = size_t{data_.size} * data_.size * 3;
-  SeedCnnPass& pass = *passes_[k];
+  TrainingPass& pass = *passes_[k];
   std::vector<uint32_t> labels(shard_batch_);
   for (uint32_t i = 0; i < shard_batch_; ++i) {
     const uint32_t image = data_.split.training[order_[position + i]];
@@ -276,10 +277,7 @@ void Trainer::RunShard(uint32_t k) {
                           : Augmentation();
     AugmentImage(data_.image(image), data_.size, augmentation, normalise_,
                  pass.input() + i * image_floats);
-    for (uint32_t b = 0; recipe_.dropout() && b < 3; ++b) {
-      DropoutMask(recipe_.seed(), state_.step, image, b, kSeedCnnDropout[b], pass.mask_units(b),
-                  pass.mask(b, i));
-    }
+    if (recipe_.dropout()) pass.DrawDropout(recipe_.seed(), state_.step, image, i);
   }
   results_[k] = pass.Train(*weights_, labels, recipe_.dropout(),
                            1.0f / static_cast<float>(recipe_.batch_size()), gradients_[k].data(),
@@ -326,6 +324,7 @@ void Trainer::ApplyUpdate() {
   learning_rate_ = LearningRate(optimizer_, state_.step, epoch());
   Model& model = state_.model;
   for (const ParameterSpec& spec : model.layout.parameters) {
+    if (spec.frozen) continue;
     RmspropStep(optimizer_, learning_rate_, spec.decayed, reduced_.data() + spec.offset, spec.count,
                 model.parameters.data() + spec.offset, state_.square.data() + spec.offset);
   }
@@ -334,7 +333,7 @@ void Trainer::ApplyUpdate() {
     state_.epoch_loss += result.loss;
     state_.epoch_correct += result.correct;
   }
-  weights_->Update(model.parameters.data());
+  UpdateWeights();
 }
 
 // Mean of the shards' means; mean of their variances plus variance of their means (the variance of
@@ -342,9 +341,9 @@ void Trainer::ApplyUpdate() {
 void Trainer::UpdateRunningStatistics() {
   Model& model = state_.model;
   const double shards = recipe_.logical_shards();
-  auto blend = [](float& running, double now) {
-    running = static_cast<float>((1 - kBatchNormMomentum) * static_cast<double>(running) +
-                                 kBatchNormMomentum * now);
+  const double momentum = model.layout.batch_norm_momentum;
+  auto blend = [momentum](float& running, double now) {
+    running = static_cast<float>((1 - momentum) * static_cast<double>(running) + momentum * now);
   };
   for (size_t k = 0; k + 1 < model.layout.statistics.size(); k += 2) {
     const uint64_t means = model.layout.statistics[k].offset,
@@ -398,12 +397,12 @@ absl::StatusOr<PassResult> Trainer::Validate() {
       std::min<uint32_t>(std::max(options_.threads, 1u), static_cast<uint32_t>(mine.size()));
   while (validation_passes_.size() < lanes) {
     validation_passes_.push_back(
-        std::make_unique<SeedCnnPass>(state_.model.layout, kValidationBatch, recipe_.precision()));
+        MakeTrainingPass(state_.model.layout, kValidationBatch, recipe_.precision()));
   }
   std::vector<PassResult> results(mine.size());
   RETURN_IF_ERROR(pool_.Run(lanes, [&](uint32_t lane) {
     const size_t image_floats = size_t{data_.size} * data_.size * 3;
-    SeedCnnPass& pass = *validation_passes_[lane];
+    TrainingPass& pass = *validation_passes_[lane];
     for (size_t m = lane; m < mine.size(); m += lanes) {
       const uint32_t first = mine[m] * kValidationBatch;
       const uint32_t count =

@@ -40,7 +40,7 @@ std::map<std::string, std::string> MetadataOf(const TrainingState& state,
   const Model& model = state.model;
   return {{"format", kFormat},
           {"version", "1"},
-          {"model", "seed_cnn"},
+          {"model", ModelName(model.layout.kind)},
           {"size", absl::StrCat(model.layout.size)},
           {"classes", absl::StrCat(model.layout.classes)},
           {"pixel_mean", absl::StrFormat("%.17g", model.pixel_mean)},

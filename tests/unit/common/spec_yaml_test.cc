@@ -111,6 +111,34 @@ TEST(SpecYamlTest, Resolve_RefusesWhatCannotRun) {
               HasSubstr("samples"));
 }
 
+v1::StudySpec Resolved(std::string_view text) {
+  const auto spec = ParseStudyYaml(text, "s.yaml");
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  const auto resolved = ResolveSpec(*spec);
+  EXPECT_TRUE(resolved.ok()) << resolved.status();
+  return resolved.ok() ? *resolved : v1::StudySpec();
+}
+
+TEST(SpecYamlTest, ResNetsStem_FollowsTheImageSizeUnlessItIsNamed) {
+  EXPECT_EQ(Resolved("name: a\nimages: {size: 64}\ntraining: {model: resnet18}\n").training().stem(),
+            v1::STEM_SMALL);
+  const v1::StudySpec large = Resolved("name: a\nimages: {size: 224}\ntraining: {model: resnet50, stem: auto}\n");
+  EXPECT_EQ(large.training().stem(), v1::STEM_IMAGENET);
+  EXPECT_FALSE(large.training().dropout());
+  EXPECT_EQ(Resolved("name: a\nimages: {size: 64}\ntraining: {model: resnet34, stem: imagenet}\n").training().stem(),
+            v1::STEM_IMAGENET);
+  EXPECT_EQ(Resolved("name: a\n").training().stem(), v1::STEM_UNSPECIFIED);
+}
+
+TEST(SpecYamlTest, SizesThatTheNetworkCannotTake_AreRefused) {
+  EXPECT_THAT(ResolveError("name: a\nimages: {size: 232}\n"), AllOf(HasSubstr("images.size"), HasSubstr("224")));
+  EXPECT_THAT(ResolveError("name: a\nimages: {size: 100}\ntraining: {model: resnet18}\n"),
+              AllOf(HasSubstr("images.size"), HasSubstr("multiple of 32")));
+  EXPECT_THAT(ResolveError("name: a\nimages: {size: 36}\ntraining: {model: resnet18}\n"), HasSubstr("multiple of 8"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {stem: small}\n"), HasSubstr("stem"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {model: resnet18, dropout: true}\n"), HasSubstr("dropout"));
+}
+
 TEST(SpecYamlTest, EveryStudyOfTheTree_Parses_Resolves_AndReadsBack) {
   const char* root = std::getenv("DERMIS_SOURCE_DIR");
   int seen = 0;

@@ -86,6 +86,35 @@ TEST(ActivationsTest, LastGradCam_IsTheDenseLayersThroughThePooling) {
   for (int p = 0; p < side * side; ++p) EXPECT_NEAR(maps.grad_cam(p), expected[p], 1e-5);
 }
 
+// Where fc follows the average of the last stage, Grad-CAM there is CAM (Zhou 2016): fc's weights.
+TEST(ActivationsTest, ResNetsLastGradCam_IsItsClassActivationMap) {
+  Model model;
+  model.layout = *LayoutOf(v1::MODEL_KIND_RESNET18, kSize, 2, v1::STEM_SMALL);
+  model.pixel_mean = 120;
+  model.pixel_deviation = 50;
+  InitializeModel(3, model);
+  v1::ActivationTask task = TaskOf(v1::OUTPUT_KIND_MARGIN);
+  task.mutable_model()->set_kind(v1::MODEL_KIND_RESNET18);
+  const auto out = RunActivations(task, OneImage(), SerializeModel(model));
+  ASSERT_TRUE(out.ok()) << out.status();
+  ASSERT_EQ(out->layers_size(), 5);
+  EXPECT_EQ(out->layers(0).layer(), "conv1");
+  EXPECT_EQ(out->layers(0).height(), kSize);
+  const v1::LayerMaps& maps = out->layers(4);
+  EXPECT_EQ(maps.layer(), "layer4");
+  ASSERT_EQ(maps.channels(), 512u);
+  const int pixels = static_cast<int>(maps.height() * maps.width());
+  ASSERT_EQ(pixels, 4);
+  for (int p = 0; p < pixels; ++p) {
+    double expected = 0;
+    for (int c = 0; c < 512; ++c) {
+      expected += (model.at("fc.weight")[512 + c] - model.at("fc.weight")[c]) / pixels *
+                  maps.activations(c * pixels + p);
+    }
+    EXPECT_NEAR(maps.grad_cam(p), expected, 1e-4 * (1 + std::abs(expected)));
+  }
+}
+
 TEST(ActivationsTest, Probability_IsTheMarginsMapScaled) {
   const std::string weights = SerializeModel(RandomModel());
   const auto margin = RunActivations(TaskOf(v1::OUTPUT_KIND_MARGIN), OneImage(), weights);

@@ -1,0 +1,81 @@
+// What plans of oneDNN primitives share. For .cc files of this folder.
+#ifndef DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
+#define DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
+
+#include <omp.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+
+#include "absl/types/span.h"
+#include "oneapi/dnnl/dnnl.hpp"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace dermis {
+
+inline constexpr auto kAny = dnnl::memory::format_tag::any;
+inline constexpr auto kNhwc = dnnl::memory::format_tag::nhwc;
+
+// Debian's oneDNN computes with OpenMP; a plan is one thread, in creation (blocking is chosen by the
+// number of threads) as in execution. Denormals are flushed: they cost twenty times a normal number.
+// Both are set in every call, so that bits do not depend on who calls.
+class ComputeScope {
+ public:
+  ComputeScope() : threads_(omp_get_max_threads()) {
+    omp_set_num_threads(1);
+#if defined(__x86_64__)
+    control_ = _mm_getcsr();
+    _mm_setcsr(control_ | 0x8040u);  // Flush to zero, denormals are zero.
+#endif
+  }
+  ~ComputeScope() {
+#if defined(__x86_64__)
+    _mm_setcsr(control_);
+#endif
+    omp_set_num_threads(threads_);
+  }
+  ComputeScope(const ComputeScope&) = delete;
+  ComputeScope& operator=(const ComputeScope&) = delete;
+
+ private:
+  int threads_;
+  unsigned control_ = 0;
+};
+
+// Round to nearest even on the upper 16 bits, as bf16 conversion does; inputs are finite.
+inline float RoundToBf16(float v) {
+  uint32_t bits = std::bit_cast<uint32_t>(v);
+  bits += 0x7FFFu + ((bits >> 16) & 1u);
+  return std::bit_cast<float>(bits & 0xFFFF0000u);
+}
+
+inline void RoundToBf16(absl::Span<float> values) {
+  for (float& v : values) v = RoundToBf16(v);
+}
+
+// Sixteen partial sums, then their sum in order: fixed, and the compiler may vectorise it.
+inline float Dot(const float* a, const float* b, size_t n) {
+  float partial[16] = {};
+  for (size_t i = 0; i < n; i += 16) {
+    for (size_t j = 0; j < 16; ++j) partial[j] += a[i + j] * b[i + j];
+  }
+  float sum = 0;
+  for (float p : partial) sum += p;
+  return sum;
+}
+
+// A primitive with what it reads and writes.
+struct OnednnStep {
+  dnnl::primitive primitive;
+  std::unordered_map<int, dnnl::memory> arguments;
+  dnnl::memory output;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_

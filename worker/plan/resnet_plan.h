@@ -1,0 +1,23 @@
+// A ResNet as fused oneDNN primitives on one CPU thread.
+#ifndef DERMIS_WORKER_PLAN_RESNET_PLAN_H_
+#define DERMIS_WORKER_PLAN_RESNET_PLAN_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "dermis/v1/spec.pb.h"
+#include "worker/plan/inference_plan.h"
+#include "worker/plan/resnet_weights.h"
+
+namespace dermis {
+
+// Each convolution is one primitive with its batch norm folded into the weights, the shortcut's
+// addition and ReLU; weights are packed once. bf16: activations and folded weights in bf16, sums in
+// fp32. Where the CPU has no bf16 (less than AVX-512), the same roundings are done between fp32
+// primitives: same meaning, no gain in speed.
+absl::StatusOr<std::unique_ptr<InferencePlan>> MakeResNetPlan(const ResNetWeights& weights,
+                                                              v1::Precision precision);
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_PLAN_RESNET_PLAN_H_

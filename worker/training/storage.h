@@ -1,0 +1,22 @@
+// How activation maps are stored, float or bf16, and read into float: all arithmetic is in float.
+#ifndef DERMIS_WORKER_TRAINING_STORAGE_H_
+#define DERMIS_WORKER_TRAINING_STORAGE_H_
+
+#include <cstdint>
+
+#include "worker/training/simd.h"
+
+namespace dermis {
+
+struct Bf16 {
+  uint16_t bits;
+};
+
+DERMIS_INLINE float Load(const float* p) { return *p; }
+DERMIS_INLINE float Load(const Bf16* p) { return Bf16ToFloat(p->bits); }
+DERMIS_INLINE void Store(float v, float* p) { *p = v; }
+DERMIS_INLINE void Store(float v, Bf16* p) { p->bits = FloatToBf16(v); }
+
+}  // namespace dermis
+
+#endif  // DERMIS_WORKER_TRAINING_STORAGE_H_
