@@ -11,6 +11,7 @@
 #include "worker/training/convolution.h"
 #include "worker/training/resnet_kernels.h"
 #include "worker/training/seed_cnn_kernels.h"
+#include "worker/training/tensor_cache.h"
 
 namespace dermis {
 namespace {
@@ -476,6 +477,7 @@ class ResNetPass final : public TrainingPass {
     }
   }
 
+  const TensorCacheScope cache_;  // First: it outlives the maps.
   const Network network_;
   const uint32_t batch_;
   std::vector<float> input_;

@@ -11,6 +11,7 @@
 #include "worker/models/seed_cnn.h"
 #include "worker/training/convolution.h"
 #include "worker/training/seed_cnn_kernels.h"
+#include "worker/training/tensor_cache.h"
 
 namespace dermis {
 namespace {
@@ -149,6 +150,7 @@ struct SeedCnnPass::State {
   PassResult EvaluateAs(const SeedCnnStepWeights::State& weights, const float* running,
                         absl::Span<const uint32_t> labels, float* logits_out);
 
+  TensorCacheScope cache;  // First: it outlives the maps.
   Geometry geometry;
   uint32_t batch;
   bool bf16;

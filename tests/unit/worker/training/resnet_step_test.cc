@@ -16,6 +16,7 @@
 #include "worker/models/init.h"
 #include "worker/models/resnet_graph.h"
 #include "worker/training/resnet_kernels.h"
+#include "worker/training/tensor_cache.h"
 
 namespace dermis {
 namespace {
@@ -204,6 +205,24 @@ INSTANTIATE_TEST_SUITE_P(
       return absl::StrCat(ModelName(std::get<0>(info.param)),
                           std::get<1>(info.param) == v1::STEM_SMALL ? "_small" : "_imagenet");
     });
+
+TEST(TensorCacheTest, LargeTensors_ReuseMemoryWhileAScopeLives_AndOutliveIt) {
+  torch::Tensor kept;
+  {
+    const TensorCacheScope scope;
+    const void* first = nullptr;
+    {
+      const torch::Tensor a = torch::ones({1 << 20});
+      first = a.data_ptr();
+    }
+    const torch::Tensor b = torch::zeros({1 << 20});
+    EXPECT_EQ(b.data_ptr(), first);
+    const torch::Tensor c = torch::zeros({1 << 20});
+    EXPECT_NE(c.data_ptr(), first);
+    kept = torch::full({1 << 20}, 3.0f);
+  }
+  EXPECT_EQ(kept.sum().item<float>(), 3.0f * (1 << 20));
+}
 
 // Against the definition, one image, 64 channels, every window's border.
 TEST(ResNetKernelsTest, Pool_TakesTheFirstMaximum_AndItsGradientGoesThere) {
