@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/digest.h"
 #include "common/status_macros.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
@@ -132,11 +133,19 @@ class Reader {
     if (node.size() > kMaxItems) return Error(node, path, "has too many items");
     for (size_t i = 0; i < node.size(); ++i) {
       const std::string inner = absl::StrCat(path, "[", i, "]");
-      if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) return Error(node, path, "cannot be a list");
-      RETURN_IF_ERROR(ReadMessage(node[i], *reflection.AddMessage(&message, &field), inner, depth + 1));
+      if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        RETURN_IF_ERROR(ReadMessage(node[i], *reflection.AddMessage(&message, &field), inner, depth + 1));
+      } else {
+        RETURN_IF_ERROR(ReadScalar(node[i], message, field, inner));
+      }
     }
     return absl::OkStatus();
   }
+
+  // Sets a field, or adds to a list.
+#define DERMIS_PUT(type, value)                                       \
+  (field.is_repeated() ? reflection.Add##type(&message, &field, value) \
+                       : reflection.Set##type(&message, &field, value))
 
   absl::Status ReadScalar(const YAML::Node& node, Message& message, const FieldDescriptor& field,
                           const std::string& path) {
@@ -145,14 +154,14 @@ class Reader {
     const std::string& text = node.Scalar();
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
-        reflection.SetString(&message, &field, text);
+        DERMIS_PUT(String, text);
         return absl::OkStatus();
       case FieldDescriptor::CPPTYPE_BOOL: {
         const bool yes = text == "true" || text == "yes" || text == "on";
         if (!yes && text != "false" && text != "no" && text != "off") {
           return Error(node, path, absl::StrCat("must be true or false, not '", text, "'"));
         }
-        reflection.SetBool(&message, &field, yes);
+        DERMIS_PUT(Bool, yes);
         return absl::OkStatus();
       }
       case FieldDescriptor::CPPTYPE_UINT32:
@@ -163,9 +172,9 @@ class Reader {
           return Error(node, path, absl::StrCat("must be a whole number from 0, not '", text, "'"));
         }
         if (narrow) {
-          reflection.SetUInt32(&message, &field, static_cast<uint32_t>(value));
+          DERMIS_PUT(UInt32, static_cast<uint32_t>(value));
         } else {
-          reflection.SetUInt64(&message, &field, value);
+          DERMIS_PUT(UInt64, value);
         }
         return absl::OkStatus();
       }
@@ -174,7 +183,7 @@ class Reader {
         if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
           return Error(node, path, absl::StrCat("must be a number, not '", text, "'"));
         }
-        reflection.SetDouble(&message, &field, value);
+        DERMIS_PUT(Double, value);
         return absl::OkStatus();
       }
       case FieldDescriptor::CPPTYPE_ENUM: {
@@ -183,7 +192,7 @@ class Reader {
         for (int i = 1; i < type.value_count(); ++i) {
           known.push_back(EnumSpelling(type, type.value(i)->number()));
           if (known.back() == text) {
-            reflection.SetEnumValue(&message, &field, type.value(i)->number());
+            DERMIS_PUT(EnumValue, type.value(i)->number());
             return absl::OkStatus();
           }
         }
@@ -193,6 +202,7 @@ class Reader {
         return Error(node, path, "cannot be written in YAML");
     }
   }
+#undef DERMIS_PUT
 
   std::string file_;
 };
@@ -209,34 +219,34 @@ void Emit(const Message& message, YAML::Emitter& out) {
   std::vector<const FieldDescriptor*> fields;
   reflection.ListFields(message, &fields);
   out << YAML::BeginMap;
-  const auto emit_scalar = [&](const FieldDescriptor& field) {
+  // The value, or the i-th of a list.
+#define DERMIS_GET(type)                                             \
+  (field.is_repeated() ? reflection.GetRepeated##type(message, &field, i) \
+                       : reflection.Get##type(message, &field))
+  const auto emit = [&](const FieldDescriptor& field, int i) {
     switch (field.cpp_type()) {
-      case FieldDescriptor::CPPTYPE_STRING: out << reflection.GetString(message, &field); break;
-      case FieldDescriptor::CPPTYPE_BOOL: out << reflection.GetBool(message, &field); break;
-      case FieldDescriptor::CPPTYPE_UINT32: out << reflection.GetUInt32(message, &field); break;
-      case FieldDescriptor::CPPTYPE_UINT64: out << reflection.GetUInt64(message, &field); break;
-      case FieldDescriptor::CPPTYPE_DOUBLE:
-        out << Shortest(reflection.GetDouble(message, &field));
-        break;
+      case FieldDescriptor::CPPTYPE_STRING: out << DERMIS_GET(String); break;
+      case FieldDescriptor::CPPTYPE_BOOL: out << DERMIS_GET(Bool); break;
+      case FieldDescriptor::CPPTYPE_UINT32: out << DERMIS_GET(UInt32); break;
+      case FieldDescriptor::CPPTYPE_UINT64: out << DERMIS_GET(UInt64); break;
+      case FieldDescriptor::CPPTYPE_DOUBLE: out << Shortest(DERMIS_GET(Double)); break;
       case FieldDescriptor::CPPTYPE_ENUM:
-        out << EnumSpelling(*field.enum_type(), reflection.GetEnumValue(message, &field));
+        out << EnumSpelling(*field.enum_type(), DERMIS_GET(EnumValue));
         break;
+      case FieldDescriptor::CPPTYPE_MESSAGE: Emit(DERMIS_GET(Message), out); break;
       default: break;
     }
   };
+#undef DERMIS_GET
   for (const FieldDescriptor* field : fields) {
     out << YAML::Key << field->name() << YAML::Value;
-    if (field->is_repeated()) {
-      out << YAML::BeginSeq;
-      for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
-        Emit(reflection.GetRepeatedMessage(message, field, i), out);
-      }
-      out << YAML::EndSeq;
-    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      Emit(reflection.GetMessage(message, field), out);
-    } else {
-      emit_scalar(*field);
+    if (!field->is_repeated()) {
+      emit(*field, 0);
+      continue;
     }
+    out << YAML::BeginSeq;
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) emit(*field, i);
+    out << YAML::EndSeq;
   }
   out << YAML::EndMap;
 }
@@ -278,6 +288,7 @@ absl::Status ResolveRmsprop(v1::RmspropSpec& rmsprop) {
   RETURN_IF_ERROR(InRange(at + "epsilon", rmsprop.epsilon(), 1e-30, 1));
   RETURN_IF_ERROR(InRange(at + "decay", rmsprop.decay(), 0, 1));
   RETURN_IF_ERROR(InRange(at + "weight_decay", rmsprop.weight_decay(), 0, 10));
+  RETURN_IF_ERROR(InRange(at + "other_weight_decay", rmsprop.other_weight_decay(), 0, 10));
   uint32_t last = 0;
   for (const v1::RateDrop& drop : rmsprop.drops()) {
     if (drop.epoch() <= last) return Wrong(at + "drops", "must have ascending epochs from 1");
@@ -285,6 +296,98 @@ absl::Status ResolveRmsprop(v1::RmspropSpec& rmsprop) {
     last = drop.epoch();
   }
   return absl::OkStatus();
+}
+
+absl::Status ResolveSgd(v1::SgdSpec& sgd) {
+  DERMIS_DEFAULT(sgd, learning_rate, 0.01);
+  DERMIS_DEFAULT(sgd, momentum, 0.9);
+  DERMIS_DEFAULT(sgd, nesterov, false);
+  DERMIS_DEFAULT(sgd, weight_decay, 1e-4);
+  DERMIS_DEFAULT(sgd, other_weight_decay, 0);
+  const std::string at = "training.optimizer.sgd.";
+  RETURN_IF_ERROR(InRange(at + "learning_rate", sgd.learning_rate(), 1e-12, 1e3));
+  RETURN_IF_ERROR(InRange(at + "momentum", sgd.momentum(), 0, 0.9999));
+  if (sgd.nesterov() && sgd.momentum() == 0) return Wrong(at + "nesterov", "needs a momentum above 0");
+  RETURN_IF_ERROR(InRange(at + "weight_decay", sgd.weight_decay(), 0, 10));
+  return InRange(at + "other_weight_decay", sgd.other_weight_decay(), 0, 10);
+}
+
+absl::Status ResolveAdamw(v1::AdamwSpec& adamw) {
+  DERMIS_DEFAULT(adamw, learning_rate, 1e-3);
+  DERMIS_DEFAULT(adamw, beta1, 0.9);
+  DERMIS_DEFAULT(adamw, beta2, 0.999);
+  DERMIS_DEFAULT(adamw, epsilon, 1e-8);
+  DERMIS_DEFAULT(adamw, weight_decay, 0.01);
+  DERMIS_DEFAULT(adamw, other_weight_decay, 0);
+  const std::string at = "training.optimizer.adamw.";
+  RETURN_IF_ERROR(InRange(at + "learning_rate", adamw.learning_rate(), 1e-12, 1e3));
+  RETURN_IF_ERROR(InRange(at + "beta1", adamw.beta1(), 0, 0.999999));
+  RETURN_IF_ERROR(InRange(at + "beta2", adamw.beta2(), 0, 0.999999));
+  RETURN_IF_ERROR(InRange(at + "epsilon", adamw.epsilon(), 1e-30, 1));
+  RETURN_IF_ERROR(InRange(at + "weight_decay", adamw.weight_decay(), 0, 10));
+  return InRange(at + "other_weight_decay", adamw.other_weight_decay(), 0, 10);
+}
+
+absl::Status ResolveOptimizer(v1::OptimizerSpec& optimizer) {
+  if (optimizer.has_sgd()) return ResolveSgd(*optimizer.mutable_sgd());
+  if (optimizer.has_adamw()) return ResolveAdamw(*optimizer.mutable_adamw());
+  return ResolveRmsprop(*optimizer.mutable_rmsprop());
+}
+
+absl::Status ResolveSchedule(uint32_t epochs, v1::ScheduleSpec& schedule) {
+  const std::string at = "training.schedule.";
+  DERMIS_DEFAULT(schedule, warmup_epochs, 0);
+  RETURN_IF_ERROR(InRange(at + "warmup_epochs", schedule.warmup_epochs(), 0, 1e6));
+  if (schedule.has_step()) {
+    v1::StepScheduleSpec& step = *schedule.mutable_step();
+    DERMIS_DEFAULT(step, every, 30);
+    DERMIS_DEFAULT(step, factor, 0.1);
+    RETURN_IF_ERROR(InRange(at + "step.every", step.every(), 1, 1e6));
+    return InRange(at + "step.factor", step.factor(), 1e-6, 1);
+  }
+  if (schedule.has_cosine()) {
+    v1::CosineScheduleSpec& cosine = *schedule.mutable_cosine();
+    DERMIS_DEFAULT(cosine, epochs, epochs);
+    DERMIS_DEFAULT(cosine, final, 0);
+    RETURN_IF_ERROR(InRange(at + "cosine.epochs", cosine.epochs(), 1, 1e6));
+    if (cosine.epochs() <= schedule.warmup_epochs()) {
+      return Wrong(at + "cosine.epochs", "must lie after warmup_epochs");
+    }
+    return InRange(at + "cosine.final", cosine.final(), 0, 1);
+  }
+  schedule.mutable_constant();
+  return absl::OkStatus();
+}
+
+absl::Status CheckLoss(const v1::TrainingSpec& training) {
+  RETURN_IF_ERROR(InRange("training.label_smoothing", training.label_smoothing(), 0, 0.99));
+  if (training.balance_classes() && training.class_weights_size() > 0) {
+    return Wrong("training.class_weights", "excludes 'balance_classes': give one of them");
+  }
+  for (double weight : training.class_weights()) {
+    RETURN_IF_ERROR(InRange("training.class_weights", weight, 1e-6, 1e6));
+  }
+  if (training.has_clip_norm()) {
+    RETURN_IF_ERROR(InRange("training.clip_norm", training.clip_norm(), 1e-6, 1e9));
+  }
+  return InRange("training.ema_decay", training.ema_decay(), 0, 0.999999);
+}
+
+absl::Status CheckInit(const v1::TrainingSpec& training) {
+  const v1::InitSpec& init = training.init();
+  if (init.digest().empty()) {
+    return Wrong("training.init.file", init.file().empty() ? "is missing: name a safetensors file"
+                                                           : "was not uploaded: submit with `dermis run`");
+  }
+  if (!Digest::FromHex(init.digest()).ok()) return Wrong("training.init.digest", "must be 64 hex digits");
+  if (init.frozen_before().empty()) return absl::OkStatus();
+  if (training.model() == v1::MODEL_KIND_SEED_CNN) {
+    return Wrong("training.init.frozen_before", "is for ResNets");
+  }
+  const std::vector<std::string> parts = {"layer1", "layer2", "layer3", "layer4", "fc"};
+  if (std::find(parts.begin(), parts.end(), init.frozen_before()) != parts.end()) return absl::OkStatus();
+  return Wrong("training.init.frozen_before",
+               absl::StrCat("names no part of a ResNet", Suggest(init.frozen_before(), parts)));
 }
 
 absl::Status CheckSize(const std::string& network, uint32_t size, uint32_t step, uint32_t low, uint32_t high) {
@@ -332,7 +435,12 @@ absl::Status ResolveTraining(v1::TrainingSpec& training) {
     DERMIS_DEFAULT(stopping, patience, 15);
     RETURN_IF_ERROR(InRange("training.early_stopping.patience", stopping.patience(), 1, 1e6));
   }
-  return ResolveRmsprop(*training.mutable_optimizer()->mutable_rmsprop());
+  if (training.has_schedule()) {
+    RETURN_IF_ERROR(ResolveSchedule(training.epochs(), *training.mutable_schedule()));
+  }
+  RETURN_IF_ERROR(CheckLoss(training));
+  if (training.has_init()) RETURN_IF_ERROR(CheckInit(training));
+  return ResolveOptimizer(*training.mutable_optimizer());
 }
 
 absl::Status ResolveSuperpixels(const std::string& at, v1::SuperpixelSpec& superpixels) {

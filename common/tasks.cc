@@ -214,6 +214,19 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   images->set_split_seed(resolved.seed());
   recipe.set_model(training.model());
   recipe.set_stem(training.stem());
+  if (training.has_schedule()) *recipe.mutable_schedule() = training.schedule();
+  recipe.set_label_smoothing(training.label_smoothing());
+  *recipe.mutable_class_weights() = training.class_weights();
+  recipe.set_balance_classes(training.balance_classes());
+  recipe.set_clip_norm(training.clip_norm());
+  recipe.set_ema_decay(training.ema_decay());
+  if (training.has_init()) {
+    // ResolveSpec has checked the digits.
+    if (const auto init = Digest::FromHex(training.init().digest()); init.ok()) {
+      recipe.set_init(init->bytes());
+    }
+    recipe.set_frozen_before(training.init().frozen_before());
+  }
   recipe.set_logical_shards(training.logical_shards());
   recipe.set_batch_size(training.batch_size());
   *recipe.mutable_optimizer() = training.optimizer();

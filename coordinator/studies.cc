@@ -290,11 +290,13 @@ void Studies::FoldDropped(const v1::BlobDropped& dropped) {
     StartStudy(id);
     Study& study = *FindStudy(id);
     const auto manifest = manifests_.find(state_.studies().at(id).image_set);
-    if (study.problem.ok() && study.run != nullptr && !study.run->done() &&
-        manifest != manifests_.end() && HasChunk(*manifest->second, *blob)) {
-      study.problem =
-          absl::DataLossError(absl::StrCat("a part of its images (blob ", blob->short_hex(),
-                                           ") is lost: submit the study again with its images"));
+    if (!study.problem.ok() || study.run == nullptr || study.run->done()) continue;
+    const bool images = manifest != manifests_.end() && HasChunk(*manifest->second, *blob);
+    const bool init = study.run->recipe().init() == blob->bytes() && !study.run->training_done();
+    if (images || init) {
+      study.problem = absl::DataLossError(
+          absl::StrCat(images ? "a part of its images" : "the weights it begins with", " (blob ",
+                       blob->short_hex(), ") is lost: submit the study again with them"));
       DropWants(study);
     }
   }

@@ -131,6 +131,11 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(seat.start_state()));
     ASSIGN_OR_RETURN(start_state, parts_.blob(digest));
   }
+  TrainerOptions options;
+  if (start_state.empty() && !seat.recipe().init().empty()) {
+    ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(seat.recipe().init()));
+    ASSIGN_OR_RETURN(options.init, parts_.blob(digest));
+  }
   if (work.cancelled) return absl::CancelledError("cancelled");
 
   std::shared_ptr<Collective> collective;
@@ -176,7 +181,6 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     completer_->Add(std::move(finished));
     return absl::OkStatus();
   };
-  TrainerOptions options;
   options.threads = options_.threads;
   options.step = &work.step;
   if (seat.segment_ms() > 0) options.segment = absl::Milliseconds(seat.segment_ms());

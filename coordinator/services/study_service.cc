@@ -205,6 +205,13 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, c
       }
     }
   }
+  if (submission.spec.training().has_init()) {
+    ASSIGN_OR_RETURN(const Digest init, Digest::FromHex(submission.spec.training().init().digest()));
+    if (!blobs.Has(init)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the weights ", init.short_hex(), " of training.init are not stored: upload them first"));
+    }
+  }
   submission.manifest = std::move(manifest);
   return submission;
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -12,12 +13,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/progress.h"
 #include "tools/dermis/summary.h"
+#include "worker/models/init.h"
 
 namespace dermis {
 namespace {
@@ -33,16 +36,57 @@ struct RunOptions {
   bool detach = false;
 };
 
-absl::StatusOr<v1::StudySpec> ReadSpec(const std::string& path) {
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;
   if (!in || !(text << in.rdbuf())) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-  ASSIGN_OR_RETURN(const v1::StudySpec spec, ParseStudyYaml(text.str(), path));
+  return std::move(text).str();
+}
+
+// A study's file, and the weights that it begins with ("" where they are drawn).
+struct StudyFile {
+  v1::StudySpec spec;  // Resolved.
+  std::string init;
+};
+
+absl::StatusOr<StudyFile> ReadStudy(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
+  StudyFile study;
+  if (v1::InitSpec& init = *spec.mutable_training()->mutable_init(); !init.file().empty()) {
+    const std::filesystem::path file = std::filesystem::path(path).parent_path() / init.file();
+    ASSIGN_OR_RETURN(study.init, ReadFile(file.string()));
+    const std::string digest = Sha256Of(study.init).hex();
+    if (!init.digest().empty() && init.digest() != digest) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": training.init.digest is ", init.digest(), ", but ", file.string(), " has ", digest));
+    }
+    init.set_digest(digest);
+  } else if (init.ByteSizeLong() == 0) {
+    spec.mutable_training()->clear_init();
+  }
   auto resolved = ResolveSpec(spec);  // Early, so that a mistake is told before any upload.
   if (!resolved.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": ", resolved.status().message()));
   }
-  return resolved;
+  study.spec = *std::move(resolved);
+  return study;
+}
+
+// Whether the weights fit the network, before anything is sent; says what of them is not used.
+absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manifest) {
+  if (study.init.empty()) return absl::OkStatus();
+  const v1::TrainingSpec& training = study.spec.training();
+  Model model;
+  ASSIGN_OR_RETURN(model.layout, LayoutOf(training.model(), study.spec.images().size(),
+                                          static_cast<uint32_t>(manifest.classes_size()), training.stem()));
+  InitializeModel(study.spec.seed(), model);
+  const absl::StatusOr<std::string> note = LoadWeights(study.init, model);
+  if (!note.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(training.init().file(), ": ", note.status().message()));
+  }
+  if (!note->empty()) std::printf("%s: %s\n", training.init().file().c_str(), note->c_str());
+  return absl::OkStatus();
 }
 
 absl::Status Upload(Client& client, const ImageSet& set) {
@@ -136,11 +180,14 @@ absl::Status WatchToEnd(Client& client, const std::string& id) {
 }
 
 absl::Status Run(const RunOptions& options) {
-  ASSIGN_OR_RETURN(const v1::StudySpec spec, ReadSpec(options.spec));
+  ASSIGN_OR_RETURN(const StudyFile study, ReadStudy(options.spec));
+  const v1::StudySpec& spec = study.spec;
   ASSIGN_OR_RETURN(auto images, ImageSet::OpenFile(options.images));
   RETURN_IF_ERROR(CheckModelSize(spec.images().size(), images->manifest()));
+  RETURN_IF_ERROR(CheckInit(study, images->manifest()));
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   RETURN_IF_ERROR(Upload(*client, *images));
+  if (!study.init.empty()) RETURN_IF_ERROR(client->blobs().Put(Sha256Of(study.init), study.init));
   grpc::ClientContext context;
   SetDeadline(context, 60);
   v1::SubmitRequest request;

@@ -1,5 +1,7 @@
 #include "worker/training/pass.h"
 
+#include <utility>
+
 #include "worker/models/resnet.h"
 #include "worker/models/seed_cnn.h"
 #include "worker/training/resnet_step.h"
@@ -19,8 +21,8 @@ struct SeedCnnWeightsOfStep final : StepWeights {
 
 class SeedCnnTrainingPass final : public TrainingPass {
  public:
-  SeedCnnTrainingPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision)
-      : pass_(layout, batch, precision) {}
+  SeedCnnTrainingPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision, Loss loss)
+      : pass_(layout, batch, precision, std::move(loss)) {}
 
   float* input() override { return pass_.input(); }
   void DrawDropout(uint64_t seed, uint64_t step, uint32_t image, uint32_t i) override {
@@ -53,9 +55,9 @@ std::unique_ptr<StepWeights> MakeStepWeights(const ModelLayout& layout, v1::Prec
 }
 
 std::unique_ptr<TrainingPass> MakeTrainingPass(const ModelLayout& layout, uint32_t batch,
-                                               v1::Precision precision) {
-  if (IsResNet(layout.kind)) return MakeResNetPass(layout, batch, precision);
-  return std::make_unique<SeedCnnTrainingPass>(layout, batch, precision);
+                                               v1::Precision precision, Loss loss) {
+  if (IsResNet(layout.kind)) return MakeResNetPass(layout, batch, precision, std::move(loss));
+  return std::make_unique<SeedCnnTrainingPass>(layout, batch, precision, std::move(loss));
 }
 
 }  // namespace dermis

@@ -33,13 +33,13 @@ class TrainingPass {
 
   // weights: made by MakeStepWeights for the same layout and precision. labels: `batch` of them.
   // gradients: parameter_count floats, overwritten with the gradient of loss_scale * sum of the
-  // cross entropies; zero for frozen parameters. statistics: statistic_count doubles in the layout's
+  // losses; zero for frozen parameters. statistics: statistic_count doubles in the layout's
   // order: this shard's batch means and (biased) variances; a frozen layer's running statistics.
   virtual PassResult Train(const StepWeights& weights, absl::Span<const uint32_t> labels,
                            bool dropout, float loss_scale, float* gradients,
                            double* statistics) = 0;
 
-  // Evaluation form with running statistics over the first labels.size() images (a convolution over
+  // Evaluation form with running statistics, and the plain cross entropy, over the first labels.size() images (a convolution over
   // fewer images may choose another algorithm: fix the composition of batches). logits [count,
   // classes] may be null.
   virtual PassResult Evaluate(const StepWeights& weights, const float* running_statistics,
@@ -50,7 +50,7 @@ class TrainingPass {
 // evaluates keeps no activations.
 std::unique_ptr<StepWeights> MakeStepWeights(const ModelLayout& layout, v1::Precision precision);
 std::unique_ptr<TrainingPass> MakeTrainingPass(const ModelLayout& layout, uint32_t batch,
-                                               v1::Precision precision);
+                                               v1::Precision precision, Loss loss = {});
 
 }  // namespace dermis
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include <torch/torch.h>
@@ -140,8 +141,11 @@ T* Data(const torch::Tensor& tensor) {
 template <typename T>
 class ResNetPass final : public TrainingPass {
  public:
-  ResNetPass(const ModelLayout& layout, uint32_t batch)
-      : network_(layout), batch_(batch), input_(size_t{batch} * layout.size * layout.size * 3) {}
+  ResNetPass(const ModelLayout& layout, uint32_t batch, Loss loss)
+      : network_(layout),
+        batch_(batch),
+        loss_(std::move(loss)),
+        input_(size_t{batch} * layout.size * layout.size * 3) {}
 
   float* input() override { return input_.data(); }
   void DrawDropout(uint64_t, uint64_t, uint32_t, uint32_t) override {}
@@ -164,7 +168,7 @@ class ResNetPass final : public TrainingPass {
       x = b < network_.first_block ? EvaluateBlock(block, weights_->frozen, x)
                                    : TrainBlock(block, x);
     }
-    const PassResult result = Head(x, labels, loss_scale);
+    const PassResult result = Head(x, loss_, labels, loss_scale);
 
     torch::Tensor da = HeadBackward(), db;
     for (size_t b = network_.shape.blocks.size(); b > network_.first_block; --b) {
@@ -185,7 +189,7 @@ class ResNetPass final : public TrainingPass {
     }
     torch::Tensor x = EvaluateStem(norms, Input(static_cast<int64_t>(labels.size())));
     for (const ResNetBlock& block : network_.shape.blocks) x = EvaluateBlock(block, norms, x);
-    const PassResult result = Head(x, labels, 0.0f);
+    const PassResult result = Head(x, {}, labels, 0.0f);
     if (logits != nullptr) std::copy(logits_.begin(), logits_.end(), logits);
     return result;
   }
@@ -342,7 +346,8 @@ class ResNetPass final : public TrainingPass {
     return branch.z;
   }
 
-  PassResult Head(const torch::Tensor& z, absl::Span<const uint32_t> labels, float loss_scale) {
+  PassResult Head(const torch::Tensor& z, const Loss& loss, absl::Span<const uint32_t> labels,
+                  float loss_scale) {
     const uint32_t n = static_cast<uint32_t>(z.size(0)), features = network_.shape.features;
     features_.resize(size_t{n} * features);
     logits_.resize(size_t{n} * network_.classes);
@@ -350,7 +355,8 @@ class ResNetPass final : public TrainingPass {
     AveragePool(Data<T>(z), n, network_.last_pixels, features, features_.data());
     DenseForward(features_.data(), n, features, weights_->flat.data() + network_.fc_weight,
                  weights_->flat.data() + network_.fc_bias, network_.classes, logits_.data());
-    return SoftmaxLoss(logits_.data(), labels, network_.classes, loss_scale, dlogits_.data());
+    return SoftmaxLoss(loss, logits_.data(), labels, network_.classes, loss_scale,
+                       dlogits_.data());
   }
 
   // Backward. Gives the gradient at the last block's output.
@@ -480,6 +486,7 @@ class ResNetPass final : public TrainingPass {
   const TensorCacheScope cache_;  // First: it outlives the maps.
   const Network network_;
   const uint32_t batch_;
+  const Loss loss_;
   std::vector<float> input_;
   std::vector<Bf16> converted_;
   std::vector<Saved> saved_;      // Per layer.
@@ -499,9 +506,11 @@ std::unique_ptr<StepWeights> MakeResNetStepWeights(const ModelLayout& layout,
 }
 
 std::unique_ptr<TrainingPass> MakeResNetPass(const ModelLayout& layout, uint32_t batch,
-                                             v1::Precision precision) {
-  if (precision == v1::PRECISION_BF16) return std::make_unique<ResNetPass<Bf16>>(layout, batch);
-  return std::make_unique<ResNetPass<float>>(layout, batch);
+                                             v1::Precision precision, Loss loss) {
+  if (precision == v1::PRECISION_BF16) {
+    return std::make_unique<ResNetPass<Bf16>>(layout, batch, std::move(loss));
+  }
+  return std::make_unique<ResNetPass<float>>(layout, batch, std::move(loss));
 }
 
 }  // namespace dermis

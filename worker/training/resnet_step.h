@@ -15,7 +15,7 @@ namespace dermis {
 std::unique_ptr<StepWeights> MakeResNetStepWeights(const ModelLayout& layout,
                                                    v1::Precision precision);
 std::unique_ptr<TrainingPass> MakeResNetPass(const ModelLayout& layout, uint32_t batch,
-                                             v1::Precision precision);
+                                             v1::Precision precision, Loss loss = {});
 
 }  // namespace dermis
 

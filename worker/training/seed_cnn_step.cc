@@ -114,8 +114,11 @@ void SeedCnnStepWeights::Update(const float* parameters) {
 }
 
 struct SeedCnnPass::State {
-  State(const ModelLayout& layout, uint32_t batch_size, v1::Precision precision)
-      : geometry(layout), batch(batch_size), bf16(precision == v1::PRECISION_BF16) {
+  State(const ModelLayout& layout, uint32_t batch_size, v1::Precision precision, Loss training_loss)
+      : geometry(layout),
+        batch(batch_size),
+        bf16(precision == v1::PRECISION_BF16),
+        loss(std::move(training_loss)) {
     const Geometry& g = geometry;
     input.resize(size_t{batch} * g.size * g.size * 3);
     const size_t bytes = bf16 ? sizeof(Bf16) : sizeof(float);
@@ -154,6 +157,7 @@ struct SeedCnnPass::State {
   Geometry geometry;
   uint32_t batch;
   bool bf16;
+  Loss loss;
   std::vector<float> input;
   std::vector<Bf16> input_bf16;
   // Per block: output of its first batch norm, gradient at its second convolution's output, and its
@@ -210,7 +214,7 @@ PassResult SeedCnnPass::State::TrainAs(const SeedCnnStepWeights::State& weights,
   DenseForward(features, batch, g.features, weights.dense.data(), flat + g.dense_bias, g.classes,
                logits.data());
   const PassResult result =
-      SoftmaxLoss(logits.data(), labels, g.classes, loss_scale, dlogits.data());
+      SoftmaxLoss(loss, logits.data(), labels, g.classes, loss_scale, dlogits.data());
 
   // Backward.
   std::fill(dense_gradient.begin(), dense_gradient.end(), 0.0f);
@@ -311,11 +315,12 @@ PassResult SeedCnnPass::State::EvaluateAs(const SeedCnnStepWeights::State& weigh
   DenseForward(reinterpret_cast<const T*>(pooled[2].data()), count, g.features,
                weights.dense.data(), flat + g.dense_bias, g.classes, logits.data());
   if (logits_out != nullptr) std::copy_n(logits.data(), size_t{count} * g.classes, logits_out);
-  return SoftmaxLoss(logits.data(), labels, g.classes, 0.0f, dlogits.data());
+  return SoftmaxLoss({}, logits.data(), labels, g.classes, 0.0f, dlogits.data());
 }
 
-SeedCnnPass::SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision)
-    : state_(std::make_unique<State>(layout, batch, precision)) {}
+SeedCnnPass::SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision,
+                         Loss loss)
+    : state_(std::make_unique<State>(layout, batch, precision, std::move(loss))) {}
 SeedCnnPass::~SeedCnnPass() = default;
 
 float* SeedCnnPass::input() { return state_->input.data(); }

@@ -34,7 +34,8 @@ class SeedCnnStepWeights {
 class SeedCnnPass {
  public:
   // For passes over exactly `batch` images.
-  SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision);
+  SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision,
+              Loss loss = {});
   ~SeedCnnPass();
 
   // Where the caller writes the normalised images: [batch, size, size, 3] floats.
@@ -45,12 +46,12 @@ class SeedCnnPass {
   uint32_t mask_units(uint32_t block) const;
 
   // gradients: parameter_count floats, overwritten with the gradient of loss_scale * sum of the
-  // cross entropies. statistics: statistic_count doubles in the layout's order: this shard's batch
+  // losses. statistics: statistic_count doubles in the layout's order: this shard's batch
   // means and (biased) variances.
   PassResult Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels,
                    bool dropout, float loss_scale, float* gradients, double* statistics);
 
-  // Evaluation form with running statistics over the first `count` images (a convolution over fewer
+  // Evaluation form with running statistics, and the plain cross entropy, over the first `count` images (a convolution over fewer
   // images may choose another algorithm: fix the composition of batches). logits [count, classes]
   // may be null.
   PassResult Evaluate(const SeedCnnStepWeights& weights, const float* running_statistics,

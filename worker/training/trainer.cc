@@ -13,13 +13,17 @@
 
 #include "common/clock.h"
 #include "common/digest.h"
+#include "common/log.h"
 #include "common/metrics.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "worker/models/init.h"
 #include "worker/training/augmentation.h"
+#include "worker/training/loss.h"
+#include "worker/training/optimizer.h"
 #include "worker/training/pass.h"
-#include "worker/training/rmsprop.h"
+#include "worker/training/schedule.h"
 #include "worker/training/shard_pool.h"
 #include "worker/training/training_state.h"
 
@@ -54,8 +58,9 @@ absl::Status CheckRecipe(const v1::Recipe& recipe, const ImageData& data) {
         absl::StrCat("logical_shards must be a power of two that divides batch_size; they are ",
                      shards, " and ", batch));
   }
-  if (!recipe.optimizer().has_rmsprop())
+  if (recipe.optimizer().kind_case() == v1::OptimizerSpec::KIND_NOT_SET) {
     return absl::InvalidArgumentError("the recipe names no optimizer");
+  }
   if (recipe.precision() != v1::PRECISION_FP32 && recipe.precision() != v1::PRECISION_BF16) {
     return absl::InvalidArgumentError("the recipe names no precision");
   }
@@ -77,6 +82,12 @@ absl::Status CheckRecipe(const v1::Recipe& recipe, const ImageData& data) {
     }
     ++per_class[data.labels[image]];
   }
+  if (!recipe.class_weights().empty() &&
+      static_cast<uint32_t>(recipe.class_weights_size()) != data.classes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("training.class_weights has ", recipe.class_weights_size(),
+                     " weights, the image set ", data.classes, " classes"));
+  }
   for (uint32_t k = 0; k < data.classes; ++k) {
     if (per_class[k] == 0) {
       return absl::InvalidArgumentError(
@@ -84,6 +95,19 @@ absl::Status CheckRecipe(const v1::Recipe& recipe, const ImageData& data) {
     }
   }
   return absl::OkStatus();
+}
+
+Loss LossOf(const v1::Recipe& recipe, const ImageData& data) {
+  Loss loss;
+  loss.smoothing = recipe.label_smoothing();
+  loss.class_weights.assign(recipe.class_weights().begin(), recipe.class_weights().end());
+  if (recipe.balance_classes()) {
+    std::vector<double> per_class(data.classes, 0);
+    for (uint32_t image : data.split.training) ++per_class[data.labels[image]];
+    const double images = static_cast<double>(data.split.training.size());
+    for (double n : per_class) loss.class_weights.push_back(images / (data.classes * n));
+  }
+  return loss;
 }
 
 // One rank's part of a training run. Compute happens on the pool's threads only: they, not the
@@ -94,7 +118,6 @@ class Trainer {
           Collective& collective, const TrainerOptions& options, const StateSink& sink,
           const std::atomic<bool>& yield, std::atomic<uint64_t>& progress)
       : recipe_(recipe),
-        optimizer_(recipe.optimizer().rmsprop()),
         goal_(goal),
         data_(data),
         collective_(collective),
@@ -151,14 +174,17 @@ class Trainer {
     weights_->Update(state_.model.parameters.data(), state_.model.statistics.data());
   }
   void UpdateRunningStatistics();
+  void UpdateAverage();
   absl::Status EndEpoch();
   absl::StatusOr<PassResult> Validate();
   absl::Status Store();
 
+  // Of training images [first, first + count) of the epoch's order, in the loss.
+  double WeightOf(uint64_t first, uint64_t count) const;
+
   uint32_t epoch() const { return static_cast<uint32_t>(state_.step / steps_per_epoch_) + 1; }
 
   const v1::Recipe& recipe_;
-  const v1::RmspropSpec& optimizer_;
   const v1::TrainGoal& goal_;
   const ImageData& data_;
   Collective& collective_;
@@ -172,6 +198,7 @@ class Trainer {
   std::string recipe_digest_;
   uint64_t steps_per_epoch_ = 0;
   uint32_t shard_batch_ = 0;
+  Loss loss_;
   TrainingState state_;
   std::unique_ptr<StepWeights> weights_;
 
@@ -187,7 +214,9 @@ class Trainer {
   uint32_t order_epoch_ = 0;
   std::vector<uint32_t> order_;  // The epoch's permutation of the training list.
   double learning_rate_ = 0;     // Of the last step.
-  std::vector<std::unique_ptr<TrainingPass>> validation_passes_;  // Per thread, made on first use.
+  // Made on first use; passes per thread, and the weights only where they are a moving average.
+  std::vector<std::unique_ptr<TrainingPass>> validation_passes_;
+  std::unique_ptr<StepWeights> average_weights_;
 };
 
 absl::Status Trainer::Prepare(const std::string& start_state) {
@@ -207,11 +236,25 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
                    LayoutOf(recipe_.model(), data_.size, data_.classes, recipe_.stem()));
   model.pixel_mean = data_.mean;
   model.pixel_deviation = data_.deviation;
+  RETURN_IF_ERROR(FreezeBefore(recipe_.frozen_before(), model.layout));
+  loss_ = LossOf(recipe_, data_);
+  state_.slot_names = OptimizerSlots(recipe_.optimizer());
+  state_.averaged = recipe_.ema_decay() > 0;
   if (start_state.empty()) {
     InitializeModel(recipe_.seed(), model);
-    state_.square.assign(model.layout.parameter_count, 0.0f);
+    if (!recipe_.init().empty()) {
+      ASSIGN_OR_RETURN(const std::string note, LoadWeights(options_.init, model));
+      if (!note.empty()) DERMIS_LOG(kInfo, "recipe ", recipe_digest_.substr(0, 12), ": ", note);
+    }
+    state_.slots.assign(state_.slot_names.size(),
+                        std::vector<float>(model.layout.parameter_count, 0.0f));
+    if (state_.averaged) {
+      state_.average_parameters = model.parameters;
+      state_.average_statistics = model.statistics;
+    }
   } else {
-    ASSIGN_OR_RETURN(state_, ParseTrainingState(start_state, recipe_digest_, model));
+    const TrainingState like = std::move(state_);
+    ASSIGN_OR_RETURN(state_, ParseTrainingState(start_state, recipe_digest_, like));
     if (state_.epochs.size() != state_.step / steps_per_epoch_) {
       return absl::InvalidArgumentError(absl::StrCat("training state of step ", state_.step,
                                                      " holds ", state_.epochs.size(), " epochs of ",
@@ -220,7 +263,7 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   }
   const ModelLayout& layout = state_.model.layout;
   for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
-    passes_.push_back(MakeTrainingPass(layout, shard_batch_, recipe_.precision()));
+    passes_.push_back(MakeTrainingPass(layout, shard_batch_, recipe_.precision(), loss_));
     gradients_.emplace_back(layout.parameter_count);
   }
   results_.resize(collective_.shard_count());
@@ -279,9 +322,23 @@ void Trainer::RunShard(uint32_t k) {
                  pass.input() + i * image_floats);
     if (recipe_.dropout()) pass.DrawDropout(recipe_.seed(), state_.step, image, i);
   }
-  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(),
-                           1.0f / static_cast<float>(recipe_.batch_size()), gradients_[k].data(),
+  // The mean over the whole batch, whichever rank has it.
+  const uint64_t batch = state_.step % steps_per_epoch_ * recipe_.batch_size();
+  const float scale =
+      loss_.class_weights.empty()
+          ? 1.0f / static_cast<float>(recipe_.batch_size())
+          : static_cast<float>(1 / WeightOf(batch, recipe_.batch_size()));
+  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), scale, gradients_[k].data(),
                            statistics_[shard].data());
+}
+
+double Trainer::WeightOf(uint64_t first, uint64_t count) const {
+  if (loss_.class_weights.empty()) return static_cast<double>(count);
+  double sum = 0;
+  for (uint64_t i = first; i < first + count; ++i) {
+    sum += loss_.weight(data_.labels[data_.split.training[order_[i]]]);
+  }
+  return sum;
 }
 
 // The one small exchange of a step: every shard's loss, hits and batch statistics, and what is to
@@ -321,14 +378,20 @@ absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
 }
 
 void Trainer::ApplyUpdate() {
-  learning_rate_ = LearningRate(optimizer_, state_.step, epoch());
+  learning_rate_ = BaseLearningRate(recipe_.optimizer(), state_.step, epoch()) *
+                   ScheduleFactor(recipe_.schedule(), state_.step, steps_per_epoch_);
+  if (recipe_.clip_norm() > 0) ClipNorm(recipe_.clip_norm(), reduced_.data(), reduced_.size());
   Model& model = state_.model;
+  std::vector<float*> slots(state_.slots.size());
   for (const ParameterSpec& spec : model.layout.parameters) {
     if (spec.frozen) continue;
-    RmspropStep(optimizer_, learning_rate_, spec.decayed, reduced_.data() + spec.offset, spec.count,
-                model.parameters.data() + spec.offset, state_.square.data() + spec.offset);
+    for (size_t k = 0; k < slots.size(); ++k) slots[k] = state_.slots[k].data() + spec.offset;
+    OptimizerStep(recipe_.optimizer(), learning_rate_, state_.step, spec.decayed,
+                  reduced_.data() + spec.offset, spec.count, model.parameters.data() + spec.offset,
+                  slots);
   }
   UpdateRunningStatistics();
+  if (state_.averaged) UpdateAverage();
   for (const PassResult& result : all_results_) {
     state_.epoch_loss += result.loss;
     state_.epoch_correct += result.correct;
@@ -363,13 +426,29 @@ void Trainer::UpdateRunningStatistics() {
   }
 }
 
+// As torch.optim.swa_utils.AveragedModel: the first step's weights, then the moving average; of the
+// running statistics, too.
+void Trainer::UpdateAverage() {
+  const Model& model = state_.model;
+  if (state_.step == 0) {
+    state_.average_parameters = model.parameters;
+    state_.average_statistics = model.statistics;
+    return;
+  }
+  Blend(recipe_.ema_decay(), model.parameters.data(), model.parameters.size(),
+        state_.average_parameters.data());
+  Blend(recipe_.ema_decay(), model.statistics.data(), model.statistics.size(),
+        state_.average_statistics.data());
+}
+
 absl::Status Trainer::EndEpoch() {
   ASSIGN_OR_RETURN(const PassResult validation, Validate());
-  const double images = static_cast<double>(steps_per_epoch_ * recipe_.batch_size());
+  const uint64_t trained = steps_per_epoch_ * recipe_.batch_size();
+  const double images = static_cast<double>(trained);
   const double validated = static_cast<double>(data_.split.validation.size());
   v1::EpochMetrics metrics;
   metrics.set_epoch(static_cast<uint32_t>(state_.epochs.size() + 1));
-  metrics.set_training_loss(Canonical(state_.epoch_loss / images));
+  metrics.set_training_loss(Canonical(state_.epoch_loss / WeightOf(0, trained)));
   metrics.set_training_accuracy(static_cast<double>(state_.epoch_correct) / images);
   metrics.set_validation_loss(Canonical(validation.loss / validated));
   metrics.set_validation_accuracy(validation.correct / validated);
@@ -377,8 +456,9 @@ absl::Status Trainer::EndEpoch() {
   if (state_.best_epoch == 0 ||
       Better(recipe_.best_metric(), metrics, state_.epochs[state_.best_epoch - 1])) {
     state_.best_epoch = metrics.epoch();
-    state_.best_parameters = state_.model.parameters;
-    state_.best_statistics = state_.model.statistics;
+    Model best = CurrentModel(state_);
+    state_.best_parameters = std::move(best.parameters);
+    state_.best_statistics = std::move(best.statistics);
   }
   state_.epochs.push_back(std::move(metrics));
   state_.epoch_loss = 0;
@@ -399,6 +479,18 @@ absl::StatusOr<PassResult> Trainer::Validate() {
     validation_passes_.push_back(
         MakeTrainingPass(state_.model.layout, kValidationBatch, recipe_.precision()));
   }
+  const StepWeights* weights = weights_.get();
+  const float* statistics = state_.model.statistics.data();
+  if (state_.averaged) {
+    if (average_weights_ == nullptr) {
+      average_weights_ = MakeStepWeights(state_.model.layout, recipe_.precision());
+    }
+    statistics = state_.average_statistics.data();
+    RETURN_IF_ERROR(pool_.Run(1, [&](uint32_t) {
+      average_weights_->Update(state_.average_parameters.data(), statistics);
+    }));
+    weights = average_weights_.get();
+  }
   std::vector<PassResult> results(mine.size());
   RETURN_IF_ERROR(pool_.Run(lanes, [&](uint32_t lane) {
     const size_t image_floats = size_t{data_.size} * data_.size * 3;
@@ -414,7 +506,7 @@ absl::StatusOr<PassResult> Trainer::Validate() {
         AugmentImage(data_.image(image), data_.size, Augmentation(), normalise_,
                      pass.input() + i * image_floats);
       }
-      results[m] = pass.Evaluate(*weights_, state_.model.statistics.data(), labels, nullptr);
+      results[m] = pass.Evaluate(*weights, statistics, labels, nullptr);
       ++progress_;
     }
   }));

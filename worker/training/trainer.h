@@ -27,6 +27,7 @@ struct TrainedState {
 };
 
 struct TrainerOptions {
+  std::string init;  // The bytes of the blob that recipe.init names; not needed with a start state.
   uint32_t threads = 1;  // Shards run side by side on so many threads.
   absl::Duration segment =
       absl::Seconds(30);  // A state about so often (rank 0's clock decides, all ranks follow).

@@ -57,7 +57,13 @@ std::string SerializeTrainingState(const TrainingState& state, const std::string
   std::map<std::string, TensorView> tensors;
   AddTensors(layout.parameters, "model.", state.model.parameters, tensors);
   AddTensors(layout.statistics, "model.", state.model.statistics, tensors);
-  AddTensors(layout.parameters, "rmsprop.", state.square, tensors);
+  for (size_t k = 0; k < state.slots.size(); ++k) {
+    AddTensors(layout.parameters, state.slot_names[k] + ".", state.slots[k], tensors);
+  }
+  if (state.averaged) {
+    AddTensors(layout.parameters, "ema.", state.average_parameters, tensors);
+    AddTensors(layout.statistics, "ema.", state.average_statistics, tensors);
+  }
   if (state.best_epoch > 0) {
     AddTensors(layout.parameters, "best.", state.best_parameters, tensors);
     AddTensors(layout.statistics, "best.", state.best_statistics, tensors);
@@ -77,12 +83,14 @@ std::string SerializeTrainingState(const TrainingState& state, const std::string
 }
 
 absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const std::string& recipe,
-                                                 const Model& like) {
+                                                 const TrainingState& like) {
   ASSIGN_OR_RETURN(const SafetensorsView file, ParseSafetensors(bytes));
   TrainingState state;
-  state.model.layout = like.layout;
-  state.model.pixel_mean = like.pixel_mean;
-  state.model.pixel_deviation = like.pixel_deviation;
+  state.model.layout = like.model.layout;
+  state.model.pixel_mean = like.model.pixel_mean;
+  state.model.pixel_deviation = like.model.pixel_deviation;
+  state.slot_names = like.slot_names;
+  state.averaged = like.averaged;
   auto metadata = [&file](const std::string& key) {
     auto it = file.metadata.find(key);
     return it == file.metadata.end() ? std::string() : it->second;
@@ -98,10 +106,17 @@ absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const s
                                                      "'"));
     }
   }
-  const ModelLayout& layout = like.layout;
+  const ModelLayout& layout = state.model.layout;
   RETURN_IF_ERROR(ReadTensors(file, layout.parameters, "model.", state.model.parameters));
   RETURN_IF_ERROR(ReadTensors(file, layout.statistics, "model.", state.model.statistics));
-  RETURN_IF_ERROR(ReadTensors(file, layout.parameters, "rmsprop.", state.square));
+  for (const std::string& name : state.slot_names) {
+    state.slots.emplace_back();
+    RETURN_IF_ERROR(ReadTensors(file, layout.parameters, name + ".", state.slots.back()));
+  }
+  if (state.averaged) {
+    RETURN_IF_ERROR(ReadTensors(file, layout.parameters, "ema.", state.average_parameters));
+    RETURN_IF_ERROR(ReadTensors(file, layout.statistics, "ema.", state.average_statistics));
+  }
   if (state.best_epoch > 0) {
     RETURN_IF_ERROR(ReadTensors(file, layout.parameters, "best.", state.best_parameters));
     RETURN_IF_ERROR(ReadTensors(file, layout.statistics, "best.", state.best_statistics));
@@ -129,7 +144,16 @@ absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const s
   return state;
 }
 
-std::string LastModel(const TrainingState& state) { return SerializeModel(state.model); }
+Model CurrentModel(const TrainingState& state) {
+  Model model = state.model;
+  if (state.averaged) {
+    model.parameters = state.average_parameters;
+    model.statistics = state.average_statistics;
+  }
+  return model;
+}
+
+std::string LastModel(const TrainingState& state) { return SerializeModel(CurrentModel(state)); }
 
 std::string BestModel(const TrainingState& state) {
   if (state.best_epoch == 0) return "";

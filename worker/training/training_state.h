@@ -1,7 +1,8 @@
 // A training state: everything that is needed to go on from a step, and nothing that depends on how
 // one came there. The file (docs/formats.md) is a safetensors container that Python reads:
 //   model.<name>     F32  weights and running statistics now
-//   rmsprop.<name>   F32  running average of the squared gradient, of each trainable parameter
+//   <slot>.<name>    F32  what the optimiser keeps of each parameter (OptimizerSlots: rmsprop, sgd, ...)
+//   ema.<name>       F32  the moving average of weights and running statistics, where the recipe has one
 //   best.<name>      F32  weights and running statistics of the best epoch so far; absent before the first
 //   epochs           F64  [k, 6], of the completed epochs: epoch, training loss, training accuracy,
 //                         validation loss, validation accuracy, learning rate; absent before the first
@@ -25,7 +26,10 @@ namespace dermis {
 
 struct TrainingState {
   Model model;
-  std::vector<float> square;  // parameter_count
+  std::vector<std::string> slot_names;
+  std::vector<std::vector<float>> slots;  // parameter_count each.
+  bool averaged = false;
+  std::vector<float> average_parameters, average_statistics;
   uint64_t step = 0;
   std::vector<v1::EpochMetrics> epochs;
   uint32_t best_epoch = 0;  // 0: none yet.
@@ -37,12 +41,14 @@ struct TrainingState {
 // Equal states give equal bytes. recipe: hex digest.
 std::string SerializeTrainingState(const TrainingState& state, const std::string& recipe);
 
-// layout, pixel_mean, pixel_deviation of `like` must be those of the file. Errors:
-// INVALID_ARGUMENT: damaged, or of another recipe.
+// model's layout, pixel_mean, pixel_deviation, slot_names and averaged of `like` must be those of the
+// file. Errors: INVALID_ARGUMENT: damaged, or of another recipe.
 absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const std::string& recipe,
-                                                 const Model& like);
+                                                 const TrainingState& like);
 
-// A model file of the weights now, or of the best epoch.
+// The weights that count: the moving average where there is one.
+Model CurrentModel(const TrainingState& state);
+// A model file of them now, or of the best epoch.
 std::string LastModel(const TrainingState& state);
 std::string BestModel(const TrainingState& state);  // "" before the first epoch.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Goldens from real PyTorch for seed_cnn_parity_test.cc: run in an environment with torch and numpy, from this folder.
+"""Goldens from real PyTorch for the parity tests here: run in an environment with torch and numpy, from this folder.
 
     python make_goldens.py
 
@@ -9,6 +9,7 @@ the same formula (no weights are stored):
   training.logits        forward with batch statistics
   training.gradient.*    sums and norms of every parameter's gradient of the mean cross entropy
   rmsprop.*              twenty steps of torch.optim.RMSprop in Keras' form
+and optimizers.safetensors: twenty steps of each optimiser, schedules, losses, clipping and the moving average.
 The formula: element i of tensor number k (in the order of the network) is
   scale * sin(0.37 * i + k), plus 1 for scales of batch norm and for running variances.
 """
@@ -71,6 +72,68 @@ def rmsprop(tensors):
     tensors["rmsprop.square"] = optimizer.state[weights]["square_avg"].numpy().copy()
 
 
+def optimizers(tensors):
+    """<case>.final: weights after twenty steps with the formula's gradients."""
+    n, steps = 32, 20
+
+    def run(name, make, clip=None, average=None):
+        weights = torch.nn.Parameter(torch.tensor(formula(100, n, 0.5, 0.0)))
+        module = torch.nn.Module()
+        module.weights = weights
+        optimizer = make(weights)
+        if average is not None:
+            average = torch.optim.swa_utils.AveragedModel(
+                module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(average))
+        for step in range(steps):
+            weights.grad = torch.tensor(formula(200 + step, n, 0.01 * (1 + step), 0.0))
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_([weights], clip)
+            optimizer.step()
+            if average is not None:
+                average.update_parameters(module)
+        tensors[name + ".final"] = weights.detach().numpy().copy()
+        if average is not None:
+            tensors[name + ".average"] = average.module.weights.detach().numpy().copy()
+
+    optim = torch.optim
+    run("sgd", lambda w: optim.SGD([w], lr=0.1))
+    run("sgd_momentum", lambda w: optim.SGD([w], lr=0.1, momentum=0.9, weight_decay=1e-2))
+    run("sgd_nesterov", lambda w: optim.SGD([w], lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2))
+    run("rmsprop", lambda w: optim.RMSprop([w], lr=1e-3, alpha=0.9, eps=1e-7, weight_decay=2e-2))
+    run("adamw", lambda w: optim.AdamW([w], lr=1e-2, betas=(0.9, 0.99), weight_decay=0.05))
+    run("sgd_clipped", lambda w: optim.SGD([w], lr=0.1, momentum=0.9), clip=0.2)
+    run("sgd_average", lambda w: optim.SGD([w], lr=0.1, momentum=0.9), average=0.8)
+
+    # Rates over 12 epochs of 5 steps.
+    def rates(name, make):
+        optimizer = optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        schedule, per_epoch = make(optimizer)
+        out = []
+        for step in range(60):
+            out.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if not per_epoch or (step + 1) % 5 == 0:
+                schedule.step()
+        tensors["rates." + name] = np.array(out)
+
+    lr = optim.lr_scheduler
+    rates("step", lambda o: (lr.StepLR(o, 4, 0.3), True))
+    rates("cosine", lambda o: (lr.CosineAnnealingLR(o, 60, eta_min=0.01), False))
+    rates("warmup_cosine", lambda o: (lr.SequentialLR(o, [lr.LinearLR(o, 1 / 10, 1, 9), lr.CosineAnnealingLR(o, 50)],
+                                                      [10]), False))
+
+    # Losses of 6 images, 3 classes.
+    labels = torch.tensor([0, 1, 2, 2, 1, 1])
+    weight = torch.tensor([0.5, 1.0, 3.0])
+    for name, options in [("plain", {}), ("smoothed", {"label_smoothing": 0.1}), ("weighted", {"weight": weight}),
+                          ("both", {"weight": weight, "label_smoothing": 0.2})]:
+        logits = torch.tensor(formula(400, 18, 2.0, 0.0).reshape(6, 3), requires_grad=True)
+        loss = torch.nn.functional.cross_entropy(logits, labels, **options)
+        loss.backward()
+        tensors[f"loss.{name}"] = loss.detach().reshape(1).numpy()
+        tensors[f"loss.{name}.gradient"] = logits.grad.numpy().copy()
+
+
 def write_safetensors(path, tensors, metadata):
     header, data = {"__metadata__": metadata}, b""
     for name in sorted(tensors):
@@ -104,8 +167,11 @@ def main():
         tensors["training.gradient." + name] = np.array(
             [g.norm().item(), (g.flatten() * torch.cos(torch.arange(g.numel(), dtype=torch.float64))).sum().item()])
     rmsprop(tensors)
-    write_safetensors("seed_cnn.safetensors", tensors,
-                      {"made_by": "tests/parity/training/make_goldens.py", "torch": torch.__version__, "numpy": np.__version__})
+    made_by = {"made_by": "tests/parity/training/make_goldens.py", "torch": torch.__version__, "numpy": np.__version__}
+    write_safetensors("seed_cnn.safetensors", tensors, made_by)
+    tensors = {}
+    optimizers(tensors)
+    write_safetensors("optimizers.safetensors", tensors, made_by)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@
 #include "common/safetensors.h"
 #include "worker/models/model.h"
 #include "worker/models/seed_cnn.h"
-#include "worker/training/rmsprop.h"
+#include "worker/training/optimizer.h"
 #include "worker/training/seed_cnn_step.h"
 
 namespace dermis {
@@ -121,17 +121,19 @@ TEST_F(SeedCnnParityTest, LossAndGradients_ArePyTorchs) {
 }
 
 TEST_F(SeedCnnParityTest, TwentyRmspropSteps_ArePyTorchs) {
-  v1::RmspropSpec spec;
-  spec.set_learning_rate(1e-3);
-  spec.set_alpha(0.9);
-  spec.set_epsilon(1e-7);
-  spec.set_decay(1e-2);
-  spec.set_weight_decay(1e-4);  // lambda; torch's weight_decay is 2 lambda.
+  v1::OptimizerSpec spec;
+  v1::RmspropSpec& rmsprop = *spec.mutable_rmsprop();
+  rmsprop.set_learning_rate(1e-3);
+  rmsprop.set_alpha(0.9);
+  rmsprop.set_epsilon(1e-7);
+  rmsprop.set_decay(1e-2);
+  rmsprop.set_weight_decay(1e-4);  // lambda; torch's weight_decay is 2 lambda.
   std::vector<float> weights = Golden("rmsprop.initial"), square(weights.size());
   for (uint32_t step = 0; step < 20; ++step) {
     const std::vector<float> gradient = Formula(200 + step, weights.size(), 0.01, 0);
-    RmspropStep(spec, LearningRate(spec, step, 1), true, gradient.data(), weights.size(),
-                weights.data(), square.data());
+    float* const slots[] = {square.data()};
+    OptimizerStep(spec, BaseLearningRate(spec, step, 1), step, true, gradient.data(),
+                  weights.size(), weights.data(), slots);
   }
   const std::vector<float> final_weights = Golden("rmsprop.final"),
                            final_square = Golden("rmsprop.square");

@@ -8,7 +8,7 @@
 
 #include "common/philox.h"
 #include "worker/models/seed_cnn.h"
-#include "worker/training/rmsprop.h"
+#include "worker/training/optimizer.h"
 #include "worker/training/seed_cnn_kernels.h"
 
 namespace dermis {
