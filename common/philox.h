@@ -21,6 +21,7 @@ enum class Purpose : uint32_t {
   kChoice = 8,       // a = image: random explained images
   kSynth = 9,        // a = image, element = what is drawn
   kTest = 10,
+  kSweep = 11,       // a = trial, b = the key's hash
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.

@@ -11,8 +11,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
+#include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "yaml-cpp/yaml.h"
@@ -29,6 +31,7 @@ using google::protobuf::Reflection;
 constexpr size_t kMaxYamlBytes = 1 << 20;
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxItems = 10'000;
+constexpr uint32_t kEpochs = 100;  // Where a study names none.
 
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -96,6 +99,32 @@ class Reader {
       RETURN_IF_ERROR(ReadField(item.second, message, *field, inner, depth));
     }
     return absl::OkStatus();
+  }
+
+  // From `message` down the dots of `key`.
+  absl::Status SetByKey(Message& message, std::string_view key, const YAML::Node& value) {
+    Message* inner = &message;
+    const std::vector<std::string> parts = absl::StrSplit(key, '.');
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const FieldDescriptor* field = inner->GetDescriptor()->FindFieldByName(parts[i]);
+      if (field == nullptr || field->is_repeated()) {
+        std::vector<std::string> known;
+        for (int k = 0; k < inner->GetDescriptor()->field_count(); ++k) {
+          known.push_back(inner->GetDescriptor()->field(k)->name());
+        }
+        return absl::InvalidArgumentError(
+            absl::StrCat("no key '", key, "' can be set", Suggest(parts[i], known)));
+      }
+      const bool last = i + 1 == parts.size();
+      if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+        if (last) return ReadScalar(value, *inner, *field, std::string(key));
+        return absl::InvalidArgumentError(absl::StrCat("'", key, "': ", parts[i], " has no parts"));
+      }
+      // A word for one of several choices begins afresh.
+      if (last) inner->GetReflection()->ClearField(inner, field);
+      inner = inner->GetReflection()->MutableMessage(inner, field);
+    }
+    return ReadMessage(value, *inner, std::string(key), 0);
   }
 
  private:
@@ -268,6 +297,9 @@ absl::Status ResolveImages(v1::ImagesSpec& images) {
   v1::SplitSpec& split = *images.mutable_split();
   DERMIS_DEFAULT(split, validation, 0.1);
   RETURN_IF_ERROR(InRange("images.split.validation", split.validation(), 0.01, 0.9));
+  if (split.has_folds() || split.has_fold()) {
+    return Wrong("images.split.folds", "is a sweep's to set: give sweep.folds");
+  }
   if (!split.column().empty()) {
     if (split.has_test()) return Wrong("images.split.test", "excludes 'column': the column says which images test");
     return absl::OkStatus();
@@ -417,7 +449,7 @@ absl::Status ResolveTraining(v1::TrainingSpec& training) {
   if (training.precision() == v1::PRECISION_UNSPECIFIED) training.set_precision(v1::PRECISION_FP32);
   DERMIS_DEFAULT(training, logical_shards, 4);
   DERMIS_DEFAULT(training, batch_size, 64);
-  DERMIS_DEFAULT(training, epochs, 100);
+  DERMIS_DEFAULT(training, epochs, kEpochs);
   DERMIS_DEFAULT(training, augment, true);
   RETURN_IF_ERROR(InRange("training.batch_size", training.batch_size(), 1, 65536));
   RETURN_IF_ERROR(InRange("training.epochs", training.epochs(), 1, 1e6));
@@ -537,13 +569,58 @@ absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_
   }
 }
 
+absl::Status SetByKey(v1::StudySpec& spec, std::string_view key, const std::string& value) {
+  try {  // yaml-cpp reports by exceptions.
+    return Reader("setting").SetByKey(spec, key, YAML::Node(value));
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat("'", key, "': ", e.what()));
+  }
+}
+
+uint32_t EpochsOf(const v1::StudySpec& spec) {
+  return spec.training().has_epochs() ? spec.training().epochs() : kEpochs;
+}
+
+namespace {
+
+absl::Status CheckTrials(v1::StudySpec& spec) {
+  v1::SweepSpec& sweep = *spec.mutable_sweep();
+  RETURN_IF_ERROR(ResolveSweep(sweep));
+  if (sweep.metric() == v1::SELECTION_METRIC_UNSPECIFIED) {
+    const v1::SelectionMetric metric = spec.training().early_stopping().metric();
+    sweep.set_metric(metric == v1::SELECTION_METRIC_UNSPECIFIED
+                         ? v1::SELECTION_METRIC_VALIDATION_LOSS
+                         : metric);
+  }
+  const uint64_t trials = TrialCount(sweep, EpochsOf(spec));
+  if (trials == 0 || trials > kMostTrials) {
+    return Wrong("sweep", absl::StrCat("has ", trials == 0 ? "no" : absl::StrCat("more than ", kMostTrials),
+                                       " trials; it must have from 1 to ", kMostTrials));
+  }
+  for (uint32_t trial = 0; trial < trials; ++trial) {
+    const auto own = TrialSpec(spec, trial);
+    if (!own.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          own.status().message(), " (trial ", trial, ": ",
+          Describe(SettingsOf(sweep, spec.seed(), trial)), ")"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
   v1::StudySpec resolved = spec;
   RETURN_IF_ERROR(CheckName(resolved.name()));
   DERMIS_DEFAULT(resolved, seed, 1);
   RETURN_IF_ERROR(ResolveImages(*resolved.mutable_images()));
-  RETURN_IF_ERROR(ResolveModel(resolved.images().size(), *resolved.mutable_training()));
-  RETURN_IF_ERROR(ResolveTraining(*resolved.mutable_training()));
+  if (resolved.has_sweep()) {
+    RETURN_IF_ERROR(CheckTrials(resolved));
+  } else {
+    RETURN_IF_ERROR(ResolveModel(resolved.images().size(), *resolved.mutable_training()));
+    RETURN_IF_ERROR(ResolveTraining(*resolved.mutable_training()));
+  }
   DERMIS_DEFAULT(*resolved.mutable_evaluation(), batch_size, 64);
   RETURN_IF_ERROR(InRange("evaluation.batch_size", resolved.evaluation().batch_size(), 1, 1024));
   if (resolved.has_explanation()) RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));

@@ -17,8 +17,16 @@ namespace dermis {
 absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_view file);
 
 // Every default filled, every value checked (ranges, V a power of two that divides the batch size, name's
-// characters, ...). Idempotent. INVALID_ARGUMENT says which key, why, and what would be right.
+// characters, ...). Idempotent. The training of a sweep stays as it was given: defaults depend on what a
+// trial sets (TrialSpec); it is checked that every trial resolves. INVALID_ARGUMENT says which key, why, and what would be right.
 absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec);
+
+// Sets what `key` ("training.optimizer.sgd.momentum") names to what `value` spells. INVALID_ARGUMENT: no
+// such key, or no such value.
+absl::Status SetByKey(v1::StudySpec& spec, std::string_view key, const std::string& value);
+
+// training.epochs, or its default where a sweep leaves it open.
+uint32_t EpochsOf(const v1::StudySpec& spec);
 
 // The YAML of a spec, as `dermis` prints it.
 std::string ToYaml(const v1::StudySpec& spec);

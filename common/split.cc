@@ -124,6 +124,36 @@ absl::Status TakeFraction(const v1::ImageSetManifest& manifest, double fraction,
   return absl::OkStatus();
 }
 
+// Divides each class's groups that do not test into `folds` parts of about as many images, in random
+// order; part `fold` validates, the others train.
+absl::Status TakeFold(const v1::ImageSetManifest& manifest, uint32_t folds, uint32_t fold,
+                      uint64_t seed, std::vector<Group>* groups) {
+  for (int label = 0; label < manifest.classes_size(); ++label) {
+    std::vector<std::pair<uint64_t, Group*>> order;  // (random key, group).
+    for (Group& group : *groups) {
+      if (group.part == Part::kTest || group.label != static_cast<uint32_t>(label)) continue;
+      const auto block = PhiloxBlock(seed, Purpose::kSplit, group.rank, 2, 0);
+      order.emplace_back(uint64_t{block[0]} << 32 | block[1], &group);
+    }
+    if (order.size() < folds) {
+      return Bad(absl::StrCat("class '", manifest.classes(label), "' has ", order.size(),
+                              " group(s) of images that do not test, fewer than ", folds,
+                              " folds: lower sweep.folds"));
+    }
+    std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first < b.first : a.second->rank < b.second->rank;
+    });
+    std::vector<size_t> images(folds, 0);
+    for (const auto& [key, group] : order) {
+      const auto smallest = std::min_element(images.begin(), images.end());
+      *smallest += group->images.size();
+      group->part = static_cast<uint32_t>(smallest - images.begin()) == fold ? Part::kValidation
+                                                                             : Part::kTraining;
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::SplitSpec& spec,
@@ -137,7 +167,9 @@ absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::
   // A column that names validation images decides; the fraction is for those that do not.
   const bool given = std::any_of(groups.begin(), groups.end(),
                                  [](const Group& g) { return g.part == Part::kValidation; });
-  if (!given) {
+  if (spec.folds() > 0) {
+    RETURN_IF_ERROR(TakeFold(manifest, spec.folds(), spec.fold(), seed, &groups));
+  } else if (!given) {
     RETURN_IF_ERROR(TakeFraction(manifest, spec.validation(), Part::kValidation, seed, &groups));
   }
   Split split;

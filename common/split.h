@@ -19,7 +19,8 @@ struct Split {
 };
 
 // `spec` resolved. Errors (INVALID_ARGUMENT): no such column, another value than train | validation |
-// test, a group on both sides of the column's split, a class with fewer than two groups, an empty part.
+// test, a group on both sides of the column's split, a class with fewer than two groups (or than folds), an
+// empty part.
 absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::SplitSpec& spec,
                                 uint64_t seed);
 

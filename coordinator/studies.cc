@@ -110,37 +110,48 @@ void Studies::StartStudy(const std::string& id) {
     return;
   }
   study.run = *std::move(run);
-  study.training_failed = state_.failures().contains({id, study.run->recipe_digest()});
   FeedStoredStates(study);
-  if (const auto* states = state_.StatesOf(study.run->recipe_digest())) {
-    const TrainingPlanner& training = study.run->training();
-    const uint64_t limit = training.target_step().value_or(training.last_step());
-    for (const auto& [step, task] : *states) {
-      if (step <= limit) ++study.reused[static_cast<int>(Stage::kTraining)];
-    }
-  }
   DrainFolds();
 }
 
 void Studies::FeedStoredStates(Study& study) {
-  const Digest& recipe = study.run->recipe_digest();
-  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
-  if (states == nullptr) return;
-  const auto feed = [&](uint64_t step) {
-    absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, step);
-    if (!output.ok()) {
-      DERMIS_LOG(kWarning, "state of ", recipe.short_hex(), " at step ", step, ": ",
+  const SweepPlanner& sweep = study.run->sweep();
+  std::set<Digest> seen;
+  for (uint32_t index = 0; index < sweep.trainings(); ++index) {
+    const Digest recipe = sweep.training(index).digest;
+    const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+    if (states == nullptr || !seen.insert(recipe).second) continue;
+    for (auto it = states->rbegin(); it != states->rend(); ++it) {
+      absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, it->first);
+      if (output.ok()) {
+        AddWants(study, study.run->OnState(recipe, *output));
+        break;
+      }
+      DERMIS_LOG(kWarning, "state of ", recipe.short_hex(), " at step ", it->first, ": ",
                  output.status().message());
-      return false;
     }
-    AddWants(study, study.run->OnState(*output));
-    return true;
-  };
-  for (auto it = states->rbegin(); it != states->rend(); ++it) {
-    if (feed(it->first)) break;
+    const TrainingPlanner& training = sweep.training(index).planner;
+    const uint64_t limit = training.target_step().value_or(training.last_step());
+    study.reused[static_cast<int>(Stage::kTraining)] += static_cast<uint64_t>(
+        std::distance(states->begin(), states->upper_bound(limit)));
   }
-  const std::optional<uint64_t> target = study.run->training().target_step();
-  if (!study.run->training_done() && target && states->contains(*target)) feed(*target);
+  const auto first = state_.failures().lower_bound({study.id, Digest()});
+  for (auto it = first; it != state_.failures().end() && it->first.first == study.id; ++it) {
+    AddWants(study, study.run->OnTrainingFailed(it->first.second));
+  }
+  FeedFinalState(study);
+}
+
+void Studies::FeedFinalState(Study& study) {
+  if (study.run == nullptr || study.run->training_done()) return;
+  const SweepPlanner::Training* final = study.run->sweep().final_training();
+  if (final == nullptr || !final->planner.target_step()) return;
+  const Digest recipe = final->digest;
+  const uint64_t step = *final->planner.target_step();
+  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+  if (states == nullptr || !states->contains(step)) return;
+  absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, step);
+  if (output.ok()) AddWants(study, study.run->OnState(recipe, *output));
 }
 
 void Studies::AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants) {
@@ -197,12 +208,14 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
         RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class());
     std::optional<absl::StatusOr<v1::Payload>> output;
     for (auto& [id, study] : studies_) {
-      if (!Training(*study) || study->run->recipe_digest() != *recipe) continue;
+      // Of a trial that is not trained now, too: what is known of it may be wanted later.
+      if (!Training(*study) || study->run->sweep().Find(*recipe) == nullptr) continue;
       if (!output) output = read();
       ++study->computed[static_cast<int>(Stage::kTraining)];
       study->hint.clear();
       if (output->ok()) {
-        AddWants(*study, study->run->OnState((*output)->train()));
+        AddWants(*study, study->run->OnState(*recipe, (*output)->train()));
+        FeedFinalState(*study);
       } else {
         DERMIS_LOG(kError, "study ", id, ": ", output->status().message());
       }
@@ -232,7 +245,8 @@ void Studies::FoldFailed(const v1::TaskFailed& failed) {
     Study* study = FindStudy(id);
     if (study == nullptr || study->run == nullptr) continue;
     ++study->version;
-    if (study->run->recipe_digest() == *task) study->training_failed = true;
+    AddWants(*study, study->run->OnTrainingFailed(*task));
+    FeedFinalState(*study);
     auto want = study->wanted.find(*task);
     if (want == study->wanted.end()) continue;
     auto unit = units_.find(*task);
@@ -246,14 +260,13 @@ void Studies::FoldCleared(const std::string& id) {
   Study* study = FindStudy(id);
   if (study == nullptr) return;
   if (!study->problem.ok()) return StartStudy(id);  // What could not be read may be there again.
+  // Which trials went on was decided with what had failed: once more from the beginning.
+  if (study->run != nullptr && !study->run->training_done()) return StartStudy(id);
   ++study->version;
-  study->training_failed = false;
   StudyRun::Wants again;
   for (auto& [task, want] : study->failed) again.push_back(std::move(want));
   study->failed.clear();
   if (state_.studies().at(id).cancelled || study->run == nullptr) return;
-  // Another study may have trained the recipe meanwhile.
-  if (!study->run->training_done()) FeedStoredStates(*study);
   AddWants(*study, std::move(again));
   DrainFolds();
 }
@@ -292,7 +305,10 @@ void Studies::FoldDropped(const v1::BlobDropped& dropped) {
     const auto manifest = manifests_.find(state_.studies().at(id).image_set);
     if (!study.problem.ok() || study.run == nullptr || study.run->done()) continue;
     const bool images = manifest != manifests_.end() && HasChunk(*manifest->second, *blob);
-    const bool init = study.run->recipe().init() == blob->bytes() && !study.run->training_done();
+    const SweepPlanner& sweep = study.run->sweep();
+    const bool init = std::any_of(sweep.active().begin(), sweep.active().end(), [&](uint32_t k) {
+      return sweep.training(k).recipe.init() == blob->bytes();
+    });
     if (images || init) {
       study.problem = absl::DataLossError(
           absl::StrCat(images ? "a part of its images" : "the weights it begins with", " (blob ",
@@ -424,21 +440,21 @@ v1::StudyStatus::Phase Studies::PhaseOf(const Study& study) const {
   if (study.run == nullptr) return v1::StudyStatus::RUNNING;
   if (study.run->done()) return v1::StudyStatus::DONE;
   if (!study.run->training_done()) {
-    return study.training_failed ? v1::StudyStatus::FAILED : v1::StudyStatus::RUNNING;
+    return study.run->sweep().failed() ? v1::StudyStatus::FAILED : v1::StudyStatus::RUNNING;
   }
   if (!study.failed.empty() && study.wanted.empty()) return v1::StudyStatus::FAILED;
   return v1::StudyStatus::RUNNING;
 }
 
 bool Studies::Training(const Study& study) const {
-  return study.run != nullptr && study.problem.ok() && !study.run->training_done() &&
-         !study.training_failed && !state_.studies().at(study.id).cancelled;
+  return study.run != nullptr && study.problem.ok() && !study.run->sweep().active().empty() &&
+         !study.run->sweep().failed() && !state_.studies().at(study.id).cancelled;
 }
 
 std::set<std::string> Studies::Wanting(const Digest& recipe) const {
   std::set<std::string> ids;
   for (const auto& [id, study] : studies_) {
-    if (Training(*study) && study->run->recipe_digest() == recipe) ids.insert(id);
+    if (Wants(*study, recipe)) ids.insert(id);
   }
   return ids;
 }

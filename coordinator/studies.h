@@ -53,7 +53,6 @@ struct Study {
   std::string hint;               // The last passing trouble, for people.
   absl::flat_hash_map<Digest, Stage> wanted;
   std::map<Digest, StudyRun::Want> failed;
-  bool training_failed = false;
   std::array<uint64_t, kStages> computed{}, reused{};
   std::deque<Digest> queue;  // May name tasks that do not wait any more.
   uint64_t waiting = 0;
@@ -107,8 +106,12 @@ class Studies {
   const std::map<std::string, std::unique_ptr<Study>>& all() const { return studies_; }
   Study* FindStudy(const std::string& id);
   v1::StudyStatus::Phase PhaseOf(const Study& study) const;
-  // Its training can be worked on.
+  // Some of its training can be worked on.
   bool Training(const Study& study) const;
+  // Whether it wants that recipe trained.
+  bool Wants(const Study& study, const Digest& recipe) const {
+    return Training(study) && study.run->sweep().FindActive(recipe) != nullptr;
+  }
   std::set<std::string> Wanting(const Digest& recipe) const;
   size_t CountStates(const Digest& recipe) const;
 
@@ -137,8 +140,11 @@ class Studies {
   // Begins a study anew from what is stored: after its submission, its pinning, and every time it
   // is submitted again. Counters start at zero.
   void StartStudy(const std::string& id);
-  // The longest history tells where training stops; then that very state may be there, too.
+  // What is stored of its recipes: failures, and of states the longest history, which tells where
+  // training stops.
   void FeedStoredStates(Study& study);
+  // Then that very state may be there, too.
+  void FeedFinalState(Study& study);
   void AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants);
   // Results that were there already, fed to their studies; these may want more that is there
   // already.

@@ -46,35 +46,32 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   run->spec_ = spec;
   run->numerics_class_ = numerics_class;
   run->manifest_ = std::move(manifest);
-  run->recipe_ = RecipeOf(spec, image_set);
-  ASSIGN_OR_RETURN(run->recipe_digest_, RecipeDigest(run->recipe_, numerics_class));
-  ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, run->recipe_.images().split(),
-                                          run->recipe_.images().split_seed()));
-  const uint64_t steps = StepsPerEpoch(split.training.size(), run->recipe_.batch_size());
-  if (steps == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "study ", spec.name(), ": the training split has ", split.training.size(),
-        " images, fewer than one batch of training.batch_size = ", run->recipe_.batch_size(),
-        "; lower training.batch_size or give more images"));
-  }
-  if (spec.training().epochs() == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("study ", spec.name(), ": training.epochs must be at least 1"));
-  }
+  ASSIGN_OR_RETURN(run->sweep_,
+                   SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
+  ASSIGN_OR_RETURN(Split split,
+                   MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
                                         static_cast<uint64_t>(run->manifest_->classes_size())));
   run->test_ = std::move(split.test);
-  run->training_ = std::make_unique<TrainingPlanner>(spec.training(), steps);
   return run;
 }
 
-absl::StatusOr<StudyRun::Wants> StudyRun::OnState(const v1::TrainOutput& output) {
+absl::StatusOr<StudyRun::Wants> StudyRun::OnState(const Digest& recipe_digest,
+                                                  const v1::TrainOutput& output) {
+  sweep_->OnState(recipe_digest, output);
+  return StartEvaluation();
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::OnTrainingFailed(const Digest& recipe_digest) {
+  sweep_->OnFailed(recipe_digest);
+  return StartEvaluation();
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::StartEvaluation() {
   Wants wants;
-  const bool before = training_done();
-  training_->OnState(output);
-  if (before || !training_done()) return wants;
+  if (evaluation_ != nullptr || !training_done()) return wants;
   evaluation_ = std::make_unique<EvaluationPlanner>(
-      recipe_.images(), training_->outcome()->model, recipe_.precision(),
+      recipe().images(), sweep_->final_training()->planner.outcome()->model, recipe().precision(),
       spec_.evaluation().batch_size(), test_, static_cast<uint32_t>(manifest_->classes_size()),
       numerics_class_);
   for (v1::TaskSpec& task : evaluation_->Start()) {
@@ -105,7 +102,7 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
 
 absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
   explanation_ = std::make_unique<ExplanationPlanner>(
-      spec_.explanation(), recipe_, evaluation_->model(), spec_.seed(),
+      spec_.explanation(), recipe(), evaluation_->model(), spec_.seed(),
       ChooseImages(spec_.explanation().images(), *manifest_, test_, evaluation_->logits(),
                    evaluation_->classes(), spec_.seed()),
       numerics_class_);

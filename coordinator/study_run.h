@@ -19,7 +19,7 @@
 #include "common/split.h"
 #include "coordinator/planners/evaluation.h"
 #include "coordinator/planners/explanation.h"
-#include "coordinator/planners/training.h"
+#include "coordinator/planners/sweep.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 
@@ -43,33 +43,32 @@ class StudyRun {
       const v1::StudySpec& spec, const Digest& image_set,
       std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class);
 
-  const v1::Recipe& recipe() const { return recipe_; }
-  const Digest& recipe_digest() const { return recipe_digest_; }
-  const TrainingPlanner& training() const { return *training_; }
+  const SweepPlanner& sweep() const { return *sweep_; }
   const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
 
-  // A stored state of recipe(). Gives the evaluation's tasks once training is over.
-  absl::StatusOr<Wants> OnState(const v1::TrainOutput& output);
+  // A stored state of a recipe, or its failure. Gives the evaluation's tasks once training is over.
+  absl::StatusOr<Wants> OnState(const Digest& recipe, const v1::TrainOutput& output);
+  absl::StatusOr<Wants> OnTrainingFailed(const Digest& recipe);
 
   // A wanted unit's result. `payload` is called only where the plan depends on it.
   using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
-  bool training_done() const { return training_->outcome().has_value(); }
+  bool training_done() const { return sweep_->done(); }
   bool done() const;
 
  private:
   StudyRun() = default;
+  const v1::Recipe& recipe() const { return sweep_->final_training()->recipe; }
+  absl::StatusOr<Wants> StartEvaluation();  // Once the model is known.
   absl::StatusOr<Wants> StartExplanation();
 
   v1::StudySpec spec_;
   std::string numerics_class_;
   std::shared_ptr<const v1::ImageSetManifest> manifest_;
-  v1::Recipe recipe_;
-  Digest recipe_digest_;
   std::vector<uint32_t> test_;
-  std::unique_ptr<TrainingPlanner> training_;
+  std::unique_ptr<SweepPlanner> sweep_;
   std::unique_ptr<EvaluationPlanner> evaluation_;
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;

@@ -10,6 +10,7 @@ TrainingPlanner::TrainingPlanner(const v1::TrainingSpec& training, uint64_t step
     : kind_(training.model()),
       steps_per_epoch_(steps_per_epoch),
       max_epochs_(training.epochs()),
+      limit_(max_epochs_),
       early_stopping_(training.has_early_stopping()),
       patience_(early_stopping_ ? training.early_stopping().patience() : 0),
       metric_(early_stopping_ ? training.early_stopping().metric()
@@ -40,16 +41,28 @@ std::optional<uint64_t> TrainingPlanner::target_step() const {
 
 v1::TrainGoal TrainingPlanner::goal() const {
   v1::TrainGoal goal;
-  goal.set_max_epochs(stop_epoch_.value_or(max_epochs_));
+  goal.set_max_epochs(stop_epoch_.value_or(limit_));
   goal.set_patience(patience_);
   // Without early stopping the target is known from the start; with it a gang stores the state
   // where it stops. Named all the same once the metrics (of another study's longer run) tell it.
   if (stop_epoch_) {
     goal.add_exact_steps(*target_step());
-  } else if (patience_ == 0) {
+  } else if (patience_ == 0 && limit_ == max_epochs_) {
     goal.add_exact_steps(last_step());
   }
   return goal;
+}
+
+const v1::EpochMetrics& TrainingPlanner::chosen_epoch() const {
+  const size_t last = std::min<size_t>(limit_, stop_epoch_.value_or(limit_));
+  size_t chosen = last - 1;
+  if (early_stopping_) {
+    chosen = 0;
+    for (size_t e = 1; e < last; ++e) {
+      if (Better(metric_, epochs_[e], epochs_[chosen])) chosen = e;
+    }
+  }
+  return epochs_[chosen];
 }
 
 uint32_t TrainingPlanner::epochs_done() const {

@@ -4,6 +4,7 @@
 #ifndef DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
 #define DERMIS_COORDINATOR_PLANNERS_TRAINING_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -29,11 +30,21 @@ class TrainingPlanner {
   };
   const std::optional<Outcome>& outcome() const { return outcome_; }
 
+  // It is to come so far for now (a rung): `reached` and `goal` are about this many epochs. At first
+  // all of them.
+  void SetLimit(uint32_t epochs) { limit_ = std::min(epochs, max_epochs_); }
+  uint32_t limit() const { return limit_; }
+  // The metrics of all epochs up to the limit are known, or training stops before it.
+  bool reached() const { return stop_epoch_.has_value() || epochs_.size() >= limit_; }
+  // The epoch within the limit whose weights count, by early stopping's metric or as the last. Needs
+  // reached().
+  const v1::EpochMetrics& chosen_epoch() const;
+
   // The step whose state ends the stage, once the metrics tell it.
   std::optional<uint64_t> target_step() const;
   // A state at a greater step cannot help.
-  uint64_t last_step() const { return uint64_t{max_epochs_} * steps_per_epoch_; }
-  // What a gang is told: it ends by itself at the stop epoch.
+  uint64_t last_step() const { return uint64_t{limit_} * steps_per_epoch_; }
+  // What a gang is told: it ends by itself at the stop epoch, or the limit.
   v1::TrainGoal goal() const;
   // No known state covers more epochs (at most the stop epoch).
   uint32_t epochs_done() const;
@@ -46,6 +57,7 @@ class TrainingPlanner {
   const v1::ModelKind kind_;
   const uint64_t steps_per_epoch_;
   const uint32_t max_epochs_;
+  uint32_t limit_;
   const bool early_stopping_;
   const uint32_t patience_;
   const v1::SelectionMetric metric_;

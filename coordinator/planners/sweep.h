@@ -1,0 +1,131 @@
+// Planner of the training stage: a study's trials, their rungs, and which one is taken. A fold over
+// stored states and failures: a rung is decided when every trial that is in it has come so far (or
+// has failed), so it never depends on who came first. Only validation metrics are looked at.
+#ifndef DERMIS_COORDINATOR_PLANNERS_SWEEP_H_
+#define DERMIS_COORDINATOR_PLANNERS_SWEEP_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+
+#include "common/digest.h"
+#include "common/sweep.h"
+#include "coordinator/planners/training.h"
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/spec.pb.h"
+#include "dermis/v1/task.pb.h"
+
+namespace dermis {
+
+class SweepPlanner {
+ public:
+  // One recipe that is trained for a trial: with one of the sweep's seeds, validated on one of its
+  // folds. Where there are folds the trial that is taken is trained once more, on images.split.
+  struct Training {
+    uint32_t trial = 0;
+    v1::Recipe recipe;
+    Digest digest;
+    TrainingPlanner planner;
+    bool failed = false;
+  };
+
+  enum class TrialState { kTraining, kDropped, kFailed, kTrained };
+  struct Trial {
+    TrialState state = TrialState::kTraining;
+    uint32_t rung = 0;                // Rungs that it has passed.
+    std::optional<double> score;      // Of the last rung: mean of the sweep's metric. NaN is a score.
+    double deviation = 0;             // Of its trainings' scores; 0 for one.
+    uint32_t waits_for = 0;           // Trainings that have not come to the limit.
+  };
+
+  // `spec` resolved. INVALID_ARGUMENT: a split that cannot be made, a training split smaller than a
+  // batch; the trial is named.
+  static absl::StatusOr<std::unique_ptr<SweepPlanner>> Make(
+      const v1::StudySpec& spec, const Digest& image_set, const v1::ImageSetManifest& manifest,
+      const std::string& numerics_class);
+
+  // A stored state of a recipe. Any order, any repetition; nothing for a recipe of others.
+  void OnState(const Digest& recipe, const v1::TrainOutput& output);
+  // Its training has failed for good.
+  void OnFailed(const Digest& recipe);
+
+  // Trainings that can be worked on, by index: earlier trials first.
+  const std::set<uint32_t>& active() const { return active_; }
+  const Training& training(uint32_t index) const { return *trainings_[index]; }
+  uint32_t trainings() const { return static_cast<uint32_t>(trainings_.size()); }
+  // Those of this recipe; null: none.
+  const std::vector<uint32_t>* Find(const Digest& recipe) const;
+  // The first of them that is active; null: none.
+  const Training* FindActive(const Digest& recipe) const;
+
+  const std::vector<Trial>& trials() const { return trials_; }
+  // The trial that is taken, once all are judged; and the training that gives its model, whose
+  // outcome may still be open.
+  std::optional<uint32_t> chosen() const { return chosen_; }
+  const Training* final_training() const { return chosen_ ? trainings_[final_].get() : nullptr; }
+  bool done() const {
+    return final_training() != nullptr && final_training()->planner.outcome().has_value();
+  }
+  // No trial is left that could be taken.
+  bool failed() const { return failed_; }
+
+  // Epochs, of all trainings: known, and needed as far as that is known now (at most).
+  uint64_t epochs_done() const { return epochs_done_; }
+  uint64_t epochs_total() const;
+  // The settings of a trial; empty without a sweep.
+  Settings SettingsOfTrial(uint32_t trial) const;
+  // The study with that trial's settings, resolved.
+  v1::StudySpec SpecOfTrial(uint32_t trial) const;
+
+ private:
+  struct Race {  // Of a bracket.
+    Bracket form;
+    std::vector<uint32_t> left;  // Trials that are still in it, ascending.
+    uint32_t rung = 0;           // Rungs that are decided.
+    uint32_t waits_for = 0;      // Trials.
+  };
+
+  SweepPlanner(const v1::StudySpec& spec, const Digest& image_set, std::string numerics_class)
+      : spec_(spec), image_set_(image_set), numerics_class_(std::move(numerics_class)) {}
+
+  uint32_t replicas() const { return spec_.has_sweep() ? seeds() * std::max(1u, folds()) : 1; }
+  uint32_t seeds() const { return spec_.has_sweep() ? spec_.sweep().seeds() : 1; }
+  uint32_t folds() const { return spec_.sweep().folds(); }
+  absl::Status AddTraining(uint32_t trial, const v1::StudySpec& own, v1::Recipe recipe,
+                           uint64_t training_images);
+  void Look(uint32_t index);
+  void Arrived(uint32_t trial);
+  // The bracket's next rung begins; rungs are decided for as long as all have come so far.
+  void Enter(Race& race);
+  bool Decide(Race& race);  // True: another rung follows.
+  void Judge(uint32_t trial);
+  void Choose();
+  Race& RaceOf(uint32_t trial);
+
+  const v1::StudySpec spec_;
+  const Digest image_set_;
+  const std::string numerics_class_;
+  uint64_t training_images_ = 0;  // Of images.split.
+  // Of trial t: [t * replicas(), (t + 1) * replicas()), by seed, then fold. Then the final one, if it
+  // is one of its own.
+  std::vector<std::unique_ptr<Training>> trainings_;
+  absl::flat_hash_map<Digest, std::vector<uint32_t>> by_recipe_;
+  std::vector<Trial> trials_;
+  std::vector<Race> races_;
+  std::set<uint32_t> active_;
+  uint32_t races_left_ = 0;
+  std::optional<uint32_t> chosen_;
+  uint32_t final_ = 0;  // Index of a training.
+  bool failed_ = false;
+  uint64_t epochs_done_ = 0;
+};
+
+}  // namespace dermis
+
+#endif  // DERMIS_COORDINATOR_PLANNERS_SWEEP_H_
