@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -16,8 +17,8 @@ namespace {
 // States on their way to the coordinator. Shared with the completer's callbacks.
 class Uploads {
  public:
-  // While the coordinator is away states wait here; beyond this, training is held up rather than the
-  // memory filled.
+  // While the coordinator is away states wait here; beyond this, training is held up rather than
+  // the memory filled.
   static constexpr int kAtOnce = 16;
 
   absl::Status Begin() {
@@ -111,8 +112,8 @@ v1::AttemptEnded GangRunner::Run(const std::shared_ptr<RunningWork>& work) {
       ended.set_outcome(v1::OUTCOME_FAILED);
       ended.set_task(work->tasks.empty() ? "" : work->tasks[0].bytes());
     }
-    DERMIS_LOG(kWarning, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(), ": ",
-               ended.cause());
+    DERMIS_LOG(kWarning, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(),
+               ": ", ended.cause());
   }
   return ended;
 }
@@ -121,8 +122,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
   const v1::GangSeat& seat = work.assign.gang();
   if (seat.numerics_class() != options_.numerics_class) {
     return absl::UnavailableError(absl::StrCat("the gang is of numerics class ",
-                                                     seat.numerics_class(), ", this worker of ",
-                                                     options_.numerics_class));
+                                               seat.numerics_class(), ", this worker of ",
+                                               options_.numerics_class));
   }
   // All that may take long comes before the others wait for this rank.
   ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, parts_.images(seat.recipe().images()));
@@ -150,8 +151,9 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     collective->Abort(absl::CancelledError("cancelled by the coordinator"));
   });
 
-  DERMIS_LOG(kInfo, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(), ": rank ",
-             seat.rank(), " of ", std::max(1, seat.roster_size()), " trains from step ", seat.start_step());
+  DERMIS_LOG(kInfo, "gang ", seat.generation().incarnation(), ".", seat.generation().counter(),
+             ": rank ", seat.rank(), " of ", std::max(1, seat.roster_size()), " trains from step ",
+             seat.start_step());
   work.step = seat.start_step();
   work.OnAskWhom([collective] { return collective->WaitsFor(); });
   auto uploads = std::make_shared<Uploads>();
@@ -186,8 +188,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
   if (seat.segment_ms() > 0) options.segment = absl::Milliseconds(seat.segment_ms());
   absl::StatusOr<uint64_t> step = absl::InternalError("did not train");
   try {
-    step = parts_.train(seat.recipe(), seat.goal(), std::move(data), *collective, start_state, options,
-                        sink, work.yield, work.progress);
+    step = parts_.train(seat.recipe(), seat.goal(), std::move(data), *collective, start_state,
+                        options, sink, work.yield, work.progress);
   } catch (const std::exception& error) {
     step = StatusOfException(error);
   }

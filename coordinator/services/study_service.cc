@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/image_set.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
@@ -150,9 +151,8 @@ void Watches::Look(Core& core) {
     const uint64_t version = core.StudyVersion(watch->study);
     if (version != 0 && version == watch->seen) continue;
     watch->seen = version;
-    core.AfterFlush([this, number = number, status = core.Status(watch->study)] {
-      Deliver(number, status);
-    });
+    core.AfterFlush(
+        [this, number = number, status = core.Status(watch->study)] { Deliver(number, status); });
   }
   looking_ = false;
 }
@@ -171,11 +171,13 @@ void Watches::Remove(uint64_t number) {
 // ---------------------------------------------------------------------------------------------------
 // Studies
 
-absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, const BlobIndex& blobs) {
+absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
+                                             const BlobIndex& blobs) {
   if (blobs.LowDisk()) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the coordinator's disk is nearly full (", blobs.FreeBytes() >> 20,
-        " MiB free): no new studies are taken until there is space. Remove files and submit again"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the coordinator's disk is nearly full (", blobs.FreeBytes() >> 20,
+                     " MiB free): no new studies are taken until there is space. Remove files and "
+                     "submit again"));
   }
   Submission submission;
   ASSIGN_OR_RETURN(submission.spec, ResolveSpec(request.spec()));
@@ -206,7 +208,8 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, c
     }
   }
   if (submission.spec.training().has_init()) {
-    ASSIGN_OR_RETURN(const Digest init, Digest::FromHex(submission.spec.training().init().digest()));
+    ASSIGN_OR_RETURN(const Digest init,
+                     Digest::FromHex(submission.spec.training().init().digest()));
     if (!blobs.Has(init)) {
       return absl::FailedPreconditionError(absl::StrCat(
           "the weights ", init.short_hex(), " of training.init are not stored: upload them first"));

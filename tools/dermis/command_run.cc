@@ -1,5 +1,3 @@
-#include <signal.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -12,6 +10,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <signal.h>
+
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/spec_yaml.h"
@@ -39,7 +39,8 @@ struct RunOptions {
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
+  if (!in || !(text << in.rdbuf()))
+    return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
   return std::move(text).str();
 }
 
@@ -58,8 +59,9 @@ absl::StatusOr<StudyFile> ReadStudy(const std::string& path) {
     ASSIGN_OR_RETURN(study.init, ReadFile(file.string()));
     const std::string digest = Sha256Of(study.init).hex();
     if (!init.digest().empty() && init.digest() != digest) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ": training.init.digest is ", init.digest(), ", but ", file.string(), " has ", digest));
+      return absl::InvalidArgumentError(absl::StrCat(path, ": training.init.digest is ",
+                                                     init.digest(), ", but ", file.string(),
+                                                     " has ", digest));
     }
     init.set_digest(digest);
   } else if (init.ByteSizeLong() == 0) {
@@ -78,12 +80,14 @@ absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manif
   if (study.init.empty()) return absl::OkStatus();
   const v1::TrainingSpec& training = study.spec.training();
   Model model;
-  ASSIGN_OR_RETURN(model.layout, LayoutOf(training.model(), study.spec.images().size(),
-                                          static_cast<uint32_t>(manifest.classes_size()), training.stem()));
+  ASSIGN_OR_RETURN(model.layout,
+                   LayoutOf(training.model(), study.spec.images().size(),
+                            static_cast<uint32_t>(manifest.classes_size()), training.stem()));
   InitializeModel(study.spec.seed(), model);
   const absl::StatusOr<std::string> note = LoadWeights(study.init, model);
   if (!note.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(training.init().file(), ": ", note.status().message()));
+    return absl::InvalidArgumentError(
+        absl::StrCat(training.init().file(), ": ", note.status().message()));
   }
   if (!note->empty()) std::printf("%s: %s\n", training.init().file().c_str(), note->c_str());
   return absl::OkStatus();
@@ -123,8 +127,9 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     // A channel gets on with its handshake only while a call waits for it: so wait in the call.
     context.set_wait_for_ready(true);
     auto reader = client.studies().Watch(&context, request);
-    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away: a thread of its own
-    // cancels it. (The first state comes at once; later silence only says that nothing changes.)
+    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away: a thread of its
+    // own cancels it. (The first state comes at once; later silence only says that nothing
+    // changes.)
     std::atomic<bool> done = false, heard = false;
     std::thread canceller([&, until = last_heard + kPatience] {
       while (!done && !interrupted && (heard || Clock::Real().Now() < until)) {
@@ -155,7 +160,8 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     if (!heard && Clock::Real().Now() - last_heard >= kPatience) {
       return absl::UnavailableError(absl::StrCat(
           "the coordinator has been away for 2 minutes; study ", id,
-          " is stored and goes on when it is back: `dermis cluster start`, then `dermis watch ", id, "`"));
+          " is stored and goes on when it is back: `dermis cluster start`, then `dermis watch ", id,
+          "`"));
     }
     if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
       return ToAbsl(end, absl::StrCat("watching study ", id));

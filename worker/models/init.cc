@@ -68,8 +68,9 @@ absl::StatusOr<std::string> LoadWeights(std::string_view safetensors, Model& mod
         continue;
       }
       if (tensor.dtype != "F32" || tensor.shape != spec.shape) {
-        misshapen.push_back(absl::StrCat(spec.name, " (", tensor.dtype, " ", ShapeText(tensor.shape),
-                                         ", expected F32 ", ShapeText(spec.shape), ")"));
+        misshapen.push_back(absl::StrCat(spec.name, " (", tensor.dtype, " ",
+                                         ShapeText(tensor.shape), ", expected F32 ",
+                                         ShapeText(spec.shape), ")"));
         continue;
       }
       float* const out = values.data() + spec.offset;
@@ -92,11 +93,10 @@ absl::StatusOr<std::string> LoadWeights(std::string_view safetensors, Model& mod
   if (!foreign.empty()) problems.push_back(Named("the network has no", foreign));
   if (!infinite.empty()) problems.push_back(Named("NaN or infinity is in", infinite));
   if (!problems.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the weights do not fit ", ModelName(layout.kind), ": ",
-                     absl::StrJoin(problems, "; "),
-                     ". Give a file of the same network with torchvision's names, or choose the "
-                     "model that the file is of"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the weights do not fit ", ModelName(layout.kind), ": ", absl::StrJoin(problems, "; "),
+        ". Give a file of the same network with torchvision's names, or choose the "
+        "model that the file is of"));
   }
   if (other_classes != 0) {
     // Both of its tensors, whatever the file has.
@@ -116,14 +116,14 @@ absl::StatusOr<std::string> LoadWeights(std::string_view safetensors, Model& mod
 absl::Status FreezeBefore(const std::string& prefix, ModelLayout& layout) {
   if (prefix.empty()) return absl::OkStatus();
   if (!IsResNet(layout.kind)) {
-    return absl::InvalidArgumentError(absl::StrCat(ModelName(layout.kind),
-                                                   " cannot be frozen in part, a ResNet can"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(ModelName(layout.kind), " cannot be frozen in part, a ResNet can"));
   }
   constexpr std::string_view kParts[] = {"layer1", "layer2", "layer3", "layer4", "fc"};
   if (std::find(std::begin(kParts), std::end(kParts), prefix) == std::end(kParts)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "frozen_prefix is '", prefix, "'; ", ModelName(layout.kind),
-        " can be frozen before layer1, layer2, layer3, layer4 or fc"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("frozen_prefix is '", prefix, "'; ", ModelName(layout.kind),
+                     " can be frozen before layer1, layer2, layer3, layer4 or fc"));
   }
   const std::string first = absl::StrCat(prefix, ".");
   for (ParameterSpec& spec : layout.parameters) {

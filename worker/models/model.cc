@@ -113,8 +113,8 @@ void Initialize(const std::vector<ParameterSpec>& specs, uint64_t seed,
       continue;
     }
     for (uint64_t i = 0; i < spec.count; i += 4) {
-      const auto values = DrawBlock(
-          spec, PhiloxBlock(seed, Purpose::kInit, k, 0, static_cast<uint32_t>(i / 4)));
+      const auto values =
+          DrawBlock(spec, PhiloxBlock(seed, Purpose::kInit, k, 0, static_cast<uint32_t>(i / 4)));
       for (uint64_t j = i; j < std::min(i + 4, spec.count); ++j) {
         out[j] = static_cast<float>(values[j - i]);
       }

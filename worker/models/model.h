@@ -1,14 +1,14 @@
 // A model as numbers: which tensors a network has, in which order they lie in one flat vector, and
-// the safetensors file that holds them. No Torch here; the networks themselves are in seed_cnn.h and
-// resnet_graph.h, and what an inference plan needs of a file in plan/.
+// the safetensors file that holds them. No Torch here; the networks themselves are in seed_cnn.h
+// and resnet_graph.h, and what an inference plan needs of a file in plan/.
 //
 // The file (docs/formats.md; Python: safetensors.numpy.load_file): F32 tensors by PyTorch's names
 // and shapes. seed_cnn: conv1.weight [O, I, 3, 3], conv1.bias, bn1.weight, bn1.bias,
 // bn1.running_mean, bn1.running_var, ..., dense.weight [classes, C * H * W] with C slowest,
-// dense.bias. ResNets: torchvision's names (resnet.h). Metadata, all strings: format "dermis model",
-// version "1", model ("seed_cnn", "resnet18", ...), size, classes, pixel_mean, pixel_deviation
-// (0..255; shortest decimal that reads back exactly), and for a ResNet stem ("imagenet" or
-// "small"). Network input = (pixel - pixel_mean) / (pixel_deviation + 1e-7).
+// dense.bias. ResNets: torchvision's names (resnet.h). Metadata, all strings: format "dermis
+// model", version "1", model ("seed_cnn", "resnet18", ...), size, classes, pixel_mean,
+// pixel_deviation (0..255; shortest decimal that reads back exactly), and for a ResNet stem
+// ("imagenet" or "small"). Network input = (pixel - pixel_mean) / (pixel_deviation + 1e-7).
 #ifndef DERMIS_WORKER_MODELS_MODEL_H_
 #define DERMIS_WORKER_MODELS_MODEL_H_
 

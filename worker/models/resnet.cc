@@ -17,12 +17,11 @@ std::array<uint32_t, 4> BlocksOf(v1::ModelKind kind) {
 
 void AddLayer(ModelLayout& layout, const ResNetLayer& layer) {
   const int64_t out = layer.out, in = layer.in, kernel = layer.kernel;
-  layout.AddParameter(
-      {.name = layer.convolution + ".weight",
-       .shape = {out, in, kernel, kernel},
-       .draw = Draw::kNormal,
-       .spread = std::sqrt(2.0 / static_cast<double>(out * kernel * kernel)),
-       .decayed = true});
+  layout.AddParameter({.name = layer.convolution + ".weight",
+                       .shape = {out, in, kernel, kernel},
+                       .draw = Draw::kNormal,
+                       .spread = std::sqrt(2.0 / static_cast<double>(out * kernel * kernel)),
+                       .decayed = true});
   layout.AddParameter({.name = layer.norm + ".weight", .shape = {out}, .spread = 1});
   layout.AddParameter({.name = layer.norm + ".bias", .shape = {out}});
   layout.AddStatistic({.name = layer.norm + ".running_mean", .shape = {out}});
@@ -67,8 +66,8 @@ ResNetShape ResNetShapeOf(v1::ModelKind kind, v1::Stem stem) {
         add(2, width, width, 3, 1);
       }
       if (block.downsample) {
-        shape.layers.push_back({block.name + ".downsample.0", block.name + ".downsample.1", in, out,
-                                1, stride});
+        shape.layers.push_back(
+            {block.name + ".downsample.0", block.name + ".downsample.1", in, out, 1, stride});
       }
       shape.blocks.push_back(std::move(block));
       in = out;

@@ -1,13 +1,13 @@
-// ResNet-18, 34 and 50 (He et al. 2015) as torchvision builds them: which layers there are, in which
-// order, under which names. The one description that the layout, the graph, the training pass and
-// the inference plan read. No Torch here.
+// ResNet-18, 34 and 50 (He et al. 2015) as torchvision builds them: which layers there are, in
+// which order, under which names. The one description that the layout, the graph, the training pass
+// and the inference plan read. No Torch here.
 //
 // stem -> stages layer1 .. layer4 of blocks -> global average pool -> fc.
 //   stem      imagenet: 7x7 convolution / 2, batch norm, ReLU, 3x3 max pool / 2 (padding 1)
 //             small:    3x3 convolution, batch norm, ReLU
 //   block     out = ReLU(branch(x) + shortcut(x)); the branch is two 3x3 convolutions (18, 34) or
-//             1x1, 3x3, 1x1 (50), each with a batch norm, and ReLU between them; the shortcut is x, or
-//             a 1x1 convolution with a batch norm where the shape changes ("downsample").
+//             1x1, 3x3, 1x1 (50), each with a batch norm, and ReLU between them; the shortcut is x,
+//             or a 1x1 convolution with a batch norm where the shape changes ("downsample").
 // The first block of layer2 .. layer4 halves the sides, in the branch's first 3x3 convolution.
 #ifndef DERMIS_WORKER_MODELS_RESNET_H_
 #define DERMIS_WORKER_MODELS_RESNET_H_
@@ -31,11 +31,11 @@ struct ResNetLayer {
 };
 
 struct ResNetBlock {
-  std::string name;            // "layer1.0"
-  uint32_t stage = 0;          // 1..4
-  uint32_t first = 0;          // layers[first], ... is the branch, `count` of them.
-  uint32_t count = 0;          // 2 or 3.
-  bool downsample = false;     // layers[first + count] is the shortcut.
+  std::string name;         // "layer1.0"
+  uint32_t stage = 0;       // 1..4
+  uint32_t first = 0;       // layers[first], ... is the branch, `count` of them.
+  uint32_t count = 0;       // 2 or 3.
+  bool downsample = false;  // layers[first + count] is the shortcut.
   bool last_of_stage = false;
 };
 

@@ -35,7 +35,8 @@ torch::Tensor Apply(const ResNetLayer& layer, const Tensors& t, const torch::Ten
     const torch::Tensor variance = (y - mean).square().mean({0, 2, 3}, true);
     return (y - mean) / torch::sqrt(variance + epsilon) * Channels(gamma) + Channels(beta);
   }
-  const torch::Tensor scale = gamma / torch::sqrt(t.statistic(layer.norm + ".running_var") + epsilon);
+  const torch::Tensor scale =
+      gamma / torch::sqrt(t.statistic(layer.norm + ".running_var") + epsilon);
   const torch::Tensor shift = beta - t.statistic(layer.norm + ".running_mean") * scale;
   return y * Channels(scale) + Channels(shift);
 }
@@ -57,8 +58,7 @@ ResNetGraph Forward(const Tensors& t, const torch::Tensor& input) {
     x = torch::relu(branch + shortcut);
     if (block.last_of_stage) graph.taps.push_back(x);
   }
-  graph.logits =
-      torch::linear(x.mean({2, 3}), t.parameter("fc.weight"), t.parameter("fc.bias"));
+  graph.logits = torch::linear(x.mean({2, 3}), t.parameter("fc.weight"), t.parameter("fc.bias"));
   return graph;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+
 #include "common/status_macros.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
@@ -24,8 +25,8 @@ constexpr uint32_t kChunk = 16;
 // The network for one number of images. Memories are shared by steps only where they are chained.
 struct Network {
   std::vector<OnednnStep> steps;
-  memory input;   // The first chunk's input, moved by set_data_handle.
-  memory last;    // fp32 NHWC, cells x cells x 128.
+  memory input;  // The first chunk's input, moved by set_data_handle.
+  memory last;   // fp32 NHWC, cells x cells x 128.
 };
 
 class OnednnPlan final : public InferencePlan {
@@ -67,8 +68,9 @@ class OnednnPlan final : public InferencePlan {
     try {
       NetworkFor(kChunk);
     } catch (const dnnl::error& error) {
-      return absl::InternalError(absl::StrCat("oneDNN cannot build the inference plan of seed_cnn: ",
-                                              error.what(), " (status ", error.status, ")"));
+      return absl::InternalError(
+          absl::StrCat("oneDNN cannot build the inference plan of seed_cnn: ", error.what(),
+                       " (status ", error.status, ")"));
     }
     return absl::OkStatus();
   }
@@ -203,15 +205,14 @@ class OnednnPlan final : public InferencePlan {
           output_desc, {1, 1}, {1, 1}, {1, 1});
       const dnnl::convolution_forward::primitive_desc chosen(convolution, attributes, engine_);
       const memory output = Buffer(buffer++, output_desc);
-      network.steps.push_back(
-          {dnnl::convolution_forward(chosen),
-           {{DNNL_ARG_SRC, current},
-            {DNNL_ARG_WEIGHTS, PackedWeights(i, chosen.weights_desc())},
-            {DNNL_ARG_BIAS, bias},
-            {DNNL_ARG_DST, output},
-            {DNNL_ARG_ATTR_MULTIPLE_POST_OP(1) | DNNL_ARG_SRC_1, scale},
-            {DNNL_ARG_ATTR_MULTIPLE_POST_OP(2) | DNNL_ARG_SRC_1, shift}},
-           output});
+      network.steps.push_back({dnnl::convolution_forward(chosen),
+                               {{DNNL_ARG_SRC, current},
+                                {DNNL_ARG_WEIGHTS, PackedWeights(i, chosen.weights_desc())},
+                                {DNNL_ARG_BIAS, bias},
+                                {DNNL_ARG_DST, output},
+                                {DNNL_ARG_ATTR_MULTIPLE_POST_OP(1) | DNNL_ARG_SRC_1, scale},
+                                {DNNL_ARG_ATTR_MULTIPLE_POST_OP(2) | DNNL_ARG_SRC_1, shift}},
+                               output});
       current = output;
       if (i % 2 == 0) continue;
       side /= 2;
@@ -243,10 +244,10 @@ class OnednnPlan final : public InferencePlan {
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::vector<float> input_;
-  std::vector<float> dense_;                        // [classes][y][x][channel]
+  std::vector<float> dense_;  // [classes][y][x][channel]
   std::map<size_t, std::vector<char>> buffers_;
-  std::vector<std::pair<size_t, memory>> packed_;   // (layer, its weights in some layout)
-  std::map<uint32_t, Network> networks_;            // By number of images.
+  std::vector<std::pair<size_t, memory>> packed_;  // (layer, its weights in some layout)
+  std::map<uint32_t, Network> networks_;           // By number of images.
 };
 
 }  // namespace

@@ -5,15 +5,17 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+
 #include "dermis/v1/spec.pb.h"
 #include "worker/plan/inference_plan.h"
 #include "worker/plan/seed_cnn_weights.h"
 
 namespace dermis {
 
-// Each convolution with its ELU and the batch norm after it is one primitive; weights are packed once.
-// bf16: activations and weights in bf16, sums and post-ops in fp32. Where the CPU has no bf16 (less than
-// AVX-512), the same roundings are done between fp32 primitives: same meaning, no gain in speed.
+// Each convolution with its ELU and the batch norm after it is one primitive; weights are packed
+// once. bf16: activations and weights in bf16, sums and post-ops in fp32. Where the CPU has no bf16
+// (less than AVX-512), the same roundings are done between fp32 primitives: same meaning, no gain
+// in speed.
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeOnednnPlan(const SeedCnnWeights& weights,
                                                               v1::Precision precision);
 

@@ -2,14 +2,14 @@
 #ifndef DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
 #define DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
 
-#include <omp.h>
-
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 
 #include "absl/types/span.h"
+#include <omp.h>
+
 #include "oneapi/dnnl/dnnl.hpp"
 
 #if defined(__x86_64__)
@@ -21,9 +21,9 @@ namespace dermis {
 inline constexpr auto kAny = dnnl::memory::format_tag::any;
 inline constexpr auto kNhwc = dnnl::memory::format_tag::nhwc;
 
-// Debian's oneDNN computes with OpenMP; a plan is one thread, in creation (blocking is chosen by the
-// number of threads) as in execution. Denormals are flushed: they cost twenty times a normal number.
-// Both are set in every call, so that bits do not depend on who calls.
+// Debian's oneDNN computes with OpenMP; a plan is one thread, in creation (blocking is chosen by
+// the number of threads) as in execution. Denormals are flushed: they cost twenty times a normal
+// number. Both are set in every call, so that bits do not depend on who calls.
 class ComputeScope {
  public:
   ComputeScope() : threads_(omp_get_max_threads()) {

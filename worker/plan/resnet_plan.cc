@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
@@ -121,7 +122,8 @@ class ResNetPlan final : public InferencePlan {
         folded.weight[i] = static_cast<float>(layer.weight[i] * layer.scale[o]);
       }
     }
-    folded.bias = memory({{layer.form.out}, memory::data_type::f32, memory::format_tag::x}, engine_);
+    folded.bias =
+        memory({{layer.form.out}, memory::data_type::f32, memory::format_tag::x}, engine_);
     auto* const bias = static_cast<float*>(folded.bias.get_data_handle());
     for (size_t o = 0; o < layer.form.out; ++o) bias[o] = static_cast<float>(layer.shift[o]);
     layers_.push_back(std::move(folded));
@@ -185,10 +187,11 @@ class ResNetPlan final : public InferencePlan {
     std::vector<char>& bytes = slots_[slot];
     if (bytes.empty()) {
       // The largest map of the network (a stem's, or in a bottleneck the first stage's output).
-      const size_t side = shape_.pooled_stem ? size_ / 2 : size_, inner = shape_.pooled_stem ? size_ / 4 : size_;
+      const size_t side = shape_.pooled_stem ? size_ / 2 : size_,
+                   inner = shape_.pooled_stem ? size_ / 4 : size_;
       const size_t widest = shape_.features / 8;
-      const size_t floats = Chunk() * std::max({side * side * 64, inner * inner * widest,
-                                                size_t{size_} * size_ * 3});
+      const size_t floats =
+          Chunk() * std::max({side * side * 64, inner * inner * widest, size_t{size_} * size_ * 3});
       bytes.assign(floats * sizeof(float) + 64, 0);
     }
     const auto address = reinterpret_cast<uintptr_t>(bytes.data());
@@ -257,14 +260,13 @@ class ResNetPlan final : public InferencePlan {
   Network BuildNetwork(uint32_t batch) {
     Network network;
     const int64_t n = batch, side = size_;
-    network.input = memory({{n, 3, side, side}, memory::data_type::f32, kNhwc}, engine_,
-                           input_.data());
+    network.input =
+        memory({{n, 3, side, side}, memory::data_type::f32, kNhwc}, engine_, input_.data());
     memory x = network.input;
     if (type() != memory::data_type::f32) {
       memory converted = Slotted(kConverted, {{n, 3, side, side}, type(), kNhwc});
-      network.steps.push_back({dnnl::reorder(x, converted),
-                               {{DNNL_ARG_FROM, x}, {DNNL_ARG_TO, converted}},
-                               converted});
+      network.steps.push_back(
+          {dnnl::reorder(x, converted), {{DNNL_ARG_FROM, x}, {DNNL_ARG_TO, converted}}, converted});
       x = converted;
     }
     Slot at = kX, other = kShortcut;

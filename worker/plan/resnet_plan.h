@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+
 #include "dermis/v1/spec.pb.h"
 #include "worker/plan/inference_plan.h"
 #include "worker/plan/resnet_weights.h"

@@ -16,9 +16,9 @@ absl::Status CheckFinite(const Model& model, const std::vector<ParameterSpec>& s
   for (const ParameterSpec& spec : specs) {
     const float* const v = values.data() + spec.offset;
     if (!std::all_of(v, v + spec.count, [](float x) { return std::isfinite(x); })) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor \"", spec.name, "\" of the ", ModelName(model.layout.kind),
-          " model file holds NaN or infinity: the training diverged"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor \"", spec.name, "\" of the ", ModelName(model.layout.kind),
+                       " model file holds NaN or infinity: the training diverged"));
     }
   }
   return absl::OkStatus();
@@ -36,9 +36,9 @@ absl::StatusOr<ResNetWeights> ReadResNetWeights(std::string_view safetensors, v1
   ASSIGN_OR_RETURN(const Model model, ParseModel(safetensors));
   const ModelLayout& layout = model.layout;
   if (layout.kind != kind || layout.size != size) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the model file is of ", ModelName(layout.kind), " for inputs of ", layout.size,
-        " pixels a side, wanted is ", ModelName(kind), " for ", size));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model file is of ", ModelName(layout.kind), " for inputs of ",
+                     layout.size, " pixels a side, wanted is ", ModelName(kind), " for ", size));
   }
   RETURN_IF_ERROR(CheckFinite(model, layout.parameters, model.parameters));
   RETURN_IF_ERROR(CheckFinite(model, layout.statistics, model.statistics));

@@ -15,15 +15,15 @@ namespace dermis {
 // A convolution and its batch norm in evaluation form, y * scale + shift by output channel.
 struct ResNetPlanLayer {
   ResNetLayer form;
-  std::vector<float> weight;          // [out][in][kernel][kernel], without the scale.
-  std::vector<double> scale, shift;   // [out]
+  std::vector<float> weight;         // [out][in][kernel][kernel], without the scale.
+  std::vector<double> scale, shift;  // [out]
 };
 
 struct ResNetWeights {
   v1::ModelKind kind = v1::MODEL_KIND_UNSPECIFIED;
   ResNetShape shape;
   uint32_t size = 0, classes = 0;
-  std::vector<ResNetPlanLayer> layers;  // As shape.layers.
+  std::vector<ResNetPlanLayer> layers;    // As shape.layers.
   std::vector<float> fc_weight, fc_bias;  // [classes][features], [classes]
 };
 

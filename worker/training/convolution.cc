@@ -50,9 +50,9 @@ ConvolutionGradients ConvolveBackward(torch::Tensor dy, torch::Tensor x,
   const std::array<int64_t, 1> out = {kernel.size(0)};
   const at::OptionalIntArrayRef bias_size =
       need_bias ? at::OptionalIntArrayRef(out) : at::OptionalIntArrayRef();
-  auto [dx, dkernel, dbias] = at::convolution_backward(
-      dy, x, kernel, bias_size, {stride, stride}, {padding, padding}, {1, 1}, false, {0, 0}, 1,
-      {need_input, true, need_bias});
+  auto [dx, dkernel, dbias] =
+      at::convolution_backward(dy, x, kernel, bias_size, {stride, stride}, {padding, padding},
+                               {1, 1}, false, {0, 0}, 1, {need_input, true, need_bias});
   ConvolutionGradients result;
   if (need_input) {
     if (emulate) dx = dx.to(torch::kBFloat16);

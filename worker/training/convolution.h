@@ -14,8 +14,8 @@ namespace dermis {
 // numerics class).
 bool NativeBf16();
 
-// A map [n, side, side, C] as the [n, C, side, side] channels-last tensor that convolutions want; no
-// copy.
+// A map [n, side, side, C] as the [n, C, side, side] channels-last tensor that convolutions want;
+// no copy.
 torch::Tensor AsTensor(void* data, int64_t n, int64_t side, int64_t channels,
                        torch::ScalarType type);
 

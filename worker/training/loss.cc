@@ -43,8 +43,7 @@ PassResult SoftmaxLoss(const Loss& loss, const float* logits, absl::Span<const u
       if (target[k] != 0) result.loss += target[k] * (log_sum - static_cast<double>(logits[k]));
     }
     for (uint32_t k = 0; k < classes; ++k) {
-      dlogits[k] =
-          static_cast<float>(static_cast<double>(scale) * (p[k] * mass - target[k]));
+      dlogits[k] = static_cast<float>(static_cast<double>(scale) * (p[k] * mass - target[k]));
     }
   }
   return result;

@@ -124,9 +124,8 @@ void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bo
     case v1::OptimizerSpec::kRmsprop: {
       const v1::RmspropSpec& s = spec.rmsprop();
       const double lambda = decayed ? s.weight_decay() : s.other_weight_decay();
-      Rmsprop(gradient, n, static_cast<float>(s.alpha()), static_cast<float>(1 - s.alpha()),
-              rate32, static_cast<float>(s.epsilon()), static_cast<float>(2 * lambda), weights,
-              slots[0]);
+      Rmsprop(gradient, n, static_cast<float>(s.alpha()), static_cast<float>(1 - s.alpha()), rate32,
+              static_cast<float>(s.epsilon()), static_cast<float>(2 * lambda), weights, slots[0]);
       return;
     }
     case v1::OptimizerSpec::kSgd: {
@@ -142,7 +141,8 @@ void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bo
       const v1::AdamwSpec& s = spec.adamw();
       const double lambda = decayed ? s.weight_decay() : s.other_weight_decay();
       const double t = static_cast<double>(step + 1);
-      const double correction1 = 1 - std::pow(s.beta1(), t), correction2 = 1 - std::pow(s.beta2(), t);
+      const double correction1 = 1 - std::pow(s.beta1(), t),
+                   correction2 = 1 - std::pow(s.beta2(), t);
       Adamw(gradient, n, static_cast<float>(1 - rate * lambda), static_cast<float>(1 - s.beta1()),
             static_cast<float>(s.beta2()), static_cast<float>(1 - s.beta2()),
             static_cast<float>(rate / correction1), static_cast<float>(std::sqrt(correction2)),

@@ -1,13 +1,14 @@
 // How weights follow their gradient, on one flat vector, elementwise: RMSprop, SGD and AdamW as
 // torch.optim has them (a parity test takes twenty steps of each beside PyTorch).
-//   rmsprop  a <- rho a + (1 - rho) g^2,  w <- w - rate g / (sqrt(a) + epsilon),  g = gradient + 2 lambda w
-//   sgd      b <- momentum b + g (the first step: b = g),  w <- w - rate (nesterov ? g + momentum b : b),
+//   rmsprop  a <- rho a + (1 - rho) g^2,  w <- w - rate g / (sqrt(a) + epsilon),  g = gradient + 2
+//   lambda w sgd      b <- momentum b + g (the first step: b = g),  w <- w - rate (nesterov ? g +
+//   momentum b : b),
 //            g = gradient + lambda w
 //   adamw    w <- w - rate lambda w,  m <- m + (1 - beta1) (gradient - m),
 //            v <- beta2 v + (1 - beta2) gradient^2,
 //            w <- w - rate / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon),  t from 1
-// lambda is `weight_decay` for weights of convolutions and the last layer, `other_weight_decay` for the
-// rest (biases, norms).
+// lambda is `weight_decay` for weights of convolutions and the last layer, `other_weight_decay` for
+// the rest (biases, norms).
 #ifndef DERMIS_WORKER_TRAINING_OPTIMIZER_H_
 #define DERMIS_WORKER_TRAINING_OPTIMIZER_H_
 
@@ -28,8 +29,8 @@ std::vector<std::string> OptimizerSlots(const v1::OptimizerSpec& spec);
 // The rate of the step that follows `step` steps, before any schedule. epoch: first = 1.
 double BaseLearningRate(const v1::OptimizerSpec& spec, uint64_t step, uint32_t epoch);
 
-// One step, the one after `step` steps. decayed: which weight decay. slots: of OptimizerSlots, each n
-// floats. Float arithmetic, elementwise: the same bits for any vector width.
+// One step, the one after `step` steps. decayed: which weight decay. slots: of OptimizerSlots, each
+// n floats. Float arithmetic, elementwise: the same bits for any vector width.
 void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bool decayed,
                    const float* gradient, uint64_t n, float* weights,
                    absl::Span<float* const> slots);

@@ -1,6 +1,6 @@
 // Forward and backward pass of a network over one logical shard, whichever network it is: what the
-// trainer drives. Single-threaded: one pass a shard, passes on different threads side by side; equal
-// arguments give equal bits on any of them.
+// trainer drives. Single-threaded: one pass a shard, passes on different threads side by side;
+// equal arguments give equal bits on any of them.
 #ifndef DERMIS_WORKER_TRAINING_PASS_H_
 #define DERMIS_WORKER_TRAINING_PASS_H_
 
@@ -28,7 +28,8 @@ class TrainingPass {
 
   // Where the caller writes the normalised images: [batch, size, size, 3] floats.
   virtual float* input() = 0;
-  // Draws the dropout of image `image` of the set, the i-th of this pass, where the network has any.
+  // Draws the dropout of image `image` of the set, the i-th of this pass, where the network has
+  // any.
   virtual void DrawDropout(uint64_t seed, uint64_t step, uint32_t image, uint32_t i) = 0;
 
   // weights: made by MakeStepWeights for the same layout and precision. labels: `batch` of them.
@@ -39,9 +40,9 @@ class TrainingPass {
                            bool dropout, float loss_scale, float* gradients,
                            double* statistics) = 0;
 
-  // Evaluation form with running statistics, and the plain cross entropy, over the first labels.size() images (a convolution over
-  // fewer images may choose another algorithm: fix the composition of batches). logits [count,
-  // classes] may be null.
+  // Evaluation form with running statistics, and the plain cross entropy, over the first
+  // labels.size() images (a convolution over fewer images may choose another algorithm: fix the
+  // composition of batches). logits [count, classes] may be null.
   virtual PassResult Evaluate(const StepWeights& weights, const float* running_statistics,
                               absl::Span<const uint32_t> labels, float* logits) = 0;
 };

@@ -54,7 +54,8 @@ DERMIS_INLINE void MeanVarianceBody(const T* __restrict y, uint64_t rows, uint32
 }
 
 template <typename T>
-DERMIS_INLINE void NormReluBody(const T* y, uint64_t rows, uint32_t channels, LinearNorm norm, T* z) {
+DERMIS_INLINE void NormReluBody(const T* y, uint64_t rows, uint32_t channels, LinearNorm norm,
+                                T* z) {
   const float* __restrict scale = norm.scale;
   const float* __restrict shift = norm.shift;
   for (uint64_t r = 0; r < rows; ++r, y += channels, z += channels) {
@@ -135,8 +136,8 @@ DERMIS_INLINE void NormReluPoolBody(const T* __restrict y, uint32_t n, uint32_t 
 
 template <typename T>
 DERMIS_INLINE void ReluNormSumsBody(const T* __restrict dz, const T* __restrict y, uint64_t rows,
-                                    uint32_t channels, LinearNorm norm, const float* __restrict mean,
-                                    double* sum, double* product) {
+                                    uint32_t channels, LinearNorm norm,
+                                    const float* __restrict mean, double* sum, double* product) {
   const float* __restrict scale = norm.scale;
   const float* __restrict shift = norm.shift;
   std::fill(sum, sum + channels, 0.0);
@@ -221,8 +222,8 @@ DERMIS_INLINE void NormProductBody(const T* __restrict g, const T* __restrict y,
 }
 
 template <typename T>
-DERMIS_INLINE void NormBackwardBody(const T* g, const T* y, uint64_t rows,
-                                    uint32_t channels, NormGradient gradient, T* dy) {
+DERMIS_INLINE void NormBackwardBody(const T* g, const T* y, uint64_t rows, uint32_t channels,
+                                    NormGradient gradient, T* dy) {
   const float* __restrict mean = gradient.mean;
   const float* __restrict k1 = gradient.k1;
   const float* __restrict k2 = gradient.k2;
@@ -316,64 +317,64 @@ DERMIS_INLINE void AveragePoolBackwardBody(const float* __restrict dout, uint32_
 }  // namespace
 
 // target_clones does not go with templates: each storage type gets its own plain functions.
-#define DERMIS_KERNEL(name, parameters, arguments)                 \
-  namespace {                                                      \
+#define DERMIS_KERNEL(name, parameters, arguments)                  \
+  namespace {                                                       \
   DERMIS_SIMD void name##Clone parameters { name##Body arguments; } \
-  }                                                                \
-  template <>                                                      \
-  void name parameters {                                           \
-    name##Clone arguments;                                         \
+  }                                                                 \
+  template <>                                                       \
+  void name parameters {                                            \
+    name##Clone arguments;                                          \
   }
 
-#define DERMIS_KERNELS(T)                                                                         \
-  DERMIS_KERNEL(MeanVariance,                                                                     \
-                (const T* y, uint64_t rows, uint32_t channels, double* mean, double* variance),   \
-                (y, rows, channels, mean, variance))                                              \
-  DERMIS_KERNEL(NormRelu, (const T* y, uint64_t rows, uint32_t channels, LinearNorm norm, T* z),      \
-                (y, rows, channels, norm, z))                                                     \
-  DERMIS_KERNEL(NormAddRelu,                                                                      \
-                (const T* y, LinearNorm norm, const T* shortcut, uint64_t rows, uint32_t channels,    \
-                 T* z),                                                                           \
-                (y, norm, shortcut, rows, channels, z))                                           \
-  DERMIS_KERNEL(NormAddNormRelu,                                                                  \
-                (const T* y, LinearNorm norm, const T* shortcut, LinearNorm shortcut_norm, uint64_t rows, \
-                 uint32_t channels, T* z),                                                        \
-                (y, norm, shortcut, shortcut_norm, rows, channels, z))                            \
-  DERMIS_KERNEL(NormReluPool,                                                                     \
-                (const T* y, uint32_t n, uint32_t h, uint32_t w, uint32_t channels, LinearNorm norm,  \
-                 T* pooled, uint8_t* chosen),                                                     \
-                (y, n, h, w, channels, norm, pooled, chosen))                                     \
-  DERMIS_KERNEL(ReluNormSums,                                                                     \
-                (const T* dz, const T* y, uint64_t rows, uint32_t channels, LinearNorm norm,          \
-                 const float* mean, double* sum, double* product),                                \
-                (dz, y, rows, channels, norm, mean, sum, product))                                \
-  DERMIS_KERNEL(ReluNormBackward,                                                                 \
-                (T * dz, const T* y, uint64_t rows, uint32_t channels, LinearNorm norm,               \
-                 NormGradient gradient),                                                          \
-                (dz, y, rows, channels, norm, gradient))                                          \
-  DERMIS_KERNEL(JoinSums,                                                                         \
-                (const T* da, const T* db, const T* z, const T* y, uint64_t rows,                 \
-                 uint32_t channels, const float* mean, T* g, double* sum, double* product),       \
-                (da, db, z, y, rows, channels, mean, g, sum, product))                            \
-  DERMIS_KERNEL(NormProduct,                                                                      \
-                (const T* g, const T* y, uint64_t rows, uint32_t channels, const float* mean,     \
-                 double* product),                                                                \
-                (g, y, rows, channels, mean, product))                                            \
-  DERMIS_KERNEL(NormBackward,                                                                     \
-                (const T* g, const T* y, uint64_t rows, uint32_t channels, NormGradient gradient, \
-                 T* dy),                                                                          \
-                (g, y, rows, channels, gradient, dy))                                             \
-  DERMIS_KERNEL(PoolSums,                                                                         \
-                (const T* dpooled, const uint8_t* chosen, const T* y, uint32_t n, uint32_t h,     \
-                 uint32_t w, uint32_t channels, LinearNorm norm, const float* mean, T* g,             \
-                 double* sum, double* product),                                                   \
-                (dpooled, chosen, y, n, h, w, channels, norm, mean, g, sum, product))             \
-  DERMIS_KERNEL(AddTo, (const T* b, uint64_t n, T* a), (b, n, a))                                 \
-  DERMIS_KERNEL(AveragePool,                                                                      \
-                (const T* z, uint32_t n, uint32_t pixels, uint32_t channels, float* out),         \
-                (z, n, pixels, channels, out))                                                    \
-  DERMIS_KERNEL(AveragePoolBackward,                                                              \
-                (const float* dout, uint32_t n, uint32_t pixels, uint32_t channels, T* dz),       \
+#define DERMIS_KERNELS(T)                                                                          \
+  DERMIS_KERNEL(MeanVariance,                                                                      \
+                (const T* y, uint64_t rows, uint32_t channels, double* mean, double* variance),    \
+                (y, rows, channels, mean, variance))                                               \
+  DERMIS_KERNEL(NormRelu, (const T* y, uint64_t rows, uint32_t channels, LinearNorm norm, T* z),   \
+                (y, rows, channels, norm, z))                                                      \
+  DERMIS_KERNEL(                                                                                   \
+      NormAddRelu,                                                                                 \
+      (const T* y, LinearNorm norm, const T* shortcut, uint64_t rows, uint32_t channels, T* z),    \
+      (y, norm, shortcut, rows, channels, z))                                                      \
+  DERMIS_KERNEL(NormAddNormRelu,                                                                   \
+                (const T* y, LinearNorm norm, const T* shortcut, LinearNorm shortcut_norm,         \
+                 uint64_t rows, uint32_t channels, T* z),                                          \
+                (y, norm, shortcut, shortcut_norm, rows, channels, z))                             \
+  DERMIS_KERNEL(NormReluPool,                                                                      \
+                (const T* y, uint32_t n, uint32_t h, uint32_t w, uint32_t channels,                \
+                 LinearNorm norm, T* pooled, uint8_t* chosen),                                     \
+                (y, n, h, w, channels, norm, pooled, chosen))                                      \
+  DERMIS_KERNEL(ReluNormSums,                                                                      \
+                (const T* dz, const T* y, uint64_t rows, uint32_t channels, LinearNorm norm,       \
+                 const float* mean, double* sum, double* product),                                 \
+                (dz, y, rows, channels, norm, mean, sum, product))                                 \
+  DERMIS_KERNEL(ReluNormBackward,                                                                  \
+                (T * dz, const T* y, uint64_t rows, uint32_t channels, LinearNorm norm,            \
+                 NormGradient gradient),                                                           \
+                (dz, y, rows, channels, norm, gradient))                                           \
+  DERMIS_KERNEL(JoinSums,                                                                          \
+                (const T* da, const T* db, const T* z, const T* y, uint64_t rows,                  \
+                 uint32_t channels, const float* mean, T* g, double* sum, double* product),        \
+                (da, db, z, y, rows, channels, mean, g, sum, product))                             \
+  DERMIS_KERNEL(NormProduct,                                                                       \
+                (const T* g, const T* y, uint64_t rows, uint32_t channels, const float* mean,      \
+                 double* product),                                                                 \
+                (g, y, rows, channels, mean, product))                                             \
+  DERMIS_KERNEL(                                                                                   \
+      NormBackward,                                                                                \
+      (const T* g, const T* y, uint64_t rows, uint32_t channels, NormGradient gradient, T* dy),    \
+      (g, y, rows, channels, gradient, dy))                                                        \
+  DERMIS_KERNEL(                                                                                   \
+      PoolSums,                                                                                    \
+      (const T* dpooled, const uint8_t* chosen, const T* y, uint32_t n, uint32_t h, uint32_t w,    \
+       uint32_t channels, LinearNorm norm, const float* mean, T* g, double* sum, double* product), \
+      (dpooled, chosen, y, n, h, w, channels, norm, mean, g, sum, product))                        \
+  DERMIS_KERNEL(AddTo, (const T* b, uint64_t n, T* a), (b, n, a))                                  \
+  DERMIS_KERNEL(AveragePool,                                                                       \
+                (const T* z, uint32_t n, uint32_t pixels, uint32_t channels, float* out),          \
+                (z, n, pixels, channels, out))                                                     \
+  DERMIS_KERNEL(AveragePoolBackward,                                                               \
+                (const float* dout, uint32_t n, uint32_t pixels, uint32_t channels, T* dz),        \
                 (dout, n, pixels, channels, dz))
 
 DERMIS_KERNELS(float)

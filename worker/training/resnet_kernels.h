@@ -1,7 +1,8 @@
-// The elementwise half of a training step of a ResNet: batch norm, ReLU, residual addition, pooling,
-// fused so that each activation map is read as seldom as possible. No Torch. Maps are NHWC; T is
-// float or Bf16 (storage only: all arithmetic is in float, sums over rows in float per block of 64
-// rows, then in double, always in row order, so a result depends on nothing but its arguments).
+// The elementwise half of a training step of a ResNet: batch norm, ReLU, residual addition,
+// pooling, fused so that each activation map is read as seldom as possible. No Torch. Maps are
+// NHWC; T is float or Bf16 (storage only: all arithmetic is in float, sums over rows in float per
+// block of 64 rows, then in double, always in row order, so a result depends on nothing but its
+// arguments).
 //
 // Letters: n images, h x w pixels, C channels (a multiple of 64), rows = n * h * w. y: a
 // convolution's output; scale, shift: its batch norm as y * scale + shift. NaN stays NaN.
@@ -37,7 +38,8 @@ template <typename T>
 void NormRelu(const T* y, uint64_t rows, uint32_t channels, LinearNorm norm, T* z);
 // z <- ReLU(norm(y) + shortcut): a block's end; z may be y or shortcut.
 template <typename T>
-void NormAddRelu(const T* y, LinearNorm norm, const T* shortcut, uint64_t rows, uint32_t channels, T* z);
+void NormAddRelu(const T* y, LinearNorm norm, const T* shortcut, uint64_t rows, uint32_t channels,
+                 T* z);
 // z <- ReLU(norm(y) + shortcut_norm(shortcut)): where the shortcut is a convolution.
 template <typename T>
 void NormAddNormRelu(const T* y, LinearNorm norm, const T* shortcut, LinearNorm shortcut_norm,
@@ -47,8 +49,8 @@ void NormAddNormRelu(const T* y, LinearNorm norm, const T* shortcut, LinearNorm 
 // ReLU(norm(y)); h and w even. chosen: 0..8, the window's pixel that held it, row by row; the first
 // of equals.
 template <typename T>
-void NormReluPool(const T* y, uint32_t n, uint32_t h, uint32_t w, uint32_t channels, LinearNorm norm,
-                  T* pooled, uint8_t* chosen);
+void NormReluPool(const T* y, uint32_t n, uint32_t h, uint32_t w, uint32_t channels,
+                  LinearNorm norm, T* pooled, uint8_t* chosen);
 
 // Sums over rows of g and of g * (y - mean), where g is dz where ReLU let z through, else 0: the
 // gradients of a batch norm's shift and, times 1 / deviation, of its scale.
@@ -75,7 +77,8 @@ void NormBackward(const T* g, const T* y, uint64_t rows, uint32_t channels, Norm
                   T* dy);
 
 // g [n, h, w, C] <- the gradient of NormReluPool at its batch norm: dpooled scattered to the chosen
-// pixels that ReLU let through; and the sums of g and of g * (y - mean), in float per row of pixels.
+// pixels that ReLU let through; and the sums of g and of g * (y - mean), in float per row of
+// pixels.
 template <typename T>
 void PoolSums(const T* dpooled, const uint8_t* chosen, const T* y, uint32_t n, uint32_t h,
               uint32_t w, uint32_t channels, LinearNorm norm, const float* mean, T* g, double* sum,

@@ -66,8 +66,8 @@ struct Network {
   double epsilon;
   uint64_t fc_weight, fc_bias;
   std::vector<Layer> layers;
-  uint32_t last_pixels = 0;   // Of the map that is averaged.
-  uint32_t first_block = 0;   // The first that is trained.
+  uint32_t last_pixels = 0;  // Of the map that is averaged.
+  uint32_t first_block = 0;  // The first that is trained.
 };
 
 // A layer's batch norm as y * scale + shift.
@@ -319,8 +319,8 @@ class ResNetPass final : public TrainingPass {
     }
     if (!saved.z.defined()) saved.z = NewMap(batch_, stem.side / 2, stem.form.out);
     chosen_.resize(static_cast<size_t>(saved.z.numel()));
-    NormReluPool(Data<T>(saved.y), batch_, stem.side, stem.side, stem.form.out,
-                 saved.norm.linear(), Data<T>(saved.z), chosen_.data());
+    NormReluPool(Data<T>(saved.y), batch_, stem.side, stem.side, stem.form.out, saved.norm.linear(),
+                 Data<T>(saved.z), chosen_.data());
     return saved.z;
   }
 
@@ -355,8 +355,7 @@ class ResNetPass final : public TrainingPass {
     AveragePool(Data<T>(z), n, network_.last_pixels, features, features_.data());
     DenseForward(features_.data(), n, features, weights_->flat.data() + network_.fc_weight,
                  weights_->flat.data() + network_.fc_bias, network_.classes, logits_.data());
-    return SoftmaxLoss(loss, logits_.data(), labels, network_.classes, loss_scale,
-                       dlogits_.data());
+    return SoftmaxLoss(loss, logits_.data(), labels, network_.classes, loss_scale, dlogits_.data());
   }
 
   // Backward. Gives the gradient at the last block's output.
@@ -372,8 +371,8 @@ class ResNetPass final : public TrainingPass {
       gradients_[network_.fc_bias + c] = sum;
     }
     if (network_.first_block == network_.shape.blocks.size()) return {};
-    const torch::Tensor dz =
-        NewMap(batch_, static_cast<int64_t>(std::lround(std::sqrt(network_.last_pixels))), features);
+    const torch::Tensor dz = NewMap(
+        batch_, static_cast<int64_t>(std::lround(std::sqrt(network_.last_pixels))), features);
     AveragePoolBackward(dfeatures.data(), batch_, network_.last_pixels, features, Data<T>(dz));
     return dz;
   }
@@ -440,8 +439,8 @@ class ResNetPass final : public TrainingPass {
                   saved_[last + 1].mean.data(), product.data());
       SetNormGradient(last + 1, sum, product);
     }
-    torch::Tensor dz = ConvolutionBackward(last, NormBackwardInPlace(last, da),
-                                           last > block.first || need_input);
+    torch::Tensor dz =
+        ConvolutionBackward(last, NormBackwardInPlace(last, da), last > block.first || need_input);
     for (uint32_t k = last; k-- > block.first;) {
       const Layer& inner = network_.layers[k];
       const Saved& saved = saved_[k];
@@ -489,8 +488,8 @@ class ResNetPass final : public TrainingPass {
   const Loss loss_;
   std::vector<float> input_;
   std::vector<Bf16> converted_;
-  std::vector<Saved> saved_;      // Per layer.
-  std::vector<uint8_t> chosen_;   // By the stem's pool.
+  std::vector<Saved> saved_;     // Per layer.
+  std::vector<uint8_t> chosen_;  // By the stem's pool.
   std::vector<float> features_, logits_, dlogits_;
   // Of the running call.
   const ResNetStepWeights* weights_ = nullptr;

@@ -1,6 +1,6 @@
-// Forward and backward pass of a ResNet over one logical shard, by hand: convolutions from LibTorch,
-// everything between them from resnet_kernels.h. The same function as ResNetForwardTraining's
-// autograd graph (a test compares them).
+// Forward and backward pass of a ResNet over one logical shard, by hand: convolutions from
+// LibTorch, everything between them from resnet_kernels.h. The same function as
+// ResNetForwardTraining's autograd graph (a test compares them).
 #ifndef DERMIS_WORKER_TRAINING_RESNET_STEP_H_
 #define DERMIS_WORKER_TRAINING_RESNET_STEP_H_
 

@@ -104,8 +104,7 @@ void SeedCnnStepWeights::Update(const float* parameters) {
     torch::Tensor bias = torch::from_blob(s.flat.data() + layer.bias, {layer.out}, torch::kFloat32);
     if (s.bf16) bias = bias.to(torch::kBFloat16);
     if (s.bf16 && !NativeBf16()) bias = bias.to(torch::kFloat32);
-    s.weight[k] =
-        KernelOf(s.flat.data() + layer.weight, {layer.out, layer.in, 3, 3}, s.bf16);
+    s.weight[k] = KernelOf(s.flat.data() + layer.weight, {layer.out, layer.in, 3, 3}, s.bf16);
     s.bias[k] = bias;
   }
   const uint64_t channels = g.channels(kLayers - 1);

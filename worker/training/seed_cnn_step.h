@@ -34,8 +34,7 @@ class SeedCnnStepWeights {
 class SeedCnnPass {
  public:
   // For passes over exactly `batch` images.
-  SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision,
-              Loss loss = {});
+  SeedCnnPass(const ModelLayout& layout, uint32_t batch, v1::Precision precision, Loss loss = {});
   ~SeedCnnPass();
 
   // Where the caller writes the normalised images: [batch, size, size, 3] floats.
@@ -51,9 +50,9 @@ class SeedCnnPass {
   PassResult Train(const SeedCnnStepWeights& weights, absl::Span<const uint32_t> labels,
                    bool dropout, float loss_scale, float* gradients, double* statistics);
 
-  // Evaluation form with running statistics, and the plain cross entropy, over the first `count` images (a convolution over fewer
-  // images may choose another algorithm: fix the composition of batches). logits [count, classes]
-  // may be null.
+  // Evaluation form with running statistics, and the plain cross entropy, over the first `count`
+  // images (a convolution over fewer images may choose another algorithm: fix the composition of
+  // batches). logits [count, classes] may be null.
   PassResult Evaluate(const SeedCnnStepWeights& weights, const float* running_statistics,
                       absl::Span<const uint32_t> labels, float* logits);
 

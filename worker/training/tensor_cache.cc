@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include <c10/core/CPUAllocator.h>
 #include <torch/torch.h>
 
 namespace dermis {
@@ -86,7 +87,7 @@ class TensorCache final : public c10::Allocator {
   absl::Mutex mutex_;
   int users_ ABSL_GUARDED_BY(mutex_) = 0;
   std::unordered_map<size_t, std::vector<void*>> free_ ABSL_GUARDED_BY(mutex_);  // By size.
-  std::unordered_map<void*, size_t> sizes_ ABSL_GUARDED_BY(mutex_);              // Of blocks in use.
+  std::unordered_map<void*, size_t> sizes_ ABSL_GUARDED_BY(mutex_);  // Of blocks in use.
 };
 
 }  // namespace

@@ -244,7 +244,9 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
     InitializeModel(recipe_.seed(), model);
     if (!recipe_.init().empty()) {
       ASSIGN_OR_RETURN(const std::string note, LoadWeights(options_.init, model));
-      if (!note.empty()) DERMIS_LOG(kInfo, "recipe ", recipe_digest_.substr(0, 12), ": ", note);
+      if (!note.empty() && collective_.rank() == 0) {
+        DERMIS_LOG(kInfo, "recipe ", recipe_digest_.substr(0, 12), ": ", note);
+      }
     }
     state_.slots.assign(state_.slot_names.size(),
                         std::vector<float>(model.layout.parameter_count, 0.0f));
@@ -324,10 +326,9 @@ void Trainer::RunShard(uint32_t k) {
   }
   // The mean over the whole batch, whichever rank has it.
   const uint64_t batch = state_.step % steps_per_epoch_ * recipe_.batch_size();
-  const float scale =
-      loss_.class_weights.empty()
-          ? 1.0f / static_cast<float>(recipe_.batch_size())
-          : static_cast<float>(1 / WeightOf(batch, recipe_.batch_size()));
+  const float scale = loss_.class_weights.empty()
+                          ? 1.0f / static_cast<float>(recipe_.batch_size())
+                          : static_cast<float>(1 / WeightOf(batch, recipe_.batch_size()));
   results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), scale, gradients_[k].data(),
                            statistics_[shard].data());
 }

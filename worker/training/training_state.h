@@ -1,11 +1,13 @@
 // A training state: everything that is needed to go on from a step, and nothing that depends on how
 // one came there. The file (docs/formats.md) is a safetensors container that Python reads:
 //   model.<name>     F32  weights and running statistics now
-//   <slot>.<name>    F32  what the optimiser keeps of each parameter (OptimizerSlots: rmsprop, sgd, ...)
-//   ema.<name>       F32  the moving average of weights and running statistics, where the recipe has one
-//   best.<name>      F32  weights and running statistics of the best epoch so far; absent before the first
-//   epochs           F64  [k, 6], of the completed epochs: epoch, training loss, training accuracy,
-//                         validation loss, validation accuracy, learning rate; absent before the first
+//   <slot>.<name>    F32  what the optimiser keeps of each parameter (OptimizerSlots: rmsprop, sgd,
+//   ...) ema.<name>       F32  the moving average of weights and running statistics, where the
+//   recipe has one best.<name>      F32  weights and running statistics of the best epoch so far;
+//   absent before the first epochs           F64  [k, 6], of the completed epochs: epoch, training
+//   loss, training accuracy,
+//                         validation loss, validation accuracy, learning rate; absent before the
+//                         first
 //   epoch_sums       F64  [2], of the running epoch: sum of losses, number of right answers
 // Metadata: format "dermis training state", version, model, size, classes, pixel_mean,
 // pixel_deviation, recipe (hex digest), step, best_epoch.
@@ -41,8 +43,8 @@ struct TrainingState {
 // Equal states give equal bytes. recipe: hex digest.
 std::string SerializeTrainingState(const TrainingState& state, const std::string& recipe);
 
-// model's layout, pixel_mean, pixel_deviation, slot_names and averaged of `like` must be those of the
-// file. Errors: INVALID_ARGUMENT: damaged, or of another recipe.
+// model's layout, pixel_mean, pixel_deviation, slot_names and averaged of `like` must be those of
+// the file. Errors: INVALID_ARGUMENT: damaged, or of another recipe.
 absl::StatusOr<TrainingState> ParseTrainingState(std::string_view bytes, const std::string& recipe,
                                                  const TrainingState& like);
 

@@ -1,5 +1,5 @@
-// ResNets against real torchvision: goldens by make_goldens.py, which also says by which formula both
-// sides draw the weights.
+// ResNets against real torchvision: goldens by make_goldens.py, which also says by which formula
+// both sides draw the weights.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -122,10 +122,12 @@ class ResNetParityTest : public testing::TestWithParam<const char*> {
   // Rows of the map that a norm sees.
   double RowsOf(const std::string& name) const {
     const bool pooled = model_.layout.stem == v1::STEM_IMAGENET;
-    if (absl::StartsWith(name, "bn1.")) return kBatch * std::pow(model_.layout.size / (pooled ? 2.0 : 1.0), 2);
+    if (absl::StartsWith(name, "bn1."))
+      return kBatch * std::pow(model_.layout.size / (pooled ? 2.0 : 1.0), 2);
     const int stage = name[5] - '0';
     double side = model_.layout.size / (pooled ? 4.0 : 1.0) / (1 << (stage - 1));
-    // The first block of a stage halves the sides in its first 3x3 convolution: a bottleneck's second.
+    // The first block of a stage halves the sides in its first 3x3 convolution: a bottleneck's
+    // second.
     const bool before = absl::StrContains(name, ".0.bn1.") && stage > 1 &&
                         model_.layout.kind == v1::MODEL_KIND_RESNET50;
     if (before) side *= 2;
@@ -179,8 +181,8 @@ TEST_P(ResNetParityTest, TrainingLogitsLossGradientsAndStatistics_AreTorchvision
   std::copy(input_.begin(), input_.end(), pass->input());
   std::vector<float> gradients(model_.layout.parameter_count);
   std::vector<double> statistics(model_.layout.statistic_count);
-  const PassResult result = pass->Train(*weights, kLabels, false, 1.0f / kBatch, gradients.data(),
-                                        statistics.data());
+  const PassResult result =
+      pass->Train(*weights, kLabels, false, 1.0f / kBatch, gradients.data(), statistics.data());
   EXPECT_NEAR(result.loss / kBatch, Golden("training.loss")[0], 1e-5);
 
   // The pass shows no logits: those of a batch norm whose running statistics are the batch's.

@@ -53,7 +53,8 @@ class OptimizerParityTest : public testing::Test {
     const std::vector<float> golden = Golden(name);
     ASSERT_EQ(values.size(), golden.size());
     for (size_t i = 0; i < values.size(); ++i) {
-      EXPECT_NEAR(values[i], golden[i], tolerance * (std::abs(golden[i]) + 0.1)) << name << " " << i;
+      EXPECT_NEAR(values[i], golden[i], tolerance * (std::abs(golden[i]) + 0.1))
+          << name << " " << i;
     }
   }
 
@@ -155,13 +156,16 @@ TEST_F(OptimizerParityTest, Losses_ArePyTorchs) {
   const std::vector<float> logits = Formula(400, 18, 2.0);
   const std::vector<uint32_t> labels = {0, 1, 2, 2, 1, 1};
   const std::vector<double> weights = {0.5, 1, 3};
-  for (const auto& [name, loss] : std::vector<std::pair<std::string, Loss>>{
-           {"plain", {}}, {"smoothed", {0.1, {}}}, {"weighted", {0, weights}}, {"both", {0.2, weights}}}) {
+  for (const auto& [name, loss] :
+       std::vector<std::pair<std::string, Loss>>{{"plain", {}},
+                                                 {"smoothed", {0.1, {}}},
+                                                 {"weighted", {0, weights}},
+                                                 {"both", {0.2, weights}}}) {
     double mass = 0;
     for (uint32_t y : labels) mass += loss.weight(y);
     std::vector<float> gradient(18);
-    const PassResult result = SoftmaxLoss(loss, logits.data(), labels, 3,
-                                          static_cast<float>(1 / mass), gradient.data());
+    const PassResult result =
+        SoftmaxLoss(loss, logits.data(), labels, 3, static_cast<float>(1 / mass), gradient.data());
     ExpectGolden({static_cast<float>(result.loss / mass)}, "loss." + name);
     ExpectGolden(gradient, absl::StrCat("loss.", name, ".gradient"));
   }

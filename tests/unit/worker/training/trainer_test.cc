@@ -103,6 +103,133 @@ TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyWorldSizeAndThreads) {
   }
 }
 
+// Every part of a recipe that has state of its own, or looks at the whole batch.
+TEST(TrainerTest, FinalState_IsBitwiseEqual_ForEveryOptimiserAndLoss) {
+  const auto data = ToyData(40, 12);
+  std::vector<v1::Recipe> recipes(3, TestRecipe());
+  recipes[0].mutable_optimizer()->mutable_sgd()->set_learning_rate(0.01);
+  recipes[0].mutable_optimizer()->mutable_sgd()->set_momentum(0.9);
+  recipes[0].mutable_optimizer()->mutable_sgd()->set_nesterov(true);
+  recipes[0].set_clip_norm(0.1);
+  recipes[0].mutable_schedule()->set_warmup_epochs(1);
+  recipes[0].mutable_schedule()->mutable_cosine()->set_epochs(2);
+  v1::AdamwSpec& adamw = *recipes[1].mutable_optimizer()->mutable_adamw();
+  adamw.set_learning_rate(1e-3);
+  adamw.set_beta1(0.9);
+  adamw.set_beta2(0.999);
+  adamw.set_epsilon(1e-8);
+  recipes[1].set_ema_decay(0.7);
+  recipes[1].set_balance_classes(true);
+  recipes[2].set_label_smoothing(0.1);
+  recipes[2].add_class_weights(0.5);
+  recipes[2].add_class_weights(2);
+  std::vector<std::string> hashes;
+  for (const v1::Recipe& recipe : recipes) {
+    const Outcome alone = RunGang(recipe, GoalOf(2), data, 1, 1);
+    ASSERT_TRUE(alone.step.ok()) << alone.step.status();
+    EXPECT_EQ(LastHash(RunGang(recipe, GoalOf(2), data, 4, 1)), LastHash(alone));
+    std::string state;
+    for (uint64_t step = 1; step <= *alone.step; ++step) {
+      const Outcome one = RunGang(recipe, GoalOf(2), data, 1 + step % 2, 1, state, true);
+      ASSERT_TRUE(one.step.ok()) << one.step.status();
+      state = one.states[0].state;
+    }
+    EXPECT_EQ(Sha256Of(state).hex(), LastHash(alone));
+    // What is validated is what is stored as the model.
+    EXPECT_EQ(alone.states.back().output.epochs_size(), 2);
+    hashes.push_back(LastHash(alone));
+  }
+  EXPECT_NE(hashes[0], hashes[1]);
+  EXPECT_NE(hashes[1], hashes[2]);
+}
+
+TEST(TrainerTest, MovingAverage_IsWhatIsStoredAsTheModel) {
+  const auto data = ToyData(40, 12);
+  v1::Recipe recipe = TestRecipe();
+  const Outcome plain = RunGang(recipe, GoalOf(2), data, 1, 1);
+  recipe.set_ema_decay(0.9);
+  const Outcome averaged = RunGang(recipe, GoalOf(2), data, 1, 1);
+  ASSERT_TRUE(plain.step.ok() && averaged.step.ok());
+  // Training itself goes the same way: only what is looked at differs.
+  EXPECT_EQ(plain.states.back().output.epochs(1).training_loss(),
+            averaged.states.back().output.epochs(1).training_loss());
+  EXPECT_NE(plain.states.back().last_model, averaged.states.back().last_model);
+  const absl::StatusOr<Model> now = ParseModel(plain.states.back().last_model);
+  const absl::StatusOr<Model> average = ParseModel(averaged.states.back().last_model);
+  ASSERT_TRUE(now.ok() && average.ok());
+  // It lags behind: nearer to where training began.
+  Model start = *now;
+  InitializeModel(recipe.seed(), start);
+  double moved = 0, lagged = 0;
+  for (size_t i = 0; i < start.parameters.size(); ++i) {
+    moved += std::pow(now->parameters[i] - start.parameters[i], 2);
+    lagged += std::pow(average->parameters[i] - start.parameters[i], 2);
+  }
+  EXPECT_LT(lagged, moved);
+  EXPECT_GT(lagged, 0);
+}
+
+TEST(TrainerTest, ResNet_BeginsWithGivenWeights_KeepsWhatIsFrozen_AndGivesTheSameBits) {
+  const auto data = ToyData(40, 12);
+  v1::Recipe recipe = TestRecipe();
+  recipe.set_model(v1::MODEL_KIND_RESNET18);
+  recipe.set_stem(v1::STEM_SMALL);
+  recipe.set_dropout(false);
+  Model given;
+  given.layout = *LayoutOf(v1::MODEL_KIND_RESNET18, 16, 5, v1::STEM_SMALL);  // Of 5 classes.
+  InitializeModel(77, given);
+  TrainerOptions options;
+  options.init = SerializeModel(given);
+  recipe.set_init(Sha256Of(options.init).bytes());
+  recipe.set_frozen_before("layer4");
+  std::vector<std::string> hashes;
+  for (uint32_t ranks : {1, 2}) {
+    MemoryGang gang(recipe.logical_shards(), ranks);
+    std::vector<std::thread> others;
+    std::vector<TrainedState> states;
+    for (uint32_t r = 0; r < ranks; ++r) {
+      others.emplace_back([&, r] {
+        std::unique_ptr<Collective> end = gang.Rank(r);
+        std::atomic<uint64_t> progress{0};
+        const std::atomic<bool> yield{false};
+        const auto step = Train(
+            recipe, GoalOf(1), data, *end, "", options,
+            [&](TrainedState state) {
+              states.push_back(std::move(state));
+              return absl::OkStatus();
+            },
+            yield, progress);
+        EXPECT_TRUE(step.ok()) << step.status();
+      });
+    }
+    for (std::thread& t : others) t.join();
+    ASSERT_EQ(states.size(), 1u);
+    hashes.push_back(Sha256Of(states[0].state).hex());
+    const absl::StatusOr<Model> trained = ParseModel(states[0].last_model);
+    ASSERT_TRUE(trained.ok()) << trained.status();
+    auto same = [&](const std::string& name) {
+      return std::equal(given.at(name), given.at(name) + 64, trained->at(name));
+    };
+    EXPECT_TRUE(same("conv1.weight"));
+    EXPECT_TRUE(same("layer3.1.conv2.weight"));
+    EXPECT_TRUE(same("bn1.running_var"));
+    EXPECT_FALSE(same("layer4.0.conv1.weight"));
+    EXPECT_FALSE(same("layer4.0.bn1.running_var"));
+  }
+  EXPECT_EQ(hashes[0], hashes[1]);
+  // Without them nothing is trained.
+  options.init = "not weights";
+  std::atomic<uint64_t> progress{0};
+  const std::atomic<bool> yield{false};
+  auto alone = MakeLocalCollective(recipe.logical_shards());
+  EXPECT_EQ(Train(
+                recipe, GoalOf(1), data, *alone, "", options,
+                [](TrainedState) { return absl::OkStatus(); }, yield, progress)
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST(TrainerTest, FinalState_IsBitwiseEqual_ForAnyCuttingIntoSegments) {
   const auto data = ToyData(40, 12);
   const Outcome whole = RunGang(TestRecipe(), GoalOf(3), data, 2, 1);
