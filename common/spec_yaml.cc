@@ -102,7 +102,7 @@ class Reader {
   }
 
   // From `message` down the dots of `key`.
-  absl::Status SetByKey(Message& message, std::string_view key, const YAML::Node& value) {
+  absl::Status SetByKey(Message& message, const std::string& key, const YAML::Node& value) {
     Message* inner = &message;
     const std::vector<std::string> parts = absl::StrSplit(key, '.');
     for (size_t i = 0; i < parts.size(); ++i) {
@@ -117,14 +117,14 @@ class Reader {
       }
       const bool last = i + 1 == parts.size();
       if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
-        if (last) return ReadScalar(value, *inner, *field, std::string(key));
+        if (last) return ReadScalar(value, *inner, *field, key);
         return absl::InvalidArgumentError(absl::StrCat("'", key, "': ", parts[i], " has no parts"));
       }
       // A word for one of several choices begins afresh.
       if (last) inner->GetReflection()->ClearField(inner, field);
       inner = inner->GetReflection()->MutableMessage(inner, field);
     }
-    return ReadMessage(value, *inner, std::string(key), 0);
+    return ReadMessage(value, *inner, key, 0);
   }
 
  private:
@@ -569,7 +569,7 @@ absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_
   }
 }
 
-absl::Status SetByKey(v1::StudySpec& spec, std::string_view key, const std::string& value) {
+absl::Status SetByKey(v1::StudySpec& spec, const std::string& key, const std::string& value) {
   try {  // yaml-cpp reports by exceptions.
     return Reader("setting").SetByKey(spec, key, YAML::Node(value));
   } catch (const std::exception& e) {

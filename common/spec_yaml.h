@@ -23,7 +23,7 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec);
 
 // Sets what `key` ("training.optimizer.sgd.momentum") names to what `value` spells. INVALID_ARGUMENT: no
 // such key, or no such value.
-absl::Status SetByKey(v1::StudySpec& spec, std::string_view key, const std::string& value);
+absl::Status SetByKey(v1::StudySpec& spec, const std::string& key, const std::string& value);
 
 // training.epochs, or its default where a sweep leaves it open.
 uint32_t EpochsOf(const v1::StudySpec& spec);

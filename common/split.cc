@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+
 #include "common/philox.h"
 #include "common/status_macros.h"
 
@@ -124,8 +125,8 @@ absl::Status TakeFraction(const v1::ImageSetManifest& manifest, double fraction,
   return absl::OkStatus();
 }
 
-// Divides each class's groups that do not test into `folds` parts of about as many images, in random
-// order; part `fold` validates, the others train.
+// Divides each class's groups that do not test into `folds` parts of about as many images, in
+// random order; part `fold` validates, the others train.
 absl::Status TakeFold(const v1::ImageSetManifest& manifest, uint32_t folds, uint32_t fold,
                       uint64_t seed, std::vector<Group>* groups) {
   for (int label = 0; label < manifest.classes_size(); ++label) {

@@ -88,7 +88,8 @@ std::string Draw(const v1::RangeSpec& range, double u) {
 uint32_t HashOf(const std::string& key) {
   const std::string bytes = Sha256Of(key).bytes();
   uint32_t hash = 0;
-  for (int i = 0; i < 4; ++i) hash = hash << 8 | static_cast<uint8_t>(bytes[static_cast<size_t>(i)]);
+  for (int i = 0; i < 4; ++i)
+    hash = hash << 8 | static_cast<uint8_t>(bytes[static_cast<size_t>(i)]);
   return hash;
 }
 
@@ -185,9 +186,8 @@ Settings SettingsOf(const v1::SweepSpec& sweep, uint64_t seed, uint32_t trial) {
       const auto block = PhiloxBlock(seed, Purpose::kSweep, trial, HashOf(axis.key()), 0);
       const double u = ToUnitDouble(block[0], block[1]);
       settings.emplace_back(
-          axis.key(), axis.has_range()
-                          ? Draw(axis.range(), u)
-                          : axis.values(static_cast<int>(u * axis.values_size())));
+          axis.key(), axis.has_range() ? Draw(axis.range(), u)
+                                       : axis.values(static_cast<int>(u * axis.values_size())));
     }
     return settings;
   }

@@ -1,5 +1,6 @@
-// A sweep's trials: which settings each has, and in which brackets and rungs they compete. Pure, and
-// the same wherever it is computed; a wider grid, or more random trials, has the old ones in it.
+// A sweep's trials: which settings each has, and in which brackets and rungs they compete. Pure,
+// and the same wherever it is computed; a wider grid, or more random trials, has the old ones in
+// it.
 #ifndef DERMIS_COMMON_SWEEP_H_
 #define DERMIS_COMMON_SWEEP_H_
 
@@ -20,8 +21,8 @@ inline constexpr uint64_t kMostTrials = 100'000;
 // A key and its value, as a study file spells them.
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
-// Trials [first, first + count) that compete. After rungs[k] epochs the best ceil(n / factor) of the
-// n that are left go on; who is left after the last trains to its end.
+// Trials [first, first + count) that compete. After rungs[k] epochs the best ceil(n / factor) of
+// the n that are left go on; who is left after the last trains to its end.
 struct Bracket {
   uint32_t first = 0, count = 0;
   std::vector<uint32_t> rungs;  // Ascending.

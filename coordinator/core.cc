@@ -134,15 +134,19 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
     }
     id = absl::StrCat(submission.spec.name(), "@", n);
   }
-  RETURN_IF_ERROR(
-      StudyRun::Make(submission.spec, submission.image_set, submission.manifest, numerics_class)
-          .status());
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<StudyRun> run,
+      StudyRun::Make(submission.spec, submission.image_set, submission.manifest, numerics_class));
   response.set_id(id);
   for (const std::string& warning : submission.warnings) response.add_warnings(warning);
-  const v1::TrainingSpec& training = submission.spec.training();
-  if (training.logical_shards() > 0 && training.batch_size() / training.logical_shards() < 16) {
+  uint32_t least = std::numeric_limits<uint32_t>::max();  // Images of a shard.
+  for (uint32_t k = 0; k < run->sweep().trainings(); ++k) {
+    const v1::Recipe& recipe = run->sweep().training(k).recipe;
+    least = std::min(least, recipe.batch_size() / recipe.logical_shards());
+  }
+  if (least < 16) {
     response.add_warnings(absl::StrCat(
-        "a shard holds ", training.batch_size() / training.logical_shards(),
+        "a shard holds ", least,
         " images; batch norm is per shard and noisy below 16: fewer logical_shards or a larger "
         "batch_size"));
   }

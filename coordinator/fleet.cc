@@ -19,6 +19,12 @@ constexpr size_t kKnownSteps = 3;                        // So many tell how lon
 
 }  // namespace
 
+const Assignment* Fleet::GangOf(const Digest& recipe) const {
+  const auto work = works_.find(recipe);
+  if (work == works_.end() || work->second.assignment == 0) return nullptr;
+  return &assignments_.at(work->second.assignment);
+}
+
 void Fleet::Open(bool fresh) {
   work_from_ = clock_.Now() + (fresh ? absl::ZeroDuration() : options_.grace);
 }
@@ -31,7 +37,7 @@ void Fleet::Completed(const std::string& name, const v1::TaskSpec& task) {
   if (!task.has_train()) return;
   const absl::StatusOr<Digest> recipe = RecipeDigest(task.train().recipe(), task.numerics_class());
   if (!recipe.ok()) return;
-  if (auto it = trials_.find(*recipe); it != trials_.end()) {
+  if (auto it = works_.find(*recipe); it != works_.end()) {
     it->second.back_offs = 0;
     it->second.avoid.clear();
   }
@@ -220,8 +226,8 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     const absl::StatusOr<Digest> recipe = Digest::FromBytes(running.tasks(0));
     if (!recipe.ok()) return false;
     const std::set<std::string> wanting = studies_.Wanting(*recipe);
-    Trial& trial = trials_[*recipe];
-    if (wanting.empty() || trial.assignment != 0 || !SameClass(*wanting.begin(), worker)) {
+    RecipeWork& work = works_[*recipe];
+    if (wanting.empty() || work.assignment != 0 || !SameClass(*wanting.begin(), worker)) {
       return false;
     }
     Assignment& gang = assignments_[id];
@@ -236,7 +242,7 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     gang.world = 1;
     gang.states_before = studies_.CountStates(*recipe);
     gang.step = running.step();
-    trial.assignment = id;
+    work.assignment = id;
   } else {
     std::vector<Digest> tasks;
     for (const std::string& bytes : running.tasks()) {

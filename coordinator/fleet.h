@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 
 #include "common/clock.h"
@@ -86,7 +87,7 @@ struct Assignment {
 };
 
 // What is known of training a recipe beside its stored states.
-struct Trial {
+struct RecipeWork {
   uint64_t assignment = 0;
   absl::Duration not_before = -absl::InfiniteDuration();
   uint32_t back_offs = 0;
@@ -119,7 +120,8 @@ class Fleet {
 
   const std::map<std::string, Worker>& workers() const { return workers_; }
   const std::map<uint64_t, Assignment>& assignments() const { return assignments_; }
-  const std::map<Digest, Trial>& trials() const { return trials_; }
+  // The gang that trains the recipe now; null: none.
+  const Assignment* GangOf(const Digest& recipe) const;
   bool Quarantined(const std::string& name) const;
   // The numerics class of most workers; empty: there are none.
   std::string CommonClass() const;
@@ -182,7 +184,7 @@ class Fleet {
   std::map<ConnectionId, std::string> connections_;
   std::map<std::string, History> histories_;
   std::map<uint64_t, Assignment> assignments_;
-  std::map<Digest, Trial> trials_;  // By recipe.
+  absl::flat_hash_map<Digest, RecipeWork> works_;  // By recipe.
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
   std::set<uint64_t> condemned_;  // Stuck: not adopted when their worker comes back.
   uint64_t assignment_counter_ = 0;

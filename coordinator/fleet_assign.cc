@@ -48,6 +48,9 @@ bool Fleet::Assign(absl::Duration now) {
     }
   }
   std::sort(order.begin(), order.end());
+  // Of a sweep's trainings that wait, no more are looked at than could start now.
+  const size_t most = static_cast<size_t>(std::count_if(
+      workers_.begin(), workers_.end(), [](const auto& worker) { return Free(worker.second); }));
   std::set<Digest> seen;
   for (const auto& [position, id] : order) {
     Study& study = *studies_.all().at(id);
@@ -60,31 +63,46 @@ bool Fleet::Assign(absl::Duration now) {
     view.unit_seconds = UnitSeconds(study);
     view.workers = study.workers;
     bool runnable = study.waiting > 0, served = study.workers > 0;
-    if (studies_.Training(study)) {
-      const Digest& recipe = study.run->recipe_digest();
-      const Trial& trial = trials_[recipe];
-      if (trial.assignment != 0) {
-        served = true;  // By itself, or by another study that trains the same.
-      } else if (trial.not_before <= now) {
-        runnable = true;
+    const auto add = [&](const SweepPlanner::Training& training) {
+      Cluster::Trial out;
+      out.study = index;
+      out.shards = training.recipe.logical_shards();
+      const RecipeWork& work = works_[training.digest];
+      out.avoid = work.avoid;
+      const LossRecord* losses = studies_.state().LossesOf(training.digest);
+      out.alone = losses != nullptr && (losses->shared >= kPoison || losses->alone > 0);
+      if (work.assignment != 0) {
+        const Assignment& gang = assignments_.at(work.assignment);
+        out.world = static_cast<uint32_t>(gang.members.size());
+        out.may_yield = !gang.yielding && !gang.doomed && gang.members.size() == gang.world &&
+                        now - gang.started >= options_.regroup_after;
+      } else {
+        out.waiting = true;
       }
-      if (seen.insert(recipe).second) {
-        Cluster::Trial out;
-        out.study = index;
-        out.shards = study.run->recipe().logical_shards();
-        out.avoid = trial.avoid;
-        const LossRecord* losses = studies_.state().LossesOf(recipe);
-        out.alone = losses != nullptr && (losses->shared >= kPoison || losses->alone > 0);
-        if (trial.assignment != 0) {
-          const Assignment& gang = assignments_.at(trial.assignment);
-          out.world = static_cast<uint32_t>(gang.members.size());
-          out.may_yield = !gang.yielding && !gang.doomed && gang.members.size() == gang.world &&
-                          now - gang.started >= options_.regroup_after;
-        } else {
-          out.waiting = trial.not_before <= now;
+      cluster.trials.push_back(std::move(out));
+      recipes.push_back(training.digest);
+    };
+    if (studies_.Training(study)) {
+      const SweepPlanner& sweep = study.run->sweep();
+      for (const auto& [assignment, gang] : assignments_) {
+        if (!gang.gang) continue;
+        const SweepPlanner::Training* training = sweep.FindActive(gang.recipe);
+        if (training == nullptr) continue;
+        served = true;  // By itself, or by another study that trains the same.
+        if (seen.insert(gang.recipe).second) add(*training);
+      }
+      size_t waiting = 0;
+      for (uint32_t k : sweep.active()) {
+        const SweepPlanner::Training& training = sweep.training(k);
+        const auto work = works_.find(training.digest);
+        if (work != works_.end() &&
+            (work->second.assignment != 0 || work->second.not_before > now)) {
+          continue;
         }
-        cluster.trials.push_back(std::move(out));
-        recipes.push_back(recipe);
+        runnable = true;
+        if (waiting == most) break;
+        ++waiting;
+        if (seen.insert(training.digest).second) add(training);
       }
     }
     if (runnable && !served) {
@@ -99,7 +117,7 @@ bool Fleet::Assign(absl::Duration now) {
 
   const Plan plan = Schedule(cluster);
   for (size_t t : plan.yields) {
-    YieldGang(assignments_.at(trials_.at(recipes[t]).assignment),
+    YieldGang(assignments_.at(works_.at(recipes[t]).assignment),
               "its workers are wanted for a larger gang or another study");
   }
   bool assigned = false;
@@ -204,7 +222,8 @@ bool Fleet::StartBundle(Study& study, const std::string& name, uint32_t units, a
 
 bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std::string>& members,
                       absl::Duration now) {
-  const TrainingPlanner& planner = study.run->training();
+  const SweepPlanner::Training& training = *study.run->sweep().FindActive(recipe);
+  const TrainingPlanner& planner = training.planner;
   // From the greatest stored state that does not lie beyond the goal and whose blob is there.
   const uint64_t limit = planner.target_step().value_or(planner.last_step());
   uint64_t start_step = 0;
@@ -229,8 +248,12 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
   // Others that train the same recipe for fewer epochs: their states are stored on the way.
   std::set<uint64_t> exact(goal.exact_steps().begin(), goal.exact_steps().end());
   for (const std::string& id : studies_.Wanting(recipe)) {
-    const v1::TrainGoal other = studies_.all().at(id)->run->training().goal();
-    exact.insert(other.exact_steps().begin(), other.exact_steps().end());
+    const SweepPlanner& sweep = studies_.all().at(id)->run->sweep();
+    for (uint32_t k : *sweep.Find(recipe)) {
+      if (!sweep.active().contains(k)) continue;
+      const v1::TrainGoal other = sweep.training(k).planner.goal();
+      exact.insert(other.exact_steps().begin(), other.exact_steps().end());
+    }
   }
   goal.clear_exact_steps();
   for (uint64_t step : exact) {
@@ -252,12 +275,11 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
   gang.world = static_cast<uint32_t>(members.size());
   gang.states_before = studies_.CountStates(recipe);
   gang.step = start_step;
-  trials_[recipe].assignment = id;
+  works_[recipe].assignment = id;
 
   v1::GangSeat seat;
   *seat.mutable_generation() = gang.generation;
-  const std::vector<ShardRange> shards =
-      AssignShards(study.run->recipe().logical_shards(), gang.world);
+  const std::vector<ShardRange> shards = AssignShards(training.recipe.logical_shards(), gang.world);
   for (uint32_t rank = 0; rank < gang.world; ++rank) {
     const v1::Register& hello = workers_.at(members[rank]).hello;
     v1::GangMember& member = *seat.add_roster();
@@ -269,7 +291,7 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
     member.set_shards(shards[rank].count);
     gang.ranks[members[rank]] = rank;
   }
-  *seat.mutable_recipe() = study.run->recipe();
+  *seat.mutable_recipe() = training.recipe;
   seat.set_numerics_class(studies_.state().studies().at(study.id).numerics_class);
   seat.set_start_step(start_step);
   seat.set_start_state(start_state);

@@ -75,7 +75,7 @@ void Fleet::GangMemberEnded(const std::string& name, Worker& worker, Assignment&
       Doom(gang, cause);
       break;
     case v1::OUTCOME_UNAVAILABLE:
-      trials_[gang.recipe].avoid.insert(name);
+      works_[gang.recipe].avoid.insert(name);
       Doom(gang, cause);
       break;
     default:
@@ -86,11 +86,11 @@ void Fleet::GangMemberEnded(const std::string& name, Worker& worker, Assignment&
 }
 
 void Fleet::FinishGang(Assignment& gang) {
-  Trial& trial = trials_[gang.recipe];
-  if (trial.assignment == gang.id) trial.assignment = 0;
+  RecipeWork& work = works_[gang.recipe];
+  if (work.assignment == gang.id) work.assignment = 0;
   const bool advanced = studies_.CountStates(gang.recipe) > gang.states_before;
   if (!advanced && !(gang.yielding && !gang.doomed)) {
-    trial.not_before = clock_.Now() + BackOff(trial.back_offs++);
+    work.not_before = clock_.Now() + BackOff(work.back_offs++);
   }
   EraseAssignment(gang.id);
 }
@@ -164,7 +164,7 @@ void Fleet::LoseWorker(std::string name, const std::string& cause) {
     Doom(assignment, absl::StrCat("worker ", name, " was lost: ", cause));
     if (assignment.members.empty()) FinishGang(assignment);
     if (counts) {
-      trials_[recipe].avoid = {name};
+      works_[recipe].avoid = {name};
       RecordLoss(recipe, studies_.Wanting(recipe), name, numerics_class, cause, alone);
       Strike(name, recipe, numerics_class);
     }

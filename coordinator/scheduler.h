@@ -17,7 +17,7 @@ struct Cluster {
     bool free = false;
     bool suspect = false;  // Quarantined: used only where no other worker of its class is there.
   };
-  struct Trial {
+  struct Trial {  // Of one recipe.
     size_t study = 0;
     uint32_t shards = 1;     // V.
     bool waiting = false;    // May start now (its last gang is gone, no back-off).

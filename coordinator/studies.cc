@@ -132,8 +132,8 @@ void Studies::FeedStoredStates(Study& study) {
     }
     const TrainingPlanner& training = sweep.training(index).planner;
     const uint64_t limit = training.target_step().value_or(training.last_step());
-    study.reused[static_cast<int>(Stage::kTraining)] += static_cast<uint64_t>(
-        std::distance(states->begin(), states->upper_bound(limit)));
+    study.reused[static_cast<int>(Stage::kTraining)] +=
+        static_cast<uint64_t>(std::distance(states->begin(), states->upper_bound(limit)));
   }
   const auto first = state_.failures().lower_bound({study.id, Digest()});
   for (auto it = first; it != state_.failures().end() && it->first.first == study.id; ++it) {
@@ -312,7 +312,8 @@ void Studies::FoldDropped(const v1::BlobDropped& dropped) {
     if (images || init) {
       study.problem = absl::DataLossError(
           absl::StrCat(images ? "a part of its images" : "the weights it begins with", " (blob ",
-                       blob->short_hex(), ") is lost: submit the study again with them"));
+                       blob->short_hex(), ") is lost: submit the study again with ",
+                       images ? "its images" : "them"));
       DropWants(study);
     }
   }

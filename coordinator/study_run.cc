@@ -48,8 +48,7 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   run->manifest_ = std::move(manifest);
   ASSIGN_OR_RETURN(run->sweep_,
                    SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
-  ASSIGN_OR_RETURN(Split split,
-                   MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
+  ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
                                         static_cast<uint64_t>(run->manifest_->classes_size())));
   run->test_ = std::move(split.test);

@@ -7,7 +7,9 @@
 #include "absl/strings/str_join.h"
 
 #include "common/log.h"
+#include "common/spec_yaml.h"
 #include "common/status_macros.h"
+#include "common/sweep.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -29,8 +31,15 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
     std::string what = absl::StrCat("task ", it->first.second.short_hex());
     if (auto failed = study.failed.find(it->first.second); failed != study.failed.end()) {
       what = Describe(failed->second.spec);
-    } else if (study.run != nullptr && study.run->recipe_digest() == it->first.second) {
-      what = "training";
+    } else if (study.run != nullptr) {
+      const SweepPlanner& sweep = study.run->sweep();
+      if (const std::vector<uint32_t>* found = sweep.Find(it->first.second)) {
+        const uint32_t trial = sweep.training(found->front()).trial;
+        what =
+            sweep.trials().size() == 1
+                ? "training"
+                : absl::StrCat("trial ", trial, " (", Describe(sweep.SettingsOfTrial(trial)), ")");
+      }
     }
     status.add_problems(absl::StrCat(what, " failed on worker ", it->second.worker, ": ",
                                      it->second.cause, " (dermis retry ", record.id,
@@ -59,6 +68,85 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
   if (!study.hint.empty()) status.add_problems(study.hint);
 }
 
+void ViewTraining(const Fleet& fleet, const SweepPlanner& sweep, v1::StudyStatus& status) {
+  // What is stored, or what the gangs that train now say.
+  uint64_t epochs = sweep.epochs_done();
+  for (const auto& [id, assignment] : fleet.assignments()) {
+    if (!assignment.gang) continue;
+    if (const auto* training = sweep.FindActive(assignment.recipe)) {
+      const TrainingPlanner& planner = training->planner;
+      const uint64_t reached = assignment.step / planner.steps_per_epoch();
+      epochs += std::max<uint64_t>(reached, planner.epochs_done()) - planner.epochs_done();
+    }
+  }
+  v1::StageProgress& stage = *status.mutable_stages(0);
+  stage.set_total(sweep.epochs_total());
+  stage.set_done(std::min(epochs, stage.total()));
+  const SweepPlanner::Training* shown = sweep.final_training();
+  if (shown == nullptr && sweep.trials().size() == 1) shown = &sweep.training(0);
+  if (shown != nullptr) {
+    if (auto last = shown->planner.last_epoch()) *status.mutable_last_epoch() = *last;
+  }
+  if (sweep.trials().size() == 1) return;
+  v1::TrialCounts& counts = *status.mutable_trials();
+  counts.set_total(static_cast<uint32_t>(sweep.trials().size()));
+  for (const SweepPlanner::Trial& trial : sweep.trials()) {
+    switch (trial.state) {
+      case SweepPlanner::TrialState::kTraining:
+        counts.set_training(counts.training() + 1);
+        break;
+      case SweepPlanner::TrialState::kDropped:
+        counts.set_dropped(counts.dropped() + 1);
+        break;
+      case SweepPlanner::TrialState::kFailed:
+        counts.set_failed(counts.failed() + 1);
+        break;
+      case SweepPlanner::TrialState::kTrained:
+        counts.set_trained(counts.trained() + 1);
+        break;
+    }
+  }
+}
+
+void ViewTrials(const Studies& studies, const std::string& id, const SweepPlanner& sweep,
+                v1::StudyResults& results) {
+  for (uint32_t t = 0; t < sweep.trials().size(); ++t) {
+    const SweepPlanner::Trial& trial = sweep.trials()[t];
+    const uint32_t replicas = sweep.trainings() / static_cast<uint32_t>(sweep.trials().size());
+    v1::TrialResult& out = *results.add_trials();
+    out.set_trial(t);
+    out.set_settings(Describe(sweep.SettingsOfTrial(t)));
+    out.set_rung(trial.rung);
+    const SweepPlanner::Training& first = sweep.training(t * replicas);
+    out.set_recipe(first.digest.short_hex());
+    if (trial.score) {
+      out.set_score(*trial.score);
+      out.set_deviation(trial.deviation);
+      out.set_epochs(std::min(first.planner.limit(), first.planner.epochs_done()));
+    }
+    switch (trial.state) {
+      case SweepPlanner::TrialState::kTraining:
+        out.set_state("training");
+        break;
+      case SweepPlanner::TrialState::kDropped:
+        out.set_state("dropped");
+        break;
+      case SweepPlanner::TrialState::kTrained:
+        out.set_state("trained");
+        break;
+      case SweepPlanner::TrialState::kFailed:
+        out.set_state("failed");
+        for (uint32_t k = 0; k < replicas; ++k) {
+          const auto failure =
+              studies.state().failures().find({id, sweep.training(t * replicas + k).digest});
+          if (failure != studies.state().failures().end()) out.set_cause(failure->second.cause);
+        }
+        break;
+    }
+    if (sweep.chosen() == t) out.set_state("chosen");
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& fleet,
@@ -85,21 +173,11 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
     stage.set_reused(study.reused[s]);
   }
   status.mutable_stages(0)->set_unit("epochs");
-  status.mutable_stages(0)->set_total(record.spec.training().epochs());
+  status.mutable_stages(0)->set_total(EpochsOf(record.spec));
   status.mutable_stages(1)->set_unit("images");
   if (status.stages_size() > 2) status.mutable_stages(2)->set_unit("tasks");
   if (study.run != nullptr) {
-    const TrainingPlanner& training = study.run->training();
-    if (training.stop_epoch()) status.mutable_stages(0)->set_total(*training.stop_epoch());
-    // What is stored, or what the gang that trains it now says.
-    uint64_t epochs = training.epochs_done();
-    if (auto trial = fleet.trials().find(study.run->recipe_digest());
-        trial != fleet.trials().end() && trial->second.assignment != 0) {
-      epochs = std::max(epochs, fleet.assignments().at(trial->second.assignment).step /
-                                    training.steps_per_epoch());
-    }
-    status.mutable_stages(0)->set_done(std::min(epochs, status.stages(0).total()));
-    if (auto last = training.last_epoch()) *status.mutable_last_epoch() = *last;
+    ViewTraining(fleet, study.run->sweep(), status);
     if (const EvaluationPlanner* evaluation = study.run->evaluation()) {
       status.mutable_stages(1)->set_done(evaluation->images_done());
       status.mutable_stages(1)->set_total(evaluation->images_total());
@@ -138,12 +216,19 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   *results.mutable_spec() = record.spec;
   results.set_image_set(record.image_set.bytes());
   results.set_numerics_class(record.numerics_class);
-  if (study.run == nullptr || !study.run->training_done()) return results;
-  const TrainingPlanner::Outcome& outcome = *study.run->training().outcome();
+  if (study.run == nullptr) return results;
+  const SweepPlanner& sweep = study.run->sweep();
+  if (record.spec.has_sweep()) ViewTrials(studies, id, sweep, results);
+  if (!study.run->training_done()) return results;
+  if (record.spec.has_sweep()) {
+    *results.mutable_spec() = sweep.SpecOfTrial(*sweep.chosen());
+    *results.mutable_spec()->mutable_sweep() = record.spec.sweep();
+  }
+  const TrainingPlanner::Outcome& outcome = *sweep.final_training()->planner.outcome();
   *results.mutable_model() = outcome.model;
   results.set_stop_epoch(outcome.stop_epoch);
   ASSIGN_OR_RETURN(*results.mutable_training(),
-                   studies.ReadState(study.run->recipe_digest(), outcome.step));
+                   studies.ReadState(sweep.final_training()->digest, outcome.step));
   if (const EvaluationPlanner* evaluation = study.run->evaluation();
       evaluation != nullptr && evaluation->done()) {
     for (uint32_t image : evaluation->test()) results.add_test_images(image);
@@ -216,8 +301,14 @@ std::string DumpStudies(const Studies& studies) {
       absl::StrAppend(&out, " ", study->computed[s], "+", study->reused[s]);
     }
     if (study->run != nullptr) {
-      absl::StrAppend(&out, " epochs ", study->run->training().epochs_done(), " outcome ",
-                      study->run->training_done() ? study->run->training().outcome()->step : 0);
+      const SweepPlanner& sweep = study->run->sweep();
+      absl::StrAppend(
+          &out, " epochs ", sweep.epochs_done(), " outcome ",
+          study->run->training_done() ? sweep.final_training()->planner.outcome()->step : 0);
+      for (const SweepPlanner::Trial& trial : sweep.trials()) {
+        absl::StrAppend(&out, " ", static_cast<int>(trial.state), ".", trial.rung, ".",
+                        trial.score.value_or(0));
+      }
       if (study->run->evaluation() != nullptr) {
         absl::StrAppend(&out, " images ", study->run->evaluation()->images_done());
       }

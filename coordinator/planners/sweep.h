@@ -38,17 +38,18 @@ class SweepPlanner {
   enum class TrialState { kTraining, kDropped, kFailed, kTrained };
   struct Trial {
     TrialState state = TrialState::kTraining;
-    uint32_t rung = 0;                // Rungs that it has passed.
-    std::optional<double> score;      // Of the last rung: mean of the sweep's metric. NaN is a score.
-    double deviation = 0;             // Of its trainings' scores; 0 for one.
-    uint32_t waits_for = 0;           // Trainings that have not come to the limit.
+    uint32_t rung = 0;            // Rungs that it has passed.
+    std::optional<double> score;  // Of the last rung: mean of the sweep's metric. NaN is a score.
+    double deviation = 0;         // Of its trainings' scores; 0 for one.
+    uint32_t waits_for = 0;       // Trainings that have not come to the limit.
   };
 
   // `spec` resolved. INVALID_ARGUMENT: a split that cannot be made, a training split smaller than a
   // batch; the trial is named.
-  static absl::StatusOr<std::unique_ptr<SweepPlanner>> Make(
-      const v1::StudySpec& spec, const Digest& image_set, const v1::ImageSetManifest& manifest,
-      const std::string& numerics_class);
+  static absl::StatusOr<std::unique_ptr<SweepPlanner>> Make(const v1::StudySpec& spec,
+                                                            const Digest& image_set,
+                                                            const v1::ImageSetManifest& manifest,
+                                                            const std::string& numerics_class);
 
   // A stored state of a recipe. Any order, any repetition; nothing for a recipe of others.
   void OnState(const Digest& recipe, const v1::TrainOutput& output);
@@ -112,8 +113,8 @@ class SweepPlanner {
   const Digest image_set_;
   const std::string numerics_class_;
   uint64_t training_images_ = 0;  // Of images.split.
-  // Of trial t: [t * replicas(), (t + 1) * replicas()), by seed, then fold. Then the final one, if it
-  // is one of its own.
+  // Of trial t: [t * replicas(), (t + 1) * replicas()), by seed, then fold. Then the final one, if
+  // it is one of its own.
   std::vector<std::unique_ptr<Training>> trainings_;
   absl::flat_hash_map<Digest, std::vector<uint32_t>> by_recipe_;
   std::vector<Trial> trials_;

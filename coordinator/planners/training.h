@@ -30,14 +30,14 @@ class TrainingPlanner {
   };
   const std::optional<Outcome>& outcome() const { return outcome_; }
 
-  // It is to come so far for now (a rung): `reached` and `goal` are about this many epochs. At first
-  // all of them.
+  // It is to come so far for now (a rung): `reached` and `goal` are about this many epochs. At
+  // first all of them.
   void SetLimit(uint32_t epochs) { limit_ = std::min(epochs, max_epochs_); }
   uint32_t limit() const { return limit_; }
   // The metrics of all epochs up to the limit are known, or training stops before it.
   bool reached() const { return stop_epoch_.has_value() || epochs_.size() >= limit_; }
-  // The epoch within the limit whose weights count, by early stopping's metric or as the last. Needs
-  // reached().
+  // The epoch within the limit whose weights count, by early stopping's metric or as the last.
+  // Needs reached().
   const v1::EpochMetrics& chosen_epoch() const;
 
   // The step whose state ends the stage, once the metrics tell it.

@@ -10,6 +10,7 @@
 #include "common/image_set.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
+#include "common/sweep.h"
 
 namespace dermis {
 namespace {
@@ -195,7 +196,13 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
                                                    " is not the manifest of an image set"));
   }
   RETURN_IF_ERROR(ValidateManifest(*manifest));
-  RETURN_IF_ERROR(CheckModelSize(submission.spec.images().size(), *manifest));
+  const uint64_t trials = submission.spec.has_sweep()
+                              ? TrialCount(submission.spec.sweep(), EpochsOf(submission.spec))
+                              : 1;
+  for (uint32_t trial = 0; trial < trials; ++trial) {
+    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(submission.spec, trial));
+    RETURN_IF_ERROR(CheckModelSize(own.images().size(), *manifest));
+  }
   for (const v1::ImageChunk& chunk : manifest->chunks()) {
     for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
       if (named.empty()) continue;

@@ -220,8 +220,8 @@ class Simulation {
     if (core_ && !InChaos()) CheckService();
   }
 
-  // When the chaos is over no study that can run goes without a worker for longer than 30 s, beyond what it may
-  // back off by itself.
+  // When the chaos is over no study that can run goes without a worker for longer than 30 s, beyond
+  // what it may back off by itself.
   void CheckService() {
     constexpr absl::Duration kPatience = absl::Seconds(30), kLongestBackOff = absl::Seconds(30);
     const v1::ListResponse list = core_->List();
@@ -232,8 +232,9 @@ class Simulation {
       }
       const auto [it, fresh] = unserved_since_.try_emplace(study.id(), Now());
       if (Now() - it->second > kPatience + kLongestBackOff) {
-        problem_ = absl::StrCat("study ", study.id(), " has waited for ", absl::FormatDuration(Now() - it->second),
-                                "\n", core_->DescribeWork());
+        problem_ =
+            absl::StrCat("study ", study.id(), " has waited for ",
+                         absl::FormatDuration(Now() - it->second), "\n", core_->DescribeWork());
       }
     }
   }
@@ -267,7 +268,8 @@ class Simulation {
       const int patience = Chance(0.5) ? static_cast<int>(Uniform(1, 4)) : 0;
       const std::string name = Chance(0.5) ? "a" : absl::StrCat("s", i);
       absl::StatusOr<v1::StudySpec> spec =
-          FakeSpec(name, epochs, patience, Chance(0.7) ? kFakeExplanation : "");
+          FakeSpec(name, epochs, patience,
+                   absl::StrCat(Chance(0.7) ? kFakeExplanation : "", Chance(0.3) ? Sweep() : ""));
       if (!spec.ok()) {
         problem_ = spec.status().ToString();
         return;
@@ -277,6 +279,12 @@ class Simulation {
       After(Draw() * 10, [this, i] { SubmitStudy(static_cast<size_t>(i)); });
     }
     if (Chance(0.3)) After(5 + Draw() * 10, [this] { CancelAndResume(); });
+  }
+
+  std::string Sweep() {
+    const char* const kStopping[] = {"", ", halving: {rungs: [1, 3], factor: 2}", ", halving: {}"};
+    return absl::StrCat("sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3, 4]}], seeds: ",
+                        Uniform(1, 3), kStopping[Uniform(0, 3)], "}\n");
   }
 
   void SubmitStudy(size_t index) {

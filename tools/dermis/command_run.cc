@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,8 +18,10 @@
 #include "common/digest.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
+#include "common/sweep.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/preview.h"
 #include "tools/dermis/progress.h"
 #include "tools/dermis/summary.h"
 #include "worker/models/init.h"
@@ -33,7 +37,7 @@ constexpr absl::Duration kPatience = absl::Minutes(2);
 
 struct RunOptions {
   std::string cluster, spec, images;
-  bool detach = false;
+  bool detach = false, preview = false;
 };
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
@@ -78,18 +82,26 @@ absl::StatusOr<StudyFile> ReadStudy(const std::string& path) {
 // Whether the weights fit the network, before anything is sent; says what of them is not used.
 absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manifest) {
   if (study.init.empty()) return absl::OkStatus();
-  const v1::TrainingSpec& training = study.spec.training();
-  Model model;
-  ASSIGN_OR_RETURN(model.layout,
-                   LayoutOf(training.model(), study.spec.images().size(),
-                            static_cast<uint32_t>(manifest.classes_size()), training.stem()));
-  InitializeModel(study.spec.seed(), model);
-  const absl::StatusOr<std::string> note = LoadWeights(study.init, model);
-  if (!note.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(training.init().file(), ": ", note.status().message()));
+  const std::string& file = study.spec.training().init().file();
+  std::set<std::tuple<int, int, uint32_t>> seen;  // The networks of a sweep.
+  std::set<std::string> notes;
+  for (uint32_t trial = 0; trial < TrialsOf(study.spec); ++trial) {
+    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(study.spec, trial));
+    const v1::TrainingSpec& training = own.training();
+    if (!seen.insert({training.model(), training.stem(), own.images().size()}).second) continue;
+    Model model;
+    ASSIGN_OR_RETURN(model.layout,
+                     LayoutOf(training.model(), own.images().size(),
+                              static_cast<uint32_t>(manifest.classes_size()), training.stem()));
+    InitializeModel(own.seed(), model);
+    const absl::StatusOr<std::string> note = LoadWeights(study.init, model);
+    if (!note.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(file, ": ", note.status().message()));
+    }
+    if (!note->empty() && notes.insert(*note).second) {
+      std::printf("%s: %s\\n", file.c_str(), note->c_str());
+    }
   }
-  if (!note->empty()) std::printf("%s: %s\n", training.init().file().c_str(), note->c_str());
   return absl::OkStatus();
 }
 
@@ -189,8 +201,16 @@ absl::Status Run(const RunOptions& options) {
   ASSIGN_OR_RETURN(const StudyFile study, ReadStudy(options.spec));
   const v1::StudySpec& spec = study.spec;
   ASSIGN_OR_RETURN(auto images, ImageSet::OpenFile(options.images));
-  RETURN_IF_ERROR(CheckModelSize(spec.images().size(), images->manifest()));
+  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
+    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(spec, trial));
+    RETURN_IF_ERROR(CheckModelSize(own.images().size(), images->manifest()));
+  }
   RETURN_IF_ERROR(CheckInit(study, images->manifest()));
+  if (options.preview) {
+    ASSIGN_OR_RETURN(const std::string preview, Preview(spec, images->manifest()));
+    std::printf("%s", preview.c_str());
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   RETURN_IF_ERROR(Upload(*client, *images));
   if (!study.init.empty()) RETURN_IF_ERROR(client->blobs().Put(Sha256Of(study.init), study.init));
@@ -226,6 +246,7 @@ void AddRunCommand(CLI::App& app, absl::Status& outcome) {
   run->add_option("study", options->spec, "Study file (YAML)")->required();
   run->add_option("--images", options->images, "Image set (from ingest or synth)")->required();
   run->add_flag("--detach", options->detach, "Do not watch");
+  run->add_flag("--preview", options->preview, "Only say what would run, and about what it costs");
   run->callback([options, &outcome] { outcome = Run(*options); });
 
   auto* watch = app.add_subcommand("watch", "Watch a study to its end");

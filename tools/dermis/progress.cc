@@ -31,6 +31,14 @@ std::string ProgressLine(const v1::StudyStatus& status) {
                            ? absl::StrCat(stage.stage(), " ", stage.done(), "/", stage.total())
                            : absl::StrCat(stage.stage(), " ", stage.done());
     absl::StrAppend(&part, " ", stage.unit());
+    if (stage.stage() == "training" && status.has_trials()) {
+      const v1::TrialCounts& trials = status.trials();
+      absl::StrAppend(&part, ", ", trials.total(), " trials");
+      for (const auto& [count, what] : {std::pair(trials.trained(), "trained"), {trials.dropped(), "dropped"},
+                                        {trials.failed(), "failed"}}) {
+        if (count > 0) absl::StrAppend(&part, ", ", count, " ", what);
+      }
+    }
     if (stage.stage() == "training" && status.has_last_epoch()) {
       absl::StrAppendFormat(&part, " (loss %.3f, validation %.3f, accuracy %.3f)",
                             status.last_epoch().training_loss(), status.last_epoch().validation_loss(),

@@ -1,9 +1,13 @@
 #include "tools/dermis/summary.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tools/report/report.h"
+#include "tools/report/trials.h"
 
 namespace dermis {
 
@@ -19,8 +23,30 @@ Digest BitsOf(const v1::StudyResults& results) {
   return hash.Finish();
 }
 
+namespace {
+
+// The best trials, the taken one first.
+std::string SummariseTrials(const v1::StudyResults& results) {
+  if (results.trials().empty()) return "";
+  constexpr size_t kShown = 10;
+  std::string text = absl::StrCat(results.trials_size(), " trials, by ",
+                                  MetricName(results.spec().sweep().metric()), ":\n");
+  const std::vector<const v1::TrialResult*> ranked = RankTrials(results);
+  for (size_t k = 0; k < std::min(ranked.size(), kShown); ++k) {
+    const v1::TrialResult& trial = *ranked[k];
+    absl::StrAppendFormat(&text, "  %s %5d  %s", trial.state() == "chosen" ? "*" : " ", trial.trial(),
+                          trial.has_score() ? absl::StrFormat("%.4f", trial.score()) : "     -");
+    if (trial.deviation() > 0) absl::StrAppendFormat(&text, " +- %.4f", trial.deviation());
+    absl::StrAppend(&text, "  ", trial.state(), " after ", trial.epochs(), " epochs  ", trial.settings(), "\n");
+  }
+  if (ranked.size() > kShown) absl::StrAppend(&text, "  and ", ranked.size() - kShown, " more\n");
+  return text;
+}
+
+}  // namespace
+
 std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
-  std::string text;
+  std::string text = SummariseTrials(results);
   if (results.training().epochs_size() > 0) {
     absl::StrAppendFormat(&text, "Trained %d epochs (best %d); weights %s\n", results.stop_epoch(),
                           results.training().best_epoch(),

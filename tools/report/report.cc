@@ -19,6 +19,7 @@
 #include "tools/report/explained.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
+#include "tools/report/trials.h"
 
 namespace dermis {
 namespace {
@@ -271,6 +272,16 @@ std::string CsvField(const std::string& text) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
+  std::error_code no_such;
+  const auto type = std::filesystem::status(path, no_such).type();
+  if (type != std::filesystem::file_type::regular && type != std::filesystem::file_type::not_found) {
+    // A device or a pipe: it stays what it is.
+    std::ofstream out(path, std::ios::binary);
+    out.write(text.data(), static_cast<std::streamsize>(text.size()));
+    out.close();
+    if (out) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat(path, " cannot be written: is it a folder, or full?"));
+  }
   const std::string temporary = path + ".part";
   std::ofstream out(temporary, std::ios::binary);
   out.write(text.data(), static_cast<std::streamsize>(text.size()));
@@ -321,6 +332,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");
   }
+  if (results.trials_size() > 0) add("trials", "Trials", RenderTrials(results));
   add("training", "Training",
       results.training().epochs_size() == 0
           ? "<p class=\"missing\">No epoch is completed yet.</p>"

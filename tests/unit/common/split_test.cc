@@ -182,5 +182,44 @@ TEST(Split, ImageCalledLikeAGroup_IsNotOfThatGroup) {
   ExpectPartition(manifest, *split);
 }
 
+TEST(SplitTest, Folds_PartWhatDoesNotTest_WholeGroupsOnceEach_EvenlyByClass) {
+  const v1::ImageSetManifest manifest = Manifest(400, 3);
+  v1::SplitSpec spec = Fractions(0.2, 0.1);
+  const Split plain = *MakeSplit(manifest, spec, 1);
+  std::map<uint32_t, int> validated;
+  std::map<std::string, std::set<uint32_t>> folds_of_group;
+  std::vector<size_t> sizes, malignant;
+  for (uint32_t fold = 0; fold < 5; ++fold) {
+    spec.set_folds(5);
+    spec.set_fold(fold);
+    const Split split = *MakeSplit(manifest, spec, 1);
+    EXPECT_EQ(split.test, plain.test);
+    EXPECT_EQ(split.training.size() + split.validation.size(),
+              plain.training.size() + plain.validation.size());
+    sizes.push_back(split.validation.size());
+    malignant.push_back(0);
+    for (uint32_t image : split.validation) {
+      ++validated[image];
+      malignant.back() += manifest.images(static_cast<int>(image)).label();
+      folds_of_group[manifest.images(static_cast<int>(image)).group()].insert(fold);
+    }
+  }
+  EXPECT_EQ(validated.size(), plain.training.size() + plain.validation.size());
+  for (const auto& [image, times] : validated) EXPECT_EQ(times, 1) << image;
+  for (const auto& [group, folds] : folds_of_group) EXPECT_EQ(folds.size(), 1u) << group;
+  // Each class's share differs by a group at most.
+  EXPECT_LE(*std::max_element(sizes.begin(), sizes.end()),
+            *std::min_element(sizes.begin(), sizes.end()) + 6);
+  EXPECT_LE(*std::max_element(malignant.begin(), malignant.end()),
+            *std::min_element(malignant.begin(), malignant.end()) + 3);
+}
+
+TEST(SplitTest, MoreFoldsThanGroupsOfAClass_AreRefused) {
+  v1::SplitSpec spec = Fractions(0.2, 0.1);
+  spec.set_folds(50);
+  spec.set_fold(0);
+  EXPECT_THAT(ErrorOf(Manifest(60), spec), HasSubstr("fewer than 50 folds"));
+}
+
 }  // namespace
 }  // namespace dermis

@@ -155,9 +155,9 @@ Folded Fold(uint64_t seed) {
   const Digest image_set = Sha256Of("set");
   const v1::StudySpec spec = *FakeSpec("a", 3, 0, kFakeExplanation);
   auto run = *StudyRun::Make(spec, image_set, manifest, kClass);
-  const Split split =
-      *MakeSplit(*manifest, run->recipe().images().split(), run->recipe().images().split_seed());
-  const uint64_t per_epoch = run->training().steps_per_epoch();
+  const Split split = *MakeSplit(*manifest, spec.images().split(), spec.seed());
+  const SweepPlanner::Training& training = run->sweep().training(0);
+  const uint64_t per_epoch = training.planner.steps_per_epoch();
   std::mt19937_64 random(seed);
   Folded folded;
   std::vector<StudyRun::Want> open, finished;
@@ -171,7 +171,7 @@ Folded Fold(uint64_t seed) {
   std::vector<uint64_t> steps = {1, per_epoch, 2 * per_epoch + 1, 3 * per_epoch, 3 * per_epoch};
   std::shuffle(steps.begin(), steps.end(), random);
   for (uint64_t step : steps) {
-    take(run->OnState(FakeState(run->recipe(), kClass, step, per_epoch, blobs)));
+    take(run->OnState(training.digest, FakeState(training.recipe, kClass, step, per_epoch, blobs)));
   }
   while (!open.empty()) {
     const size_t i = random() % open.size();
@@ -217,8 +217,9 @@ TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {
 }
 
 TEST(StudyRun, ExplanationThatWouldFillTheMemory_IsRefusedWithItsSize) {
-  const auto spec = FakeSpec("a", 1, 0,
-                             "explanation: {images: {all_test: true}, methods: [{shapley: {permutations: 100000}}]}\n");
+  const auto spec = FakeSpec(
+      "a", 1, 0,
+      "explanation: {images: {all_test: true}, methods: [{shapley: {permutations: 100000}}]}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   const auto run = StudyRun::Make(*spec, Sha256Of("images"), FakeManifest(600), "fake/1");
   EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
@@ -229,8 +230,10 @@ TEST(StudyRun, EvaluationOfAnotherSplit_IsAnError) {
   FakeBlobs blobs;
   const auto manifest = FakeManifest(60);
   auto run = *StudyRun::Make(*FakeSpec("a", 1, 0, ""), Sha256Of("set"), manifest, kClass);
-  const uint64_t per_epoch = run->training().steps_per_epoch();
-  const auto wants = *run->OnState(FakeState(run->recipe(), kClass, per_epoch, per_epoch, blobs));
+  const SweepPlanner::Training& training = run->sweep().training(0);
+  const uint64_t per_epoch = training.planner.steps_per_epoch();
+  const auto wants = *run->OnState(training.digest,
+                                   FakeState(training.recipe, kClass, per_epoch, per_epoch, blobs));
   ASSERT_FALSE(wants.empty());
   const std::vector<uint32_t> another(60, 59);
   const auto result = run->OnResult(wants[0].task, [&]() -> absl::StatusOr<v1::Payload> {

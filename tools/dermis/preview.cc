@@ -1,0 +1,143 @@
+#include "tools/dermis/preview.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "common/spec_yaml.h"
+#include "common/split.h"
+#include "common/status_macros.h"
+#include "common/sweep.h"
+#include "common/tasks.h"
+#include "worker/models/cost.h"
+
+namespace dermis {
+namespace {
+
+// About what one core of a Xeon with AVX-512 reaches in fp32 training (docs/benchmarks.md).
+constexpr double kCoreFlops = 100e9;
+
+std::string Count(uint64_t n, const std::string& what) {
+  return absl::StrCat(n, " ", what, n == 1 ? "" : "s");
+}
+
+// Of a trial: how long it trains, and the operations of one epoch.
+struct TrialCost {
+  uint32_t epochs = 0;
+  double epoch_operations = 0;
+};
+
+absl::StatusOr<std::vector<TrialCost>> CostsOf(const v1::StudySpec& spec,
+                                               const v1::ImageSetManifest& manifest,
+                                               const Split& split) {
+  // Validation has no backward pass, which is two thirds of the work.
+  const double images =
+      static_cast<double>(split.training.size()) + static_cast<double>(split.validation.size()) / 3;
+  std::vector<TrialCost> costs;
+  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
+    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(spec, trial));
+    const v1::TrainingSpec& training = own.training();
+    ASSIGN_OR_RETURN(const ModelLayout layout,
+                     LayoutOf(training.model(), own.images().size(),
+                              static_cast<uint32_t>(manifest.classes_size()), training.stem()));
+    costs.push_back({training.epochs(), images * 6 * static_cast<double>(MultiplyAdds(layout))});
+  }
+  return costs;
+}
+
+std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCost>& costs) {
+  const uint32_t replicas =
+      spec.has_sweep() ? spec.sweep().seeds() * std::max(1u, spec.sweep().folds()) : 1;
+  std::vector<Bracket> brackets = {{0, 1, {}, 1}};
+  if (spec.has_sweep()) brackets = BracketsOf(spec.sweep(), EpochsOf(spec));
+  std::string rungs;
+  double operations = 0, epochs = 0;
+  for (const Bracket& bracket : brackets) {
+    uint64_t left = bracket.count;
+    uint32_t from = 0;
+    for (size_t rung = 0; rung <= bracket.rungs.size(); ++rung) {
+      const bool last = rung == bracket.rungs.size();
+      // Which trials go on is not known: the mean of all.
+      double mean_operations = 0, mean_epochs = 0;
+      for (uint32_t t = bracket.first; t < bracket.first + bracket.count; ++t) {
+        const uint32_t to = last ? costs[t].epochs : bracket.rungs[rung];
+        const double more = to - std::min(from, to);
+        mean_epochs += more / bracket.count;
+        mean_operations += more * costs[t].epoch_operations / bracket.count;
+      }
+      operations += mean_operations * static_cast<double>(left * replicas);
+      epochs += mean_epochs * static_cast<double>(left * replicas);
+      if (spec.has_sweep()) {
+        absl::StrAppend(
+            &rungs, "  ", Count(left, "trial"),
+            last ? std::string(" to the end") : absl::StrCat(" to epoch ", bracket.rungs[rung]),
+            "\n");
+      }
+      if (last) break;
+      from = bracket.rungs[rung];
+      left = (left + bracket.factor - 1) / bracket.factor;
+    }
+  }
+  return absl::StrCat(
+      "Training: ", Count(costs.size(), "trial"), ", ", Count(costs.size() * replicas, "training"),
+      ", at most ",
+      absl::StrFormat("%.0f epochs: %.3g TFLOP, about %.2g core-hours (a core with AVX-512 does "
+                      "about %.0f GFLOP/s in fp32)\n",
+                      epochs, operations / 1e12, operations / kCoreFlops / 3600, kCoreFlops / 1e9),
+      rungs);
+}
+
+std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
+  const v1::ExplainedImages& chosen = spec.explanation().images();
+  const v1::CellChoice& cell = chosen.per_confusion_cell();
+  uint64_t images = test, tasks = 0, inputs = 0;
+  if (!chosen.all_test()) {
+    images = std::min(
+        images, classes * classes *
+                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
+  }
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    if (method.has_lime()) {
+      tasks += 2 + (method.lime().samples() + kLimeRun - 1) / kLimeRun;
+      inputs += method.lime().samples();
+    } else if (method.has_shapley()) {
+      tasks += 2 + (method.shapley().permutations() + kShapleyRun - 1) / kShapleyRun;
+      // Each order hides one superpixel after the other; how many there are the image decides.
+      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
+      inputs += 2 * uint64_t{method.shapley().permutations()} *
+                (superpixels.has_slic() ? superpixels.slic().count() : 50);
+    } else {
+      ++tasks;
+    }
+  }
+  return absl::StrFormat("Explanation: at most %d images, %d tasks, about %.3g masked inputs\n",
+                         images, images * tasks, static_cast<double>(images * inputs));
+}
+
+}  // namespace
+
+uint32_t TrialsOf(const v1::StudySpec& spec) {
+  if (!spec.has_sweep()) return 1;
+  return static_cast<uint32_t>(TrialCount(spec.sweep(), EpochsOf(spec)));
+}
+
+absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
+                                    const v1::ImageSetManifest& manifest) {
+  ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, spec.images().split(), spec.seed()));
+  ASSIGN_OR_RETURN(const std::vector<TrialCost> costs, CostsOf(spec, manifest, split));
+  const uint32_t batch = spec.evaluation().batch_size();
+  std::string text = absl::StrCat(
+      "Images: ", split.training.size(), " training, ", split.validation.size(), " validation, ",
+      split.test.size(), " test\n", PreviewTraining(spec, costs),
+      "Evaluation: ", Count((split.test.size() + batch - 1) / batch, "task"), " on the test split",
+      spec.has_sweep() ? ", of the one model that is taken" : "", "\n");
+  if (spec.has_explanation()) {
+    text +=
+        PreviewExplanation(spec, split.test.size(), static_cast<uint64_t>(manifest.classes_size()));
+  }
+  return text + "What the cluster has computed before costs nothing. Nothing was sent.\n";
+}
+
+}  // namespace dermis
