@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -214,8 +215,12 @@ absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t tria
 }
 
 std::string Describe(const Settings& settings) {
-  return absl::StrJoin(settings, ", ", [](std::string* out, const auto& setting) {
-    absl::StrAppend(out, setting.first, "=", setting.second);
+  std::map<std::string, int> last;  // Last parts of keys, and how many have them.
+  const auto last_part = [](const std::string& key) { return key.substr(key.rfind('.') + 1); };
+  for (const auto& [key, value] : settings) ++last[last_part(key)];
+  return absl::StrJoin(settings, ", ", [&](std::string* out, const auto& setting) {
+    const std::string part = last_part(setting.first);
+    absl::StrAppend(out, last[part] == 1 ? part : setting.first, "=", setting.second);
   });
 }
 

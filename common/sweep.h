@@ -41,7 +41,7 @@ Settings SettingsOf(const v1::SweepSpec& sweep, uint64_t seed, uint32_t trial);
 // resolved. A study without a sweep has one trial, itself.
 absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t trial);
 
-// "training.optimizer.sgd.momentum=0.9, training.model=resnet18"
+// "momentum=0.9, model=resnet18"; where two keys end alike, whole.
 std::string Describe(const Settings& settings);
 
 }  // namespace dermis

@@ -101,10 +101,13 @@ int Serve(const Flags& flags) {
   StoredBlobs blobs(**store, reserve);
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs, {.segment = absl::Seconds(flags.segment)});
+  const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
                                      " cannot be replayed: ", status.ToString()));
   }
+  DERMIS_LOG(kInfo, "journal replayed in ", absl::ToDoubleSeconds(Clock::Real().Now() - opened),
+             " s");
   // What was said after the last commit is not true any more: end at once, replay restores the
   // rest.
   CoreThread core_thread(core, [](const absl::Status& status) {

@@ -49,7 +49,7 @@ std::string RenderTrials(const v1::StudyResults& results) {
       sweep.seeds() > 1 ? absl::StrCat(", mean of ", sweep.seeds(), " seeds") : "",
       sweep.folds() > 0 ? absl::StrCat(", over ", sweep.folds(), " folds") : "",
       ". No test image was looked at to choose; only the trial that was taken is evaluated "
-      "below.</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
+      "on them.</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
   for (const v1::AxisSpec& axis : sweep.axes()) {
     absl::StrAppend(&html, "<th title=\"", Escape(axis.key()), "\">", Escape(LastPart(axis.key())),
                     "</th>");
