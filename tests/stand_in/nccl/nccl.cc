@@ -124,6 +124,11 @@ void RunJob(void* argument) {
   std::unique_ptr<Job> job(static_cast<Job*>(argument));
   Shared& shared = *job->shared;
   for (;;) {
+    // A kernel of NCCL's that an abort ends leaves its data as they are.
+    if (shared.aborted || (*shared.segment)->mismatch.load() == 2) {
+      --shared.running;
+      return;
+    }
     bool moved = false;
     bool finished = true;
     // Messages of one pair follow each other: only the first that is not done may use the ring.
@@ -135,11 +140,6 @@ void RunJob(void* argument) {
       finished = finished && transfer.Finished();
     }
     if (finished) break;
-    // A kernel of NCCL's that an abort ends leaves its data as they are.
-    if (shared.aborted || (*shared.segment)->mismatch.load() == 2) {
-      --shared.running;
-      return;
-    }
     if (!moved) std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
   for (const auto& reduction : job->reductions) {
