@@ -1,6 +1,7 @@
 #include "worker/cuda/cuda_device.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 
 namespace dermis {

@@ -7,13 +7,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "worker/cuda/cuda_library.h"
 #include "worker/cuda/device.h"
 
 namespace dermis {
 
-// "what: cudaErrorX: words". RESOURCE_EXHAUSTED: no memory; else UNAVAILABLE: a device's error says nothing about
-// the task. OK if `error` is no error.
+// "what: cudaErrorX: words". RESOURCE_EXHAUSTED: no memory; else UNAVAILABLE: a device's error says
+// nothing about the task. OK if `error` is no error.
 absl::Status CudaStatus(const CudaLibraryTable& table, int error, const std::string& what);
 
 class CudaDevice : public Device {

@@ -1,7 +1,6 @@
-#include "worker/cuda/cuda_library.h"
-
 #include <cuda_runtime.h>
 
+#include "worker/cuda/cuda_library.h"
 #include "worker/cuda/parallel_for.cuh"
 
 namespace dermis {

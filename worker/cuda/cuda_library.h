@@ -1,6 +1,7 @@
-// What the library dermis_cuda offers: a table of C functions. Nothing of C++'s crosses, so it does not matter with what
-// flags and with which Abseil either side was built; both must be of one release, which `release` checks.
-// Functions return a cudaError_t (0 = success) and act on the calling thread's current device.
+// What the library dermis_cuda offers: a table of C functions. Nothing of C++'s crosses, so it does
+// not matter with what flags and with which Abseil either side was built; both must be of one
+// release, which `release` checks. Functions return a cudaError_t (0 = success) and act on the
+// calling thread's current device.
 #ifndef DERMIS_WORKER_CUDA_CUDA_LIBRARY_H_
 #define DERMIS_WORKER_CUDA_CUDA_LIBRARY_H_
 

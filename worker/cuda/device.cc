@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "common/clock.h"
 #include "common/status_macros.h"
 
@@ -23,8 +24,8 @@ absl::Status AwaitIdle(Device& device, absl::Duration patience) {
     ASSIGN_OR_RETURN(const bool idle, device.Idle());
     if (idle) return absl::OkStatus();
     if (Clock::Real().Now() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          device.name(), " is still at work after ", absl::FormatDuration(patience)));
+      return absl::DeadlineExceededError(
+          absl::StrCat(device.name(), " is still at work after ", absl::FormatDuration(patience)));
     }
     PausePolling(polls);
   }

@@ -1,6 +1,6 @@
-// Memory and one stream of a device: the little that the NCCL collective needs. Two implementations: the GPU
-// (load.h) and the host, whose memory is plain memory and whose stream is a thread (tests, with a stand-in NCCL).
-// A device is used by one thread.
+// Memory and one stream of a device: the little that the NCCL collective needs. Two
+// implementations: the GPU (load.h) and the host, whose memory is plain memory and whose stream is
+// a thread (tests, with a stand-in NCCL). A device is used by one thread.
 #ifndef DERMIS_WORKER_CUDA_DEVICE_H_
 #define DERMIS_WORKER_CUDA_DEVICE_H_
 
@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "worker/cuda/functors.h"
 
 namespace dermis {
@@ -26,13 +27,13 @@ class Device {
   // The calling thread's device from now on, as NCCL's calls expect it.
   virtual absl::Status MakeCurrent() = 0;
 
-  // Uninitialised, aligned for any vector load. RESOURCE_EXHAUSTED: no memory. Free only while nothing queued
-  // uses it. May wait for the device.
+  // Uninitialised, aligned for any vector load. RESOURCE_EXHAUSTED: no memory. Free only while
+  // nothing queued uses it. May wait for the device.
   virtual absl::StatusOr<void*> Allocate(uint64_t bytes) = 0;
   virtual void Free(void* memory) = 0;
 
-  // Queued on the stream, in this order; errors may also show later, in Idle. Either side of Copy may be the
-  // host's memory or the device's; host memory is used until the stream is idle.
+  // Queued on the stream, in this order; errors may also show later, in Idle. Either side of Copy
+  // may be the host's memory or the device's; host memory is used until the stream is idle.
   virtual absl::Status Copy(void* to, const void* from, uint64_t bytes) = 0;
   virtual absl::Status Run(const TreeSum& sum, uint64_t n) = 0;
   virtual absl::Status Run(const Fill& fill, uint64_t n) = 0;
@@ -44,7 +45,8 @@ class Device {
 // Polls until the stream is idle; DEADLINE_EXCEEDED after `patience`.
 absl::Status AwaitIdle(Device& device, absl::Duration patience);
 
-// Between two polls: gives way at first, sleeps when the wait gets long. `polls`: how many there have been.
+// Between two polls: gives way at first, sleeps when the wait gets long. `polls`: how many there
+// have been.
 void PausePolling(uint64_t polls);
 
 std::unique_ptr<Device> MakeHostDevice();

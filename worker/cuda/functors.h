@@ -1,5 +1,6 @@
-// Kernels as functors, written once: a loop calls them on the CPU (ParallelFor here), a launch on the GPU
-// (parallel_for.cuh). Plain structs, passed by value; functor(i) makes element i and touches no other.
+// Kernels as functors, written once: a loop calls them on the CPU (ParallelFor here), a launch on
+// the GPU (parallel_for.cuh). Plain structs, passed by value; functor(i) makes element i and
+// touches no other.
 #ifndef DERMIS_WORKER_CUDA_FUNCTORS_H_
 #define DERMIS_WORKER_CUDA_FUNCTORS_H_
 
@@ -13,14 +14,17 @@
 
 namespace dermis {
 
-// As many operands as a study may have logical shards. The struct travels as a kernel's argument: 32 KiB at most.
+// As many operands as a study may have logical shards. The struct travels as a kernel's argument:
+// 32 KiB at most.
 inline constexpr uint32_t kMaxOperands = 1024;
 
-// out[i] = the sum of data[k][i] over k < count in the order of common/reduce_tree.h, bit for bit what
-// TreeSumInto gives. The tree is a list for a stack: push operand k, then merges[k] times replace the two
-// topmost partial sums by left + right. Made by MakeTreeSum (tree_sum_list.h). `out` may be one of data.
+// out[i] = the sum of data[k][i] over k < count in the order of common/reduce_tree.h, bit for bit
+// what TreeSumInto gives. The tree is a list for a stack: push operand k, then merges[k] times
+// replace the two topmost partial sums by left + right. Made by MakeTreeSum (tree_sum_list.h).
+// `out` may be one of data.
 struct TreeSum {
-  static constexpr uint32_t kDepth = 11;  // Partial sums that wait at once: one a level of 1024 leaves.
+  static constexpr uint32_t kDepth =
+      11;  // Partial sums that wait at once: one a level of 1024 leaves.
 
   const float* data[kMaxOperands];
   uint8_t merges[kMaxOperands];

@@ -1,11 +1,11 @@
 #include "worker/cuda/load.h"
 
-#include <dlfcn.h>
-
 #include <filesystem>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include <dlfcn.h>
+
 #include "common/status_macros.h"
 #include "worker/cuda/cuda_device.h"
 
@@ -25,9 +25,9 @@ absl::StatusOr<std::shared_ptr<const CudaLibrary>> CudaLibrary::Load(const std::
   }
   const CudaLibraryTable* table = entry();
   if (table->release != kCudaLibraryRelease) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is of release ", table->release, ", this program of ",
-                     kCudaLibraryRelease, ": build or install both together"));
+    return absl::FailedPreconditionError(absl::StrCat(path, " is of release ", table->release,
+                                                      ", this program of ", kCudaLibraryRelease,
+                                                      ": build or install both together"));
   }
   return std::shared_ptr<const CudaLibrary>(new CudaLibrary(table));
 }
@@ -52,7 +52,8 @@ std::string CudaLibraryPath() {
 
 absl::StatusOr<int> CountGpusOfDriver(const std::string& driver) {
   void* library = dlopen(driver.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return absl::NotFoundError(absl::StrCat("no GPU: no driver: ", dlerror()));
+  if (library == nullptr)
+    return absl::NotFoundError(absl::StrCat("no GPU: no driver: ", dlerror()));
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(library, "cuInit"));
   const auto count = reinterpret_cast<int (*)(int*)>(dlsym(library, "cuDeviceGetCount"));
   if (init == nullptr || count == nullptr) {

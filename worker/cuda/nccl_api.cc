@@ -1,8 +1,7 @@
 #include "worker/cuda/nccl_api.h"
 
-#include <dlfcn.h>
-
 #include "absl/strings/str_cat.h"
+#include <dlfcn.h>
 
 namespace dermis {
 
@@ -20,7 +19,8 @@ absl::StatusOr<std::shared_ptr<const NcclApi>> NcclApi::Load(const std::string& 
   auto api = std::make_shared<NcclApi>();
   std::string missing;
   auto find = [&](const char* name, auto* function) {
-    *function = reinterpret_cast<std::remove_reference_t<decltype(*function)>>(dlsym(library, name));
+    *function =
+        reinterpret_cast<std::remove_reference_t<decltype(*function)>>(dlsym(library, name));
     if (*function == nullptr) absl::StrAppend(&missing, missing.empty() ? "" : ", ", name);
   };
   find("ncclGetVersion", &api->GetVersion);
@@ -38,9 +38,8 @@ absl::StatusOr<std::shared_ptr<const NcclApi>> NcclApi::Load(const std::string& 
   find("ncclGetErrorString", &api->GetErrorString);
   find("ncclGetLastError", &api->GetLastError);
   if (!missing.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " lacks ", missing, ": NCCL ",
-                                                      NcclVersionName(kNcclOldest),
-                                                      " or later is needed"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, " lacks ", missing, ": NCCL ", NcclVersionName(kNcclOldest), " or later is needed"));
   }
   const NcclResult result = api->GetVersion(&api->version);
   if (result != kNcclSuccess) return api->Error(result, absl::StrCat("the version of ", path));
@@ -57,10 +56,11 @@ absl::Status NcclApi::Error(NcclResult result, const std::string& what) const {
   const char* name = GetErrorString(result);
   // NCCL keeps one last message a process and ignores the communicator.
   const char* last = GetLastError(nullptr);
-  std::string text = absl::StrCat(what, ": NCCL says: ", name == nullptr ? "unknown" : name,
-                                  " (", result, ")");
+  std::string text =
+      absl::StrCat(what, ": NCCL says: ", name == nullptr ? "unknown" : name, " (", result, ")");
   if (last != nullptr && *last != '\0') absl::StrAppend(&text, ": ", last);
-  if (result == kNcclInvalidArgument || result == kNcclInvalidUsage) return absl::InternalError(text);
+  if (result == kNcclInvalidArgument || result == kNcclInvalidUsage)
+    return absl::InternalError(text);
   absl::StrAppend(&text, "; NCCL_DEBUG=WARN in the worker's environment tells more");
   return absl::UnavailableError(text);
 }

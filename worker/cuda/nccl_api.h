@@ -1,5 +1,5 @@
-// NCCL's C functions, found at run time: no header and no library of NCCL is needed to build. What is declared here
-// is NCCL's binary interface (nccl.h, 2.28), as far as it is used.
+// NCCL's C functions, found at run time: no header and no library of NCCL is needed to build. What
+// is declared here is NCCL's binary interface (nccl.h, 2.28), as far as it is used.
 #ifndef DERMIS_WORKER_CUDA_NCCL_API_H_
 #define DERMIS_WORKER_CUDA_NCCL_API_H_
 
@@ -22,12 +22,14 @@ inline constexpr NcclResult kNcclInProgress = 7;
 inline constexpr int kNcclFloat32 = 7;  // ncclDataType_t
 inline constexpr int kNcclSum = 0;      // ncclRedOp_t
 
-struct NcclComm;                           // ncclComm
-using NcclStream = void*;                  // cudaStream_t
-struct NcclUniqueId { char bytes[128]; };  // By value, as NCCL takes it.
+struct NcclComm;           // ncclComm
+using NcclStream = void*;  // cudaStream_t
+struct NcclUniqueId {
+  char bytes[128];
+};  // By value, as NCCL takes it.
 
-// The head of ncclConfig_t as of NCCL 2.14. A newer NCCL reads so much of it as `size` says and takes its
-// defaults for what came later than `version`.
+// The head of ncclConfig_t as of NCCL 2.14. A newer NCCL reads so much of it as `size` says and
+// takes its defaults for what came later than `version`.
 struct NcclConfig {
   size_t size = sizeof(NcclConfig);
   unsigned magic = 0xcafebeef;
@@ -35,7 +37,8 @@ struct NcclConfig {
   int blocking = 0;
 };
 
-// As ncclGetVersion codes it. From 2.28 on: older ones were never looked at; LibTorch 2.11 brings 2.28.9.
+// As ncclGetVersion codes it. From 2.28 on: older ones were never looked at; LibTorch 2.11
+// brings 2.28.9.
 inline constexpr int kNcclOldest = 22800;
 inline constexpr int kNcclTooNew = 30000;
 
@@ -44,13 +47,14 @@ std::string NcclVersionName(int version);  // 22809 -> "2.28.9"
 // Immutable after Load; the functions are as thread-safe as NCCL's.
 class NcclApi {
  public:
-  // Loads the library and checks its version. `path`: a name for the loader's search, or a file. The library is
-  // never unloaded. UNAVAILABLE: not found; FAILED_PRECONDITION: another version, or a symbol is missing.
+  // Loads the library and checks its version. `path`: a name for the loader's search, or a file.
+  // The library is never unloaded. UNAVAILABLE: not found; FAILED_PRECONDITION: another version, or
+  // a symbol is missing.
   static absl::StatusOr<std::shared_ptr<const NcclApi>> Load(
       const std::string& path = "libnccl.so.2");
 
-  // "what: <NCCL's words>", and what to do next. INTERNAL where we misused NCCL, else UNAVAILABLE: the network, a
-  // device, a peer; the task is not to blame.
+  // "what: <NCCL's words>", and what to do next. INTERNAL where we misused NCCL, else UNAVAILABLE:
+  // the network, a device, a peer; the task is not to blame.
   absl::Status Error(NcclResult result, const std::string& what) const;
 
   int version = 0;

@@ -6,6 +6,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "worker/cuda/tree_sum_list.h"
@@ -48,8 +49,8 @@ absl::StatusOr<std::unique_ptr<NcclCollective>> NcclCollective::Create(
 NcclCollective::~NcclCollective() {
   absl::MutexLock lock(&mutex_);
   if (comm_ == nullptr) return;
-  // Every call waited for its end, so nothing is under way; unlike an abort, this lets NCCL's own threads hand over
-  // what a slower peer has yet to fetch.
+  // Every call waited for its end, so nothing is under way; unlike an abort, this lets NCCL's own
+  // threads hand over what a slower peer has yet to fetch.
   if (status_.ok()) {
     api_->CommDestroy(std::exchange(comm_, nullptr));
   } else {
@@ -106,7 +107,8 @@ absl::Status NcclCollective::Join() {
 }
 
 uint64_t NcclCollective::SliceFloats(uint64_t n) const {
-  // ncclAllGather wants slices of one length. Multiples of 16 bytes keep the wide loads. Bits do not depend on it.
+  // ncclAllGather wants slices of one length. Multiples of 16 bytes keep the wide loads. Bits do
+  // not depend on it.
   return ((n + world_size() - 1) / world_size() + 3) / 4 * 4;
 }
 
@@ -120,9 +122,8 @@ absl::Status NcclCollective::OrderedReduce(absl::Span<float* const> shards, uint
   RETURN_IF_ERROR(status());
   ++calls_;
   if (shards.size() != shard_count()) {
-    return Fail(absl::InvalidArgumentError(absl::StrCat("OrderedReduce got ", shards.size(),
-                                                        " shards, rank ", rank(), " hosts ",
-                                                        shard_count())));
+    return Fail(absl::InvalidArgumentError(absl::StrCat(
+        "OrderedReduce got ", shards.size(), " shards, rank ", rank(), " hosts ", shard_count())));
   }
   if (n == 0) return absl::OkStatus();
   absl::Status done = device_->MakeCurrent();
@@ -132,14 +133,15 @@ absl::Status NcclCollective::OrderedReduce(absl::Span<float* const> shards, uint
   }
   if (done.ok()) done = Await("the exchange", options_.exchange_patience, true);
   if (done.ok()) return done;
-  // What failed in NCCL or on the control path has ended the attempt already; a device's error ends it now.
+  // What failed in NCCL or on the control path has ended the attempt already; a device's error ends
+  // it now.
   const absl::Status first = Fail(done);
   const absl::Status rest = Rest();
   return rest.ok() ? first : rest;
 }
 
-absl::StatusOr<std::vector<const float*>> NcclCollective::LocalSums(
-    absl::Span<float* const> shards, uint64_t n) {
+absl::StatusOr<std::vector<const float*>> NcclCollective::LocalSums(absl::Span<float* const> shards,
+                                                                    uint64_t n) {
   const std::vector<TreeNode>& nodes = covers_[rank()];
   const bool all_leaves = nodes.size() == shards.size();
   float* partial = nullptr;
@@ -170,8 +172,8 @@ absl::Status NcclCollective::Ordered(absl::Span<float* const> shards, uint64_t n
   const Slice mine = SliceOf(me, n);
   const uint64_t each = SliceFloats(n);
 
-  // All memory before the first exchange is queued: to allocate may wait for the device, and an exchange may hang.
-  // Slices that come out even are gathered straight into `out`.
+  // All memory before the first exchange is queued: to allocate may wait for the device, and an
+  // exchange may hang. Slices that come out even are gathered straight into `out`.
   float* whole = out;
   if (each * w != n) {
     ASSIGN_OR_RETURN(whole, gathered_.Floats(each * w));
@@ -291,11 +293,11 @@ absl::Status NcclCollective::Await(const char* what, absl::Duration patience, bo
       if (!alive.ok()) return Fail(alive);
     }
     if (now - start > patience) {
-      return Fail(absl::UnavailableError(absl::StrCat(
-          "rank ", rank(), " of ", world_size(), ": ", what, " of collective call ", calls_,
-          " did not end within ", absl::FormatDuration(patience),
-          " although all ranks answer: see whether the ranks' GPUs reach each other "
-          "(NCCL_DEBUG=INFO)")));
+      return Fail(absl::UnavailableError(
+          absl::StrCat("rank ", rank(), " of ", world_size(), ": ", what, " of collective call ",
+                       calls_, " did not end within ", absl::FormatDuration(patience),
+                       " although all ranks answer: see whether the ranks' GPUs reach each other "
+                       "(NCCL_DEBUG=INFO)")));
     }
     PausePolling(polls);
   }
@@ -311,8 +313,8 @@ absl::StatusOr<std::vector<std::string>> NcclCollective::AllGather(std::string m
 
 std::vector<uint32_t> NcclCollective::WaitsFor() const {
   if (!exchanging_) return control_->WaitsFor();
-  // NCCL does not say for whom. A rank that is late is not in the exchange, hence waits for nobody: it is the one that
-  // is found stuck.
+  // NCCL does not say for whom. A rank that is late is not in the exchange, hence waits for nobody:
+  // it is the one that is found stuck.
   std::vector<uint32_t> others;
   for (uint32_t r = 0; r < world_size(); ++r) {
     if (r != rank()) others.push_back(r);
@@ -354,7 +356,8 @@ absl::Status NcclCollective::Fail(absl::Status error) {
 }
 
 absl::Status NcclCollective::FailNccl(NcclResult result, const char* what) {
-  // Where a peer is lost NCCL often notices first, but only the control path knows who it was. Misuse is our own.
+  // Where a peer is lost NCCL often notices first, but only the control path knows who it was.
+  // Misuse is our own.
   const bool misuse = result == kNcclInvalidArgument || result == kNcclInvalidUsage;
   const absl::Duration start = Now();
   for (uint64_t polls = 0; !misuse && Now() - start < options_.blame_patience; ++polls) {
@@ -372,14 +375,15 @@ void NcclCollective::AbortComm() {
 }
 
 absl::Status NcclCollective::Rest() {
-  // An abort that another thread began ends the communicator in a moment; the stream is idle thereafter.
+  // An abort that another thread began ends the communicator in a moment; the stream is idle
+  // thereafter.
   const absl::Status rest = AwaitIdle(*device_, options_.rest_patience);
   // A device that reports an error runs nothing any more.
   if (!absl::IsDeadlineExceeded(rest)) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(
-      "rank ", rank(), ": ", device_->name(), " did not come to rest within ",
-      absl::FormatDuration(options_.rest_patience),
-      " of an abort, and may still write to memory: this process must end"));
+  return absl::InternalError(
+      absl::StrCat("rank ", rank(), ": ", device_->name(), " did not come to rest within ",
+                   absl::FormatDuration(options_.rest_patience),
+                   " of an abort, and may still write to memory: this process must end"));
 }
 
 }  // namespace dermis

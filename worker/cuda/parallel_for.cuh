@@ -1,11 +1,12 @@
-// functor(0) ... functor(n - 1) on the GPU, queued on `stream`. The functor travels as the kernel's argument.
+// functor(0) ... functor(n - 1) on the GPU, queued on `stream`. The functor travels as the kernel's
+// argument.
 #ifndef DERMIS_WORKER_CUDA_PARALLEL_FOR_CUH_
 #define DERMIS_WORKER_CUDA_PARALLEL_FOR_CUH_
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cstdint>
+
+#include <cuda_runtime.h>
 
 namespace dermis {
 
@@ -19,9 +20,11 @@ template <typename Functor>
 cudaError_t LaunchParallelFor(const Functor& functor, uint64_t n, cudaStream_t stream) {
   if (n == 0) return cudaSuccess;
   constexpr uint64_t kThreads = 256;
-  constexpr uint64_t kBlocks = 4096;  // Enough to fill any device; each thread then takes several elements.
+  constexpr uint64_t kBlocks =
+      4096;  // Enough to fill any device; each thread then takes several elements.
   const uint64_t blocks = std::min((n + kThreads - 1) / kThreads, kBlocks);
-  ForEach<<<static_cast<unsigned>(blocks), static_cast<unsigned>(kThreads), 0, stream>>>(functor, n);
+  ForEach<<<static_cast<unsigned>(blocks), static_cast<unsigned>(kThreads), 0, stream>>>(functor,
+                                                                                         n);
   return cudaGetLastError();
 }
 

@@ -1,12 +1,12 @@
 #include "tests/stand_in/nccl/channel.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace dermis::stand_in {
 
@@ -86,7 +86,8 @@ bool Transfer::Progress(SharedSegment& segment, int me) {
       return moved;
     }
   }
-  const uint64_t now = sends ? ring.Put(from + done, bytes - done) : ring.Take(to + done, bytes - done);
+  const uint64_t now =
+      sends ? ring.Put(from + done, bytes - done) : ring.Take(to + done, bytes - done);
   done += now;
   return moved || now > 0;
 }

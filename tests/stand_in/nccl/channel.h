@@ -1,5 +1,5 @@
-// How the ranks of the stand-in move data: a ring of bytes in POSIX shared memory for each ordered pair of ranks, one
-// writer, one reader. No locks, so that a killed process leaves nothing locked.
+// How the ranks of the stand-in move data: a ring of bytes in POSIX shared memory for each ordered
+// pair of ranks, one writer, one reader. No locks, so that a killed process leaves nothing locked.
 #ifndef DERMIS_TESTS_STAND_IN_NCCL_CHANNEL_H_
 #define DERMIS_TESTS_STAND_IN_NCCL_CHANNEL_H_
 
@@ -38,10 +38,11 @@ struct Segment {
   std::atomic<int> joined[kMaxRanks];
   std::atomic<int> mismatch;  // The ranks disagree; `why` was written before.
   char why[256];
-  Ring rings[1];              // world * world: [from * world + to].
+  Ring rings[1];  // world * world: [from * world + to].
 };
 
-// One mapping of a segment. The name goes once all ranks have joined, or with the first that leaves.
+// One mapping of a segment. The name goes once all ranks have joined, or with the first that
+// leaves.
 class SharedSegment {
  public:
   // nullptr: no shared memory.
@@ -78,8 +79,8 @@ struct Transfer {
   Head got{};
 
   bool Finished() const { return head_done == sizeof(Head) && done == bytes; }
-  // Moves what can be moved now; whether that was anything. Sets the segment's mismatch where the peer's message is
-  // another than this one.
+  // Moves what can be moved now; whether that was anything. Sets the segment's mismatch where the
+  // peer's message is another than this one.
   bool Progress(SharedSegment& segment, int me);
 };
 

@@ -1,4 +1,5 @@
-// The stand-in's own functions, beside NCCL's: found by dlsym in the loaded library. They act on this process.
+// The stand-in's own functions, beside NCCL's: found by dlsym in the loaded library. They act on
+// this process.
 #ifndef DERMIS_TESTS_STAND_IN_NCCL_CONTROL_H_
 #define DERMIS_TESTS_STAND_IN_NCCL_CONTROL_H_
 
@@ -13,8 +14,9 @@ enum class StandInFault : int {
 }  // namespace dermis
 
 extern "C" {
-// The rank's communicator fails at its call number `call`: 0 is ncclCommInitRankConfig; then each of Send, Recv,
-// AllGather and AllReduce counts. For one communicator: the next that the rank makes.
+// The rank's communicator fails at its call number `call`: 0 is ncclCommInitRankConfig; then each
+// of Send, Recv, AllGather and AllReduce counts. For one communicator: the next that the rank
+// makes.
 void DermisStandInFault(int rank, int call, int fault);
 // What ncclGetVersion says from now on (0: 2.28.9 again).
 void DermisStandInVersion(int version);

@@ -1,9 +1,8 @@
-// A library that answers to NCCL's names, for machines without a GPU. It moves real data between threads or processes
-// of one host, on host memory and a HostStream, and is stricter than NCCL where NCCL trusts its caller: what NCCL leaves
-// undefined, or hangs on, is an error here. Like NCCL with communicators that do not block, ncclGroupEnd returns before
-// anything is on the stream, and an abort ends the own communicator only: peers that wait for it go on waiting.
-#include <unistd.h>
-
+// A library that answers to NCCL's names, for machines without a GPU. It moves real data between
+// threads or processes of one host, on host memory and a HostStream, and is stricter than NCCL
+// where NCCL trusts its caller: what NCCL leaves undefined, or hangs on, is an error here. Like
+// NCCL with communicators that do not block, ncclGroupEnd returns before anything is on the stream,
+// and an abort ends the own communicator only: peers that wait for it go on waiting.
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -14,6 +13,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <unistd.h>
 
 #include "tests/stand_in/nccl/channel.h"
 #include "tests/stand_in/nccl/control.h"
@@ -31,7 +32,9 @@ typedef enum {
   ncclRemoteError = 6,
   ncclInProgress = 7
 } ncclResult_t;
-typedef struct { char internal[128]; } ncclUniqueId;
+typedef struct {
+  char internal[128];
+} ncclUniqueId;
 typedef struct {
   size_t size;
   unsigned int magic;
@@ -54,7 +57,8 @@ constexpr int kFloat32 = 7;
 constexpr int kSum = 0;
 enum Kind : uint32_t { kPointToPoint = 1, kAllGather = 2, kAllReduce = 3 };
 
-// What the operations that are queued share with the communicator, which may be gone before they are.
+// What the operations that are queued share with the communicator, which may be gone before they
+// are.
 struct Shared {
   std::shared_ptr<SharedSegment> segment;
   int rank = 0;
@@ -105,7 +109,7 @@ struct ncclComm {
   int calls = 0;
   bool never_ready = false;
   bool ready = false;
-  bool in_progress = true;    // Until ncclCommGetAsyncError says otherwise.
+  bool in_progress = true;  // Until ncclCommGetAsyncError says otherwise.
   bool errs_later = false;
   std::unique_ptr<Job> taken;  // By ncclGroupEnd, not on the stream yet.
 };
@@ -233,8 +237,8 @@ ncclResult_t PointToPoint(bool sends, const void* from, void* to, size_t count, 
                           ncclComm* comm, void* stream) {
   return Operation([&] {
     bool hangs;
-    const ncclResult_t result = Enter(comm, sends ? from : to, type, stream,
-                                      sends ? "ncclSend" : "ncclRecv", &hangs);
+    const ncclResult_t result =
+        Enter(comm, sends ? from : to, type, stream, sends ? "ncclSend" : "ncclRecv", &hangs);
     if (result != ncclSuccess) return result;
     if (peer < 0 || peer >= comm->shared->world || peer == comm->shared->rank) {
       return Say(ncclInvalidArgument, "no such peer: " + std::to_string(peer));
@@ -264,14 +268,22 @@ ncclResult_t ncclGetVersion(int* version) {
 
 const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {
-    case ncclSuccess: return "no error";
-    case ncclUnhandledCudaError: return "unhandled cuda error";
-    case ncclSystemError: return "unhandled system error";
-    case ncclInternalError: return "internal error";
-    case ncclInvalidArgument: return "invalid argument";
-    case ncclInvalidUsage: return "invalid usage";
-    case ncclRemoteError: return "remote process exited or there was a network error";
-    case ncclInProgress: return "NCCL operation in progress";
+    case ncclSuccess:
+      return "no error";
+    case ncclUnhandledCudaError:
+      return "unhandled cuda error";
+    case ncclSystemError:
+      return "unhandled system error";
+    case ncclInternalError:
+      return "internal error";
+    case ncclInvalidArgument:
+      return "invalid argument";
+    case ncclInvalidUsage:
+      return "invalid usage";
+    case ncclRemoteError:
+      return "remote process exited or there was a network error";
+    case ncclInProgress:
+      return "NCCL operation in progress";
   }
   return "unknown result code";
 }
@@ -343,7 +355,8 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
     if (comm->never_ready || !segment.AllJoined()) return ncclSuccess;
     comm->ready = true;
   } else if (comm->taken != nullptr) {
-    // The first look after ncclGroupEnd still finds it in progress: the caller must not have relied on the stream.
+    // The first look after ncclGroupEnd still finds it in progress: the caller must not have relied
+    // on the stream.
     HostStream* stream = comm->taken->stream;
     stream->Enqueue(RunJob, comm->taken.release());
     return ncclSuccess;

@@ -1,4 +1,5 @@
-// The GPU as a Device, over a table of functions of the host's; and over the true one where there is a GPU.
+// The GPU as a Device, over a table of functions of the host's; and over the true one where there
+// is a GPU.
 #include "worker/cuda/cuda_device.h"
 
 #include <cstdlib>
@@ -6,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/unit/worker/cuda/shards.h"
 #include "worker/cuda/load.h"
 #include "worker/cuda/tree_sum_list.h"
@@ -65,7 +67,8 @@ TEST(CudaDevice, Idle_TellsNotReady_FromDone_FromFailed) {
   ASSERT_TRUE(device.ok());
   query_answer = kCudaNotReady;
   EXPECT_EQ(*(*device)->Idle(), false);
-  EXPECT_EQ(AwaitIdle(**device, absl::Milliseconds(10)).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(AwaitIdle(**device, absl::Milliseconds(10)).code(),
+            absl::StatusCode::kDeadlineExceeded);
   query_answer = 719;
   EXPECT_EQ((*device)->Idle().status().code(), absl::StatusCode::kUnavailable);
   query_answer = 0;

@@ -1,8 +1,9 @@
 #include "worker/cuda/functors.h"
 
-#include "common/reduce_tree.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "common/reduce_tree.h"
 #include "tests/unit/worker/cuda/shards.h"
 #include "worker/collective/tree_sum.h"
 #include "worker/cuda/tree_sum_list.h"
@@ -40,10 +41,10 @@ TEST(Functors, TreeSum_HasTheBitsOfTreeSumInto_ForAnySharesOfTheTree) {
 TEST(Functors, TreeSum_MayWriteOverAnOperand) {
   for (size_t over : {0u, 2u, 3u}) {
     Vectors operands = MakeShards(0, 4, kN, 9);
-    const auto sum = MakeTreeSum({{0, 1}, {1, 1}, {2, 1}, {3, 1}},
-                                 {operands[0].data(), operands[1].data(), operands[2].data(),
-                                  operands[3].data()},
-                                 operands[over].data());
+    const auto sum = MakeTreeSum(
+        {{0, 1}, {1, 1}, {2, 1}, {3, 1}},
+        {operands[0].data(), operands[1].data(), operands[2].data(), operands[3].data()},
+        operands[over].data());
     ASSERT_TRUE(sum.ok()) << sum.status();
     ParallelFor(*sum, kN);
     EXPECT_TRUE(SameBits(operands[over], LocalSum(4, kN, 9))) << over;

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/unit/worker/cuda/nccl_gang.h"
 
 namespace dermis {
@@ -38,7 +39,8 @@ TEST(NcclApi, AnotherLibrary_IsRefused_WithTheMissingNames) {
               AllOf(HasSubstr("libm.so.6"), HasSubstr("ncclSend"), HasSubstr("ncclCommAbort")));
 }
 
-// The names and the version code of the true library, on machines that have one; no GPU is needed for that.
+// The names and the version code of the true library, on machines that have one; no GPU is needed
+// for that.
 TEST(NcclApi, TrueLibrary_HasAllNames) {
   const auto api = NcclApi::Load();
   if (absl::IsUnavailable(api.status())) GTEST_SKIP() << api.status();

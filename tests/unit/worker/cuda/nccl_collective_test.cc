@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/unit/worker/cuda/nccl_gang.h"
 #include "tests/unit/worker/cuda/shards.h"
 
@@ -215,8 +216,9 @@ TEST(NcclCollective, InjectedErrors_AreReported_AndEndTheOthers) {
     RunGang(3, 4, options, [&](uint32_t rank, MadeCollective& made) {
       const absl::Status status = made.ok() ? ReduceUntilError(**made) : made.status();
       EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-      EXPECT_THAT(Words(status), AllOf(HasSubstr(rank == 1 ? "rank 1 of 3" : "rank 1 (worker worker-1)"),
-                                       HasSubstr(one.words), HasSubstr("NCCL_DEBUG")))
+      EXPECT_THAT(Words(status),
+                  AllOf(HasSubstr(rank == 1 ? "rank 1 of 3" : "rank 1 (worker worker-1)"),
+                        HasSubstr(one.words), HasSubstr("NCCL_DEBUG")))
           << "call " << one.call;
       ++ended;
     });

@@ -1,9 +1,7 @@
-// Ranks with a real control path (the gRPC mesh over Unix sockets), the host as their device, and the stand-in as NCCL.
+// Ranks with a real control path (the gRPC mesh over Unix sockets), the host as their device, and
+// the stand-in as NCCL.
 #ifndef DERMIS_TESTS_UNIT_WORKER_CUDA_NCCL_GANG_H_
 #define DERMIS_TESTS_UNIT_WORKER_CUDA_NCCL_GANG_H_
-
-#include <dlfcn.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <functional>
@@ -13,8 +11,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/reduce_tree.h"
 #include "gtest/gtest.h"
+#include <dlfcn.h>
+#include <stdlib.h>
+
+#include "common/reduce_tree.h"
 #include "tests/stand_in/nccl/control.h"
 #include "worker/collective/mesh.h"
 #include "worker/cuda/nccl_collective.h"

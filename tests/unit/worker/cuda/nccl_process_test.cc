@@ -1,15 +1,16 @@
-// A rank in a process of its own, which is killed: this program starts itself again as one (main at the end).
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+// A rank in a process of its own, which is killed: this program starts itself again as one (main at
+// the end).
 #include <iostream>
 #include <thread>
 
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/unit/worker/cuda/nccl_gang.h"
 #include "tests/unit/worker/cuda/shards.h"
 
@@ -55,8 +56,8 @@ int RunNcclPeer(const std::string& folder) {
   auto mesh = MakeMesh(folder, absl::Seconds(2));
   std::cout << mesh->socket_path() << std::endl;
   std::vector<std::string> sockets = {ReadLine(0), ReadLine(0), mesh->socket_path()};
-  const absl::Status status = BeRank(*mesh, MakeSeat(sockets, 2, kShards),
-                                     [] { std::cout << "reduced" << std::endl; });
+  const absl::Status status =
+      BeRank(*mesh, MakeSeat(sockets, 2, kShards), [] { std::cout << "reduced" << std::endl; });
   std::cout << status << std::endl;
   return 1;
 }

@@ -17,7 +17,8 @@ inline float ShardValue(uint32_t shard, uint64_t i, uint64_t seed) {
   x *= 0xbf58476d1ce4e5b9ull;
   x ^= x >> 29;
   // Six decades of sizes.
-  return std::ldexp(static_cast<float>(static_cast<int64_t>(x >> 20) % 2000003), -static_cast<int>(x % 20));
+  return std::ldexp(static_cast<float>(static_cast<int64_t>(x >> 20) % 2000003),
+                    -static_cast<int>(x % 20));
 }
 
 using Vectors = std::vector<std::vector<float>>;
