@@ -18,21 +18,25 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 option(DERMIS_WERROR "Warnings are errors" ON)
 set(DERMIS_SANITIZE "" CACHE STRING "Comma-separated sanitizers, e.g. address,undefined or thread")
 
-add_compile_options(-Wall -Wextra)
+# nvcc takes few options of a C++ compiler itself (-Xcompiler hands them on).
+set(cuda "$<COMPILE_LANGUAGE:CUDA>")
+set(not_cuda "$<NOT:${cuda}>")
+add_compile_options("$<${not_cuda}:-Wall;-Wextra>" "$<${cuda}:-Xcompiler=-Wall,-Wextra>")
 # Results carry digests: the compiler may not fuse a * b + c behind our back.
-add_compile_options(-ffp-contract=off)
+add_compile_options("$<${not_cuda}:-ffp-contract=off>" "$<${cuda}:-fmad=false>")
 if(DERMIS_SANITIZE)
   # No -Werror here: instrumented code raises false "maybe uninitialized" warnings.
   # What is undefined ends a test: words alone would be overlooked.
-  add_compile_options(-fsanitize=${DERMIS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  add_compile_options(
+    "$<${not_cuda}:-fsanitize=${DERMIS_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>")
   add_link_options(-fsanitize=${DERMIS_SANITIZE})
 elseif(DERMIS_WERROR)
-  add_compile_options(-Werror)
+  add_compile_options("$<${not_cuda}:-Werror>" "$<${cuda}:-Werror=all-warnings;-Xcompiler=-Werror>")
 endif()
 
 # Everywhere, because GoogleTest's targets ask for it: a precompiled header only serves compilations
 # with the same options.
-add_compile_options(-pthread)
+add_compile_options("$<${not_cuda}:-pthread>")
 add_link_options(-pthread)
 
 include_directories("${CMAKE_SOURCE_DIR}")

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 
 namespace dermis {
@@ -32,6 +33,11 @@ class Collective {
 
   // The ranks whose part of an exchange this rank waits for now; from any thread.
   virtual std::vector<uint32_t> WaitsFor() const { return {}; }
+
+  // What is known of the other ranks, without waiting: the error that ended the attempt, or UNAVAILABLE, naming a rank
+  // that is not to be waited for any longer (nothing heard from it for the timeout, counted from `since` on the
+  // monotonic clock at the earliest). From the thread that makes the calls.
+  virtual absl::Status Check(absl::Duration /*since*/) { return absl::OkStatus(); }
 
   // Ends the attempt on all ranks within a bounded time; may be called from any thread. Calls that wait
   // return ABORTED (of another rank: UNAVAILABLE "rank 2 (worker x): cause").

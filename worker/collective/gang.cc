@@ -150,6 +150,19 @@ std::vector<uint32_t> Gang::WaitsFor() {
   return waits_for_;
 }
 
+absl::Status Gang::Check(absl::Duration since) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Duration now = Clock::Real().Now();
+  for (uint32_t r = 0; r < world() && status_.ok(); ++r) {
+    if (r == rank() || std::max(peers_[r].heard, since) + timeout_ > now) continue;
+    // One that has left may have done its part: what it sent elsewhere gets the timeout to arrive.
+    FailLocked(absl::StatusCode::kUnavailable, r,
+               peers_[r].bye ? "left the gang before the work was done"
+                             : absl::StrCat("sent nothing for ", absl::FormatDuration(timeout_)));
+  }
+  return status_;
+}
+
 absl::StatusOr<std::vector<std::shared_ptr<PeerLink>>> Gang::Links() {
   absl::MutexLock lock(&mutex_);
   if (!status_.ok()) return status_;

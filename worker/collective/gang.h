@@ -58,6 +58,9 @@ class Gang : public LinkHandler, public std::enable_shared_from_this<Gang> {
 
   std::vector<uint32_t> WaitsFor();
 
+  // Collective::Check.
+  absl::Status Check(absl::Duration since);
+
   // The links by rank (nullptr for this one), or the error.
   absl::StatusOr<std::vector<std::shared_ptr<PeerLink>>> Links();
 

@@ -34,6 +34,8 @@ class GangCollective : public Collective {
 
   std::vector<uint32_t> WaitsFor() const override { return gang_->WaitsFor(); }
 
+  absl::Status Check(absl::Duration since) override { return gang_->Check(since); }
+
   void Abort(const absl::Status& cause) override;
 
  private:

@@ -1,0 +1,106 @@
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+#include "worker/cuda/device.h"
+#include "worker/cuda/host_stream.h"
+
+namespace dermis {
+namespace {
+
+constexpr size_t kAlignment = 256;  // What cudaMalloc promises.
+
+class ThreadStream : public HostStream {
+ public:
+  ThreadStream() : thread_([this] { Serve(); }) {}
+
+  // All that was queued still runs.
+  ~ThreadStream() {
+    {
+      absl::MutexLock lock(&mutex_);
+      ending_ = true;
+    }
+    thread_.join();
+  }
+
+  void Enqueue(void (*run)(void*), void* argument) override {
+    Add([run, argument] { run(argument); });
+  }
+
+  void Add(std::function<void()> work) {
+    absl::MutexLock lock(&mutex_);
+    queue_.push_back(std::move(work));
+  }
+
+  bool Idle() {
+    absl::MutexLock lock(&mutex_);
+    return queue_.empty();
+  }
+
+ private:
+  void Serve() {
+    auto something = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ending_ || !queue_.empty(); };
+    for (;;) {
+      std::function<void()> work;
+      {
+        absl::MutexLock lock(&mutex_);
+        mutex_.Await(absl::Condition(&something));
+        if (queue_.empty()) return;
+        work = std::move(queue_.front());
+      }
+      work();
+      absl::MutexLock lock(&mutex_);
+      queue_.pop_front();  // Only now: Idle means done.
+    }
+  }
+
+  absl::Mutex mutex_;
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+class HostDevice : public Device {
+ public:
+  std::string name() const override { return "the host"; }
+  void* stream() const override { return static_cast<HostStream*>(&stream_); }
+  absl::Status MakeCurrent() override { return absl::OkStatus(); }
+
+  absl::StatusOr<void*> Allocate(uint64_t bytes) override {
+    void* memory =
+        std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (memory != nullptr) return memory;
+    return absl::ResourceExhaustedError(absl::StrCat("the host has no ", bytes, " bytes"));
+  }
+  void Free(void* memory) override { std::free(memory); }
+
+  absl::Status Copy(void* to, const void* from, uint64_t bytes) override {
+    stream_.Add([to, from, bytes] { std::memcpy(to, from, bytes); });
+    return absl::OkStatus();
+  }
+  absl::Status Run(const TreeSum& sum, uint64_t n) override {
+    stream_.Add([sum, n] { ParallelFor(sum, n); });
+    return absl::OkStatus();
+  }
+  absl::Status Run(const Fill& fill, uint64_t n) override {
+    stream_.Add([fill, n] { ParallelFor(fill, n); });
+    return absl::OkStatus();
+  }
+  absl::StatusOr<bool> Idle() override { return stream_.Idle(); }
+
+ private:
+  mutable ThreadStream stream_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeHostDevice() { return std::make_unique<HostDevice>(); }
+
+}  // namespace dermis
