@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/philox.h"
+#include "worker/training/simd.h"
 
 namespace dermis {
 namespace {
@@ -26,7 +27,8 @@ double Factor(uint32_t word, double range) {
 void DrawCrop(const AugmentationRanges& ranges, const std::array<uint32_t, 4>& words,
               Augmentation& a) {
   const double area = Between(words[0], ranges.min_area, ranges.max_area);
-  const double low = std::max(ranges.min_aspect, area), high = std::min(ranges.max_aspect, 1 / area);
+  const double low = std::max(ranges.min_aspect, area),
+               high = std::min(ranges.max_aspect, 1 / area);
   const double aspect = std::exp(Between(words[1], std::log(low), std::log(high)));
   a.crop_height = std::min(1.0, std::sqrt(area / aspect));
   a.crop_width = std::min(1.0, std::sqrt(area * aspect));
@@ -61,6 +63,67 @@ Affine AffineOf(const Augmentation& a, uint32_t size) {
   affine.xy = static_cast<float>((sine + tangent * cosine) / a.scale);
   affine.xx = static_cast<float>((cosine - tangent * sine) / a.scale);
   return affine;
+}
+
+// A run of pixels of one row, one array a value: what the stages of a pixel hand on, laid out so
+// that all but the look-up of bytes become vectors.
+constexpr int kRun = 32;
+
+struct Run {
+  int offset[4][kRun];  // Taps.
+  float down[kRun], right[kRun];
+  uint8_t tap[4][3][kRun];  // Bytes at the taps, by channel.
+  float colour[3][kRun];
+};
+
+DERMIS_SIMD void LocateRun(const AugmentPixel& pixel, int y, int first, Run& run) {
+  for (int i = 0; i < kRun; ++i) {
+    const Taps taps = pixel.Locate(y, first + i);
+    run.offset[0][i] = taps.top_left;
+    run.offset[1][i] = taps.top_right;
+    run.offset[2][i] = taps.bottom_left;
+    run.offset[3][i] = taps.bottom_right;
+    run.down[i] = taps.down;
+    run.right[i] = taps.right;
+  }
+}
+
+DERMIS_SIMD void ColourRun(const AugmentPixel& pixel, Run& run) {
+  for (int c = 0; c < 3; ++c) {
+    for (int i = 0; i < kRun; ++i) {
+      run.colour[c][i] = AugmentPixel::Between(
+          static_cast<float>(run.tap[0][c][i]), static_cast<float>(run.tap[1][c][i]),
+          static_cast<float>(run.tap[2][c][i]), static_cast<float>(run.tap[3][c][i]), run.down[i],
+          run.right[i]);
+    }
+  }
+  if (pixel.coloured) {
+    for (int i = 0; i < kRun; ++i) {
+      Jitter(pixel.jitter, run.colour[0][i], run.colour[1][i], run.colour[2][i]);
+    }
+  }
+  for (int c = 0; c < 3; ++c) {
+    for (int i = 0; i < kRun; ++i) run.colour[c][i] = pixel.Normalise(run.colour[c][i]);
+  }
+}
+
+// pixel(y, x) for all x.
+void AugmentRow(const AugmentPixel& pixel, int y, Run& run) {
+  for (int first = 0; first < pixel.size; first += kRun) {
+    const int count = std::min(kRun, pixel.size - first);
+    LocateRun(pixel, y, first, run);
+    for (int i = 0; i < count; ++i) {
+      for (int k = 0; k < 4; ++k) {
+        const uint8_t* p = pixel.pixels + run.offset[k][i];
+        for (int c = 0; c < 3; ++c) run.tap[k][c][i] = p[c];
+      }
+    }
+    ColourRun(pixel, run);
+    float* out = pixel.out + 3 * (y * pixel.size + first);
+    for (int i = 0; i < count; ++i) {
+      for (int c = 0; c < 3; ++c) out[3 * i + c] = run.colour[c][i];
+    }
+  }
 }
 
 }  // namespace
@@ -145,9 +208,8 @@ void AugmentImage(const uint8_t* pixels, uint32_t size, const Augmentation& augm
     return;
   }
   const AugmentPixel pixel = MakeAugmentPixel(pixels, size, augmentation, normalise, out);
-  for (int y = 0; y < n; ++y) {
-    for (int x = 0; x < n; ++x) pixel(y, x);
-  }
+  Run run = {};
+  for (int y = 0; y < n; ++y) AugmentRow(pixel, y, run);
 }
 
 }  // namespace dermis

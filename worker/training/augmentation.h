@@ -1,7 +1,7 @@
 // Augmentation of a training image in one pass from bytes to the network's input: rotation, shift,
 // scale, shear, random resized crop, flips (one affine map, bilinear, nearest fill), colour jitter,
-// normalisation. Draws are keyed by (seed, epoch, image): the same bits whatever batch, shard or thread
-// an image falls into.
+// normalisation. Draws are keyed by (seed, epoch, image): the same bits whatever batch, shard or
+// thread an image falls into.
 #ifndef DERMIS_WORKER_TRAINING_AUGMENTATION_H_
 #define DERMIS_WORKER_TRAINING_AUGMENTATION_H_
 
@@ -13,8 +13,8 @@
 
 namespace dermis {
 
-// From what an image's draws come. The values here are the defaults: the seed's augmentation, which is
-// Keras' ImageDataGenerator's.
+// From what an image's draws come. The values here are the defaults: the seed's augmentation, which
+// is Keras' ImageDataGenerator's.
 struct AugmentationRanges {
   double rotation = 15, shear = 0;  // Degrees, to either side.
   double shift = 0.1;               // Fraction of the side, to either side.
@@ -46,22 +46,22 @@ struct Augmentation {
   bool operator==(const Augmentation&) const = default;
 };
 
-// epoch: first = 1. What a range leaves out draws nothing, and each draw has its own words: a range that
-// is added changes no other draw.
+// epoch: first = 1. What a range leaves out draws nothing, and each draw has its own words: a range
+// that is added changes no other draw.
 Augmentation DrawAugmentation(const AugmentationRanges& ranges, uint64_t seed, uint32_t epoch,
                               uint32_t image, uint32_t size);
 
 // pixels: size x size x 3 bytes (HWC). out: size x size x 3 floats (HWC). Without a crop, scale and
-// shear an output pixel reads the input at R(angle) (p - centre + shift) + centre (Keras' order: the
-// shift is applied before the rotation); torchvision's affine has the same map with the same angle,
-// scale and shear and with translate = -shift. Contrast is about the mean grey of the whole source
-// image times the brightness: known before the pass, where torchvision's would need another one over
-// the moved, clamped pixels. The identity gives exactly normalise(pixel).
+// shear an output pixel reads the input at R(angle) (p - centre + shift) + centre (Keras' order:
+// the shift is applied before the rotation); torchvision's affine has the same map with the same
+// angle, scale and shear and with translate = -shift. Contrast is about the mean grey of the whole
+// source image times the brightness: known before the pass, where torchvision's would need another
+// one over the moved, clamped pixels. The identity gives exactly normalise(pixel).
 void AugmentImage(const uint8_t* pixels, uint32_t size, const Augmentation& augmentation,
                   const Normalisation& normalise, float* out);
 
-// The loop body of AugmentImage; apply it to every (y, x). Reads the whole image once where the contrast
-// changes.
+// The loop body of AugmentImage; apply it to every (y, x). Reads the whole image once where the
+// contrast changes.
 AugmentPixel MakeAugmentPixel(const uint8_t* pixels, uint32_t size,
                               const Augmentation& augmentation, const Normalisation& normalise,
                               float* out);
