@@ -68,6 +68,9 @@ figcaption b{color:var(--ink);font-weight:600}figcaption em{font-style:normal;co
 .halo{fill:none;stroke:#000;stroke-opacity:.55;stroke-width:3.4;stroke-linecap:square}
 .mask{fill:none;stroke:#fff;stroke-width:1;stroke-opacity:.9;stroke-dasharray:3 2}
 .picture .none{fill:#1f2328;font-size:15px;text-anchor:middle;font-weight:600}
+.augmented{max-width:52rem;margin-top:1.8rem}.augmented div{display:grid;grid-template-columns:repeat(var(--columns),1fr);gap:.5rem}
+.augmented b{font-weight:500;font-size:.8rem;color:var(--soft)}.augmented p{grid-column:1/-1;margin:.5rem 0 -.25rem;font-size:.79rem;
+color:var(--soft);overflow-wrap:anywhere}.augmented img{width:100%;display:block;border-radius:6px;image-rendering:pixelated}
 .key{white-space:nowrap}.for,.against{display:inline-block;width:.7em;height:.7em;border-radius:2px;background:#1fae4b;margin:0 .3em 0 .1em}
 .against{background:#e5352b}.scale{display:flex;align-items:center;gap:.5rem;font-size:.74rem;margin-top:.2rem}
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);

@@ -57,7 +57,7 @@ Affine AffineOf(const Augmentation& a, uint32_t size) {
   affine.shift_y = static_cast<float>((a.crop_y + a.crop_height / 2 - 0.5) * n + a.shift_y);
   affine.shift_x = static_cast<float>((a.crop_x + a.crop_width / 2 - 0.5) * n + a.shift_x);
   const double cosine = std::cos(a.angle), sine = std::sin(a.angle);
-  const double tangent = a.shear == 0 ? 0 : std::tan(a.shear);
+  const double tangent = std::sin(a.shear) / std::cos(a.shear);
   affine.yy = static_cast<float>(cosine / a.scale);
   affine.yx = static_cast<float>(-sine / a.scale);
   affine.xy = static_cast<float>((sine + tangent * cosine) / a.scale);
