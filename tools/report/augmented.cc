@@ -43,7 +43,7 @@ std::string RangesText(const AugmentationRanges& r) {
   either_side(r.contrast, "contrast", 100, " %");
   either_side(r.saturation, "saturation", 100, " %");
   either_side(r.hue, "hue", 360, "°");
-  return parts.empty() ? "nothing is varied" : absl::StrJoin(parts, ", ");
+  return parts.empty() ? "nothing" : absl::StrJoin(parts, ", ");
 }
 
 // Images of all classes in turn, each class's first: neighbours in the set, so that few of its
@@ -87,7 +87,8 @@ absl::StatusOr<std::string> Row(const v1::StudySpec& spec, const ImageSet& image
                   input.data(), size, size);
   const std::string name = Escape(entry.name());
   std::string html = absl::StrCat(
-      "<p>", name, " · ", Escape(manifest.classes(static_cast<int>(entry.label()))), "</p>",
+      "<p>", name, "<small>", Escape(manifest.classes(static_cast<int>(entry.label()))),
+      "</small></p>",
       Picture(std::vector<float>(input.begin(), input.end()), size, name + ", as it is"));
   const AugmentationRanges ranges = RangesOf(spec.training().augmentation());
   std::vector<float> out(input.size());
@@ -108,7 +109,8 @@ absl::StatusOr<std::string> Figure(const v1::StudySpec& spec, const ImageSet& im
   ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, spec.images().split(), spec.seed()));
   const int epochs = static_cast<int>(std::min<uint32_t>(kEpochs, spec.training().epochs()));
   std::string html = absl::StrFormat(
-      "<figure class=\"augmented\" style=\"--columns:%d\"><div><b>as it is</b>", 1 + epochs);
+      "<figure class=\"panel augmented\" style=\"--columns:%d\"><div><p></p><b>as it is</b>",
+      1 + epochs);
   for (int epoch = 1; epoch <= epochs; ++epoch) absl::StrAppend(&html, "<b>epoch ", epoch, "</b>");
   for (uint32_t image : Chosen(split, manifest)) {
     ASSIGN_OR_RETURN(const std::string row, Row(spec, images, image, epochs));
