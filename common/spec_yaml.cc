@@ -17,6 +17,7 @@
 #include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "google/protobuf/util/message_differencer.h"
 #include "yaml-cpp/yaml.h"
 
 namespace dermis {
@@ -445,12 +446,70 @@ absl::Status ResolveModel(uint32_t size, v1::TrainingSpec& training) {
                                            : CheckSize("a ResNet with the imagenet stem", size, 32, 32, 512);
 }
 
+absl::Status ResolveCrop(v1::RandomResizedCropSpec& crop) {
+  DERMIS_DEFAULT(crop, min_area, 0.08);
+  DERMIS_DEFAULT(crop, max_area, 1);
+  DERMIS_DEFAULT(crop, min_aspect, 3.0 / 4);
+  DERMIS_DEFAULT(crop, max_aspect, 4.0 / 3);
+  const std::string at = "training.augmentation.crop.";
+  RETURN_IF_ERROR(InRange(at + "max_area", crop.max_area(), 0.01, 1));
+  RETURN_IF_ERROR(InRange(at + "min_area", crop.min_area(), 0.01, crop.max_area()));
+  RETURN_IF_ERROR(InRange(at + "max_aspect", crop.max_aspect(), 0.1, 10));
+  RETURN_IF_ERROR(InRange(at + "min_aspect", crop.min_aspect(), 0.1, crop.max_aspect()));
+  // A rectangle of aspect r and area A fits into a square while A <= r <= 1 / A.
+  const double most = std::min(crop.max_aspect(), 1 / crop.min_aspect());
+  if (crop.max_area() <= most) return absl::OkStatus();
+  return Wrong(at + "max_area",
+               absl::StrCat("is ", crop.max_area(), "; no rectangle of width / height from ", crop.min_aspect(),
+                            " to ", crop.max_aspect(), " covers so much of a square: give at most ", most,
+                            ", or aspects on both sides of 1"));
+}
+
+absl::Status ResolveAugmentation(v1::AugmentationSpec& augmentation) {
+  DERMIS_DEFAULT(augmentation, rotation, 15);
+  DERMIS_DEFAULT(augmentation, shift, 0.1);
+  DERMIS_DEFAULT(augmentation, scale, 0);
+  DERMIS_DEFAULT(augmentation, shear, 0);
+  DERMIS_DEFAULT(augmentation, horizontal_flip, true);
+  DERMIS_DEFAULT(augmentation, vertical_flip, false);
+  DERMIS_DEFAULT(augmentation, brightness, 0);
+  DERMIS_DEFAULT(augmentation, contrast, 0);
+  DERMIS_DEFAULT(augmentation, saturation, 0);
+  DERMIS_DEFAULT(augmentation, hue, 0);
+  const std::string at = "training.augmentation.";
+  RETURN_IF_ERROR(InRange(at + "rotation", augmentation.rotation(), 0, 180));
+  RETURN_IF_ERROR(InRange(at + "shift", augmentation.shift(), 0, 1));
+  RETURN_IF_ERROR(InRange(at + "scale", augmentation.scale(), 0, 0.9));
+  RETURN_IF_ERROR(InRange(at + "shear", augmentation.shear(), 0, 80));
+  RETURN_IF_ERROR(InRange(at + "brightness", augmentation.brightness(), 0, 10));
+  RETURN_IF_ERROR(InRange(at + "contrast", augmentation.contrast(), 0, 10));
+  RETURN_IF_ERROR(InRange(at + "saturation", augmentation.saturation(), 0, 10));
+  RETURN_IF_ERROR(InRange(at + "hue", augmentation.hue(), 0, 0.5));
+  return augmentation.has_crop() ? ResolveCrop(*augmentation.mutable_crop()) : absl::OkStatus();
+}
+
+absl::Status ResolveTrainingAugmentation(v1::TrainingSpec& training) {
+  DERMIS_DEFAULT(training, augment, true);
+  if (!training.has_augmentation()) return absl::OkStatus();
+  if (!training.augment()) {
+    return Wrong("training.augmentation", "is given, but 'training.augment' is false: remove one of the two");
+  }
+  RETURN_IF_ERROR(ResolveAugmentation(*training.mutable_augmentation()));
+  // One meaning has one address: what spells out the defaults is what says nothing.
+  v1::AugmentationSpec defaults;
+  RETURN_IF_ERROR(ResolveAugmentation(defaults));
+  if (google::protobuf::util::MessageDifferencer::Equals(training.augmentation(), defaults)) {
+    training.clear_augmentation();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ResolveTraining(v1::TrainingSpec& training) {
   if (training.precision() == v1::PRECISION_UNSPECIFIED) training.set_precision(v1::PRECISION_FP32);
   DERMIS_DEFAULT(training, logical_shards, 4);
   DERMIS_DEFAULT(training, batch_size, 64);
   DERMIS_DEFAULT(training, epochs, kEpochs);
-  DERMIS_DEFAULT(training, augment, true);
+  RETURN_IF_ERROR(ResolveTrainingAugmentation(training));
   RETURN_IF_ERROR(InRange("training.batch_size", training.batch_size(), 1, 65536));
   RETURN_IF_ERROR(InRange("training.epochs", training.epochs(), 1, 1e6));
   const uint32_t v = training.logical_shards();

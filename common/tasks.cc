@@ -231,6 +231,7 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   recipe.set_batch_size(training.batch_size());
   *recipe.mutable_optimizer() = training.optimizer();
   recipe.set_augment(training.augment());
+  if (training.has_augmentation()) *recipe.mutable_augmentation() = training.augmentation();
   recipe.set_dropout(training.dropout());
   recipe.set_precision(training.precision());
   recipe.set_seed(resolved.seed());

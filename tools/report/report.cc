@@ -16,6 +16,7 @@
 #include "common/split.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "tools/report/augmented.h"
 #include "tools/report/explained.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
@@ -334,11 +335,12 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   }
   if (results.trials_size() > 0) add("trials", "Trials", RenderTrials(results));
   add("training", "Training",
-      results.training().epochs_size() == 0
+      (results.training().epochs_size() == 0
           ? "<p class=\"missing\">No epoch is completed yet.</p>"
           : absl::StrCat("<div class=\"duo\">", TrainingCurves(results), "</div>",
                          "<p class=\"note\">Training curves hold dropout and augmentation, validation curves "
-                         "neither: validation may lie better.</p>"));
+                         "neither: validation may lie better.</p>")) +
+          RenderAugmented(results.spec(), *inputs.images));
 
   if (results.explained_size() > 0) {
     const v1::OutputKind kind = results.spec().explanation().output();

@@ -68,6 +68,10 @@ figcaption b{color:var(--ink);font-weight:600}figcaption em{font-style:normal;co
 .halo{fill:none;stroke:#000;stroke-opacity:.55;stroke-width:3.4;stroke-linecap:square}
 .mask{fill:none;stroke:#fff;stroke-width:1;stroke-opacity:.9;stroke-dasharray:3 2}
 .picture .none{fill:#1f2328;font-size:15px;text-anchor:middle;font-weight:600}
+.augmented{margin-top:1rem}.augmented div{display:grid;grid-template-columns:minmax(0,9rem) repeat(var(--columns),minmax(0,1fr));
+gap:.6rem;align-items:center}.augmented b{font-weight:500;font-size:.8rem;color:var(--soft);text-align:center}
+.augmented p{margin:0;overflow-wrap:anywhere;line-height:1.4}.augmented small{display:block;font-size:.75rem}
+.augmented figcaption{margin-top:.8rem}.sample{width:100%;display:block;border-radius:6px;image-rendering:pixelated}
 .key{white-space:nowrap}.for,.against{display:inline-block;width:.7em;height:.7em;border-radius:2px;background:#1fae4b;margin:0 .3em 0 .1em}
 .against{background:#e5352b}.scale{display:flex;align-items:center;gap:.5rem;font-size:.74rem;margin-top:.2rem}
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
@@ -84,7 +88,8 @@ grid-template-columns:11rem 1fr;gap:1rem;padding:.35rem 0;border-bottom:1px soli
 .provenance dd{font-weight:400;overflow-wrap:anywhere}code,pre{font:.85em/1.6 ui-monospace,"SF Mono",Menlo,Consolas,
 "DejaVu Sans Mono",monospace}pre{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem;
 overflow-x:auto;margin:0}footer{color:var(--soft);font-size:.82rem;padding-top:3rem;padding-bottom:3rem}
-@media(max-width:640px){.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
+@media(max-width:640px){.augmented div{grid-template-columns:repeat(var(--columns),minmax(0,1fr));gap:.3rem}.augmented p{grid-column:1/-1;margin-top:.4rem}
+.augmented p:first-child{display:none}.augmented b{font-size:.7rem}.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
 @media print{body{background:#fff}.case,.plot,.tile{break-inside:avoid;box-shadow:none}.index,nav{display:none}}
 )css";
 

@@ -103,7 +103,8 @@ void Kernels(Sha256& hash) {
     pixels[i] = static_cast<uint8_t>(PhiloxBlock(0, Purpose::kTest, 20, 0, static_cast<uint32_t>(i))[0]);
   }
   std::vector<float> image(pixels.size());
-  AugmentImage(pixels.data(), kSize, DrawAugmentation(1, 1, 1, kSize), {127.0f, 1.0f / 64}, image.data());
+  AugmentImage(pixels.data(), kSize, DrawAugmentation(AugmentationRanges(), 1, 1, 1, kSize),
+               {127.0f, 1.0f / 64}, image.data());
   Hash(hash, image);
   const torch::Tensor data = Data(21, {kRows, kChannels});
   std::vector<float> map(data.data_ptr<float>(), data.data_ptr<float>() + data.numel());

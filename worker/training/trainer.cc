@@ -125,6 +125,7 @@ class Trainer {
         sink_(sink),
         yield_(yield),
         progress_(progress),
+        ranges_(RangesOf(recipe.augmentation())),
         normalise_(NormalisationOf(data)),
         pool_(options.threads) {}
 
@@ -192,6 +193,7 @@ class Trainer {
   const StateSink& sink_;
   const std::atomic<bool>& yield_;
   std::atomic<uint64_t>& progress_;
+  const AugmentationRanges ranges_;
   const Normalisation normalise_;
   ShardPool pool_;
 
@@ -318,7 +320,7 @@ void Trainer::RunShard(uint32_t k) {
     const uint32_t image = data_.split.training[order_[position + i]];
     labels[i] = data_.labels[image];
     const Augmentation augmentation =
-        recipe_.augment() ? DrawAugmentation(recipe_.seed(), epoch(), image, data_.size)
+        recipe_.augment() ? DrawAugmentation(ranges_, recipe_.seed(), epoch(), image, data_.size)
                           : Augmentation();
     AugmentImage(data_.image(image), data_.size, augmentation, normalise_,
                  pass.input() + i * image_floats);

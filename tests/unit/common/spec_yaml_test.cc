@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "gtest/gtest.h"
@@ -137,6 +138,49 @@ TEST(SpecYamlTest, SizesThatTheNetworkCannotTake_AreRefused) {
   EXPECT_THAT(ResolveError("name: a\nimages: {size: 36}\ntraining: {model: resnet18}\n"), HasSubstr("multiple of 8"));
   EXPECT_THAT(ResolveError("name: a\ntraining: {stem: small}\n"), HasSubstr("stem"));
   EXPECT_THAT(ResolveError("name: a\ntraining: {model: resnet18, dropout: true}\n"), HasSubstr("dropout"));
+}
+
+TEST(SpecYamlTest, Augmentation_FillsItsDefaultsAndCarriesWhatIsGiven) {
+  const v1::AugmentationSpec augmentation =
+      Resolved("name: a\ntraining: {augmentation: {hue: 0.1, crop: {min_area: 0.5}}}\n").training().augmentation();
+  EXPECT_EQ(augmentation.rotation(), 15);
+  EXPECT_EQ(augmentation.shift(), 0.1);
+  EXPECT_TRUE(augmentation.horizontal_flip());
+  EXPECT_TRUE(augmentation.has_vertical_flip() && !augmentation.vertical_flip());
+  EXPECT_EQ(augmentation.hue(), 0.1);
+  EXPECT_EQ(augmentation.crop().min_area(), 0.5);
+  EXPECT_EQ(augmentation.crop().max_area(), 1);
+  EXPECT_EQ(augmentation.crop().min_aspect(), 3.0 / 4);
+  EXPECT_EQ(augmentation.crop().max_aspect(), 4.0 / 3);
+}
+
+TEST(SpecYamlTest, AugmentationThatSpellsOutItsDefaults_IsTheStudyWithoutIt) {
+  for (const char* text : {"{}", "{rotation: 15}", "{shift: 0.1, horizontal_flip: true, scale: 0}"}) {
+    const v1::StudySpec spec = Resolved(absl::StrCat("name: a\ntraining: {augmentation: ", text, "}\n"));
+    EXPECT_TRUE(MessageDifferencer::Equals(spec, Resolved("name: a\n"))) << text;
+  }
+  EXPECT_TRUE(Resolved("name: a\ntraining: {augmentation: {crop: {}}}\n").training().has_augmentation());
+}
+
+TEST(SpecYamlTest, AugmentationThatCannotBe_IsRefused) {
+  const auto error = [](const char* text) {
+    return ResolveError(absl::StrCat("name: a\ntraining: {augmentation: ", text, "}\n"));
+  };
+  EXPECT_THAT(ResolveError("name: a\ntraining: {augment: false, augmentation: {hue: 0.1}}\n"),
+              AllOf(HasSubstr("training.augmentation"), HasSubstr("remove")));
+  EXPECT_THAT(error("{rotation: 181}"), AllOf(HasSubstr("rotation"), HasSubstr("180")));
+  EXPECT_THAT(error("{shift: -0.1}"), HasSubstr("shift"));
+  EXPECT_THAT(error("{scale: 1}"), HasSubstr("scale"));
+  EXPECT_THAT(error("{shear: 90}"), HasSubstr("shear"));
+  EXPECT_THAT(error("{brightness: -1}"), HasSubstr("brightness"));
+  EXPECT_THAT(error("{contrast: 11}"), HasSubstr("contrast"));
+  EXPECT_THAT(error("{saturation: 11}"), HasSubstr("saturation"));
+  EXPECT_THAT(error("{hue: 0.6}"), HasSubstr("hue"));
+  EXPECT_THAT(error("{crop: {min_area: 0}}"), HasSubstr("crop.min_area"));
+  EXPECT_THAT(error("{crop: {min_area: 0.5, max_area: 0.4}}"), HasSubstr("crop.min_area"));
+  EXPECT_THAT(error("{crop: {min_aspect: 2, max_aspect: 1}}"), HasSubstr("crop.min_aspect"));
+  EXPECT_THAT(error("{crop: {min_aspect: 2, max_aspect: 3}}"), AllOf(HasSubstr("crop.max_area"), HasSubstr("0.5")));
+  EXPECT_EQ(error("{crop: {min_aspect: 2, max_aspect: 3, max_area: 0.5}}"), "");
 }
 
 TEST(SpecYamlTest, EveryStudyOfTheTree_Parses_Resolves_AndReadsBack) {

@@ -134,6 +134,15 @@ TEST(TasksTest, RecipeOf_LeavesOutEpochsAndPatience) {
             *RecipeDigest(RecipeOf(a, Sha256Of("another")), kClass));
 }
 
+TEST(TasksTest, RecipeOf_HoldsTheAugmentation) {
+  v1::StudySpec spec;
+  const Digest set = Sha256Of("set");
+  const Digest without = *RecipeDigest(RecipeOf(spec, set), kClass);
+  spec.mutable_training()->mutable_augmentation()->set_hue(0.1);
+  EXPECT_EQ(RecipeOf(spec, set).augmentation().hue(), 0.1);
+  EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), without);
+}
+
 TEST(TasksTest, RunCount_RoundsUp) {
   v1::Perturbation p;
   EXPECT_EQ(RunCount(p), 0u);

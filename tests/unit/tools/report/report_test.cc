@@ -1,17 +1,21 @@
 #include "tools/report/report.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "absl/strings/str_format.h"
 #include "common/metrics.h"
+#include "common/resize.h"
+#include "common/split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
+#include "worker/training/augmentation.h"
 
 namespace dermis {
 namespace {
@@ -86,6 +90,8 @@ TEST(ReportTest, IsSelfContained_AndHasAltTexts_AndUniqueIds) {
   EXPECT_THAT(html, Not(HasSubstr("<script")));
   EXPECT_THAT(html, Not(HasSubstr("url(data")));
   EXPECT_EQ(Count(html, "<img "), Count(html, "<img class=\"native\" alt=\"G") +
+                                      Count(html, "<img class=\"sample\" alt=\"b") +
+                                      Count(html, "<img class=\"sample\" alt=\"m") +
                                       Count(html, "<img class=\"tiles\" loading=\"lazy\" alt=\"T"));
   EXPECT_EQ(Count(html, "role=\"img\""), Count(html, "role=\"img\" aria-label=\""));
   for (int i = 1; i <= 3; ++i) {
@@ -99,6 +105,41 @@ TEST(ReportTest, Size_StaysBelowHalfAMegabyteAnImage) {
   const size_t one = Render(FakeStudy(60, 224, 1)).size(), three = Render(FakeStudy(60, 224, 3)).size();
   EXPECT_LT((three - one) / 2, 640u << 10);
   EXPECT_LT(one, 1u << 20);
+}
+
+TEST(ReportTest, AugmentedSamples_AreWhatTheNetworkSaw) {
+  FakeStudy study(120, 64, 0);
+  v1::AugmentationSpec& augmentation = *study.results.mutable_spec()->mutable_training()->mutable_augmentation();
+  augmentation.set_hue(0.2);
+  augmentation.mutable_crop()->set_min_area(0.4);
+  const std::string html = Render(study);
+  EXPECT_THAT(html, HasSubstr("rotation ±15°, shifts ±10 %, horizontal flip, crop to 40 – 100 % of the area"));
+  EXPECT_THAT(html, HasSubstr("hue ±72°"));
+  EXPECT_EQ(Count(html, "<img class=\"sample\""), 4u * 6u);
+
+  const v1::StudySpec& spec = study.results.spec();
+  const uint32_t image = MakeSplit(study.images->manifest(), spec.images().split(), spec.seed())->training[0];
+  std::vector<uint8_t> input(32 * 32 * 3);
+  AreaResizeBytes(reinterpret_cast<const uint8_t*>(study.images->Pixels(image)->data()), 64, 64, 3, input.data(), 32, 32);
+  EXPECT_THAT(html, HasSubstr(PngUri({32, 32, 3, input})));
+  std::vector<float> seen(input.size());
+  for (uint32_t epoch = 1; epoch <= 5; ++epoch) {
+    AugmentImage(input.data(), 32, DrawAugmentation(RangesOf(augmentation), spec.seed(), epoch, image, 32), {0, 1},
+                 seen.data());
+    Raster raster{32, 32, 3, {}};
+    for (float v : seen) raster.data.push_back(static_cast<uint8_t>(std::lround(v)));
+    EXPECT_THAT(html, HasSubstr(PngUri(raster))) << epoch;
+  }
+}
+
+TEST(ReportTest, WithoutAugmentation_NothingIsShownButThat) {
+  FakeStudy study(60, 32, 0);
+  study.results.mutable_spec()->mutable_training()->set_augment(false);
+  const std::string html = Render(study);
+  EXPECT_THAT(html, HasSubstr("No augmentation"));
+  EXPECT_EQ(Count(html, "class=\"sample\""), 0u);
+  // A set that is too small for the model: the rest of the report stands.
+  EXPECT_THAT(Render(FakeStudy(60, 16, 0)), HasSubstr("Augmented samples cannot be shown: "));
 }
 
 TEST(ReportTest, LayerWithoutPositiveEvidence_IsLabelled) {

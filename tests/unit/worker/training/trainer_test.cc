@@ -274,6 +274,17 @@ TEST(TrainerTest, Seed_DecidesTheResult) {
             LastHash(RunGang(other, GoalOf(1), data, 1, 1)));
 }
 
+TEST(TrainerTest, AugmentationOfTheRecipe_DecidesTheResult_ForAnyWorldSize) {
+  const auto data = ToyData(20, 4);
+  v1::Recipe jittered = TestRecipe();
+  jittered.mutable_augmentation()->set_hue(0.2);
+  jittered.mutable_augmentation()->mutable_crop();
+  const Outcome alone = RunGang(jittered, GoalOf(1), data, 1, 1);
+  ASSERT_TRUE(alone.step.ok()) << alone.step.status();
+  EXPECT_NE(LastHash(RunGang(TestRecipe(), GoalOf(1), data, 1, 1)), LastHash(alone));
+  EXPECT_EQ(LastHash(RunGang(jittered, GoalOf(1), data, 3, 2)), LastHash(alone));
+}
+
 TEST(TrainerTest, ToySet_IsLearned) {
   const auto data = ToyData(64, 16);
   v1::Recipe recipe = TestRecipe();
