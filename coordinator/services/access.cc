@@ -19,7 +19,7 @@ constexpr Rule kRules[] = {
     {"Cluster/Attend", false, true},     {"Cluster/CompleteTasks", false, true},
     {"Cluster/FetchResults", false, true},
     {"Blobs/Has", true, true},           {"Blobs/Put", true, true},
-    {"Blobs/Get", true, true},
+    {"Blobs/Get", true, true},           {"Blobs/Holding", false, true},
 };
 
 }  // namespace
