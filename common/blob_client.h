@@ -20,6 +20,9 @@
 
 namespace dermis {
 
+// From this size on workers get blobs from each other.
+inline constexpr uint64_t kLargeBlob = 1 << 20;
+
 // Thread-safe. Every call is bounded in time and is retried while the server is away, up to
 // `patience`; one that brings bytes is over when none has come for `stall`.
 class BlobClient {

@@ -94,14 +94,17 @@ class Disk : public BlobStore {
     return static_cast<uint64_t>(info.st_size);
   }
 
-  absl::StatusOr<std::unique_ptr<Writer>> NewWriter() override {
+  absl::StatusOr<std::unique_ptr<Writer>> NewWriter() override { return NewWriter(Digest()); }
+
+  // `known`: the hash of what will be written; none: it is computed.
+  absl::StatusOr<std::unique_ptr<Writer>> NewWriter(const Digest& known) {
     RETURN_IF_ERROR(CheckSpace(0));
     const std::string path =
         absl::StrCat(TemporaryFolder(), "/", getpid(), ".", counter_.fetch_add(1), ".",
                      reinterpret_cast<uintptr_t>(this));  // Two stores of one process differ.
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return Failed("make", path);
-    auto writer = std::make_unique<DiskWriter>(this, path, fd);
+    auto writer = std::make_unique<DiskWriter>(this, path, fd, known);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) return Failed("lock", path);
     return std::unique_ptr<Writer>(std::move(writer));
   }
@@ -112,7 +115,7 @@ class Disk : public BlobStore {
       RETURN_IF_ERROR(MakeDurable(digest));
       return digest;
     }
-    ASSIGN_OR_RETURN(std::unique_ptr<Writer> writer, NewWriter());
+    ASSIGN_OR_RETURN(std::unique_ptr<Writer> writer, NewWriter(digest));
     RETURN_IF_ERROR(writer->Append(bytes));
     RETURN_IF_ERROR(writer->Commit(digest));
     return digest;
@@ -215,8 +218,8 @@ class Disk : public BlobStore {
 
   class DiskWriter : public Writer {
    public:
-    DiskWriter(Disk* store, std::string path, int fd)
-        : store_(store), path_(std::move(path)), file_(fd) {}
+    DiskWriter(Disk* store, std::string path, int fd, const Digest& known)
+        : store_(store), path_(std::move(path)), file_(fd), known_(known) {}
     ~DiskWriter() override {
       if (!path_.empty()) unlink(path_.c_str());
     }
@@ -224,7 +227,7 @@ class Disk : public BlobStore {
     absl::Status Append(std::string_view data) override {
       RETURN_IF_ERROR(Usable());
       if (absl::Status status = store_->CheckSpace(data.size()); !status.ok()) return End(status);
-      hash_.Update(data.data(), data.size());
+      if (known_.none()) hash_.Update(data.data(), data.size());
       while (!data.empty()) {
         const ssize_t n = write(file_.fd(), data.data(), data.size());
         if (n < 0 && errno == EINTR) continue;
@@ -236,7 +239,7 @@ class Disk : public BlobStore {
 
     absl::Status Commit(const Digest& expected) override {
       RETURN_IF_ERROR(Usable());
-      const Digest got = hash_.Finish();
+      const Digest got = known_.none() ? hash_.Finish() : known_;
       if (got != expected) {
         return End(absl::InvalidArgumentError(
             absl::StrCat("the bytes hash to ", got.hex(), ", not to the blob's name ",
@@ -276,6 +279,7 @@ class Disk : public BlobStore {
     Disk* const store_;
     std::string path_;  // Of the temporary file; "" when it is gone.
     File file_;
+    const Digest known_;
     Sha256 hash_;
     bool ended_ = false;
   };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/blob_client.h"
+
 namespace dermis {
 namespace {
 
@@ -19,7 +21,7 @@ bool Contains(const std::vector<std::string>& names, const std::string& name) {
 
 BlobHolders::Answer BlobHolders::Want(const Digest& digest, uint64_t size, const v1::BlobPeer& me,
                                       const std::vector<std::string>& avoid) {
-  if (size < kLarge) return {};
+  if (size < kLargeBlob) return {};
   absl::MutexLock lock(&mutex_);
   const absl::Duration now = clock_.Now();
   if (now >= next_expiry_) Expire(now);

@@ -24,7 +24,6 @@ namespace dermis {
 // Thread-safe where the clock is. No call waits.
 class BlobHolders {
  public:
-  static constexpr uint64_t kLarge = 1 << 20;  // Smaller blobs are always sent.
   static constexpr size_t kCopies = 2;         // Sent by the coordinator while there are fewer.
   static constexpr int kUploads = 2;           // At once from one worker, of all blobs.
   static constexpr size_t kBlobs = 10'000;     // Remembered; those not asked for longest go first.
@@ -37,7 +36,7 @@ class BlobHolders {
     enum { kSend, kAsk, kWait } what = kSend;
     v1::BlobPeer peer;  // kAsk.
   };
-  // Worker `me` wants a blob of `size` bytes. Ends what it was told before about this blob.
+  // Worker `me` wants a blob of `size` bytes; those below kLargeBlob are always sent. Ends what it was told before about this blob.
   Answer Want(const Digest& blob, uint64_t size, const v1::BlobPeer& me,
               const std::vector<std::string>& avoid);
 
