@@ -7,11 +7,12 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/completion_queue.h"
+
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "dermis/v1/blobs.grpc.pb.h"
-#include "grpcpp/client_context.h"
-#include "grpcpp/completion_queue.h"
 
 namespace dermis {
 namespace {
@@ -153,8 +154,8 @@ absl::Status BlobClient::TryGet(const v1::GetRequest& request, Answer* answer) {
   queue.Shutdown();
   for (bool ok = false; queue.Next(&tag, &ok);) {
   }
-  const std::string what = absl::StrCat(
-      "fetching blob ", absl::BytesToHexString(request.digest()).substr(0, 12));
+  const std::string what =
+      absl::StrCat("fetching blob ", absl::BytesToHexString(request.digest()).substr(0, 12));
   if (stalled) {
     return absl::DeadlineExceededError(
         absl::StrCat(what, ": no byte has come for ", absl::FormatDuration(stall_)));

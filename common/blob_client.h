@@ -11,12 +11,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "common/blob_store.h"
-#include "common/digest.h"
-#include "dermis/v1/blobs.pb.h"
 #include "absl/time/time.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/support/status.h"
+
+#include "common/blob_store.h"
+#include "common/digest.h"
+#include "dermis/v1/blobs.pb.h"
 
 namespace dermis {
 

@@ -1,5 +1,5 @@
-// A server's answer to Blobs.Get with bytes: in pieces, in bounded memory. Of the coordinator and of
-// workers that serve their caches.
+// A server's answer to Blobs.Get with bytes: in pieces, in bounded memory. Of the coordinator and
+// of workers that serve their caches.
 #ifndef DERMIS_COMMON_BLOB_SENDER_H_
 #define DERMIS_COMMON_BLOB_SENDER_H_
 
@@ -8,10 +8,11 @@
 #include <memory>
 
 #include "absl/status/status.h"
-#include "common/blob_store.h"
-#include "dermis/v1/blobs.pb.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
+
+#include "common/blob_store.h"
+#include "dermis/v1/blobs.pb.h"
 
 namespace dermis {
 

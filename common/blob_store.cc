@@ -1,5 +1,11 @@
 #include "common/blob_store.h"
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -7,12 +13,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <utility>
-
-#include "absl/strings/str_cat.h"
 #include "common/blob_trim.h"
 #include "common/status_macros.h"
 

@@ -33,7 +33,8 @@ class BlobStore {
     virtual absl::Status Commit(const Digest& expected) = 0;
   };
 
-  // One blob being read, in bounded memory. It reads on when the blob is removed, and Trim leaves it.
+  // One blob being read, in bounded memory. It reads on when the blob is removed, and Trim leaves
+  // it.
   class Reader {
    public:
     virtual ~Reader() = default;

@@ -5,6 +5,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "common/log.h"
 
 namespace dermis {
@@ -67,8 +68,8 @@ bool BlobCache::Keep(const Digest& digest, std::string_view bytes, bool* kept) {
   const absl::StatusOr<Digest> stored = store_->Put(bytes);
   *kept = stored.ok() && *stored == digest;
   if (!stored.ok()) {
-    DERMIS_LOG(kWarning, "blob ", digest.short_hex(), " is not cached: ",
-               stored.status().ToString());
+    DERMIS_LOG(kWarning, "blob ", digest.short_hex(),
+               " is not cached: ", stored.status().ToString());
     return Sha256Of(bytes) == digest;
   }
   absl::MutexLock lock(&mutex_);

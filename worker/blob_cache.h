@@ -1,4 +1,5 @@
-// Blobs as a worker sees them: a local cache in front of the coordinator, other workers and a shared folder.
+// Blobs as a worker sees them: a local cache in front of the coordinator, other workers and a
+// shared folder.
 #ifndef DERMIS_WORKER_BLOB_CACHE_H_
 #define DERMIS_WORKER_BLOB_CACHE_H_
 
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+
 #include "common/blob_store.h"
 #include "common/digest.h"
 
@@ -59,8 +61,8 @@ class BlobCache {
   uint64_t bytes_ ABSL_GUARDED_BY(mutex_);  // On the disk, at most.
 };
 
-// What a cache may take where nobody says: 20 GB, or half of the space that is free (or taken by the
-// cache already), whichever is less.
+// What a cache may take where nobody says: 20 GB, or half of the space that is free (or taken by
+// the cache already), whichever is less.
 uint64_t DefaultCacheLimit(BlobStore& store);
 
 }  // namespace dermis

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -13,7 +14,7 @@
 namespace dermis {
 namespace {
 
-constexpr int kPeersTried = 3;     // For one blob; then the coordinator must send it.
+constexpr int kPeersTried = 3;       // For one blob; then the coordinator must send it.
 constexpr size_t kMostAvoided = 64;  // What a request may name.
 constexpr absl::Duration kAvoidFor = absl::Minutes(1);
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
@@ -81,8 +82,8 @@ absl::StatusOr<std::string> BlobFetcher::FromFolder(const Digest& digest) const 
   std::string bytes(static_cast<size_t>(std::max<std::streamoff>(0, in.tellg())), '\0');
   in.seekg(0).read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   if (in && Sha256Of(bytes) == digest) return bytes;
-  return absl::DataLossError(absl::StrCat(
-      path, " has other bytes than its name says: replace it, or look at that disk"));
+  return absl::DataLossError(
+      absl::StrCat(path, " has other bytes than its name says: replace it, or look at that disk"));
 }
 
 absl::StatusOr<std::string> BlobFetcher::FromPeer(const Digest& digest,

@@ -13,10 +13,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "grpcpp/channel.h"
+
 #include "common/blob_client.h"
 #include "common/digest.h"
 #include "dermis/v1/blobs.pb.h"
-#include "grpcpp/channel.h"
 
 namespace dermis {
 
@@ -32,11 +33,12 @@ class BlobFetcher {
   // `coordinator` outlives this.
   BlobFetcher(BlobClient* coordinator, Dial dial, Options options);
 
-  // The bytes, verified, whoever sent them. A peer or folder that fails or has other bytes is logged
-  // and passed over: an error is the coordinator's.
+  // The bytes, verified, whoever sent them. A peer or folder that fails or has other bytes is
+  // logged and passed over: an error is the coordinator's.
   absl::StatusOr<std::string> Get(const Digest& digest);
 
-  // A blob was got or stored here, and is (`kept`) in the cache that this worker serves. Best effort.
+  // A blob was got or stored here, and is (`kept`) in the cache that this worker serves. Best
+  // effort.
   void Tell(const Digest& digest, uint64_t size, bool kept);
 
  private:

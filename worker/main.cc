@@ -55,8 +55,8 @@ namespace {
 constexpr absl::Duration kDrainPatience = absl::Seconds(30);
 
 struct Flags {
-  std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion,
-      shared_blobs;
+  std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
+  std::string shared_blobs;
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
   uint32_t threads = 0;
   bool insecure = false, supervise = false;
@@ -186,9 +186,11 @@ int Work(const Flags& flags) {
   fetching.me.set_address((*mesh)->address());
   fetching.me.set_socket((*mesh)->socket_path());
   fetching.me.set_host(host);
-  BlobFetcher fetcher(&blob_client, [&](const v1::BlobPeer& peer) { return (*mesh)->ChannelTo(peer); },
-                      std::move(fetching));
-  const uint64_t cache_limit = flags.cache_limit > 0 ? flags.cache_limit : DefaultCacheLimit(**store);
+  BlobFetcher fetcher(
+      &blob_client, [&](const v1::BlobPeer& peer) { return (*mesh)->ChannelTo(peer); },
+      std::move(fetching));
+  const uint64_t cache_limit =
+      flags.cache_limit > 0 ? flags.cache_limit : DefaultCacheLimit(**store);
   BlobCache blobs(
       *std::move(store), [&](const Digest& d) { return fetcher.Get(d); },
       [&](const Digest& d, std::string_view bytes) { return blob_client.Put(d, bytes); },
@@ -321,7 +323,8 @@ int main(int argc, char** argv) {
                  "Bytes that the cache may take, e.g. 5GB (default: 20GB, or half of the free space)")
       ->transform(CLI::AsSizeValue(true));
   app.add_option("--shared-blobs", flags.shared_blobs,
-                 "Folder with blobs (a copy of the coordinator's STORE/blobs) to look into first; only read")
+                 "Folder with blobs (a copy of the coordinator's STORE/blobs) to look into first; "
+                 "only read")
       ->check(CLI::ExistingDirectory);
   app.add_option("--name", flags.name, "Unique in the cluster")->capture_default_str();
   app.add_option("--threads", flags.threads, "Compute threads")->capture_default_str()

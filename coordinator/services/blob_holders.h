@@ -1,9 +1,9 @@
 // Which workers hold which large blobs, so that workers get them from each other: the coordinator
 // sends about two copies of what many want at once, and each that has got one serves others.
 //
-// Nothing here is durable, and nothing rests on its being true: a worker that does not find the blob
-// at the peer it was sent to asks again and names that peer as one to avoid; where no peer is left,
-// or nothing moves for a while, the coordinator sends the bytes.
+// Nothing here is durable, and nothing rests on its being true: a worker that does not find the
+// blob at the peer it was sent to asks again and names that peer as one to avoid; where no peer is
+// left, or nothing moves for a while, the coordinator sends the bytes.
 #ifndef DERMIS_COORDINATOR_SERVICES_BLOB_HOLDERS_H_
 #define DERMIS_COORDINATOR_SERVICES_BLOB_HOLDERS_H_
 
@@ -15,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "common/clock.h"
 #include "common/digest.h"
 #include "dermis/v1/blobs.pb.h"
@@ -24,9 +25,9 @@ namespace dermis {
 // Thread-safe where the clock is. No call waits.
 class BlobHolders {
  public:
-  static constexpr size_t kCopies = 2;         // Sent by the coordinator while there are fewer.
-  static constexpr int kUploads = 2;           // At once from one worker, of all blobs.
-  static constexpr size_t kBlobs = 10'000;     // Remembered; those not asked for longest go first.
+  static constexpr size_t kCopies = 2;      // Sent by the coordinator while there are fewer.
+  static constexpr int kUploads = 2;        // At once from one worker, of all blobs.
+  static constexpr size_t kBlobs = 10'000;  // Remembered; those not asked for longest go first.
   // A blob that nobody has got or been sent for so long is sent, whatever is under way.
   static constexpr absl::Duration kPatience = absl::Seconds(30);
 
@@ -36,7 +37,8 @@ class BlobHolders {
     enum { kSend, kAsk, kWait } what = kSend;
     v1::BlobPeer peer;  // kAsk.
   };
-  // Worker `me` wants a blob of `size` bytes; those below kLargeBlob are always sent. Ends what it was told before about this blob.
+  // Worker `me` wants a blob of `size` bytes; those below kLargeBlob are always sent. Ends what it
+  // was told before about this blob.
   Answer Want(const Digest& blob, uint64_t size, const v1::BlobPeer& me,
               const std::vector<std::string>& avoid);
 

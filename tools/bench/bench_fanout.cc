@@ -1,15 +1,17 @@
-// 1 GB of blobs to eight workers at once: bytes that the coordinator sends, in GB; seconds and peak
-// memory on standard error.
+// 1 GiB of blobs to eight workers at once: GiB that the coordinator sends; seconds and peak memory
+// on standard error.
 //   dermis_bench_fanout [--workers N] [--blobs N] [--mib N] [--folder DIR]
-#include <sys/resource.h>
-
 #include <filesystem>
+
+#include <sys/resource.h>
 
 #include "tools/bench/bench.h"
 #include "tools/bench/fanout.h"
 
 namespace dermis::bench {
 namespace {
+
+constexpr double kGib = 1 << 30;
 
 int Main(int argc, char** argv) {
   const Arguments arguments(argc, argv);
@@ -35,7 +37,8 @@ int Main(int argc, char** argv) {
       const std::string name = absl::StrCat("w", w);
       const std::string own = folder + "/" + name;
       std::filesystem::create_directories(own);
-      all.push_back(std::make_unique<FanoutWorker>(coordinator, name, own, FanoutWorker::Options{}));
+      all.push_back(
+          std::make_unique<FanoutWorker>(coordinator, name, own, FanoutWorker::Options{}));
     }
     const double start = Seconds();
     status = FetchAll(all, digests);
@@ -46,10 +49,9 @@ int Main(int argc, char** argv) {
   if (!status.ok()) Die(status.ToString());
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  std::fprintf(stderr, "%ld workers, %.3g GB: %.3g s, %.3g GB/s in all, peak memory %ld MiB\n",
-               workers, static_cast<double>(blobs * size) / 1e9, took,
-               static_cast<double>(workers * blobs * size) / 1e9 / took, usage.ru_maxrss >> 10);
-  Report(static_cast<double>(sent) / 1e9, "GB");
+  std::fprintf(stderr, "%ld workers, %.3g GiB each: %.3g s, peak memory %ld MiB\n", workers,
+               static_cast<double>(blobs * size) / kGib, took, usage.ru_maxrss >> 10);
+  Report(static_cast<double>(sent) / kGib, "GiB");
   return 0;
 }
 

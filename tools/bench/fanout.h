@@ -12,6 +12,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "grpcpp/grpcpp.h"
+#include <grpc/grpc.h>
+
 #include "common/blob_client.h"
 #include "common/blob_store.h"
 #include "common/clock.h"
@@ -19,7 +22,6 @@
 #include "coordinator/services/access.h"
 #include "coordinator/services/blob_holders.h"
 #include "coordinator/services/blob_service.h"
-#include "grpcpp/grpcpp.h"
 #include "worker/blob_cache.h"
 #include "worker/blob_fetcher.h"
 #include "worker/collective/mesh.h"
@@ -33,6 +35,8 @@ class FanoutCoordinator {
       : store_(*BlobStore::Open(folder, {.durable = false})),
         holders_(Clock::Real()),
         service_(access_, *store_, holders_, [](const Digest&, const absl::Status&) {}) {
+    // Held for good: gRPC 1.51 may take ten seconds to shut down with its last user.
+    [[maybe_unused]] static const bool held = (grpc_init(), true);
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -67,7 +71,7 @@ class FanoutWorker {
  public:
   struct Options {
     grpc::Service* instead = nullptr;  // Served in place of the cache.
-    std::string shared_folder;
+    std::string shared_folder = "";
     absl::Duration stall = absl::Seconds(10);
   };
   FanoutWorker(const FanoutCoordinator& coordinator, const std::string& name,

@@ -180,7 +180,8 @@ class PeerMeshImpl : public PeerMesh {
     return collective;
   }
 
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(const v1::BlobPeer& peer) const override {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(
+      const v1::BlobPeer& peer) const override {
     grpc::ChannelArguments arguments = StreamArguments();
     for (const auto& [name, value] : kTransport) arguments.SetInt(name, value);
     // The same host name does not prove the same file system (containers): the socket must be there.
@@ -192,11 +193,12 @@ class PeerMeshImpl : public PeerMesh {
     if (options_.identity.certificate.empty() || peer.address().empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "no way to reach it: socket '", peer.socket(), "' on host '", peer.host(),
-          "' cannot be opened from host '", options_.host,
-          "', and ", options_.identity.certificate.empty() ? "this worker" : "it", " has no TCP port"));
+          "' cannot be opened from host '", options_.host, "', and ",
+          options_.identity.certificate.empty() ? "this worker" : "it", " has no TCP port"));
     }
     arguments.SetSslTargetNameOverride("dermis");
-    return grpc::CreateCustomChannel(peer.address(), ClientCredentials(options_.identity), arguments);
+    return grpc::CreateCustomChannel(peer.address(), ClientCredentials(options_.identity),
+                                     arguments);
   }
 
  private:

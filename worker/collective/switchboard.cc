@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "common/clock.h"
 #include "worker/collective/generation.h"
 #include "worker/collective/peer_access.h"

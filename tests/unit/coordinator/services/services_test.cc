@@ -80,7 +80,9 @@ class ServicesTest : public ::testing::Test {
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches);
     blob_service = std::make_unique<BlobService>(
-        *access, *store, holders, [this](const Digest& blob, const absl::Status& why) { lost = {blob, why}; });
+        *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
+          lost = {blob, why};
+        });
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     if (!insecure) {
       ASSERT_TRUE(MakeClusterCertificates(folder + "/certs", {}).ok());
