@@ -1,5 +1,11 @@
 #include "common/blob_store.h"
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -7,11 +13,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cerrno>
-#include <utility>
-
-#include "absl/strings/str_cat.h"
+#include "common/blob_trim.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -92,14 +94,17 @@ class Disk : public BlobStore {
     return static_cast<uint64_t>(info.st_size);
   }
 
-  absl::StatusOr<std::unique_ptr<Writer>> NewWriter() override {
+  absl::StatusOr<std::unique_ptr<Writer>> NewWriter() override { return NewWriter(Digest()); }
+
+  // `known`: the hash of what will be written; none: it is computed.
+  absl::StatusOr<std::unique_ptr<Writer>> NewWriter(const Digest& known) {
     RETURN_IF_ERROR(CheckSpace(0));
     const std::string path =
         absl::StrCat(TemporaryFolder(), "/", getpid(), ".", counter_.fetch_add(1), ".",
                      reinterpret_cast<uintptr_t>(this));  // Two stores of one process differ.
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return Failed("make", path);
-    auto writer = std::make_unique<DiskWriter>(this, path, fd);
+    auto writer = std::make_unique<DiskWriter>(this, path, fd, known);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) return Failed("lock", path);
     return std::unique_ptr<Writer>(std::move(writer));
   }
@@ -110,36 +115,29 @@ class Disk : public BlobStore {
       RETURN_IF_ERROR(MakeDurable(digest));
       return digest;
     }
-    ASSIGN_OR_RETURN(std::unique_ptr<Writer> writer, NewWriter());
+    ASSIGN_OR_RETURN(std::unique_ptr<Writer> writer, NewWriter(digest));
     RETURN_IF_ERROR(writer->Append(bytes));
     RETURN_IF_ERROR(writer->Commit(digest));
     return digest;
   }
 
-  absl::StatusOr<std::string> Get(const Digest& digest) override {
+  absl::StatusOr<std::unique_ptr<Reader>> NewReader(const Digest& digest) override {
     const std::string path = PathOf(digest);
-    const File file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.fd() < 0) {
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
       if (errno == ENOENT) return Missing(digest);
       return Failed("open", path);
     }
-    struct stat info {};
-    if (fstat(file.fd(), &info) != 0) return Failed("read", path);
-    std::string bytes(static_cast<size_t>(info.st_size), '\0');
-    size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t n = read(file.fd(), bytes.data() + done, bytes.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      // EIO is what a bad sector gives: the blob is lost as surely as if its bytes had changed.
-      if (n < 0 && errno != EIO) return Failed("read", path);
-      if (n <= 0) break;
-      done += static_cast<size_t>(n);
-    }
-    if (done == bytes.size() && Sha256Of(bytes) == digest) return bytes;
-    RETURN_IF_ERROR(Remove(digest));
-    return absl::DataLossError(absl::StrCat(
-        "blob ", digest.hex(), " was damaged on disk (", path,
-        "): it has been removed and must be uploaded or computed again; check the disk"));
+    auto reader = std::make_unique<DiskReader>(this, digest, fd);
+    RETURN_IF_ERROR(reader->Start(path));
+    return std::unique_ptr<Reader>(std::move(reader));
+  }
+
+  absl::StatusOr<std::string> Get(const Digest& digest) override {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Reader> reader, NewReader(digest));
+    std::string bytes;
+    RETURN_IF_ERROR(reader->Read(reader->size(), &bytes));
+    return bytes;
   }
 
   std::string PathOf(const Digest& digest) const override {
@@ -162,11 +160,66 @@ class Disk : public BlobStore {
     return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
   }
 
+  uint64_t Trim(uint64_t limit) override { return TrimBlobs(directory_, limit); }
+
  private:
+  class DiskReader : public Reader {
+   public:
+    DiskReader(Disk* store, const Digest& digest, int fd)
+        : store_(store), digest_(digest), file_(fd) {}
+
+    absl::Status Start(const std::string& path) {
+      struct stat info {};
+      if (fstat(file_.fd(), &info) != 0) return Failed("read", path);
+      size_ = left_ = static_cast<uint64_t>(info.st_size);
+      // Of a cache: TrimBlobs goes by the time, and leaves what is locked. Best effort both.
+      if (!store_->options_.durable) {
+        futimens(file_.fd(), nullptr);
+        flock(file_.fd(), LOCK_SH | LOCK_NB);
+      }
+      return absl::OkStatus();
+    }
+
+    uint64_t size() const override { return size_; }
+
+    absl::Status Read(size_t most, std::string* piece) override {
+      piece->resize(std::min<uint64_t>(most, left_));
+      size_t done = 0;
+      while (done < piece->size()) {
+        const ssize_t n = read(file_.fd(), piece->data() + done, piece->size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        // EIO is what a bad sector gives: the blob is lost as surely as if its bytes had changed.
+        if (n < 0 && errno != EIO) return Failed("read", store_->PathOf(digest_));
+        if (n <= 0) return Damaged();
+        done += static_cast<size_t>(n);
+      }
+      hash_.Update(piece->data(), piece->size());
+      left_ -= piece->size();
+      if (left_ > 0 || checked_) return absl::OkStatus();
+      checked_ = true;
+      return hash_.Finish() == digest_ ? absl::OkStatus() : Damaged();
+    }
+
+   private:
+    absl::Status Damaged() {
+      RETURN_IF_ERROR(store_->Remove(digest_));
+      return absl::DataLossError(absl::StrCat(
+          "blob ", digest_.hex(), " was damaged on disk (", store_->PathOf(digest_),
+          "): it has been removed and must be uploaded or computed again; check the disk"));
+    }
+
+    Disk* const store_;
+    const Digest digest_;
+    const File file_;
+    uint64_t size_ = 0, left_ = 0;
+    Sha256 hash_;
+    bool checked_ = false;
+  };
+
   class DiskWriter : public Writer {
    public:
-    DiskWriter(Disk* store, std::string path, int fd)
-        : store_(store), path_(std::move(path)), file_(fd) {}
+    DiskWriter(Disk* store, std::string path, int fd, const Digest& known)
+        : store_(store), path_(std::move(path)), file_(fd), known_(known) {}
     ~DiskWriter() override {
       if (!path_.empty()) unlink(path_.c_str());
     }
@@ -174,7 +227,7 @@ class Disk : public BlobStore {
     absl::Status Append(std::string_view data) override {
       RETURN_IF_ERROR(Usable());
       if (absl::Status status = store_->CheckSpace(data.size()); !status.ok()) return End(status);
-      hash_.Update(data.data(), data.size());
+      if (known_.none()) hash_.Update(data.data(), data.size());
       while (!data.empty()) {
         const ssize_t n = write(file_.fd(), data.data(), data.size());
         if (n < 0 && errno == EINTR) continue;
@@ -186,7 +239,7 @@ class Disk : public BlobStore {
 
     absl::Status Commit(const Digest& expected) override {
       RETURN_IF_ERROR(Usable());
-      const Digest got = hash_.Finish();
+      const Digest got = known_.none() ? hash_.Finish() : known_;
       if (got != expected) {
         return End(absl::InvalidArgumentError(
             absl::StrCat("the bytes hash to ", got.hex(), ", not to the blob's name ",
@@ -226,6 +279,7 @@ class Disk : public BlobStore {
     Disk* const store_;
     std::string path_;  // Of the temporary file; "" when it is gone.
     File file_;
+    const Digest known_;
     Sha256 hash_;
     bool ended_ = false;
   };

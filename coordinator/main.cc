@@ -122,8 +122,9 @@ int Serve(const Flags& flags) {
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
   StudyService studies(access, core_thread, blobs, watches);
+  BlobHolders holders(Clock::Real());
   BlobService blob_service(
-      access, **store, [&core_thread](const Digest& blob, const absl::Status& why) {
+      access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
         core_thread.Post(
             [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
       });

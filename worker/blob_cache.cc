@@ -1,9 +1,11 @@
 #include "worker/blob_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "common/log.h"
 
 namespace dermis {
@@ -14,10 +16,17 @@ absl::Status Unavailable(const Digest& digest, const absl::Status& status) {
       absl::StrCat("blob ", digest.short_hex(), " cannot be had: ", status.ToString()));
 }
 
+constexpr uint64_t kMostByDefault = 20'000'000'000;
+
 }  // namespace
 
-BlobCache::BlobCache(std::unique_ptr<BlobStore> store, Download download, Upload upload)
-    : store_(std::move(store)), download_(std::move(download)), upload_(std::move(upload)) {}
+BlobCache::BlobCache(std::unique_ptr<BlobStore> store, Download download, Upload upload,
+                     Options options)
+    : store_(std::move(store)),
+      download_(std::move(download)),
+      upload_(std::move(upload)),
+      options_(std::move(options)),
+      bytes_(store_->Trim(options_.limit)) {}
 
 absl::StatusOr<std::string> BlobCache::Get(const Digest& digest) {
   if (digest.none()) return absl::UnavailableError("no blob is named where one is needed");
@@ -39,26 +48,46 @@ absl::StatusOr<std::string> BlobCache::Get(const Digest& digest) {
   }
   absl::StatusOr<std::string> bytes = download_(digest);
   if (!bytes.ok()) return Unavailable(digest, bytes.status());
-  if (Sha256Of(*bytes) != digest) {
+  bool kept = false;
+  if (!Keep(digest, *bytes, &kept)) {
     return Unavailable(digest, absl::DataLossError("what came has another hash"));
   }
-  if (const auto kept = store_->Put(*bytes); !kept.ok()) {
-    DERMIS_LOG(kWarning, "blob ", digest.short_hex(), " is not cached: ", kept.status().ToString());
-  }
+  if (options_.came != nullptr) options_.came(digest, bytes->size(), kept);
   return bytes;
 }
 
 absl::Status BlobCache::Put(const Digest& digest, std::string_view bytes) {
-  if (const auto kept = store_->Put(bytes); !kept.ok()) {
-    DERMIS_LOG(kWarning, "blob ", digest.short_hex(), " is not cached: ", kept.status().ToString());
+  bool kept = false;
+  Keep(digest, bytes, &kept);
+  const absl::Status status = upload_(digest, bytes);
+  if (status.ok() && options_.came != nullptr) options_.came(digest, bytes.size(), kept);
+  return status;
+}
+
+bool BlobCache::Keep(const Digest& digest, std::string_view bytes, bool* kept) {
+  const absl::StatusOr<Digest> stored = store_->Put(bytes);
+  *kept = stored.ok() && *stored == digest;
+  if (!stored.ok()) {
+    DERMIS_LOG(kWarning, "blob ", digest.short_hex(),
+               " is not cached: ", stored.status().ToString());
+    return Sha256Of(bytes) == digest;
   }
-  return upload_(digest, bytes);
+  absl::MutexLock lock(&mutex_);
+  bytes_ += bytes.size();
+  // Somewhat below the limit: to look through the whole folder must be worth it.
+  if (bytes_ > options_.limit) bytes_ = store_->Trim(options_.limit - options_.limit / 10);
+  return *kept;
 }
 
 absl::Status BlobCache::PutAgain(const Digest& digest) {
   absl::StatusOr<std::string> bytes = store_->Get(digest);
   if (!bytes.ok()) return Unavailable(digest, bytes.status());
   return upload_(digest, *bytes);
+}
+
+uint64_t DefaultCacheLimit(BlobStore& store) {
+  const uint64_t taken = store.Trim(std::numeric_limits<uint64_t>::max());
+  return std::min(kMostByDefault, (store.FreeBytes() + taken) / 2);
 }
 
 }  // namespace dermis

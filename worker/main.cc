@@ -34,11 +34,13 @@
 #include "grpcpp/grpcpp.h"
 #include "worker/attempts.h"
 #include "worker/blob_cache.h"
+#include "worker/blob_fetcher.h"
 #include "worker/collective/mesh.h"
 #include "worker/completer.h"
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
 #include "worker/gang_runner.h"
+#include "worker/peer_blob_service.h"
 #include "worker/result_cache.h"
 #include "worker/session.h"
 #include "worker/supervisor.h"
@@ -54,6 +56,8 @@ constexpr absl::Duration kDrainPatience = absl::Seconds(30);
 
 struct Flags {
   std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
+  std::string shared_blobs;
+  uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
   uint32_t threads = 0;
   bool insecure = false, supervise = false;
 };
@@ -168,15 +172,30 @@ int Work(const Flags& flags) {
       !flags.advertise.empty() ? flags.advertise : IsLoopback(flags.coordinator) ? "127.0.0.1" : host;
   mesh_options.socket_directory = SocketDirectory(flags.cache);
   mesh_options.host = host;
+  PeerBlobService peer_blobs(**store);
+  mesh_options.service = &peer_blobs;
   absl::StatusOr<std::unique_ptr<PeerMesh>> mesh = PeerMesh::Start(std::move(mesh_options));
   if (!mesh.ok()) return Fail(1, mesh.status());
 
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(flags.coordinator, credentials);
   const std::shared_ptr<v1::Cluster::StubInterface> stub = v1::Cluster::NewStub(channel);
   BlobClient blob_client(channel);
+  BlobFetcher::Options fetching;
+  fetching.shared_folder = flags.shared_blobs;
+  fetching.me.set_worker(flags.name);
+  fetching.me.set_address((*mesh)->address());
+  fetching.me.set_socket((*mesh)->socket_path());
+  fetching.me.set_host(host);
+  BlobFetcher fetcher(
+      &blob_client, [&](const v1::BlobPeer& peer) { return (*mesh)->ChannelTo(peer); },
+      std::move(fetching));
+  const uint64_t cache_limit =
+      flags.cache_limit > 0 ? flags.cache_limit : DefaultCacheLimit(**store);
   BlobCache blobs(
-      *std::move(store), [&](const Digest& d) { return blob_client.Get(d); },
-      [&](const Digest& d, std::string_view bytes) { return blob_client.Put(d, bytes); });
+      *std::move(store), [&](const Digest& d) { return fetcher.Get(d); },
+      [&](const Digest& d, std::string_view bytes) { return blob_client.Put(d, bytes); },
+      {.limit = cache_limit,
+       .came = [&](const Digest& d, uint64_t size, bool kept) { fetcher.Tell(d, size, kept); }});
   const auto get_blob = [&](const Digest& d) { return blobs.Get(d); };
   ResultCache results(
       [&](const v1::FetchResultsRequest& request) {
@@ -300,6 +319,13 @@ int main(int argc, char** argv) {
   app.add_option("--certs", flags.certs, "Folder with ca.crt, worker.crt and worker.key");
   app.add_flag("--insecure", flags.insecure, "Plain text, no certificates: on loopback only");
   app.add_option("--cache", flags.cache, "Folder of this worker's own for blobs")->required();
+  app.add_option("--cache-limit", flags.cache_limit,
+                 "Bytes that the cache may take, e.g. 5GB (default: 20GB, or half of the free space)")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--shared-blobs", flags.shared_blobs,
+                 "Folder with blobs (a copy of the coordinator's STORE/blobs) to look into first; "
+                 "only read")
+      ->check(CLI::ExistingDirectory);
   app.add_option("--name", flags.name, "Unique in the cluster")->capture_default_str();
   app.add_option("--threads", flags.threads, "Compute threads")->capture_default_str()
       ->check(CLI::Range(1, 4096));

@@ -12,14 +12,20 @@ struct Rule {
 };
 
 constexpr Rule kRules[] = {
-    {"Studies/Submit", true, false},     {"Studies/Watch", true, false},
-    {"Studies/List", true, false},       {"Studies/Cancel", true, false},
-    {"Studies/Retry", true, false},      {"Studies/Results", true, false},
+    {"Studies/Submit", true, false},
+    {"Studies/Watch", true, false},
+    {"Studies/List", true, false},
+    {"Studies/Cancel", true, false},
+    {"Studies/Retry", true, false},
+    {"Studies/Results", true, false},
     {"Studies/ClusterStatus", true, false},
-    {"Cluster/Attend", false, true},     {"Cluster/CompleteTasks", false, true},
+    {"Cluster/Attend", false, true},
+    {"Cluster/CompleteTasks", false, true},
     {"Cluster/FetchResults", false, true},
-    {"Blobs/Has", true, true},           {"Blobs/Put", true, true},
+    {"Blobs/Has", true, true},
+    {"Blobs/Put", true, true},
     {"Blobs/Get", true, true},
+    {"Blobs/Holding", false, true},
 };
 
 }  // namespace

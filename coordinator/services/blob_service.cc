@@ -1,11 +1,11 @@
 #include "coordinator/services/blob_service.h"
 
-#include <algorithm>
 #include <memory>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
+#include "common/blob_sender.h"
 
 namespace dermis {
 namespace {
@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kPiece = 1 << 20;
 constexpr uint64_t kMaxBlob = 4ull << 30;
 constexpr int kMaxHas = 100'000;
+constexpr size_t kMaxPeer = 1024;
+constexpr int kMaxAvoid = 64;
 
 // Writes to a temporary file while it reads; durable (Commit) before it answers.
 class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
@@ -78,60 +80,15 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
   uint64_t size_ = 0, taken_ = 0;
 };
 
-class Getting : public grpc::ServerWriteReactor<v1::GetResponse> {
- public:
-  Getting(const grpc::Status& access, BlobStore& store, const BlobService::Lost& lost,
-          const v1::GetRequest& request) {
-    if (!access.ok()) {
-      Finish(access);
-      return;
-    }
-    const absl::StatusOr<Digest> digest = Digest::FromBytes(request.digest());
-    if (!digest.ok()) {
-      Finish(ToGrpc(digest.status()));
-      return;
-    }
-    // Whole and verified: a blob that the disk changed is dropped here, not passed on.
-    absl::StatusOr<std::string> bytes = store.Get(*digest);
-    if (!bytes.ok()) {
-      if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) lost(*digest, bytes.status());
-      Finish(ToGrpc(bytes.status()));
-      return;
-    }
-    bytes_ = *std::move(bytes);
-    piece_.set_size(bytes_.size());
-    Next();
+// What a worker says of itself and of others, bounded: it is kept.
+absl::Status CheckPeer(const v1::BlobPeer& peer) {
+  if (peer.worker().empty()) return absl::InvalidArgumentError("`me` names no worker");
+  if (peer.ByteSizeLong() > kMaxPeer) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`me` takes ", peer.ByteSizeLong(), " bytes: at most ", kMaxPeer));
   }
-
-  void OnWriteDone(bool ok) override {
-    if (!ok) {
-      Finish(grpc::Status::CANCELLED);
-      return;
-    }
-    piece_.clear_size();
-    Next();
-  }
-
-  void OnDone() override { delete this; }
-
- private:
-  void Next() {
-    if (started_ && sent_ == bytes_.size()) {
-      Finish(grpc::Status::OK);
-      return;
-    }
-    started_ = true;
-    const size_t n = std::min(kPiece, bytes_.size() - sent_);
-    piece_.set_data(bytes_.data() + sent_, n);
-    sent_ += n;
-    StartWrite(&piece_);
-  }
-
-  std::string bytes_;
-  v1::GetResponse piece_;
-  size_t sent_ = 0;
-  bool started_ = false;
-};
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -159,7 +116,54 @@ grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerCo
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,
                                                             const v1::GetRequest* request) {
-  return new Getting(access_.Check(*context, "Blobs/Get"), store_, lost_, *request);
+  if (const grpc::Status access = access_.Check(*context, "Blobs/Get"); !access.ok()) {
+    return RefuseGet(access);
+  }
+  const absl::StatusOr<Digest> digest = Digest::FromBytes(request->digest());
+  if (!digest.ok()) return RefuseGet(ToGrpc(digest.status()));
+  absl::StatusOr<std::unique_ptr<BlobStore::Reader>> reader = store_.NewReader(*digest);
+  if (!reader.ok()) {
+    if (absl::IsNotFound(reader.status())) lost_(*digest, reader.status());
+    return RefuseGet(ToGrpc(reader.status()));
+  }
+  if (request->has_me()) {
+    // Whoever is named here is recommended to others.
+    if (const grpc::Status access = access_.Check(*context, "Blobs/Holding"); !access.ok()) {
+      return RefuseGet(access);
+    }
+    absl::Status status = CheckPeer(request->me());
+    if (request->avoid_size() > kMaxAvoid) {
+      status = absl::InvalidArgumentError(
+          absl::StrCat(request->avoid_size(), " workers to avoid: at most ", kMaxAvoid));
+    }
+    if (!status.ok()) return RefuseGet(ToGrpc(status));
+    const BlobHolders::Answer answer =
+        holders_.Want(*digest, (*reader)->size(), request->me(),
+                      {request->avoid().begin(), request->avoid().end()});
+    v1::GetResponse instead;
+    if (answer.what == BlobHolders::Answer::kAsk) *instead.mutable_ask() = answer.peer;
+    if (answer.what == BlobHolders::Answer::kWait) instead.set_wait(true);
+    if (answer.what != BlobHolders::Answer::kSend) return AnswerGet(std::move(instead));
+  }
+  return SendBlob(*std::move(reader), [this, digest = *digest, me = request->me()](
+                                          const absl::Status& status, uint64_t bytes) {
+    sent_ += bytes;
+    if (absl::IsDataLoss(status)) lost_(digest, status);
+    if (!status.ok() && !me.worker().empty()) holders_.Told(digest, me, false);
+  });
+}
+
+grpc::ServerUnaryReactor* BlobService::Holding(grpc::CallbackServerContext* context,
+                                               const v1::HoldingRequest* request,
+                                               v1::HoldingResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  grpc::Status status = access_.Check(*context, "Blobs/Holding");
+  const absl::StatusOr<Digest> digest = Digest::FromBytes(request->digest());
+  if (status.ok()) status = ToGrpc(digest.status());
+  if (status.ok()) status = ToGrpc(CheckPeer(request->me()));
+  if (status.ok()) holders_.Told(*digest, request->me(), request->held());
+  reactor->Finish(status);
+  return reactor;
 }
 
 }  // namespace dermis

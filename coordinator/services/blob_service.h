@@ -2,6 +2,7 @@
 #ifndef DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_
 #define DERMIS_COORDINATOR_SERVICES_BLOB_SERVICE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "common/blob_store.h"
 #include "coordinator/blob_index.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/blob_holders.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 
 namespace dermis {
@@ -33,19 +35,26 @@ class BlobService : public v1::Blobs::CallbackService {
  public:
   // `lost`: told of each blob that was asked for and is not there or damaged; thread-safe.
   using Lost = std::function<void(const Digest&, const absl::Status&)>;
-  BlobService(const Access& access, BlobStore& store, Lost lost)
-      : access_(access), store_(store), lost_(std::move(lost)) {}
+  BlobService(const Access& access, BlobStore& store, BlobHolders& holders, Lost lost)
+      : access_(access), store_(store), holders_(holders), lost_(std::move(lost)) {}
   grpc::ServerUnaryReactor* Has(grpc::CallbackServerContext* context, const v1::HasRequest* request,
                                 v1::HasResponse* response) override;
   grpc::ServerReadReactor<v1::PutRequest>* Put(grpc::CallbackServerContext* context,
                                                v1::PutResponse* response) override;
   grpc::ServerWriteReactor<v1::GetResponse>* Get(grpc::CallbackServerContext* context,
                                                  const v1::GetRequest* request) override;
+  grpc::ServerUnaryReactor* Holding(grpc::CallbackServerContext* context,
+                                    const v1::HoldingRequest* request,
+                                    v1::HoldingResponse* response) override;
+
+  uint64_t bytes_sent() const { return sent_; }  // Of blobs, by calls that have ended.
 
  private:
   const Access& access_;
   BlobStore& store_;
+  BlobHolders& holders_;
   const Lost lost_;
+  std::atomic<uint64_t> sent_{0};
 };
 
 }  // namespace dermis

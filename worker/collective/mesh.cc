@@ -78,6 +78,7 @@ class PeerMeshImpl : public PeerMesh {
   absl::Status Start() {
     grpc::ServerBuilder builder;
     builder.RegisterCallbackGenericService(&service_);
+    if (options_.service != nullptr) builder.RegisterService(options_.service);
     builder.SetMaxReceiveMessageSize(-1);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     for (const auto& [name, value] : kTransport) builder.AddChannelArgument(name, value);
@@ -162,7 +163,11 @@ class PeerMeshImpl : public PeerMesh {
     if (w == 1) return MakeLocalCollective(v);
     for (uint32_t to = 0; to < seat.rank(); ++to) {
       const v1::GangMember& member = gang->member(to);
-      absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = ChannelTo(member);
+      v1::BlobPeer peer;
+      peer.set_address(member.peer_address());
+      peer.set_socket(member.peer_socket());
+      peer.set_host(member.host());
+      absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = ChannelTo(peer);
       if (!channel.ok()) {
         gang->Fail(absl::StatusCode::kUnavailable, to, std::string(channel.status().message()));
         return gang->status();
@@ -175,26 +180,28 @@ class PeerMeshImpl : public PeerMesh {
     return collective;
   }
 
- private:
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(const v1::GangMember& member) const {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(
+      const v1::BlobPeer& peer) const override {
     grpc::ChannelArguments arguments = StreamArguments();
     for (const auto& [name, value] : kTransport) arguments.SetInt(name, value);
     // The same host name does not prove the same file system (containers): the socket must be there.
-    if (!member.peer_socket().empty() && !options_.host.empty() && member.host() == options_.host &&
-        access(member.peer_socket().c_str(), W_OK) == 0) {
-      return grpc::CreateCustomChannel("unix:" + member.peer_socket(),
+    if (!peer.socket().empty() && !options_.host.empty() && peer.host() == options_.host &&
+        access(peer.socket().c_str(), W_OK) == 0) {
+      return grpc::CreateCustomChannel("unix:" + peer.socket(),
                                        grpc::experimental::LocalCredentials(UDS), arguments);
     }
-    if (options_.identity.certificate.empty() || member.peer_address().empty()) {
+    if (options_.identity.certificate.empty() || peer.address().empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
-          "no way to reach it: socket '", member.peer_socket(), "' on host '", member.host(),
-          "' cannot be opened from host '", options_.host,
-          "', and ", options_.identity.certificate.empty() ? "this worker" : "it", " has no TCP port"));
+          "no way to reach it: socket '", peer.socket(), "' on host '", peer.host(),
+          "' cannot be opened from host '", options_.host, "', and ",
+          options_.identity.certificate.empty() ? "this worker" : "it", " has no TCP port"));
     }
     arguments.SetSslTargetNameOverride("dermis");
-    return grpc::CreateCustomChannel(member.peer_address(), ClientCredentials(options_.identity), arguments);
+    return grpc::CreateCustomChannel(peer.address(), ClientCredentials(options_.identity),
+                                     arguments);
   }
 
+ private:
   const Options options_;
   std::shared_ptr<Switchboard> board_;
   Service service_;

@@ -10,7 +10,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/impl/service_type.h"
+
 #include "common/tls.h"
+#include "dermis/v1/blobs.pb.h"
 #include "dermis/v1/cluster.pb.h"
 #include "worker/collective/collective.h"
 
@@ -25,12 +29,18 @@ class PeerMesh {
     std::string advertise_host;        // Host part of address().
     std::string socket_directory;      // 0700; "" = no Unix socket.
     std::string host;                  // Peers of this host use the socket.
+    grpc::Service* service = nullptr;  // Served on the same ports; checks its callers
+                                       // (peer_access.h). Outlives the mesh.
     absl::Duration timeout = absl::Seconds(10);  // A rank that sends nothing for so long while waited for is lost.
   };
   static absl::StatusOr<std::unique_ptr<PeerMesh>> Start(Options options);
   virtual ~PeerMesh() = default;
   virtual std::string address() const = 0;       // host:port
   virtual std::string socket_path() const = 0;   // "" = none
+
+  // To another worker's ports: by its socket where it is of this host, else by its address.
+  virtual absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(
+      const v1::BlobPeer& peer) const = 0;
 
   // Connects to all other ranks of the seat's roster and waits until they have (bounded by `patience`).
   // Errors name rank, worker and cause. Ranks may join at different moments: streams of a generation that

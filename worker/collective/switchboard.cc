@@ -2,9 +2,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "common/clock.h"
-#include "common/tls.h"
 #include "worker/collective/generation.h"
+#include "worker/collective/peer_access.h"
 
 namespace dermis {
 namespace {
@@ -169,17 +170,7 @@ grpc::Status Switchboard::Allowed(const grpc::GenericCallbackServerContext& cont
   if (context.method() != kExchangeMethod) {
     return {grpc::StatusCode::UNIMPLEMENTED, "a worker serves only its peers"};
   }
-  const auto auth = context.auth_context();
-  if (auth == nullptr) return {grpc::StatusCode::UNAUTHENTICATED, "no credentials"};
-  const auto kind = auth->FindPropertyValues("transport_security_type");
-  // The socket lies in a 0700 directory of ours: who can connect is this user.
-  if (kind.size() == 1 && kind[0] == "local") return grpc::Status::OK;
-  const absl::StatusOr<std::string> role = PeerRole(*auth);
-  if (!role.ok()) return {grpc::StatusCode::UNAUTHENTICATED, std::string(role.status().message())};
-  if (*role != "worker") {
-    return {grpc::StatusCode::PERMISSION_DENIED, absl::StrCat("role ", *role, " is not a worker")};
-  }
-  return grpc::Status::OK;
+  return CheckPeer(context);
 }
 
 void Switchboard::AdoptOrRefuse(const std::shared_ptr<Gang>& gang, const std::shared_ptr<PeerLink>& link,

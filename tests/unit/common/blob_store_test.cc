@@ -183,5 +183,49 @@ TEST(BlobStore, ManyThreads_StoreTheSameBlobs) {
   EXPECT_EQ(CountFiles(folder.path()), 50);
 }
 
+TEST(BlobStore, Reader_GivesPieces_AndNeverTheLastOneOfADamagedBlob) {
+  TestFolder folder;
+  auto store = OpenStore(folder.path());
+  const std::string bytes = std::string(1000, 'a') + std::string(1000, 'b') + "c";
+  const Digest digest = *store->Put(bytes);
+  auto reader = *store->NewReader(digest);
+  EXPECT_EQ(reader->size(), bytes.size());
+  std::string all, piece;
+  do {
+    ASSERT_TRUE(reader->Read(1000, &piece).ok());
+    EXPECT_LE(piece.size(), 1000u);
+    all += piece;
+  } while (!piece.empty());
+  EXPECT_EQ(all, bytes);
+
+  std::string damaged = bytes;
+  damaged[10] = 'x';
+  WriteFile(store->PathOf(digest), damaged);
+  reader = *store->NewReader(digest);
+  EXPECT_TRUE(reader->Read(2000, &piece).ok());
+  EXPECT_EQ(reader->Read(2000, &piece).code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(store->Has(digest));
+  EXPECT_EQ(store->NewReader(digest).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(BlobStore, Trim_LeavesWhatIsRead_AndWhatIsWritten) {
+  TestFolder folder;
+  auto store = OpenStore(folder.path(), {.durable = false});
+  const Digest read = *store->Put(std::string(1000, 'r')),
+               idle = *store->Put(std::string(1000, 'i'));
+  auto reader = *store->NewReader(read);
+  auto writer = *store->NewWriter();
+  ASSERT_TRUE(writer->Append("new").ok());
+  EXPECT_EQ(store->Trim(5000), 2000u);
+  EXPECT_TRUE(store->Has(idle));
+  EXPECT_EQ(store->Trim(0), 1000u);
+  EXPECT_TRUE(store->Has(read));
+  EXPECT_FALSE(store->Has(idle));
+  EXPECT_TRUE(writer->Commit(Sha256Of("new")).ok());
+  reader.reset();
+  writer.reset();
+  EXPECT_EQ(store->Trim(0), 0u);
+}
+
 }  // namespace
 }  // namespace dermis

@@ -42,8 +42,9 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 13);
+  EXPECT_EQ(rpcs, 14);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
+  EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
   EXPECT_FALSE(Allowed("worker", "Studies/NoSuchThing"));
 }
@@ -79,7 +80,9 @@ class ServicesTest : public ::testing::Test {
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches);
     blob_service = std::make_unique<BlobService>(
-        *access, *store, [this](const Digest& blob, const absl::Status& why) { lost = {blob, why}; });
+        *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
+          lost = {blob, why};
+        });
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     if (!insecure) {
       ASSERT_TRUE(MakeClusterCertificates(folder + "/certs", {}).ok());
@@ -111,6 +114,7 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<ClusterService> cluster;
   std::unique_ptr<StudyService> studies;
   std::pair<Digest, absl::Status> lost;  // The last one.
+  BlobHolders holders{Clock::Real()};
   std::unique_ptr<BlobService> blob_service;
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;

@@ -1,10 +1,12 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <atomic>
+#include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "absl/time/clock.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "tests/unit/worker/runner/fakes.h"
 #include "worker/blob_cache.h"
 #include "worker/result_cache.h"
@@ -44,6 +46,88 @@ TEST(BlobCacheTest, Get_OfWrongBytes_IsUnavailable_NotAResult) {
       [](const Digest&, std::string_view) { return absl::OkStatus(); });
   EXPECT_TRUE(absl::IsUnavailable(cache.Get(Sha256Of("bytes")).status()));
   EXPECT_TRUE(absl::IsUnavailable(cache.Get(Digest()).status()));
+}
+
+// A cache of at most `limit` bytes that downloads what `bytes_of` says, and what it downloaded.
+struct LimitedCache {
+  explicit LimitedCache(uint64_t limit, BlobStore::Options options = {.durable = false})
+      : cache(
+            *BlobStore::Open(folder.path(), options),
+            [this](const Digest& d) -> absl::StatusOr<std::string> {
+              ++downloads;
+              return source[d];
+            },
+            [](const Digest&, std::string_view) { return absl::OkStatus(); },
+            {.limit = limit,
+             .came = [this](const Digest&, uint64_t, bool kept) { ++(kept ? came : lost); }}) {}
+
+  Digest Offer(char fill) {
+    const std::string bytes(1000, fill);
+    return source.emplace(Sha256Of(bytes), bytes).first->first;
+  }
+  bool Here(const Digest& digest) { return (*BlobStore::Open(folder.path(), {}))->Has(digest); }
+  // As if it had been used so long ago: file systems count time in ticks of some milliseconds.
+  void Age(const Digest& digest, int seconds) {
+    const auto store = *BlobStore::Open(folder.path(), {});
+    std::filesystem::last_write_time(
+        store->PathOf(digest),
+        std::filesystem::file_time_type::clock::now() - std::chrono::seconds(seconds));
+  }
+
+  TemporaryFolder folder;
+  std::map<Digest, std::string> source;
+  int downloads = 0, came = 0, lost = 0;
+  BlobCache cache;
+};
+
+TEST(BlobCacheTest, Limit_DeletesWhatWasUsedLongestAgo) {
+  LimitedCache limited(3500);
+  const Digest a = limited.Offer('a'), b = limited.Offer('b'), c = limited.Offer('c'),
+               d = limited.Offer('d');
+  for (const Digest& digest : {a, b, c}) ASSERT_TRUE(limited.cache.Get(digest).ok());
+  limited.Age(a, 30);
+  limited.Age(b, 20);
+  limited.Age(c, 10);
+  ASSERT_TRUE(limited.cache.Get(a).ok());  // From the disk: used now.
+  EXPECT_EQ(limited.downloads, 3);
+  ASSERT_TRUE(limited.cache.Get(d).ok());
+  EXPECT_TRUE(limited.Here(a));
+  EXPECT_FALSE(limited.Here(b));
+  EXPECT_TRUE(limited.Here(c));
+  EXPECT_TRUE(limited.Here(d));
+  EXPECT_EQ(*limited.cache.Get(b), limited.source[b]);  // Fetched again.
+  EXPECT_EQ(limited.downloads, 5);
+}
+
+TEST(BlobCacheTest, Limit_HoldsForWhatAnEarlierProcessLeft) {
+  LimitedCache limited(1'000'000);
+  const Digest a = limited.Offer('a'), b = limited.Offer('b');
+  for (const Digest& digest : {a, b}) ASSERT_TRUE(limited.cache.Get(digest).ok());
+  limited.Age(a, 10);
+  const BlobCache again(*BlobStore::Open(limited.folder.path(), {.durable = false}), nullptr,
+                        nullptr, {.limit = 1500});
+  EXPECT_FALSE(limited.Here(a));
+  EXPECT_TRUE(limited.Here(b));
+}
+
+TEST(BlobCacheTest, Get_WithoutSpace_GivesTheBytes_AndSaysThatTheyWereNotKept) {
+  LimitedCache limited(1'000'000, {.durable = false, .reserve_bytes = uint64_t{1} << 62});
+  const Digest a = limited.Offer('a');
+  EXPECT_EQ(*limited.cache.Get(a), limited.source[a]);
+  EXPECT_EQ(limited.came, 0);
+  EXPECT_EQ(limited.lost, 1);
+}
+
+TEST(BlobCacheTest, DefaultLimit_IsHalfOfTheFreeSpace_Or20GB) {
+  const TemporaryFolder folder;
+  const std::unique_ptr<BlobStore> store = *BlobStore::Open(folder.path(), {.durable = false});
+  ASSERT_TRUE(store->Put("some bytes").ok());
+  const uint64_t limit = DefaultCacheLimit(*store);
+  EXPECT_GT(limit, 0u);
+  EXPECT_LE(limit, 20'000'000'000u);
+  // Others use the disk meanwhile.
+  EXPECT_LE(limit, store->FreeBytes() / 2 + (1u << 30));
+  EXPECT_TRUE(store->Has(Sha256Of("some bytes")));
 }
 
 class ResultCacheTest : public ::testing::Test {
