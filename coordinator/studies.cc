@@ -246,6 +246,7 @@ void Studies::FoldFailed(const v1::TaskFailed& failed) {
     if (study == nullptr || study->run == nullptr) continue;
     ++study->version;
     AddWants(*study, study->run->OnTrainingFailed(*task));
+    stop_unwanted_ = true;  // The trial's other trainings.
     FeedFinalState(*study);
     auto want = study->wanted.find(*task);
     if (want == study->wanted.end()) continue;

@@ -131,6 +131,42 @@ TEST(SpecYamlTest, ResNetsStem_FollowsTheImageSizeUnlessItIsNamed) {
   EXPECT_EQ(Resolved("name: a\n").training().stem(), v1::STEM_UNSPECIFIED);
 }
 
+TEST(SpecYamlTest, OptimisersAndSchedules_HaveTheirDefaults_AndAreReadAsWords) {
+  const v1::TrainingSpec sgd =
+      Resolved("name: a\ntraining: {epochs: 40, optimizer: sgd, schedule: cosine}\n").training();
+  EXPECT_EQ(sgd.optimizer().sgd().learning_rate(), 0.01);
+  EXPECT_EQ(sgd.optimizer().sgd().momentum(), 0.9);
+  EXPECT_EQ(sgd.schedule().cosine().epochs(), 40u);
+  EXPECT_EQ(Resolved("name: a\ntraining: {optimizer: adamw}\n").training().optimizer().adamw().beta2(),
+            0.999);
+  const v1::TrainingSpec weighted =
+      Resolved("name: a\ntraining: {class_weights: [1, 2.5], schedule: {step: {every: 3}}}\n").training();
+  ASSERT_EQ(weighted.class_weights_size(), 2);
+  EXPECT_EQ(weighted.class_weights(1), 2.5);
+  EXPECT_EQ(weighted.schedule().step().factor(), 0.1);
+  EXPECT_FALSE(Resolved("name: a\n").training().has_schedule());
+}
+
+TEST(SpecYamlTest, OptimisersLossesAndWeights_RefuseWhatMakesNoSense) {
+  EXPECT_THAT(ResolveError("name: a\ntraining: {optimizer: {sgd: {momentum: 0, nesterov: true}}}\n"),
+              HasSubstr("momentum above 0"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {optimizer: {adamw: {beta1: 1}}}\n"), HasSubstr("beta1"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {epochs: 9, schedule: {warmup_epochs: 9, cosine: {}}}\n"),
+              HasSubstr("after warmup_epochs"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {class_weights: [1, 2], balance_classes: true}\n"),
+              HasSubstr("excludes"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {class_weights: [1, -2]}\n"), HasSubstr("class_weights"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {init: {file: w.safetensors}}\n"), HasSubstr("dermis run"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {init: {digest: abc}}\n"), HasSubstr("64 hex"));
+  const std::string digest(64, 'a');
+  EXPECT_THAT(ResolveError(absl::StrCat("name: a\ntraining: {model: resnet18, init: {digest: ", digest,
+                                        ", frozen_before: layer}}\n")),
+              HasSubstr("layer1"));
+  EXPECT_THAT(
+      ResolveError(absl::StrCat("name: a\ntraining: {init: {digest: ", digest, ", frozen_before: fc}}\n")),
+      HasSubstr("ResNets"));
+}
+
 TEST(SpecYamlTest, SizesThatTheNetworkCannotTake_AreRefused) {
   EXPECT_THAT(ResolveError("name: a\nimages: {size: 232}\n"), AllOf(HasSubstr("images.size"), HasSubstr("224")));
   EXPECT_THAT(ResolveError("name: a\nimages: {size: 100}\ntraining: {model: resnet18}\n"),

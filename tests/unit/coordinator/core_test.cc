@@ -237,6 +237,108 @@ TEST_F(CoreTest, FewerEpochsThanStored_WantTheExactState) {
   EXPECT_EQ(core_->Results("b")->training().step(), 2 * per_epoch_);
 }
 
+constexpr char kSweep[] = "sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3, 4]}]}\n";
+
+TEST_F(CoreTest, Sweep_RunsATrialOnEachWorker_AndEvaluatesOnlyTheOneThatIsTaken) {
+  for (const char* name : {"w1", "w2", "w3"}) Join(name);
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, absl::StrCat(kFakeExplanation, kSweep))).ok());
+  Pass(absl::Seconds(1));
+  std::set<std::string> recipes;
+  for (ConnectionId connection : {1, 2, 3}) {
+    const v1::Assign* assign = LastAssign(connection);
+    ASSERT_NE(assign, nullptr);
+    EXPECT_EQ(assign->gang().roster_size(), 1);
+    recipes.insert(assign->gang().recipe().SerializeAsString());
+  }
+  EXPECT_EQ(recipes.size(), 3u);
+  const v1::StudyStatus status = RunToEnd("a");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
+  EXPECT_EQ(status.trials().total(), 4u);
+  EXPECT_EQ(status.trials().trained(), 4u);
+  EXPECT_EQ(status.stages(0).done(), 8u);
+  EXPECT_EQ(status.stages(0).total(), 8u);
+  const auto results = core_->Results("a");
+  ASSERT_TRUE(results.ok()) << results.status();
+  ASSERT_EQ(results->trials_size(), 4);
+  int chosen = 0;
+  for (const v1::TrialResult& trial : results->trials()) {
+    EXPECT_TRUE(trial.has_score());
+    EXPECT_EQ(trial.epochs(), 2u);
+    if (trial.state() != "chosen") continue;
+    ++chosen;
+    // The spec that is shown is the chosen trial's.
+    EXPECT_EQ(absl::StrCat("clip_norm=", results->spec().training().clip_norm()), trial.settings());
+  }
+  EXPECT_EQ(chosen, 1);
+  // Of all results that are stored, those on test images are of one model.
+  std::set<std::string> evaluated;
+  for (const auto& [bytes, task] : disk_.rows) {
+    v1::Event event;
+    ASSERT_TRUE(event.ParseFromString(bytes));
+    const v1::TaskSpec& spec = event.task_completed().spec();
+    if (spec.has_evaluate()) evaluated.insert(spec.evaluate().model().weights());
+  }
+  EXPECT_EQ(evaluated, std::set<std::string>{results->model().weights()});
+}
+
+TEST_F(CoreTest, WiderSweep_PaysOnlyForWhatIsNew) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kSweep)).ok());
+  RunToEnd("a");
+  ASSERT_EQ(starts_.size(), 4u);
+  ASSERT_TRUE(
+      Submit(*FakeSpec("b", 2, 0,
+                       "sweep: {axes: [{key: training.clip_norm, values: [0.5, 1, 2, 3, 4]}]}\n"))
+          .ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_.size(), 5u);
+  // More epochs go on from what is there.
+  starts_.clear();
+  ASSERT_TRUE(Submit(*FakeSpec("c", 3, 0, kSweep)).ok());
+  EXPECT_EQ(RunToEnd("c").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_, std::vector<uint64_t>(4, 2 * per_epoch_));
+}
+
+TEST_F(CoreTest, FailedTrial_IsKeptWithItsCause_AndStopsNothing) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kSweep)).ok());
+  Pass(absl::Seconds(1));
+  const v1::Assign first = *LastAssign(1);
+  outbox_.sent.clear();
+  End(1, first.assignment(), v1::OUTCOME_FAILED, "the loss is no number");
+  const v1::StudyStatus status = RunToEnd("a");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
+  EXPECT_EQ(status.trials().failed(), 1u);
+  EXPECT_EQ(status.trials().trained(), 3u);
+  const auto results = core_->Results("a");
+  ASSERT_TRUE(results.ok());
+  EXPECT_EQ(results->trials(0).state(), "failed");
+  EXPECT_EQ(results->trials(0).cause(), "the loss is no number");
+  ASSERT_GT(status.problems_size(), 0);
+  EXPECT_NE(status.problems(0).find("trial 0 (clip_norm=1)"), std::string::npos)
+      << status.problems(0);
+}
+
+// A trial's other trainings are of no use once one of them has failed.
+TEST_F(CoreTest, FailedTrial_EndsItsOtherTrainings) {
+  Join("w1");
+  Join("w2");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0,
+                               "sweep: {axes: [{key: training.clip_norm, values: [1]}], "
+                               "seeds: 2}\n"))
+                  .ok());
+  Pass(absl::Seconds(1));
+  const v1::Assign first = *LastAssign(1);
+  ASSERT_NE(LastAssign(2), nullptr);
+  End(1, first.assignment(), v1::OUTCOME_FAILED, "the loss is no number");
+  Pass(absl::Seconds(1));
+  EXPECT_TRUE(Was(2, v1::Directive::kYield));
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::FAILED);
+  core_->Retry("a", [](const absl::StatusOr<v1::StudyStatus>&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
+}
+
 TEST_F(CoreTest, StudyWithoutWorkers_IsPinnedToTheFirstThatComes) {
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   EXPECT_EQ(core_->Status("a")->problems(0), "no worker is there yet: start one");

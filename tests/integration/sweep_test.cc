@@ -1,0 +1,100 @@
+// A sweep of real trainings: the same trial is taken, with the same bits, whatever dies on the way.
+#include <future>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/integration/test_cluster.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Sweep(const std::string& name, const std::string& rates) {
+  return absl::StrCat(
+      "name: ", name,
+      "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n"
+      "training: {logical_shards: 2, batch_size: 32, epochs: 12}\n"
+      "sweep:\n"
+      "  axes:\n"
+      "    - {key: training.optimizer.rmsprop.learning_rate, values: [",
+      rates,
+      "]}\n"
+      "    - {key: training.augment, values: [true, false]}\n"
+      "  halving: {rungs: [2, 6], factor: 2}\n");
+}
+
+// The part of the output that a result decides: the table of trials, the test's numbers, the bits.
+std::string ResultIn(const CommandResult& run) {
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  const size_t begin = run.output.find(" trials, by validation loss"),
+               end = run.output.find(" tasks computed");
+  EXPECT_TRUE(begin != std::string::npos && end != std::string::npos) << run.output;
+  if (begin == std::string::npos || end == std::string::npos) return "";
+  return run.output.substr(begin, run.output.rfind('\n', end) - begin);
+}
+
+CommandResult RunSweep(const TestCluster& cluster, const std::string& name,
+                       const std::string& rates) {
+  return cluster.Run(absl::StrCat("run ", cluster.Write(name + ".yaml", Sweep(name, rates)),
+                                  " --images ", TestCluster::Images()),
+                     300);
+}
+
+TEST(SweepTest, TheSameTrialIsTaken_WithTheSameBits_WhateverDies_AndAWiderOnePaysForWhatIsNew) {
+  std::string undisturbed;
+  {
+    TestCluster cluster;
+    ASSERT_EQ(cluster.Start(1).exit_code, 0);
+    undisturbed = ResultIn(RunSweep(cluster, "sweep", "1e-3, 3e-4, 1e-4"));
+  }
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(2).exit_code, 0);
+  auto run = std::async(std::launch::async,
+                        [&] { return RunSweep(cluster, "sweep", "1e-3, 3e-4, 1e-4"); });
+  EXPECT_TRUE(cluster.AwaitDoing("trains [0-9a-f]+ with 1 worker, step [1-9]"));
+  cluster.Kill9("worker-1");
+  cluster.Kill9("coordinator");
+  EXPECT_EQ(cluster.Start(2).exit_code, 0) << cluster.Log("coordinator");
+  EXPECT_TRUE(cluster.AwaitDoing("trains [0-9a-f]+ with 1 worker, step [1-9]"));
+  cluster.Kill9("worker-0");
+  EXPECT_EQ(ResultIn(run.get()), undisturbed);
+
+  // Six trials more, of which four are the old ones: what they had at the first rungs is found.
+  const CommandResult wider = RunSweep(cluster, "wider", "1e-3, 3e-4, 1e-4, 3e-5");
+  ResultIn(wider);
+  EXPECT_THAT(wider.output, Not(HasSubstr(" 0 found")));
+  const CommandResult again = RunSweep(cluster, "again", "1e-3, 3e-4, 1e-4, 3e-5");
+  EXPECT_THAT(again.output, HasSubstr("Nothing was computed"));
+}
+
+TEST(SweepTest, Preview_SaysWhatWouldRun_AndSendsNothing) {
+  TestCluster cluster;
+  const std::string study = cluster.Write("s.yaml", Sweep("s", "1e-3, 1e-4"));
+  // No cluster runs: none is needed.
+  const CommandResult preview =
+      cluster.Run(absl::StrCat("run ", study, " --preview --images ", TestCluster::Images()));
+  EXPECT_EQ(preview.exit_code, 0) << preview.output;
+  EXPECT_THAT(preview.output, HasSubstr("4 trials, 4 trainings, at most 22 epochs"));
+  EXPECT_THAT(preview.output, HasSubstr("2 trials to epoch 6"));
+  EXPECT_THAT(preview.output, HasSubstr("1 trial to the end"));
+  EXPECT_THAT(preview.output, HasSubstr("of the one model that is taken"));
+}
+
+TEST(SweepTest, TrialThatCannotRun_IsNamedBeforeAnythingIsSent) {
+  TestCluster cluster;
+  const std::string study = cluster.Write("s.yaml",
+                                          "name: s\nimages: {set: small}\nsweep: {axes: [{key: "
+                                          "training.batch_size, values: [64, 63]}]}\n");
+  const CommandResult run =
+      cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
+  EXPECT_EQ(run.exit_code, 1) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("trial 1: batch_size=63"));
+}
+
+}  // namespace
+}  // namespace dermis
