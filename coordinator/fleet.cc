@@ -339,7 +339,15 @@ std::string Fleet::WhereIs(const std::string& name) const {
   const Assignment& assignment = assignments_.at(worker.assignment);
   if (!assignment.gang) return absl::StrCat(" in a task of study ", assignment.study);
   auto rank = assignment.ranks.find(name);
-  return absl::StrCat(", study ", assignment.study, ", recipe ", assignment.recipe.short_hex(),
+  std::string trial;
+  if (const Study* study = studies_.FindStudy(assignment.study);
+      study != nullptr && study->run != nullptr && study->run->sweep().trials().size() > 1) {
+    if (const auto* training = study->run->sweep().FindActive(assignment.recipe)) {
+      trial = absl::StrCat(", trial ", training->trial);
+    }
+  }
+  return absl::StrCat(", study ", assignment.study, trial, ", recipe ",
+                      assignment.recipe.short_hex(),
                       rank == assignment.ranks.end()
                           ? ""
                           : absl::StrCat(", rank ", rank->second, " of ", assignment.ranks.size()),
