@@ -18,6 +18,7 @@ namespace dermis {
 namespace {
 
 constexpr size_t kPiece = 1 << 20;
+constexpr uint64_t kMostBlob = 4ull << 30;
 constexpr uint64_t kMostReserved = 1 << 30;  // On the word of the other side.
 
 // Enough for the transfer at 4 MiB/s, beside what any call may take.
@@ -61,7 +62,8 @@ absl::StatusOr<std::vector<bool>> BlobClient::Has(const std::vector<Digest>& dig
   RETURN_IF_ERROR(WithPatience(patience_, [&] {
     grpc::ClientContext context;
     context.set_deadline(DeadlineFor(0));
-    return ToAbsl(v1::Blobs::NewStub(channel_)->Has(&context, request, &response), "looking for blobs");
+    return ToAbsl(v1::Blobs::NewStub(channel_)->Has(&context, request, &response),
+                  "looking for blobs");
   }));
   if (response.present_size() != static_cast<int>(digests.size())) {
     return absl::InternalError("the coordinator answered for another number of blobs");
@@ -84,7 +86,7 @@ absl::Status BlobClient::Put(const Digest& digest, std::string_view bytes) {
     do {
       piece.set_data(std::string(bytes.substr(at, kPiece)));
       at += piece.data().size();
-      if (!writer->Write(piece)) break;   // The status of Finish says why.
+      if (!writer->Write(piece)) break;  // The status of Finish says why.
       piece.Clear();
     } while (at < bytes.size());
     writer->WritesDone();
@@ -96,6 +98,10 @@ absl::StatusOr<std::string> BlobClient::Get(const Digest& digest) {
   v1::GetRequest request;
   request.set_digest(digest.bytes());
   ASSIGN_OR_RETURN(Answer answer, Ask(request));
+  if (answer.ask.has_value() || answer.wait) {
+    return absl::DataLossError(
+        absl::StrCat("blob ", digest.short_hex(), ": bytes were asked for, and advice came"));
+  }
   return std::move(answer.bytes);
 }
 
@@ -137,7 +143,7 @@ absl::Status BlobClient::TryGet(const v1::GetRequest& request, Answer* answer) {
       if (piece.has_ask()) answer->ask = piece.ask();
       answer->wait |= piece.wait();
       if (size == 0 && piece.size() > 0) {
-        size = piece.size();
+        size = std::min(piece.size(), kMostBlob);
         answer->bytes.reserve(std::min(size, kMostReserved));
       }
       if (answer->bytes.size() + piece.data().size() > size) {

@@ -108,7 +108,10 @@ class Reader {
     const std::vector<std::string> parts = absl::StrSplit(key, '.');
     for (size_t i = 0; i < parts.size(); ++i) {
       const FieldDescriptor* field = inner->GetDescriptor()->FindFieldByName(parts[i]);
-      if (field == nullptr || field->is_repeated()) {
+      if (field != nullptr && field->is_repeated()) {
+        return absl::InvalidArgumentError(absl::StrCat("'", key, "' is a list: it cannot be set alone"));
+      }
+      if (field == nullptr) {
         std::vector<std::string> known;
         for (int k = 0; k < inner->GetDescriptor()->field_count(); ++k) {
           known.push_back(inner->GetDescriptor()->field(k)->name());
@@ -120,6 +123,14 @@ class Reader {
       if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
         if (last) return ReadScalar(value, *inner, *field, key);
         return absl::InvalidArgumentError(absl::StrCat("'", key, "': ", parts[i], " has no parts"));
+      }
+      if (const auto* choice = field->real_containing_oneof();
+          choice != nullptr && inner->GetReflection()->HasOneof(*inner, choice)) {
+        const auto* other = inner->GetReflection()->GetOneofFieldDescriptor(*inner, choice);
+        if (other != field) {
+          return absl::InvalidArgumentError(absl::StrCat("'", key, "' excludes '", other->name(),
+                                                         "', which the study names"));
+        }
       }
       // A word for one of several choices begins afresh.
       if (last) inner->GetReflection()->ClearField(inner, field);
@@ -656,15 +667,19 @@ absl::Status CheckTrials(v1::StudySpec& spec) {
     return Wrong("sweep", absl::StrCat("has ", trials == 0 ? "no" : absl::StrCat("more than ", kMostTrials),
                                        " trials; it must have from 1 to ", kMostTrials));
   }
-  for (uint32_t trial = 0; trial < trials; ++trial) {
-    const auto own = TrialSpec(spec, trial);
-    if (!own.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          own.status().message(), " (trial ", trial, ": ",
-          Describe(SettingsOf(sweep, spec.seed(), trial)), ")"));
-    }
+  const uint64_t trainings = trials * sweep.seeds() * std::max(1u, sweep.folds());
+  if (trainings > kMostTrials) {
+    return Wrong("sweep", absl::StrCat("has ", trainings, " trainings (trials x seeds x folds); at most ",
+                                       kMostTrials, " are taken"));
   }
-  return absl::OkStatus();
+  uint32_t next = 0;
+  const absl::Status status = ForEachTrial(spec, [&](uint32_t trial, const v1::StudySpec&) {
+    next = trial + 1;
+    return absl::OkStatus();
+  });
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(status.message(), " (trial ", next, ": ",
+                                                 Describe(SettingsOf(sweep, spec.seed(), next)), ")"));
 }
 
 }  // namespace

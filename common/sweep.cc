@@ -6,6 +6,7 @@
 #include <set>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -26,6 +27,10 @@ absl::Status CheckAxis(const std::string& at, bool random, const v1::AxisSpec& a
   if (axis.key() != "images.size" && !absl::StartsWith(axis.key(), "training.")) {
     return Wrong(at + ".key", absl::StrCat("is '", axis.key(),
                                            "'; images.size and what lies under training can vary"));
+  }
+  if (absl::StartsWith(axis.key(), "training.init") &&
+      axis.key() != "training.init.frozen_before") {
+    return Wrong(at + ".key", "cannot be training.init: make a study for each file");
   }
   if (axis.has_range() == (axis.values_size() > 0)) {
     return Wrong(at, absl::StrCat("(", axis.key(), ") needs values, or a range"));
@@ -82,7 +87,13 @@ std::string Draw(const v1::RangeSpec& range, double u) {
   const double value = range.log() ? std::exp(std::log(low) + u * (std::log(high) - std::log(low)))
                                    : low + u * (high - low);
   if (range.whole()) return absl::StrFormat("%.0f", std::min(std::floor(value), range.high()));
-  return absl::StrFormat("%.4g", value);
+  std::string text = absl::StrFormat("%.4g", value);
+  double rounded = 0;
+  // Rounding must not leave the range.
+  if (!absl::SimpleAtod(text, &rounded) || rounded < range.low() || rounded > range.high()) {
+    text = absl::StrFormat("%.17g", value);
+  }
+  return text;
 }
 
 // The hash of a key: a draw depends on what it is for, not on which axes stand before.
@@ -111,6 +122,13 @@ absl::Status ResolveSweep(v1::SweepSpec& sweep) {
     RETURN_IF_ERROR(CheckAxis(absl::StrCat("axes[", i, "]"), sweep.has_random(), axis));
     if (!keys.insert(axis.key()).second) {
       return Wrong("axes", absl::StrCat("has ", axis.key(), " twice"));
+    }
+  }
+  for (const std::string& key : keys) {
+    for (const std::string& other : keys) {
+      if (absl::StartsWith(other, key + ".")) {
+        return Wrong("axes", absl::StrCat("has ", key, " and, within it, ", other));
+      }
     }
   }
   if (!sweep.has_seeds()) sweep.set_seeds(1);
@@ -201,6 +219,29 @@ Settings SettingsOf(const v1::SweepSpec& sweep, uint64_t seed, uint32_t trial) {
   }
   std::reverse(settings.begin(), settings.end());
   return settings;
+}
+
+uint32_t TrialsOf(const v1::StudySpec& spec) {
+  if (!spec.has_sweep()) return 1;
+  return static_cast<uint32_t>(std::min(TrialCount(spec.sweep(), EpochsOf(spec)), kMostTrials + 1));
+}
+
+absl::Status ForEachTrial(
+    const v1::StudySpec& spec,
+    const std::function<absl::Status(uint32_t, const v1::StudySpec&)>& visit) {
+  v1::StudySpec base = spec;
+  base.clear_sweep();  // Its values would be copied for each of them.
+  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
+    v1::StudySpec own = base;
+    if (spec.has_sweep()) {
+      for (const auto& [key, value] : SettingsOf(spec.sweep(), spec.seed(), trial)) {
+        RETURN_IF_ERROR(SetByKey(own, key, value));
+      }
+    }
+    ASSIGN_OR_RETURN(own, ResolveSpec(own));
+    RETURN_IF_ERROR(visit(trial, own));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t trial) {

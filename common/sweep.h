@@ -5,6 +5,7 @@
 #define DERMIS_COMMON_SWEEP_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,9 +38,16 @@ uint64_t TrialCount(const v1::SweepSpec& sweep, uint32_t epochs);
 std::vector<Bracket> BracketsOf(const v1::SweepSpec& sweep, uint32_t epochs);
 Settings SettingsOf(const v1::SweepSpec& sweep, uint64_t seed, uint32_t trial);
 
+// 1 without a sweep.
+uint32_t TrialsOf(const v1::StudySpec& spec);
+
 // The study of one trial alone: its settings in place, resolved, no sweep. spec: as given, or
 // resolved. A study without a sweep has one trial, itself.
 absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t trial);
+
+// TrialSpec of each trial, in order. Ends with the first error, `visit`'s or its own.
+absl::Status ForEachTrial(const v1::StudySpec& spec,
+                          const std::function<absl::Status(uint32_t, const v1::StudySpec&)>& visit);
 
 // "momentum=0.9, model=resnet18"; where two keys end alike, whole.
 std::string Describe(const Settings& settings);

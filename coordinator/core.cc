@@ -135,7 +135,7 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
     id = absl::StrCat(submission.spec.name(), "@", n);
   }
   ASSIGN_OR_RETURN(
-      const std::unique_ptr<StudyRun> run,
+      std::unique_ptr<StudyRun> run,
       StudyRun::Make(submission.spec, submission.image_set, submission.manifest, numerics_class));
   response.set_id(id);
   for (const std::string& warning : submission.warnings) response.add_warnings(warning);
@@ -159,6 +159,7 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
     submitted.set_image_set(submission.image_set.bytes());
     submitted.set_numerics_class(numerics_class);
     submitted.set_user(submission.user);
+    studies_.Offer(std::move(run));
     studies_.Record(std::move(event));
   }
   const Study& study = *studies_.FindStudy(id);

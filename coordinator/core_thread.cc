@@ -37,7 +37,17 @@ void CoreThread::Run() {
       commands.swap(queue_);
       last = stop_;
     }
+    const absl::Duration before = Clock::Real().Now();
     for (Command& command : commands) command(core_);
+    // After long work what waits is heard first: beats among it tell who is alive.
+    if (!last && Clock::Real().Now() - before > kTick) {
+      {
+        absl::MutexLock lock(&mutex_);
+        commands.swap(queue_);
+        queue_.clear();
+      }
+      for (Command& command : commands) command(core_);
+    }
     core_.Tick();
     if (absl::Status status = core_.Flush(); !status.ok()) {
       {

@@ -101,7 +101,8 @@ bool Fleet::Assign(absl::Duration now) {
         }
         runnable = true;
         if (waiting == most) break;
-        ++waiting;
+        // One that avoids workers may find none: it does not stand in the way of others.
+        if (work == works_.end() || work->second.avoid.empty()) ++waiting;
         if (seen.insert(training.digest).second) add(training);
       }
     }

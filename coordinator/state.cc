@@ -59,14 +59,17 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       }
       for (const Digest& blob : stored.blobs) users_[blob].push_back(entry.task);
       forgotten_.erase(entry.task);
+      if (done.spec().has_train()) {
+        ASSIGN_OR_RETURN(stored.recipe,
+                         RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class()));
+      }
+      const Digest recipe = stored.recipe;
       if (!completed_.try_emplace(entry.task, std::move(stored)).second) {
         return absl::InternalError(
             absl::StrCat("row ", row, ": a second result of task ", entry.task.short_hex()));
       }
       if (!losses_.empty()) losses_.erase(entry.task);
       if (done.spec().has_train()) {
-        ASSIGN_OR_RETURN(Digest recipe,
-                         RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class()));
         states_[recipe][done.spec().train().step()] = entry.task;
         losses_.erase(recipe);
       }
@@ -86,7 +89,7 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
     case v1::Event::kTaskFailed: {
       ASSIGN_OR_RETURN(Digest task, Digest::FromBytes(event.task_failed().task()));
       for (const std::string& study : event.task_failed().studies()) {
-        failures_[{study, task}] = {event.task_failed().cause(), event.task_failed().worker()};
+        failures_[{study, task}] = {event.task_failed().cause(), event.task_failed().worker(), row};
       }
       return absl::OkStatus();
     }
@@ -127,11 +130,11 @@ void State::Forget(const Digest& blob) {
       }
     }
     forgotten_[task] = stored->second.payload;
-    completed_.erase(stored);
-    for (auto it = states_.begin(); it != states_.end();) {
+    if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
       std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
-      it = it->second.empty() ? states_.erase(it) : std::next(it);
+      if (it->second.empty()) states_.erase(it);
     }
+    completed_.erase(stored);
   }
 }
 
@@ -145,6 +148,11 @@ std::vector<Digest> State::NamedBlobs() const {
   for (const auto& [blob, tasks] : users_) blobs.push_back(blob);
   std::sort(blobs.begin(), blobs.end());
   return blobs;
+}
+
+std::vector<Digest> State::UsersOf(const Digest& blob) const {
+  const auto users = users_.find(blob);
+  return users == users_.end() ? std::vector<Digest>() : users->second;
 }
 
 const StoredTask* State::Find(const Digest& task) const {

@@ -36,6 +36,7 @@ struct StoredTask {
   uint64_t row = 0;           // In the journal.
   uint32_t bytes = 0;         // Inline payload; 0 where a blob holds it.
   std::vector<Digest> blobs;  // Named by the payload, and the payload's own.
+  Digest recipe;              // Of a training state.
 };
 
 // Attempts that ended with the worker. Cleared by a completion and by `retry`.
@@ -48,6 +49,7 @@ struct LossRecord {
 struct Failure {
   std::string cause;
   std::string worker;
+  uint64_t row = 0;  // In the journal.
 };
 
 class State {
@@ -64,6 +66,8 @@ class State {
   // Whether a stored result names the blob; all blobs that are named.
   bool Names(const Digest& blob) const { return users_.contains(blob); }
   std::vector<Digest> NamedBlobs() const;
+  // Tasks whose results name the blob.
+  std::vector<Digest> UsersOf(const Digest& blob) const;
   // Stored training states of a recipe: step -> task. Null: none.
   const std::map<uint64_t, Digest>* StatesOf(const Digest& recipe) const;
   // Of a unit: by task digest; of training: by recipe digest. Null: none.

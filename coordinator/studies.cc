@@ -1,6 +1,9 @@
 #include "coordinator/studies.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -31,6 +34,17 @@ void Studies::LookForBlobs() {
   for (const Digest& blob : state_.NamedBlobs()) {
     if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
   }
+  std::set<std::string> inits;
+  for (const auto& [id, study] : studies_) {
+    if (study->run == nullptr) continue;
+    for (uint32_t k : study->run->sweep().active()) {
+      inits.insert(study->run->sweep().training(k).recipe.init());
+    }
+  }
+  for (const std::string& bytes : inits) {
+    const absl::StatusOr<Digest> init = Digest::FromBytes(bytes);
+    if (!bytes.empty() && init.ok()) BlobLost(*init, "not in the store at the start");
+  }
 }
 
 bool Studies::Settle(absl::Duration now) {
@@ -48,8 +62,17 @@ bool Studies::Settle(absl::Duration now) {
 }
 
 absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload) {
-  RETURN_IF_ERROR(state_.Apply(row, entry));
   const v1::Event& event = entry.event;
+  Digest dropped;
+  std::vector<std::string> concerned;  // By what is dropped, as long as that is known.
+  if (event.has_blob_dropped()) {
+    ASSIGN_OR_RETURN(dropped, Digest::FromBytes(event.blob_dropped().digest()));
+    const std::vector<Digest> tasks = state_.UsersOf(dropped);
+    for (const auto& [id, study] : studies_) {
+      if (Concerns(*study, tasks)) concerned.push_back(id);
+    }
+  }
+  RETURN_IF_ERROR(state_.Apply(row, entry));
   switch (event.kind_case()) {
     case v1::Event::kStudySubmitted:
       StartStudy(event.study_submitted().id());
@@ -67,7 +90,7 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
       FoldFailed(event.task_failed());
       break;
     case v1::Event::kBlobDropped:
-      FoldDropped(event.blob_dropped());
+      FoldDropped(dropped, concerned);
       break;
     case v1::Event::kFailuresCleared:
       FoldCleared(event.failures_cleared().study());
@@ -80,6 +103,7 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
 
 void Studies::StartStudy(const std::string& id) {
   const StudyRecord& record = state_.studies().at(id);
+  std::unique_ptr<StudyRun> offered = std::exchange(offered_, nullptr);
   std::unique_ptr<Study>& slot = studies_[id];
   uint64_t version = 1;
   if (slot != nullptr) {
@@ -103,8 +127,10 @@ void Studies::StartStudy(const std::string& id) {
     study.problem = manifest.status();
     return;
   }
-  absl::StatusOr<std::unique_ptr<StudyRun>> run =
-      StudyRun::Make(record.spec, record.image_set, *manifest, record.numerics_class);
+  absl::StatusOr<std::unique_ptr<StudyRun>> run = std::move(offered);
+  if (*run == nullptr) {
+    run = StudyRun::Make(record.spec, record.image_set, *manifest, record.numerics_class);
+  }
   if (!run.ok()) {
     study.problem = run.status();
     return;
@@ -114,30 +140,40 @@ void Studies::StartStudy(const std::string& id) {
   DrainFolds();
 }
 
+void Studies::FeedLongest(Study& study, const Digest& recipe, uint64_t row) {
+  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+  if (states == nullptr) return;
+  for (auto it = states->rbegin(); it != states->rend(); ++it) {
+    if (state_.Find(it->second)->row >= row) continue;
+    absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, it->first);
+    if (output.ok()) {
+      AddWants(study, study.run->OnState(recipe, *output));
+      return;
+    }
+    DERMIS_LOG(kWarning, "state of ", recipe.short_hex(), " at step ", it->first, ": ",
+               output.status().message());
+  }
+}
+
 void Studies::FeedStoredStates(Study& study) {
   const SweepPlanner& sweep = study.run->sweep();
+  constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
   std::set<Digest> seen;
   for (uint32_t index = 0; index < sweep.trainings(); ++index) {
     const Digest recipe = sweep.training(index).digest;
-    const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
-    if (states == nullptr || !seen.insert(recipe).second) continue;
-    for (auto it = states->rbegin(); it != states->rend(); ++it) {
-      absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, it->first);
-      if (output.ok()) {
-        AddWants(study, study.run->OnState(recipe, *output));
-        break;
-      }
-      DERMIS_LOG(kWarning, "state of ", recipe.short_hex(), " at step ", it->first, ": ",
-                 output.status().message());
+    if (!seen.insert(recipe).second) continue;
+    if (const auto failure = state_.failures().find({study.id, recipe});
+        failure != state_.failures().end()) {
+      FeedLongest(study, recipe, failure->second.row);
+      AddWants(study, study.run->OnTrainingFailed(recipe));
     }
-    const TrainingPlanner& training = sweep.training(index).planner;
-    const uint64_t limit = training.target_step().value_or(training.last_step());
-    study.reused[static_cast<int>(Stage::kTraining)] +=
-        static_cast<uint64_t>(std::distance(states->begin(), states->upper_bound(limit)));
-  }
-  const auto first = state_.failures().lower_bound({study.id, Digest()});
-  for (auto it = first; it != state_.failures().end() && it->first.first == study.id; ++it) {
-    AddWants(study, study.run->OnTrainingFailed(it->first.second));
+    FeedLongest(study, recipe, kAll);
+    if (const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe)) {
+      const TrainingPlanner& training = sweep.training(index).planner;
+      const uint64_t limit = training.target_step().value_or(training.last_step());
+      study.reused[static_cast<int>(Stage::kTraining)] +=
+          static_cast<uint64_t>(std::distance(states->begin(), states->upper_bound(limit)));
+    }
   }
   FeedFinalState(study);
 }
@@ -145,8 +181,13 @@ void Studies::FeedStoredStates(Study& study) {
 void Studies::FeedFinalState(Study& study) {
   if (study.run == nullptr || study.run->training_done()) return;
   const SweepPlanner::Training* final = study.run->sweep().final_training();
-  if (final == nullptr || !final->planner.target_step()) return;
+  if (final == nullptr) return;
   const Digest recipe = final->digest;
+  // One that was made only now has heard of nothing.
+  if (final->planner.epochs_done() == 0) {
+    FeedLongest(study, recipe, std::numeric_limits<uint64_t>::max());
+  }
+  if (study.run->training_done() || !final->planner.target_step()) return;
   const uint64_t step = *final->planner.target_step();
   const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
   if (states == nullptr || !states->contains(step)) return;
@@ -216,6 +257,7 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
       if (output->ok()) {
         AddWants(*study, study->run->OnState(*recipe, (*output)->train()));
         FeedFinalState(*study);
+        stop_unwanted_ = true;  // A gang that trains on for another study that has left.
       } else {
         DERMIS_LOG(kError, "study ", id, ": ", output->status().message());
       }
@@ -255,6 +297,7 @@ void Studies::FoldFailed(const v1::TaskFailed& failed) {
     study->wanted.erase(want);
     Unwant(*study, *task);
   }
+  DrainFolds();
 }
 
 void Studies::FoldCleared(const std::string& id) {
@@ -262,7 +305,15 @@ void Studies::FoldCleared(const std::string& id) {
   if (study == nullptr) return;
   if (!study->problem.ok()) return StartStudy(id);  // What could not be read may be there again.
   // Which trials went on was decided with what had failed: once more from the beginning.
-  if (study->run != nullptr && !study->run->training_done()) return StartStudy(id);
+  if (study->run != nullptr) {
+    const auto& trials = study->run->sweep().trials();
+    if (!study->run->training_done() ||
+        std::any_of(trials.begin(), trials.end(), [](const SweepPlanner::Trial& trial) {
+          return trial.state == SweepPlanner::TrialState::kFailed;
+        })) {
+      return StartStudy(id);
+    }
+  }
   ++study->version;
   StudyRun::Wants again;
   for (auto& [task, want] : study->failed) again.push_back(std::move(want));
@@ -276,9 +327,12 @@ void Studies::BlobLost(const Digest& blob, const std::string& cause) {
   const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
     return entry.first == blob || HasChunk(*entry.second, blob);
   });
-  if ((!state_.Names(blob) && !images) || blobs_.Has(blob)) return;
+  const bool init = std::any_of(studies_.begin(), studies_.end(), [&](const auto& entry) {
+    return entry.second->problem.ok() && BeginsWith(*entry.second, blob);
+  });
+  if ((!state_.Names(blob) && !images && !init) || blobs_.Has(blob)) return;
   DERMIS_LOG(kWarning, "blob ", blob.short_hex(), " is lost (", cause,
-             "): ", images ? "images must be given again" : "what it held is computed again");
+             "): ", images || init ? "it must be given again" : "what it held is computed again");
   v1::Event event;
   event.mutable_blob_dropped()->set_digest(blob.bytes());
   event.mutable_blob_dropped()->set_cause(cause);
@@ -293,30 +347,34 @@ bool Studies::HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob)
                      });
 }
 
-void Studies::FoldDropped(const v1::BlobDropped& dropped) {
-  const absl::StatusOr<Digest> blob = Digest::FromBytes(dropped.digest());
-  if (!blob.ok()) return;
-  std::vector<std::string> ids;
-  for (const auto& [id, study] : studies_) {
-    if (study->run != nullptr) ids.push_back(id);
-  }
-  for (const std::string& id : ids) {
-    StartStudy(id);
-    Study& study = *FindStudy(id);
-    const auto manifest = manifests_.find(state_.studies().at(id).image_set);
+bool Studies::BeginsWith(const Study& study, const Digest& init) {
+  if (study.run == nullptr) return false;
+  const SweepPlanner& sweep = study.run->sweep();
+  return std::any_of(sweep.active().begin(), sweep.active().end(),
+                     [&](uint32_t k) { return sweep.training(k).recipe.init() == init.bytes(); });
+}
+
+bool Studies::Concerns(const Study& study, const std::vector<Digest>& tasks) const {
+  if (study.run == nullptr) return false;
+  return std::any_of(tasks.begin(), tasks.end(), [&](const Digest& task) {
+    const StoredTask* stored = state_.Find(task);
+    const bool training = stored != nullptr && !stored->recipe.none();
+    return training ? study.run->sweep().Find(stored->recipe) != nullptr : study.run->Has(task);
+  });
+}
+
+void Studies::FoldDropped(const Digest& blob, const std::vector<std::string>& concerned) {
+  for (const std::string& id : concerned) StartStudy(id);
+  for (const auto& [id, slot] : studies_) {
+    Study& study = *slot;
     if (!study.problem.ok() || study.run == nullptr || study.run->done()) continue;
-    const bool images = manifest != manifests_.end() && HasChunk(*manifest->second, *blob);
-    const SweepPlanner& sweep = study.run->sweep();
-    const bool init = std::any_of(sweep.active().begin(), sweep.active().end(), [&](uint32_t k) {
-      return sweep.training(k).recipe.init() == blob->bytes();
-    });
-    if (images || init) {
-      study.problem = absl::DataLossError(
-          absl::StrCat(images ? "a part of its images" : "the weights it begins with", " (blob ",
-                       blob->short_hex(), ") is lost: submit the study again with ",
-                       images ? "its images" : "them"));
-      DropWants(study);
-    }
+    const auto manifest = manifests_.find(state_.studies().at(id).image_set);
+    const bool images = manifest != manifests_.end() && HasChunk(*manifest->second, blob);
+    if (!images && !BeginsWith(study, blob)) continue;
+    study.problem = absl::DataLossError(absl::StrCat(
+        images ? "a part of its images" : "the weights it begins with", " (blob ", blob.short_hex(),
+        ") is lost: submit the study again with ", images ? "its images" : "them"));
+    DropWants(study);
   }
 }
 

@@ -97,6 +97,8 @@ class Studies {
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
   // True: some work may be unwanted now.
   bool Settle(absl::Duration now);
+  // The planners of a study that is about to be submitted, made already.
+  void Offer(std::unique_ptr<StudyRun> run) { offered_ = std::move(run); }
   void Keep(const Digest& image_set, std::shared_ptr<const v1::ImageSetManifest> manifest) {
     manifests_[image_set] = std::move(manifest);
   }
@@ -140,9 +142,11 @@ class Studies {
   // Begins a study anew from what is stored: after its submission, its pinning, and every time it
   // is submitted again. Counters start at zero.
   void StartStudy(const std::string& id);
-  // What is stored of its recipes: failures, and of states the longest history, which tells where
-  // training stops.
+  // What is stored of its recipes: of states the longest history, which tells where training stops,
+  // and failures, each after the states that were there before it.
   void FeedStoredStates(Study& study);
+  // The longest history among states of rows below `row`.
+  void FeedLongest(Study& study, const Digest& recipe, uint64_t row);
   // Then that very state may be there, too.
   void FeedFinalState(Study& study);
   void AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants);
@@ -153,8 +157,12 @@ class Studies {
   void FoldFailed(const v1::TaskFailed& failed);
   void FoldCleared(const std::string& id);
   static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);
+  // Trainings that are not over begin with it.
+  static bool BeginsWith(const Study& study, const Digest& init);
+  // Studies that something which is lost concerns.
+  bool Concerns(const Study& study, const std::vector<Digest>& tasks) const;
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
-  void FoldDropped(const v1::BlobDropped& dropped);
+  void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);
   void Unwant(Study& study, const Digest& task);
   absl::StatusOr<v1::Payload> ParsePayload(const v1::TaskResult& result) const;
@@ -173,6 +181,7 @@ class Studies {
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
   bool stop_unwanted_ = false;
+  std::unique_ptr<StudyRun> offered_;
   mutable std::vector<Digest> lost_blobs_;
   Counters counters_;
 };

@@ -55,6 +55,11 @@ class StudyRun {
   using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
+  // Whether the task is one of its evaluation or explanation.
+  bool Has(const Digest& task) const {
+    return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task));
+  }
+
   bool training_done() const { return sweep_->done(); }
   bool done() const;
 

@@ -122,7 +122,7 @@ void ViewTrials(const Studies& studies, const std::string& id, const SweepPlanne
     if (trial.score) {
       out.set_score(*trial.score);
       out.set_deviation(trial.deviation);
-      out.set_epochs(std::min(first.planner.limit(), first.planner.epochs_done()));
+      out.set_epochs(trial.epochs);
     }
     switch (trial.state) {
       case SweepPlanner::TrialState::kTraining:

@@ -46,6 +46,7 @@ class ExplanationPlanner {
   // A wanted task's result is stored. Gives what it makes possible. Any order, any repetition.
   absl::StatusOr<Wants> OnDone(const Digest& task);
 
+  bool Has(const Digest& task) const { return nodes_.contains(task); }
   bool done() const { return started_ && tasks_done_ == tasks_total_; }
   uint64_t tasks_done() const { return tasks_done_; }
   uint64_t tasks_total() const { return tasks_total_; }  // Also those that are not wanted yet.

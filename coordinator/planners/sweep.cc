@@ -34,11 +34,8 @@ absl::StatusOr<std::unique_ptr<SweepPlanner>> SweepPlanner::Make(
     fold_images.push_back(part.training.size());
   }
   const uint32_t epochs = EpochsOf(spec);
-  const uint32_t trials =
-      spec.has_sweep() ? static_cast<uint32_t>(TrialCount(spec.sweep(), epochs)) : 1;
-  planner->trials_.resize(trials);
-  for (uint32_t trial = 0; trial < trials; ++trial) {
-    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(spec, trial));
+  planner->trials_.resize(TrialsOf(spec));
+  RETURN_IF_ERROR(ForEachTrial(spec, [&](uint32_t trial, const v1::StudySpec& own) -> absl::Status {
     const v1::Recipe recipe = RecipeOf(own, image_set);
     for (uint32_t seed = 0; seed < planner->seeds(); ++seed) {
       v1::Recipe replica = recipe;
@@ -52,7 +49,8 @@ absl::StatusOr<std::unique_ptr<SweepPlanner>> SweepPlanner::Make(
         RETURN_IF_ERROR(planner->AddTraining(trial, own, replica, fold_images[fold]));
       }
     }
-  }
+    return absl::OkStatus();
+  }));
   if (spec.has_sweep()) {
     for (Bracket& bracket : BracketsOf(spec.sweep(), epochs)) {
       planner->races_.push_back({std::move(bracket), {}, 0, 0});
@@ -80,8 +78,8 @@ absl::Status SweepPlanner::AddTraining(uint32_t trial, const v1::StudySpec& own,
   }
   ASSIGN_OR_RETURN(const Digest digest, RecipeDigest(recipe, numerics_class_));
   by_recipe_[digest].push_back(trainings());
-  trainings_.push_back(std::make_unique<Training>(
-      Training{trial, std::move(recipe), digest, TrainingPlanner(own.training(), steps), false}));
+  trainings_.push_back(std::make_unique<Training>(Training{
+      trial, std::move(recipe), digest, TrainingPlanner(own.training(), steps), std::nullopt}));
   return absl::OkStatus();
 }
 
@@ -115,20 +113,23 @@ void SweepPlanner::OnFailed(const Digest& recipe) {
   if (found == by_recipe_.end()) return;
   const std::vector<uint32_t> indices = found->second;
   for (uint32_t index : indices) {
-    if (!active_.contains(index)) continue;
-    trainings_[index]->failed = true;
-    const uint32_t t = trainings_[index]->trial;
+    Training& training = *trainings_[index];
+    if (!training.failed_after) training.failed_after = training.planner.epochs_done();
+    if (!active_.contains(index)) continue;  // It may count at a later rung.
     if (chosen_) {
       active_.erase(index);
       failed_ = true;
       continue;
     }
-    Trial& trial = trials_[t];
-    trial.state = TrialState::kFailed;
-    trial.waits_for = 0;
-    for (uint32_t k = 0; k < replicas(); ++k) active_.erase(t * replicas() + k);
-    Arrived(t);
+    FailTrial(training.trial);
+    Arrived(training.trial);
   }
+}
+
+void SweepPlanner::FailTrial(uint32_t t) {
+  trials_[t].state = TrialState::kFailed;
+  trials_[t].waits_for = 0;
+  for (uint32_t k = 0; k < replicas(); ++k) active_.erase(t * replicas() + k);
 }
 
 void SweepPlanner::Arrived(uint32_t trial) {
@@ -147,6 +148,10 @@ void SweepPlanner::Enter(Race& race) {
       for (uint32_t index = t * replicas(); index < (t + 1) * replicas(); ++index) {
         TrainingPlanner& planner = trainings_[index]->planner;
         planner.SetLimit(last ? planner.max_epochs() : race.form.rungs[race.rung]);
+        if (trainings_[index]->fails()) {
+          FailTrial(t);
+          break;
+        }
         if (planner.reached()) continue;
         active_.insert(index);
         ++trial.waits_for;
@@ -198,6 +203,7 @@ void SweepPlanner::Judge(uint32_t t) {
   }
   for (double score : scores) squares += (score - sum / n) * (score - sum / n);
   trials_[t].score = sum / n;
+  trials_[t].epochs = trainings_[t * replicas()]->planner.chosen_limit();
   trials_[t].deviation = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
 }
 
@@ -222,7 +228,12 @@ void SweepPlanner::Choose() {
     }
     final_ = trainings() - 1;
   }
-  if (!trainings_[final_]->planner.outcome()) active_.insert(final_);
+  if (trainings_[final_]->planner.outcome()) return;
+  if (trainings_[final_]->failed_after) {
+    failed_ = true;
+  } else {
+    active_.insert(final_);
+  }
 }
 
 const std::vector<uint32_t>* SweepPlanner::Find(const Digest& recipe) const {

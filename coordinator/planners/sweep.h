@@ -32,7 +32,14 @@ class SweepPlanner {
     v1::Recipe recipe;
     Digest digest;
     TrainingPlanner planner;
-    bool failed = false;
+    // Epochs that were known when it failed for good. A failure counts for limits beyond them only,
+    // so what is heard later of the same recipe changes no decision.
+    std::optional<uint32_t> failed_after;
+
+    bool fails() const {
+      return failed_after && *failed_after < planner.limit() &&
+             !(planner.stop_epoch() && *planner.stop_epoch() <= *failed_after);
+    }
   };
 
   enum class TrialState { kTraining, kDropped, kFailed, kTrained };
@@ -40,6 +47,7 @@ class SweepPlanner {
     TrialState state = TrialState::kTraining;
     uint32_t rung = 0;            // Rungs that it has passed.
     std::optional<double> score;  // Of the last rung: mean of the sweep's metric. NaN is a score.
+    uint32_t epochs = 0;              // That the score is of, of its first training.
     double deviation = 0;         // Of its trainings' scores; 0 for one.
     uint32_t waits_for = 0;       // Trainings that have not come to the limit.
   };
@@ -53,7 +61,7 @@ class SweepPlanner {
 
   // A stored state of a recipe. Any order, any repetition; nothing for a recipe of others.
   void OnState(const Digest& recipe, const v1::TrainOutput& output);
-  // Its training has failed for good.
+  // Its training has failed for good, after the states that were told before.
   void OnFailed(const Digest& recipe);
 
   // Trainings that can be worked on, by index: earlier trials first.
@@ -101,6 +109,7 @@ class SweepPlanner {
   absl::Status AddTraining(uint32_t trial, const v1::StudySpec& own, v1::Recipe recipe,
                            uint64_t training_images);
   void Look(uint32_t index);
+  void FailTrial(uint32_t trial);
   void Arrived(uint32_t trial);
   // The bracket's next rung begins; rungs are decided for as long as all have come so far.
   void Enter(Race& race);

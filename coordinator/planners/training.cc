@@ -54,7 +54,7 @@ v1::TrainGoal TrainingPlanner::goal() const {
 }
 
 const v1::EpochMetrics& TrainingPlanner::chosen_epoch() const {
-  const size_t last = std::min<size_t>(limit_, stop_epoch_.value_or(limit_));
+  const size_t last = chosen_limit();
   size_t chosen = last - 1;
   if (early_stopping_) {
     chosen = 0;

@@ -39,6 +39,8 @@ class TrainingPlanner {
   // The epoch within the limit whose weights count, by early stopping's metric or as the last.
   // Needs reached().
   const v1::EpochMetrics& chosen_epoch() const;
+  // The last of the epochs that it is chosen from.
+  uint32_t chosen_limit() const { return std::min(limit_, stop_epoch_.value_or(limit_)); }
 
   // The step whose state ends the stage, once the metrics tell it.
   std::optional<uint64_t> target_step() const;

@@ -196,13 +196,16 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
                                                    " is not the manifest of an image set"));
   }
   RETURN_IF_ERROR(ValidateManifest(*manifest));
-  const uint64_t trials = submission.spec.has_sweep()
-                              ? TrialCount(submission.spec.sweep(), EpochsOf(submission.spec))
-                              : 1;
-  for (uint32_t trial = 0; trial < trials; ++trial) {
-    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(submission.spec, trial));
-    RETURN_IF_ERROR(CheckModelSize(own.images().size(), *manifest));
-  }
+  RETURN_IF_ERROR(
+      ForEachTrial(submission.spec, [&](uint32_t, const v1::StudySpec& own) -> absl::Status {
+        const int weights = own.training().class_weights_size(), classes = manifest->classes_size();
+        if (weights > 0 && weights != classes) {
+          return absl::InvalidArgumentError(absl::StrCat("training.class_weights has ", weights,
+                                                         " weights, the image set ", classes,
+                                                         " classes"));
+        }
+        return CheckModelSize(own.images().size(), *manifest);
+      }));
   for (const v1::ImageChunk& chunk : manifest->chunks()) {
     for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
       if (named.empty()) continue;

@@ -85,10 +85,11 @@ absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manif
   const std::string& file = study.spec.training().init().file();
   std::set<std::tuple<int, int, uint32_t>> seen;  // The networks of a sweep.
   std::set<std::string> notes;
-  for (uint32_t trial = 0; trial < TrialsOf(study.spec); ++trial) {
-    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(study.spec, trial));
+  return ForEachTrial(study.spec, [&](uint32_t, const v1::StudySpec& own) -> absl::Status {
     const v1::TrainingSpec& training = own.training();
-    if (!seen.insert({training.model(), training.stem(), own.images().size()}).second) continue;
+    if (!seen.insert({training.model(), training.stem(), own.images().size()}).second) {
+      return absl::OkStatus();
+    }
     Model model;
     ASSIGN_OR_RETURN(model.layout,
                      LayoutOf(training.model(), own.images().size(),
@@ -99,10 +100,10 @@ absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manif
       return absl::InvalidArgumentError(absl::StrCat(file, ": ", note.status().message()));
     }
     if (!note->empty() && notes.insert(*note).second) {
-      std::printf("%s: %s\\n", file.c_str(), note->c_str());
+      std::printf("%s: %s\n", file.c_str(), note->c_str());
     }
-  }
-  return absl::OkStatus();
+    return absl::OkStatus();
+  });
 }
 
 absl::Status Upload(Client& client, const ImageSet& set) {
@@ -201,10 +202,9 @@ absl::Status Run(const RunOptions& options) {
   ASSIGN_OR_RETURN(const StudyFile study, ReadStudy(options.spec));
   const v1::StudySpec& spec = study.spec;
   ASSIGN_OR_RETURN(auto images, ImageSet::OpenFile(options.images));
-  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
-    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(spec, trial));
-    RETURN_IF_ERROR(CheckModelSize(own.images().size(), images->manifest()));
-  }
+  RETURN_IF_ERROR(ForEachTrial(spec, [&](uint32_t, const v1::StudySpec& own) {
+    return CheckModelSize(own.images().size(), images->manifest());
+  }));
   RETURN_IF_ERROR(CheckInit(study, images->manifest()));
   if (options.preview) {
     ASSIGN_OR_RETURN(const std::string preview, Preview(spec, images->manifest()));

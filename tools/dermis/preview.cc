@@ -36,14 +36,14 @@ absl::StatusOr<std::vector<TrialCost>> CostsOf(const v1::StudySpec& spec,
   const double images =
       static_cast<double>(split.training.size()) + static_cast<double>(split.validation.size()) / 3;
   std::vector<TrialCost> costs;
-  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
-    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialSpec(spec, trial));
+  RETURN_IF_ERROR(ForEachTrial(spec, [&](uint32_t, const v1::StudySpec& own) -> absl::Status {
     const v1::TrainingSpec& training = own.training();
     ASSIGN_OR_RETURN(const ModelLayout layout,
                      LayoutOf(training.model(), own.images().size(),
                               static_cast<uint32_t>(manifest.classes_size()), training.stem()));
     costs.push_back({training.epochs(), images * 6 * static_cast<double>(MultiplyAdds(layout))});
-  }
+    return absl::OkStatus();
+  }));
   return costs;
 }
 
@@ -79,6 +79,13 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
       from = bracket.rungs[rung];
       left = (left + bracket.factor - 1) / bracket.factor;
     }
+  }
+  if (spec.sweep().folds() > 0) {  // The one that is taken is trained once more.
+    const auto longest = std::max_element(costs.begin(), costs.end(), [](auto& a, auto& b) {
+      return a.epochs * a.epoch_operations < b.epochs * b.epoch_operations;
+    });
+    epochs += longest->epochs;
+    operations += longest->epochs * longest->epoch_operations;
   }
   return absl::StrCat(
       "Training: ", Count(costs.size(), "trial"), ", ", Count(costs.size() * replicas, "training"),
@@ -117,11 +124,6 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
 }
 
 }  // namespace
-
-uint32_t TrialsOf(const v1::StudySpec& spec) {
-  if (!spec.has_sweep()) return 1;
-  return static_cast<uint32_t>(TrialCount(spec.sweep(), EpochsOf(spec)));
-}
 
 absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
                                     const v1::ImageSetManifest& manifest) {

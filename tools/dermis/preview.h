@@ -2,7 +2,6 @@
 #ifndef DERMIS_TOOLS_DERMIS_PREVIEW_H_
 #define DERMIS_TOOLS_DERMIS_PREVIEW_H_
 
-#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -11,9 +10,6 @@
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
-
-// 1 where the study has no sweep. spec: resolved.
-uint32_t TrialsOf(const v1::StudySpec& spec);
 
 // Trials, rungs, tasks and about what they cost, for people: upper bounds, as if the cluster had no
 // result yet. Errors: INVALID_ARGUMENT for a split that cannot be made.

@@ -83,9 +83,9 @@ DERMIS_SIMD void Scale(float factor, float* __restrict values, uint64_t n) {
   for (uint64_t i = 0; i < n; ++i) values[i] *= factor;
 }
 
-DERMIS_SIMD void BlendLoop(float decay, float share, const float* __restrict now, uint64_t n,
+DERMIS_SIMD void BlendLoop(float share, const float* __restrict now, uint64_t n,
                            float* __restrict average) {
-  for (uint64_t i = 0; i < n; ++i) average[i] = decay * average[i] + share * now[i];
+  for (uint64_t i = 0; i < n; ++i) average[i] += share * (now[i] - average[i]);
 }
 
 }  // namespace
@@ -162,7 +162,8 @@ void ClipNorm(double max_norm, float* gradient, uint64_t n) {
 }
 
 void Blend(double decay, const float* now, uint64_t n, float* average) {
-  BlendLoop(static_cast<float>(decay), static_cast<float>(1 - decay), now, n, average);
+  // One rounded factor: with two the average would shrink, they do not add up to 1.
+  BlendLoop(static_cast<float>(1 - decay), now, n, average);
 }
 
 }  // namespace dermis

@@ -39,7 +39,7 @@ void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bo
 // torch.nn.utils.clip_grad_norm_ does.
 void ClipNorm(double max_norm, float* gradient, uint64_t n);
 
-// average <- decay average + (1 - decay) now.
+// average <- average + (1 - decay) (now - average).
 void Blend(double decay, const float* now, uint64_t n, float* average);
 
 }  // namespace dermis

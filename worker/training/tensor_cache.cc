@@ -33,10 +33,9 @@ class TensorCache final : public c10::Allocator {
     void* block = nullptr;
     {
       absl::MutexLock lock(&mutex_);
-      std::vector<void*>& free = free_[bytes];
-      if (!free.empty()) {
-        block = free.back();
-        free.pop_back();
+      if (const auto free = free_.find(bytes); free != free_.end() && !free->second.empty()) {
+        block = free->second.back();
+        free->second.pop_back();
       }
     }
     if (block == nullptr) block = system_->raw_allocate(bytes);

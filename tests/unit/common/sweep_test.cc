@@ -85,6 +85,14 @@ TEST(SweepTest, Random_StaysInItsRanges_AndMoreTrialsBeginWithTheSame) {
   EXPECT_EQ(epochs, (std::set<std::string>{"5", "6", "7"}));
 }
 
+TEST(SweepTest, RoundedDraws_StayInTheirRange) {
+  const auto spec = Spec(
+      "axes: [{key: training.ema_decay, range: {low: 0.9999951, high: 0.9999989}}], random: "
+      "{trials: "
+      "50}");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+}
+
 // An axis more must not draw the others anew.
 TEST(SweepTest, Random_DrawsDependOnTheKeyAlone) {
   const auto one = Spec("axes: [{key: training.clip_norm, range: {low: 1, high: 2}}], random: {}");
@@ -145,6 +153,20 @@ TEST(SweepTest, WhatCannotRun_IsRefusedWithItsKey) {
   refused("axes: [{key: training.clip_norm, range: {low: 1, high: 2}}]", "random search");
   refused("axes: [{key: training.epochs, values: [1, 2]}], halving: {}", "training.epochs");
   refused("axes: [{key: training.batch_size, values: [16, 7]}]", "trial 1");
+  refused(
+      "axes: [{key: training.optimizer, values: [sgd, adamw]}, "
+      "{key: training.optimizer.sgd.momentum, values: [0.5, 0.9]}]",
+      "within it");
+  refused(
+      "axes: [{key: training.optimizer.adamw.beta1, values: [0.5, 0.9]}, "
+      "{key: training.optimizer.sgd.momentum, values: [0.5, 0.9]}]",
+      "excludes 'adamw'");
+  refused("axes: [{key: training.init.file, values: [a, b]}]", "a study for each file");
+  refused("axes: [{key: training.class_weights, values: [1]}]", "is a list");
+  refused(
+      "axes: [{key: training.clip_norm, range: {low: 1, high: 2}}], random: {trials: 90000}, "
+      "seeds: 2",
+      "180000 trainings");
   refused("axes: [{key: training.clip_norm, values: [1]}], hyperband: {}, grid: {}", "random");
   refused("axes: [{key: training.clip_norm, range: {low: 1, high: 2}}], random: {trials: 1000000}",
           "100000");

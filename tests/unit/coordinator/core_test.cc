@@ -272,7 +272,7 @@ TEST_F(CoreTest, Sweep_RunsATrialOnEachWorker_AndEvaluatesOnlyTheOneThatIsTaken)
   EXPECT_EQ(chosen, 1);
   // Of all results that are stored, those on test images are of one model.
   std::set<std::string> evaluated;
-  for (const auto& [bytes, task] : disk_.rows) {
+  for (const auto& [task, bytes] : disk_.rows) {
     v1::Event event;
     ASSERT_TRUE(event.ParseFromString(bytes));
     const v1::TaskSpec& spec = event.task_completed().spec();
@@ -317,6 +317,78 @@ TEST_F(CoreTest, FailedTrial_IsKeptWithItsCause_AndStopsNothing) {
   ASSERT_GT(status.problems_size(), 0);
   EXPECT_NE(status.problems(0).find("trial 0 (clip_norm=1)"), std::string::npos)
       << status.problems(0);
+}
+
+// The trial that a sweep with folds takes is trained on images.split: that may be there already.
+TEST_F(CoreTest, SweepWithFolds_FindsItsFinalTraining_WhereAnotherStudyHasDoneIt) {
+  Join("w1");
+  const std::string sweep =
+      "sweep: {axes: [{key: training.clip_norm, values: [VALUES]}], folds: 2}\n";
+  const auto with = [&](const std::string& values) {
+    std::string text = sweep;
+    text.replace(text.find("VALUES"), 6, values);
+    return text;
+  };
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, with("1, 2"))).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, with("1, 2, 3"))).ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  // Shorter than what is known: the exact state is wanted.
+  ASSERT_TRUE(Submit(*FakeSpec("c", 1, 0, with("1, 2"))).ok());
+  EXPECT_EQ(RunToEnd("c").phase(), v1::StudyStatus::DONE);
+}
+
+// Begun anew (here by a lost blob of its evaluation) a sweep ends as it had: what had failed when
+// others went on has failed, whatever is known of that recipe since.
+TEST_F(CoreTest, Sweep_BegunAnew_DecidesAsBefore) {
+  Join("w1");
+  const auto spec = FakeSpec("a", 4, 0,
+                             "sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3, 4, 5]}], "
+                             "halving: {rungs: [1, 2], "
+                             "factor: 2}}\n");
+  ASSERT_TRUE(Submit(*spec).ok());
+  std::set<std::string> failed;
+  for (int round = 0; round < 200 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING;
+       ++round) {
+    Pass(absl::Milliseconds(200));
+    const std::vector<v1::Directive> sent = std::exchange(outbox_.sent, {})[1];
+    for (const v1::Directive& directive : sent) {
+      if (!directive.has_assign()) continue;
+      const v1::Assign& assign = directive.assign();
+      for (const v1::TaskSpec& task : assign.bundle().tasks()) {
+        Complete(task, FakePayload(task, split_.test));
+      }
+      if (assign.has_gang()) {
+        const v1::Recipe& recipe = assign.gang().recipe();
+        // One trial fails in the second rung, another in the last.
+        const bool fails = assign.gang().start_step() > 0 && failed.size() < 2;
+        if (fails) {
+          failed.insert(recipe.SerializeAsString());
+          End(1, assign.assignment(), v1::OUTCOME_FAILED, "no number");
+          continue;
+        }
+        Train(assign.gang());
+      }
+      End(1, assign.assignment(), v1::OUTCOME_DONE);
+    }
+    core_->WorkerBeat(1, v1::Beat());
+  }
+  ASSERT_EQ(failed.size(), 2u);
+  ASSERT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE);
+  const std::string before = core_->Results("a")->DebugString();
+  // Another study trains all of it to the end.
+  ASSERT_TRUE(Submit(*FakeSpec("b", 4, 0,
+                               "sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3, 4, "
+                               "5]}]}\n"))
+                  .ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  ASSERT_TRUE(Submit(*spec).ok());  // Begins anew from what is stored.
+  Start();
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE);
+  const auto after = core_->Results("a");
+  ASSERT_TRUE(after.ok());
+  const auto trials_of = [](const std::string& text) { return text.substr(text.find("trials {")); };
+  EXPECT_EQ(trials_of(after->DebugString()), trials_of(before));
 }
 
 // A trial's other trainings are of no use once one of them has failed.
