@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "tools/report/report.h"
 #include "tools/report/trials.h"
 
@@ -34,10 +35,12 @@ std::string SummariseTrials(const v1::StudyResults& results) {
   const std::vector<const v1::TrialResult*> ranked = RankTrials(results);
   for (size_t k = 0; k < std::min(ranked.size(), kShown); ++k) {
     const v1::TrialResult& trial = *ranked[k];
-    absl::StrAppendFormat(&text, "  %s %5d  %s", trial.state() == "chosen" ? "*" : " ", trial.trial(),
+    absl::StrAppendFormat(&text, "  %s %5d  %s", trial.state() == "chosen" ? "*" : " ",
+                          trial.trial(),
                           trial.has_score() ? absl::StrFormat("%.4f", trial.score()) : "     -");
     if (trial.deviation() > 0) absl::StrAppendFormat(&text, " +- %.4f", trial.deviation());
-    absl::StrAppend(&text, "  ", trial.state(), " after ", trial.epochs(), " epochs  ", trial.settings(), "\n");
+    absl::StrAppend(&text, "  ", trial.state(), " after ", trial.epochs(),
+                    trial.epochs() == 1 ? " epoch  " : " epochs  ", trial.settings(), "\n");
   }
   if (ranked.size() > kShown) absl::StrAppend(&text, "  and ", ranked.size() - kShown, " more\n");
   return text;
@@ -61,7 +64,8 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
         "  false positives %d (%.3f of all, %.3f of the class), false negatives %d (%.3f of all, "
         "%.3f of the class)\n",
         e.n, e.accuracy, e.sensitivity, e.specificity, e.precision, e.roc_area, e.average_precision,
-        e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all, e.fnr_of_class);
+        e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all,
+        e.fnr_of_class);
   }
   absl::StrAppend(&text, "Bits of all results: ", BitsOf(results).hex(), "\n");
   uint64_t computed = 0, reused = 0;
@@ -69,7 +73,8 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
     computed += stage.computed();
     reused += stage.reused();
   }
-  if (results.explained_size() > 0) absl::StrAppendFormat(&text, "%d images explained\n", results.explained_size());
+  if (results.explained_size() > 0)
+    absl::StrAppendFormat(&text, "%d images explained\n", results.explained_size());
   if (computed == 0) {
     absl::StrAppendFormat(&text, "Nothing was computed: all %d results were there\n", reused);
   } else {
