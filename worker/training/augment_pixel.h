@@ -53,7 +53,7 @@ DERMIS_HOST_DEVICE inline void TurnHue(float sixths, float& r, float& g, float& 
   const float hue = sector + difference / (chroma > 0 ? chroma : 1) + sixths;
   // A channel is high - chroma * max(0, min(k, 4 - k, 1)), k = (5, 3 or 1 + hue) mod 6: HSV to RGB
   // without its six cases. Here hue lies in -4..8, so k in -3..13.
-  const auto channel = [=](float offset) DERMIS_HOST_DEVICE {
+  const auto channel = [=](float offset) {
     float k = offset + hue;
     k = k < 0 ? k + 6 : k;
     k = k >= 6 ? k - 6 : k;
@@ -66,7 +66,7 @@ DERMIS_HOST_DEVICE inline void TurnHue(float sixths, float& r, float& g, float& 
 }
 
 DERMIS_HOST_DEVICE inline void Jitter(const ColourJitter& jitter, float& r, float& g, float& b) {
-  const auto tone = [&](float v) DERMIS_HOST_DEVICE {
+  const auto tone = [&](float v) {
     v = Clamp(jitter.brightness * v, 0.0f, 255.0f);
     return Clamp(jitter.contrast * v + jitter.contrast_offset, 0.0f, 255.0f);
   };

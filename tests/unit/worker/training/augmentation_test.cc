@@ -197,6 +197,13 @@ TEST(AugmentationTest, Crops_HaveAnAreaAndAspectOfTheirRangesAndLieWithin) {
   EXPECT_LE(right.high, 1 + 1e-9);
   EXPECT_LT(right.low, 0.5);
   EXPECT_NEAR(sum / kDraws, 0.54, 0.01) << "uniform from .08 to 1";
+  // An area with which not every aspect fits: the aspect gives way.
+  ranges.min_area = ranges.max_area = 0.9;
+  for (uint32_t i = 0; i < 1000; ++i) {
+    const Augmentation a = DrawAugmentation(ranges, 3, 1, i, 32);
+    ASSERT_NEAR(a.crop_height * a.crop_width, 0.9, 1e-9);
+    ASSERT_LE(std::max(a.crop_height, a.crop_width), 1);
+  }
 }
 
 TEST(AugmentationTest, RangesOf_TakesWhatIsGivenAndKeepsTheSeedsForTheRest) {
