@@ -1,4 +1,5 @@
-// What the benchmark programs have in common: --name value arguments and one line of JSON at the end.
+// What the benchmark programs have in common: --name value arguments and one line of JSON at the
+// end.
 #ifndef DERMIS_TOOLS_BENCH_BENCH_H_
 #define DERMIS_TOOLS_BENCH_BENCH_H_
 

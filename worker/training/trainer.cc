@@ -135,11 +135,16 @@ class Trainer {
     absl::Duration stored = Clock::Real().Now();
     bool done = Done();
     if (done) RETURN_IF_ERROR(Store());
+    const uint64_t start = state_.step;
     while (!done) {
       const bool segment_due =
           collective_.rank() == 0 && Clock::Real().Now() - stored >= options_.segment;
       Decision decision = {.yield = yield_.load(), .store = segment_due};
       RETURN_IF_ERROR(Step(decision));
+      // tools/bench/run reads from it when a gang goes on after a loss.
+      if (state_.step == start + 1) {
+        DERMIS_LOG(kDebug, "rank ", collective_.rank(), " took its first step, ", state_.step);
+      }
       if (state_.step % steps_per_epoch_ == 0) RETURN_IF_ERROR(EndEpoch());
       ++progress_;
       done = decision.yield || Done();

@@ -1,0 +1,84 @@
+// An epoch over a packed image set, as a worker trains it: loaded and resized once, then resident,
+// shuffled and augmented; against as many of the same steps on made-up resident images that nothing
+// is done to. Reports the ratio of their images a second: the median of pairs that follow each
+// other.
+//   dermis_bench_epoch --images FILE [--rounds N] [--shards V] [--threads T]
+// and the network's arguments (training.h).
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/image_set.h"
+#include "tools/bench/bench.h"
+#include "tools/bench/training.h"
+#include "worker/data/image_source.h"
+
+namespace dermis::bench {
+namespace {
+
+std::shared_ptr<const ImageData> Load(const std::string& path, uint32_t size) {
+  auto set = ImageSet::OpenFile(path);
+  if (!set.ok()) Die(set.status().ToString());
+  v1::ImageSource source;
+  source.set_image_set((*set)->digest().bytes());
+  source.set_size(size);
+  source.mutable_split()->set_test(0.2);
+  source.mutable_split()->set_validation(0.1);
+  source.set_split_seed(1);
+  ImageSources sources([&](const Digest& digest) -> absl::StatusOr<std::string> {
+    if (digest == (*set)->digest()) return (*set)->manifest_blob();
+    const auto bytes = (*set)->ChunkBytes(digest);
+    if (!bytes.ok()) return bytes.status();
+    return std::string(*bytes);
+  });
+  auto data = sources.Get(source);
+  if (!data.ok()) Die(data.status().ToString());
+  return *data;
+}
+
+int Main(int argc, char** argv) {
+  const Arguments arguments(argc, argv);
+  const uint32_t v = static_cast<uint32_t>(arguments.Number("--shards", 4));
+  const uint32_t threads = static_cast<uint32_t>(arguments.Number("--threads", 1));
+  const long rounds = arguments.Number("--rounds", 5);
+  const Network network(arguments);
+
+  const double start = Seconds();
+  const auto real = Load(arguments.Text("--images"), network.size);
+  std::fprintf(stderr, "%zu images read and resized to %u pixels in %.2f s, once a worker\n",
+               real->labels.size(), network.size, Seconds() - start);
+  const auto made_up =
+      MakeData(network.size, static_cast<uint32_t>(real->split.training.size()), network.batch);
+  v1::Recipe plain = RecipeOf(arguments, network, v);
+  v1::Recipe augmented = plain;
+  augmented.set_augment(true);
+
+  const auto epoch = [&](const v1::Recipe& recipe, const std::shared_ptr<const ImageData>& data) {
+    const auto collective = MakeLocalCollective(v);
+    // From the first step on: it draws the epoch's order.
+    return RateOf(TimedTraining(recipe, data, *collective, threads, 0), 0, network.batch);
+  };
+  std::vector<double> of_real, of_made_up, ratios;
+  for (long round = -1; round < rounds; ++round) {  // One to warm up.
+    // Each goes first in turn, so that neither always has the warmer machine.
+    double a = 0, b = 0;
+    if (round % 2 == 0) a = epoch(augmented, real);
+    b = epoch(plain, made_up);
+    if (round % 2 != 0) a = epoch(augmented, real);
+    if (round < 0) continue;
+    of_real.push_back(a);
+    of_made_up.push_back(b);
+    ratios.push_back(a / b);
+  }
+  std::fprintf(stderr, "%.0f images/s over the set, %.0f on made-up images; ratios %.3f to %.3f\n",
+               Median(of_real), Median(of_made_up), *std::min_element(ratios.begin(), ratios.end()),
+               *std::max_element(ratios.begin(), ratios.end()));
+  Report(Median(ratios), "of made-up");
+  return 0;
+}
+
+}  // namespace
+}  // namespace dermis::bench
+
+int main(int argc, char** argv) { return dermis::bench::Main(argc, argv); }
