@@ -65,8 +65,8 @@ def main():
             images = images.to(torch.bfloat16)
         if a.compile:
             # Constant weights: convolutions take their own layout and their activation.
-            import torch._inductor.config
-            torch._inductor.config.freezing = True
+            from torch._inductor import config
+            config.freezing = True
         run = torch.compile(model) if a.compile else model
 
         def step(k):
