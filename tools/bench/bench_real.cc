@@ -2,7 +2,7 @@
 // shuffled and augmented; against as many of the same steps on made-up resident images that nothing
 // is done to. Reports the ratio of their images a second: the median of pairs that follow each
 // other.
-//   dermis_bench_epoch --images FILE [--rounds N] [--shards V] [--threads T]
+//   dermis_bench_real --images FILE [--rounds N] [--shards V] [--threads T]
 // and the network's arguments (training.h).
 #include <algorithm>
 #include <ctime>
