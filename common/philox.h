@@ -11,17 +11,18 @@ namespace dermis {
 
 // What a draw is for. Numbers are part of every result's bits: never reuse or renumber.
 enum class Purpose : uint32_t {
-  kInit = 1,         // a = parameter index, element
-  kShuffle = 2,      // a = epoch, b = sample
-  kAugment = 3,      // a = epoch, b = sample (image index)
-  kDropout = 4,      // a = step, b = sample, element = layer and unit
-  kLime = 5,         // a = mask, element = superpixel
-  kShapley = 6,      // a = permutation, b = superpixel
-  kSplit = 7,        // a = group's rank
-  kChoice = 8,       // a = image: random explained images
-  kSynth = 9,        // a = image, element = what is drawn
+  kInit = 1,     // a = parameter index, element
+  kShuffle = 2,  // a = epoch, b = sample, or its place where there is a window
+  kAugment = 3,  // a = epoch, b = sample (image index)
+  kDropout = 4,  // a = step, b = sample, element = layer and unit
+  kLime = 5,     // a = mask, element = superpixel
+  kShapley = 6,  // a = permutation, b = superpixel
+  kSplit = 7,    // a = group's rank
+  kChoice = 8,   // a = image: random explained images
+  kSynth = 9,    // a = image, element = what is drawn
   kTest = 10,
-  kSweep = 11,       // a = trial, b = the key's hash
+  kSweep = 11,         // a = trial, b = the key's hash
+  kChunkShuffle = 12,  // a = epoch, b = chunk of the image set
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.

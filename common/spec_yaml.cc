@@ -529,6 +529,11 @@ absl::Status ResolveTraining(v1::TrainingSpec& training) {
                  absl::StrCat("is ", v, "; it must be a power of two that divides batch_size (",
                               training.batch_size(), ")"));
   }
+  if (training.has_shuffle_window()) {
+    // Below a batch, a step's images would be neighbours in the set.
+    RETURN_IF_ERROR(
+        InRange("training.shuffle_window", training.shuffle_window(), training.batch_size(), 1e9));
+  }
   if (training.has_early_stopping()) {
     v1::EarlyStoppingSpec& stopping = *training.mutable_early_stopping();
     if (stopping.metric() == v1::SELECTION_METRIC_UNSPECIFIED) {

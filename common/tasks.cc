@@ -232,6 +232,7 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   *recipe.mutable_optimizer() = training.optimizer();
   recipe.set_augment(training.augment());
   if (training.has_augmentation()) *recipe.mutable_augmentation() = training.augmentation();
+  recipe.set_shuffle_window(training.shuffle_window());
   recipe.set_dropout(training.dropout());
   recipe.set_precision(training.precision());
   recipe.set_seed(resolved.seed());

@@ -58,6 +58,7 @@ struct Flags {
   std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
   std::string shared_blobs;
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
+  uint64_t image_memory = 0;
   uint32_t threads = 0;
   bool insecure = false, supervise = false;
 };
@@ -217,7 +218,7 @@ int Work(const Flags& flags) {
             *stub, &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30), "completions");
       },
       &blobs);
-  ImageSources sources(get_blob);
+  ImageSources sources(get_blob, flags.image_memory);
   ImageSets sets(get_blob);
   const auto images =
       [&](const v1::ImageSource& source) -> absl::StatusOr<std::shared_ptr<const ImageData>> {
@@ -313,6 +314,7 @@ int main(int argc, char** argv) {
   dermis::Flags flags;
   flags.threads = std::max(1u, std::thread::hardware_concurrency());
   flags.name = dermis::HostName();
+  flags.image_memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE)) / 4;
   CLI::App app("dermis-worker: computes for a Dermis cluster");
   app.set_version_flag("--version", std::string("dermis-worker ") + dermis::kVersion);
   app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator")->required();
@@ -321,6 +323,10 @@ int main(int argc, char** argv) {
   app.add_option("--cache", flags.cache, "Folder of this worker's own for blobs")->required();
   app.add_option("--cache-limit", flags.cache_limit,
                  "Bytes that the cache may take, e.g. 5GB (default: 20GB, or half of the free space)")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--image-memory", flags.image_memory,
+                 "Bytes of model-size images of a set that are held in memory, e.g. 4GB; a larger set is "
+                 "read by chunks (default: a quarter of the machine's memory)")
       ->transform(CLI::AsSizeValue(true));
   app.add_option("--shared-blobs", flags.shared_blobs,
                  "Folder with blobs (a copy of the coordinator's STORE/blobs) to look into first; "

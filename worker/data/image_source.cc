@@ -17,6 +17,16 @@ namespace {
 // Data sets kept: the one in use and the one before it, when two studies share a worker.
 constexpr size_t kKept = 2;
 
+// A walk over images says so often what comes next.
+constexpr size_t kHintEvery = 64;
+
+uint32_t ChunkOf(const ImageData& data, uint32_t image) {
+  const auto& begin = data.chunk_begin;
+  return static_cast<uint32_t>(std::upper_bound(begin.begin(), begin.end(), image) -
+                               begin.begin()) -
+         1;
+}
+
 absl::Status In(const Digest& set, const absl::Status& status) {
   return absl::Status(status.code(),
                       absl::StrCat("image set ", set.short_hex(), ": ", status.message()));
@@ -24,12 +34,15 @@ absl::Status In(const Digest& set, const absl::Status& status) {
 
 // Mean and deviation by integer sums: no order of summation can change them. Counts are bounded by
 // the manifest's checks, so sums of squares stay below 2^64 (255^2 * 2.8e14 values).
-void FillStatistics(ImageData* data) {
+absl::Status FillStatistics(ImageData* data) {
   const uint64_t pixels = uint64_t{data->size} * data->size;
   std::array<uint64_t, 3> sum{};
   uint64_t squares = 0;
-  for (uint32_t i : data->split.training) {
-    const uint8_t* image = data->image(i);
+  const absl::Span<const uint32_t> training = data->split.training;
+  for (size_t k = 0; k < training.size(); ++k) {
+    if (k % kHintEvery == 0) data->Expect(training.subspan(k));
+    ASSIGN_OR_RETURN(const PinnedImage pinned, data->Pin(training[k]));
+    const uint8_t* image = pinned.data();
     for (uint64_t p = 0; p < pixels; ++p) {
       for (int c = 0; c < 3; ++c) {
         const uint32_t value = image[3 * p + c];
@@ -38,7 +51,7 @@ void FillStatistics(ImageData* data) {
       }
     }
   }
-  const uint64_t per_channel = pixels * data->split.training.size();
+  const uint64_t per_channel = pixels * training.size();
   const uint64_t all = 3 * per_channel, total = sum[0] + sum[1] + sum[2];
   for (int c = 0; c < 3; ++c) {
     data->channel_mean[c] = static_cast<double>(sum[c]) / static_cast<double>(per_channel);
@@ -48,10 +61,70 @@ void FillStatistics(ImageData* data) {
   using Wide = unsigned __int128;
   const Wide variance = static_cast<Wide>(all) * squares - static_cast<Wide>(total) * total;
   data->deviation = std::sqrt(static_cast<double>(variance)) / static_cast<double>(all);
+  return absl::OkStatus();
+}
+
+// Chunk `c` at model size, into count x size x size x 3 bytes at `out`.
+absl::Status LoadChunk(const v1::ImageSetManifest& manifest, uint32_t c, uint32_t size,
+                       const ImageSources::Fetch& fetch, uint8_t* out) {
+  const v1::ImageChunk& chunk = manifest.chunks(static_cast<int>(c));
+  const size_t input_bytes = size_t{manifest.height()} * manifest.width() * 3;
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(chunk.pixels()));
+  ASSIGN_OR_RETURN(const std::string bytes, fetch(digest));
+  if (bytes.size() != chunk.count() * input_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("chunk ", digest.hex(), " has ", bytes.size(),
+                                                   " bytes, not ", chunk.count() * input_bytes));
+  }
+  const uint8_t* in = reinterpret_cast<const uint8_t*>(bytes.data());
+  for (uint32_t k = 0; k < chunk.count(); ++k, in += input_bytes, out += size_t{size} * size * 3) {
+    AreaResizeBytes(in, static_cast<int>(manifest.height()), static_cast<int>(manifest.width()), 3,
+                    out, static_cast<int>(size), static_cast<int>(size));
+  }
+  return absl::OkStatus();
+}
+
+// `pixels` or `chunks`, whichever `memory` allows.
+absl::Status OpenImages(const Digest& address, const ImageSources::Fetch& fetch, uint64_t memory,
+                        ImageData* data) {
+  const v1::ImageSetManifest& manifest = data->set->manifest();
+  std::vector<uint64_t> sizes;
+  uint32_t images = 0;
+  for (const v1::ImageChunk& chunk : manifest.chunks()) {
+    data->chunk_begin.push_back(images);
+    images += chunk.count();
+    sizes.push_back(chunk.count() * data->image_bytes());
+  }
+  const uint64_t all = images * data->image_bytes();
+  if (all <= memory) {
+    data->pixels.resize(all);
+    // All chunks of a large set would not fit the memory as they are packed: one by one.
+    for (uint32_t c = 0; c < sizes.size(); ++c) {
+      RETURN_IF_ERROR(LoadChunk(manifest, c, data->size, fetch,
+                                data->pixels.data() + data->chunk_begin[c] * data->image_bytes()));
+    }
+    return absl::OkStatus();
+  }
+  const uint64_t largest = *std::max_element(sizes.begin(), sizes.end());
+  if (largest > memory) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "a chunk takes ", largest, " bytes at images.size ", data->size, ", this worker may hold ",
+        memory, ": raise dermis-worker --image-memory, to several chunks"));
+  }
+  data->chunks = std::make_shared<ChunkCache>(
+      sizes, memory,
+      [set = data->set, address, fetch, sizes,
+       size = data->size](uint32_t c) -> absl::StatusOr<std::vector<uint8_t>> {
+        std::vector<uint8_t> bytes(sizes[c]);
+        const absl::Status status = LoadChunk(set->manifest(), c, size, fetch, bytes.data());
+        if (!status.ok()) return In(address, status);
+        return bytes;
+      });
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const ImageData>> Load(const v1::ImageSource& source,
-                                                      const ImageSources::Fetch& fetch) {
+                                                      const ImageSources::Fetch& fetch,
+                                                      uint64_t memory) {
   ASSIGN_OR_RETURN(const Digest address, Digest::FromBytes(source.image_set()));
   absl::StatusOr<std::string> blob = fetch(address);
   if (!blob.ok()) return In(address, blob.status());
@@ -60,44 +133,63 @@ absl::StatusOr<std::shared_ptr<const ImageData>> Load(const v1::ImageSource& sou
     return In(address, absl::InvalidArgumentError("its blob is no image set manifest"));
   }
   auto data = std::make_shared<ImageData>();
-  // The set kept for display fetches again what is asked of it: a few explained images. All chunks
-  // of a large set would not fit the memory, so they pass through here one by one.
+  // The set kept for display fetches again what is asked of it: a few explained images.
   absl::StatusOr<std::unique_ptr<ImageSet>> set = ImageSet::OpenBlobs(manifest, fetch);
   if (!set.ok()) return In(address, set.status());
   data->set = *std::move(set);
 
-  const uint32_t height = manifest.height(), width = manifest.width(), size = source.size();
-  if (absl::Status status = CheckModelSize(size, manifest); !status.ok()) return In(address, status);
+  if (absl::Status status = CheckModelSize(source.size(), manifest); !status.ok()) {
+    return In(address, status);
+  }
   absl::StatusOr<Split> split = MakeSplit(manifest, source.split(), source.split_seed());
   if (!split.ok()) return In(address, split.status());
   data->split = *std::move(split);
-  data->size = size;
+  data->size = source.size();
   data->classes = static_cast<uint32_t>(manifest.classes_size());
   for (const v1::ImageEntry& entry : manifest.images()) data->labels.push_back(entry.label());
 
-  const size_t input_bytes = size_t{height} * width * 3, output_bytes = size_t{size} * size * 3;
-  data->pixels.resize(static_cast<size_t>(manifest.images_size()) * output_bytes);
-  uint8_t* out = data->pixels.data();
-  for (const v1::ImageChunk& chunk : manifest.chunks()) {
-    ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(chunk.pixels()));
-    absl::StatusOr<std::string> bytes = fetch(digest);
-    if (!bytes.ok()) return In(address, bytes.status());
-    if (bytes->size() != chunk.count() * input_bytes) {
-      return In(address, absl::InvalidArgumentError(absl::StrCat("chunk ", digest.hex(), " has ",
-                                                                 bytes->size(), " bytes, not ",
-                                                                 chunk.count() * input_bytes)));
-    }
-    const uint8_t* in = reinterpret_cast<const uint8_t*>(bytes->data());
-    for (uint32_t k = 0; k < chunk.count(); ++k, in += input_bytes, out += output_bytes) {
-      AreaResizeBytes(in, static_cast<int>(height), static_cast<int>(width), 3, out,
-                      static_cast<int>(size), static_cast<int>(size));
-    }
-  }
-  FillStatistics(data.get());
+  absl::Status status = OpenImages(address, fetch, memory, data.get());
+  if (!status.ok()) return In(address, status);
+  RETURN_IF_ERROR(FillStatistics(data.get()));
   return data;
 }
 
 }  // namespace
+
+absl::StatusOr<PinnedImage> ImageData::Pin(uint32_t i) const {
+  if (chunks == nullptr) return PinnedImage(image(i), ChunkCache::Pin());
+  const uint32_t chunk = ChunkOf(*this, i);
+  ASSIGN_OR_RETURN(ChunkCache::Pin pin, chunks->Get(chunk));
+  const uint8_t* data = pin.data() + (i - chunk_begin[chunk]) * image_bytes();
+  return PinnedImage(data, std::move(pin));
+}
+
+void ImageData::Expect(absl::Span<const uint32_t> images) const {
+  if (chunks == nullptr) return;
+  std::vector<uint32_t> coming;
+  std::vector<bool> seen(chunk_begin.size());
+  uint64_t bytes = 0;
+  for (uint32_t i : images) {
+    const uint32_t chunk = ChunkOf(*this, i);
+    if (seen[chunk]) continue;
+    bytes += chunks->size(chunk);
+    if (bytes > chunks->limit()) break;  // What comes after finds no room now.
+    seen[chunk] = true;
+    coming.push_back(chunk);
+  }
+  chunks->Expect(coming);
+}
+
+uint32_t ImageData::FittingWindow() const {
+  if (chunks == nullptr) return static_cast<uint32_t>(split.training.size());
+  uint64_t largest = 0;
+  for (uint32_t c = 0; c < chunk_begin.size(); ++c) largest = std::max(largest, chunks->size(c));
+  // Beside the window: a chunk at either end of it that is needed in part, and one that comes.
+  const uint64_t room = std::max(largest, chunks->limit() - std::min(chunks->limit(), 3 * largest));
+  const double images = static_cast<double>(room) / static_cast<double>(image_bytes());
+  return static_cast<uint32_t>(images * static_cast<double>(split.training.size()) /
+                               static_cast<double>(labels.size()));
+}
 
 struct ImageSources::Cache {
   struct Entry {
@@ -106,14 +198,16 @@ struct ImageSources::Cache {
     std::shared_ptr<const ImageData> data ABSL_GUARDED_BY(mutex);
   };
 
-  explicit Cache(Fetch f) : fetch(std::move(f)) {}
+  Cache(Fetch f, uint64_t m) : fetch(std::move(f)), memory(m) {}
 
   const Fetch fetch;
+  const uint64_t memory;
   absl::Mutex mutex;
   std::list<std::shared_ptr<Entry>> entries ABSL_GUARDED_BY(mutex);  // Last used first.
 };
 
-ImageSources::ImageSources(Fetch fetch) : cache_(std::make_unique<Cache>(std::move(fetch))) {}
+ImageSources::ImageSources(Fetch fetch, uint64_t memory)
+    : cache_(std::make_unique<Cache>(std::move(fetch), memory)) {}
 ImageSources::~ImageSources() = default;
 
 absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::ImageSource& source) {
@@ -137,7 +231,7 @@ absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::Ima
   absl::MutexLock lock(&entry->mutex);
   if (entry->data == nullptr) {
     // A failure is not kept: the next caller tries again.
-    ASSIGN_OR_RETURN(entry->data, Load(source, cache_->fetch));
+    ASSIGN_OR_RETURN(entry->data, Load(source, cache_->fetch, cache_->memory));
   }
   return entry->data;
 }

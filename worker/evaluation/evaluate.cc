@@ -5,6 +5,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+
+#include "common/status_macros.h"
 
 namespace dermis {
 
@@ -37,8 +40,11 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
   for (uint32_t done = 0; done < task.count();) {
     const uint32_t count = std::min(plan.max_batch(), task.count() - done);
     float* input = plan.input();
+    data.Expect(absl::MakeConstSpan(test).subspan(task.first() + done));
     for (uint32_t k = 0; k < count; ++k) {
-      const uint8_t* image = data.image(output.images(static_cast<int>(done + k)));
+      ASSIGN_OR_RETURN(const PinnedImage pinned,
+                       data.Pin(output.images(static_cast<int>(done + k))));
+      const uint8_t* image = pinned.data();
       for (size_t i = 0; i < image_values; ++i) *input++ = value[image[i]];
     }
     if (absl::Status status = plan.Run(count, logits + size_t{done} * data.classes); !status.ok()) {

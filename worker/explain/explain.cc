@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+
 #include "common/metrics.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -150,8 +152,11 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
     default:
       return Invalid(image, "no hidden value is named (training_mean or superpixel_mean)");
   }
-  const Composer composer(rgb, segmentation, hidden, data.image(image), data.size,
-                          NormalisationOf(data));
+  std::optional<Composer> composer;
+  {
+    ASSIGN_OR_RETURN(const PinnedImage quantised, data.Pin(image));
+    composer.emplace(rgb, segmentation, hidden, quantised.data(), data.size, NormalisationOf(data));
+  }
 
   const std::vector<Mask> masks = MasksOfRun(perturbation, task.run(), segmentation.count);
   v1::PerturbOutput output;
@@ -162,7 +167,7 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
     const auto count =
         static_cast<uint32_t>(std::min<size_t>(plan.max_batch(), masks.size() - first));
     for (uint32_t b = 0; b < count; ++b) {
-      composer.Compose(masks[first + b], plan.input() + b * input_size);
+      composer->Compose(masks[first + b], plan.input() + b * input_size);
     }
     RETURN_IF_ERROR(
         plan.Run(count, output.mutable_logits()->mutable_data() + first * plan.classes()));

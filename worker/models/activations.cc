@@ -99,10 +99,13 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
   // The model file's own constants: the model is what was trained, whatever set it now looks at.
   const float mean = static_cast<float>(model.pixel_mean);
   const float inverse = static_cast<float>(1.0 / (model.pixel_deviation + 1e-7));
-  const uint8_t* pixels = data.image(task.image());
-  for (int64_t p = 0; p < size * size; ++p) {
-    for (int64_t c = 0; c < 3; ++c) {
-      input[c * size * size + p] = (static_cast<float>(pixels[p * 3 + c]) - mean) * inverse;
+  {
+    ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(task.image()));
+    const uint8_t* pixels = pinned.data();
+    for (int64_t p = 0; p < size * size; ++p) {
+      for (int64_t c = 0; c < 3; ++c) {
+        input[c * size * size + p] = (static_cast<float>(pixels[p * 3 + c]) - mean) * inverse;
+      }
     }
   }
   try {

@@ -10,12 +10,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/philox.h"
+#include "common/shuffle.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/models/init.h"
@@ -173,7 +174,9 @@ class Trainer {
         .has_value();
   }
   absl::Status Step(Decision& decision);
-  void RunShard(uint32_t k);
+  absl::Status RunShard(uint32_t k);
+  absl::Status RunAll(uint32_t n, const std::function<absl::Status(uint32_t)>& job);
+  void LogIfSlow() const;
   absl::StatusOr<Decision> ExchangeStatistics(Decision mine);
   void ApplyUpdate();
   void UpdateWeights() {
@@ -219,7 +222,7 @@ class Trainer {
 
   std::vector<float> reduced_;
   uint32_t order_epoch_ = 0;
-  std::vector<uint32_t> order_;  // The epoch's permutation of the training list.
+  std::vector<uint32_t> order_;  // The epoch's training images as they are visited.
   double learning_rate_ = 0;     // Of the last step.
   // Made on first use; passes per thread, and the weights only where they are a moving average.
   std::vector<std::unique_ptr<TrainingPass>> validation_passes_;
@@ -280,7 +283,20 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   all_results_.resize(recipe_.logical_shards());
   reduced_.resize(layout.parameter_count);
   weights_ = MakeStepWeights(layout, recipe_.precision());
+  LogIfSlow();
   return pool_.Run(1, [this](uint32_t) { UpdateWeights(); });
+}
+
+// Where the images do not fit into memory and are visited all over it.
+void Trainer::LogIfSlow() const {
+  const uint32_t fits = std::max(data_.FittingWindow(), recipe_.batch_size());
+  const uint32_t window = recipe_.shuffle_window();
+  if (data_.chunks == nullptr || (window > 0 && window <= fits)) return;
+  DERMIS_LOG(kWarning, "recipe ", recipe_digest_.substr(0, 12), ": its ", data_.labels.size(),
+             " images do not fit into this worker's --image-memory (", data_.chunks->limit(),
+             " bytes), so most steps wait for the disk. With 'training.shuffle_window: ", fits,
+             "' or less ", window > 0 ? absl::StrCat("(it is ", window, ") ") : "",
+             "they would not");
 }
 
 absl::Status Trainer::AgreeOnStart(const std::string& start_state) {
@@ -299,10 +315,12 @@ absl::Status Trainer::AgreeOnStart(const std::string& start_state) {
 absl::Status Trainer::Step(Decision& decision) {
   if (order_epoch_ != epoch()) {
     order_epoch_ = epoch();
-    order_ = PhiloxPermutation(recipe_.seed(), Purpose::kShuffle, order_epoch_,
-                               static_cast<uint32_t>(data_.split.training.size()));
+    order_ = EpochOrder(recipe_.seed(), order_epoch_, data_.split.training, data_.chunk_begin,
+                        recipe_.shuffle_window());
   }
-  RETURN_IF_ERROR(pool_.Run(collective_.shard_count(), [this](uint32_t k) { RunShard(k); }));
+  data_.Expect(
+      absl::MakeConstSpan(order_).subspan(state_.step % steps_per_epoch_ * recipe_.batch_size()));
+  RETURN_IF_ERROR(RunAll(collective_.shard_count(), [this](uint32_t k) { return RunShard(k); }));
   std::vector<float*> shards;
   for (std::vector<float>& g : gradients_) shards.push_back(g.data());
   RETURN_IF_ERROR(collective_.OrderedReduce(shards, reduced_.size(), reduced_.data()));
@@ -313,8 +331,16 @@ absl::Status Trainer::Step(Decision& decision) {
   return absl::OkStatus();
 }
 
+// On the pool's threads; the error of the lowest job.
+absl::Status Trainer::RunAll(uint32_t n, const std::function<absl::Status(uint32_t)>& job) {
+  std::vector<absl::Status> ends(n);
+  RETURN_IF_ERROR(pool_.Run(n, [&](uint32_t i) { ends[i] = job(i); }));
+  for (const absl::Status& end : ends) RETURN_IF_ERROR(end);
+  return absl::OkStatus();
+}
+
 // Shard `k` of this rank: images in, gradient, batch statistics and loss out.
-void Trainer::RunShard(uint32_t k) {
+absl::Status Trainer::RunShard(uint32_t k) {
   const uint32_t shard = collective_.first_shard() + k;
   const uint64_t position =
       (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
@@ -322,13 +348,16 @@ void Trainer::RunShard(uint32_t k) {
   TrainingPass& pass = *passes_[k];
   std::vector<uint32_t> labels(shard_batch_);
   for (uint32_t i = 0; i < shard_batch_; ++i) {
-    const uint32_t image = data_.split.training[order_[position + i]];
+    const uint32_t image = order_[position + i];
     labels[i] = data_.labels[image];
     const Augmentation augmentation =
         recipe_.augment() ? DrawAugmentation(ranges_, recipe_.seed(), epoch(), image, data_.size)
                           : Augmentation();
-    AugmentImage(data_.image(image), data_.size, augmentation, normalise_,
-                 pass.input() + i * image_floats);
+    {
+      ASSIGN_OR_RETURN(const PinnedImage pixels, data_.Pin(image));
+      AugmentImage(pixels.data(), data_.size, augmentation, normalise_,
+                   pass.input() + i * image_floats);
+    }
     if (recipe_.dropout()) pass.DrawDropout(recipe_.seed(), state_.step, image, i);
   }
   // The mean over the whole batch, whichever rank has it.
@@ -338,13 +367,14 @@ void Trainer::RunShard(uint32_t k) {
                           : static_cast<float>(1 / WeightOf(batch, recipe_.batch_size()));
   results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), scale, gradients_[k].data(),
                            statistics_[shard].data());
+  return absl::OkStatus();
 }
 
 double Trainer::WeightOf(uint64_t first, uint64_t count) const {
   if (loss_.class_weights.empty()) return static_cast<double>(count);
   double sum = 0;
   for (uint64_t i = first; i < first + count; ++i) {
-    sum += loss_.weight(data_.labels[data_.split.training[order_[i]]]);
+    sum += loss_.weight(data_.labels[order_[i]]);
   }
   return sum;
 }
@@ -478,11 +508,11 @@ absl::StatusOr<PassResult> Trainer::Validate() {
   const std::vector<uint32_t>& images = data_.split.validation;
   const uint32_t batches =
       static_cast<uint32_t>((images.size() + kValidationBatch - 1) / kValidationBatch);
-  const uint32_t ranks = collective_.world_size();
-  std::vector<uint32_t> mine;
-  for (uint32_t b = collective_.rank(); b < batches; b += ranks) mine.push_back(b);
-  const uint32_t lanes =
-      std::min<uint32_t>(std::max(options_.threads, 1u), static_cast<uint32_t>(mine.size()));
+  // Consecutive batches: a rank needs only its part of the image set's chunks.
+  const uint64_t rank = collective_.rank(), ranks = collective_.world_size();
+  const uint32_t first_batch = static_cast<uint32_t>(rank * batches / ranks);
+  const uint32_t count = static_cast<uint32_t>((rank + 1) * batches / ranks) - first_batch;
+  const uint32_t lanes = std::min(std::max(options_.threads, 1u), count);
   while (validation_passes_.size() < lanes) {
     validation_passes_.push_back(
         MakeTrainingPass(state_.model.layout, kValidationBatch, recipe_.precision()));
@@ -499,35 +529,38 @@ absl::StatusOr<PassResult> Trainer::Validate() {
     }));
     weights = average_weights_.get();
   }
-  std::vector<PassResult> results(mine.size());
-  RETURN_IF_ERROR(pool_.Run(lanes, [&](uint32_t lane) {
+  std::vector<PassResult> results(count);
+  RETURN_IF_ERROR(RunAll(lanes, [&](uint32_t lane) -> absl::Status {
     const size_t image_floats = size_t{data_.size} * data_.size * 3;
     TrainingPass& pass = *validation_passes_[lane];
-    for (size_t m = lane; m < mine.size(); m += lanes) {
-      const uint32_t first = mine[m] * kValidationBatch;
-      const uint32_t count =
-          std::min<uint32_t>(kValidationBatch, static_cast<uint32_t>(images.size()) - first);
-      std::vector<uint32_t> labels(count);
-      for (uint32_t i = 0; i < count; ++i) {
-        const uint32_t image = images[first + i];
-        labels[i] = data_.labels[image];
-        AugmentImage(data_.image(image), data_.size, Augmentation(), normalise_,
+    for (uint32_t b = lane; b < count; b += lanes) {
+      const absl::Span<const uint32_t> rest =
+          absl::MakeConstSpan(images).subspan(size_t{first_batch + b} * kValidationBatch);
+      data_.Expect(rest);
+      std::vector<uint32_t> labels(std::min<size_t>(kValidationBatch, rest.size()));
+      for (size_t i = 0; i < labels.size(); ++i) {
+        labels[i] = data_.labels[rest[i]];
+        ASSIGN_OR_RETURN(const PinnedImage pixels, data_.Pin(rest[i]));
+        AugmentImage(pixels.data(), data_.size, Augmentation(), normalise_,
                      pass.input() + i * image_floats);
       }
-      results[m] = pass.Evaluate(*weights, statistics, labels, nullptr);
+      results[b] = pass.Evaluate(*weights, statistics, labels, nullptr);
       ++progress_;
     }
+    return absl::OkStatus();
   }));
   std::string message;
   Put(results.data(), results.size(), message);
   ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
-  std::vector<std::string_view> in(all.begin(), all.end());
+  // Ranks in turn are batches in their order.
+  const std::string joined = absl::StrJoin(all, "");
+  std::string_view in = joined;
   PassResult sum;
-  for (uint32_t b = 0; b < batches; ++b) {  // In the order of batches, whoever ran them.
+  for (uint32_t b = 0; b < batches; ++b) {
     PassResult batch;
-    if (in.size() != ranks || !Take(in[b % ranks], &batch, 1)) {
+    if (!Take(in, &batch, 1)) {
       return absl::InternalError(
-          absl::StrCat("rank ", b % ranks, " sent too few validation results"));
+          absl::StrCat("the ranks sent ", b, " validation results, not ", batches));
     }
     sum.loss += batch.loss;
     sum.correct += batch.correct;

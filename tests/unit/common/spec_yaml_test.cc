@@ -198,6 +198,15 @@ TEST(SpecYamlTest, AugmentationThatSpellsOutItsDefaults_IsTheStudyWithoutIt) {
   EXPECT_TRUE(Resolved("name: a\ntraining: {augmentation: {crop: {}}}\n").training().has_augmentation());
 }
 
+TEST(SpecYamlTest, ShuffleWindow_HoldsABatchAtLeast_AndIsAbsentByDefault) {
+  EXPECT_FALSE(Resolved("name: a\n").training().has_shuffle_window());
+  EXPECT_EQ(Resolved("name: a\ntraining: {shuffle_window: 64}\n").training().shuffle_window(), 64u);
+  EXPECT_THAT(ResolveError("name: a\ntraining: {shuffle_window: 63}\n"),
+              HasSubstr("shuffle_window"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {batch_size: 128, shuffle_window: 64}\n"),
+              HasSubstr("from 128"));
+}
+
 TEST(SpecYamlTest, AugmentationThatCannotBe_IsRefused) {
   const auto error = [](const char* text) {
     return ResolveError(absl::StrCat("name: a\ntraining: {augmentation: ", text, "}\n"));

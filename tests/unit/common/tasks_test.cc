@@ -143,6 +143,15 @@ TEST(TasksTest, RecipeOf_HoldsTheAugmentation) {
   EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), without);
 }
 
+TEST(TasksTest, RecipeOf_HoldsTheShuffleWindow) {
+  v1::StudySpec spec;
+  const Digest set = Sha256Of("set");
+  const Digest without = *RecipeDigest(RecipeOf(spec, set), kClass);
+  spec.mutable_training()->set_shuffle_window(1000);
+  EXPECT_EQ(RecipeOf(spec, set).shuffle_window(), 1000u);
+  EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), without);
+}
+
 TEST(TasksTest, RunCount_RoundsUp) {
   v1::Perturbation p;
   EXPECT_EQ(RunCount(p), 0u);

@@ -2,11 +2,15 @@
 #ifndef DERMIS_TESTS_UNIT_COMMON_TEST_IMAGES_H_
 #define DERMIS_TESTS_UNIT_COMMON_TEST_IMAGES_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+
 #include "common/image_set.h"
 #include "common/philox.h"
 
@@ -40,6 +44,37 @@ inline std::vector<PackedImage> TestImages(uint32_t n, uint32_t height, uint32_t
     }
   }
   return images;
+}
+
+// A set as blobs by their digests, with `per_chunk` images a chunk (WriteImageSet's are larger).
+struct TestBlobs {
+  std::map<Digest, std::string> blobs;
+  Digest address;
+};
+
+inline TestBlobs ChunkedBlobs(const std::vector<PackedImage>& images, uint32_t height,
+                              uint32_t width, uint32_t per_chunk) {
+  v1::ImageSetManifest manifest = TestHeader(height, width);
+  manifest.set_format(1);
+  TestBlobs made;
+  const auto keep = [&](std::string bytes) {
+    const Digest digest = Sha256Of(bytes);
+    made.blobs[digest] = std::move(bytes);
+    return digest;
+  };
+  for (size_t first = 0; first < images.size(); first += per_chunk) {
+    std::string pixels;
+    v1::ImageChunk* chunk = manifest.add_chunks();
+    for (size_t i = first; i < std::min(images.size(), first + per_chunk); ++i) {
+      pixels += images[i].pixels;
+      *manifest.add_images() = images[i].entry;
+      manifest.mutable_images()->rbegin()->set_digest(Sha256Of(images[i].pixels).bytes());
+      chunk->set_count(chunk->count() + 1);
+    }
+    chunk->set_pixels(keep(std::move(pixels)).bytes());
+  }
+  made.address = keep(manifest.SerializeAsString());
+  return made;
 }
 
 }  // namespace dermis

@@ -145,6 +145,82 @@ TEST_F(ImageSourceTest, SizesThatCannotBe_AreRefused) {
   EXPECT_TRUE(sources.Get(Source(10)).ok());
 }
 
+// The same 30 images in chunks of 8, of which memory holds two.
+class WindowedSourceTest : public ImageSourceTest {
+ protected:
+  static constexpr uint64_t kMemory = 2 * 8 * (8 * 8 * 3);
+  WindowedSourceTest() {
+    TestBlobs chunked = ChunkedBlobs(images_, 12, 10, 8);
+    address_ = chunked.address;
+    blobs_.merge(chunked.blobs);
+  }
+  v1::ImageSource Chunked() const {
+    v1::ImageSource source = Source(8);
+    source.set_image_set(address_.bytes());
+    return source;
+  }
+  Digest address_;
+};
+
+TEST_F(WindowedSourceTest, ImagesAndStatistics_AreThoseOfResidentData) {
+  ImageSources large(Fetch()), small(Fetch(), kMemory);
+  const auto resident = *large.Get(Chunked());
+  const auto windowed = small.Get(Chunked());
+  ASSERT_TRUE(windowed.ok()) << windowed.status();
+  EXPECT_EQ(resident->chunks, nullptr);
+  EXPECT_TRUE((*windowed)->pixels.empty());
+  EXPECT_EQ((*windowed)->mean, resident->mean);
+  EXPECT_EQ((*windowed)->deviation, resident->deviation);
+  EXPECT_EQ((*windowed)->channel_mean, resident->channel_mean);
+  for (uint32_t i = 0; i < 30; ++i) {
+    const uint32_t image = i * 7 % 30;  // All over the set.
+    const auto a = resident->Pin(image), b = (*windowed)->Pin(image);
+    ASSERT_TRUE(a.ok() && b.ok()) << b.status();
+    EXPECT_TRUE(std::equal(a->data(), a->data() + 8 * 8 * 3, b->data())) << image;
+  }
+  EXPECT_EQ((*windowed)->chunks->counts().peak, kMemory);
+}
+
+TEST_F(WindowedSourceTest, ExpectedImages_AreThereBeforeTheyAreAskedFor) {
+  ImageSources sources(Fetch(), kMemory);
+  const auto data = *sources.Get(Chunked());
+  data->Expect({});
+  for (uint32_t image : {8u, 16u}) ASSERT_TRUE(data->Pin(image).ok());  // Chunks 1 and 2 are there.
+  const ChunkCache::Counts before = data->chunks->counts();
+  data->Expect({29, 5, 28, 12});  // Chunks 3 and 0; there is no room for a third one.
+  while (data->chunks->counts().loads < before.loads + 2) std::this_thread::yield();
+  for (uint32_t image : {29u, 5u, 28u}) EXPECT_TRUE(data->Pin(image).ok());
+  EXPECT_EQ(data->chunks->counts().waits, before.waits);
+}
+
+TEST_F(WindowedSourceTest, FittingWindow_LeavesRoomForTheChunksAtItsEnds) {
+  ImageSources small(Fetch(), kMemory), large(Fetch());
+  const auto data = *small.Get(Chunked());
+  const uint32_t training = static_cast<uint32_t>(data->split.training.size());
+  EXPECT_EQ(data->FittingWindow(), 8 * training / 30) << "one chunk, at the least";
+  EXPECT_EQ((*large.Get(Chunked()))->FittingWindow(), training);
+}
+
+TEST_F(WindowedSourceTest, ChunkThatDoesNotFit_IsRefusedWithTheOption) {
+  ImageSources sources(Fetch(), kMemory / 2 - 1);
+  const absl::Status status = sources.Get(Chunked()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--image-memory"));
+}
+
+TEST_F(WindowedSourceTest, FailureOfAChunk_KeepsItsCode_AndIsTriedAgain) {
+  ImageSources sources(Fetch(), kMemory);
+  const auto data = *sources.Get(Chunked());
+  data->Expect({});
+  away_ = true;
+  absl::Status failed;
+  for (uint32_t image : {0u, 8u, 16u}) failed.Update(data->Pin(image).status());
+  EXPECT_EQ(failed.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(failed.message()), HasSubstr(address_.short_hex()));
+  away_ = false;
+  for (uint32_t image : {0u, 8u, 16u}) EXPECT_TRUE(data->Pin(image).ok());
+}
+
 TEST_F(ImageSourceTest, BlobThatIsNoManifest_IsRefused) {
   ImageSources sources(Fetch());
   v1::ImageSource source = Source(8);
