@@ -6,11 +6,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define DERMIS_HOST_DEVICE __host__ __device__
-#else
-#define DERMIS_HOST_DEVICE
-#endif
+#include "common/host_device.h"
 
 namespace dermis {
 
