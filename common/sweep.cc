@@ -226,41 +226,49 @@ uint32_t TrialsOf(const v1::StudySpec& spec) {
   return static_cast<uint32_t>(std::min(TrialCount(spec.sweep(), EpochsOf(spec)), kMostTrials + 1));
 }
 
+namespace {
+
+// base: `spec` without its sweep, whose values would else be copied for each trial.
+absl::StatusOr<v1::StudySpec> TrialOf(const v1::StudySpec& spec, v1::StudySpec base,
+                                      uint32_t trial) {
+  if (spec.has_sweep()) {
+    for (const auto& [key, value] : SettingsOf(spec.sweep(), spec.seed(), trial)) {
+      RETURN_IF_ERROR(SetByKey(base, key, value));
+    }
+  }
+  return ResolveSpec(base);
+}
+
+v1::StudySpec WithoutSweep(v1::StudySpec spec) {
+  spec.clear_sweep();
+  return spec;
+}
+
+}  // namespace
+
 absl::Status ForEachTrial(
     const v1::StudySpec& spec,
     const std::function<absl::Status(uint32_t, const v1::StudySpec&)>& visit) {
-  v1::StudySpec base = spec;
-  base.clear_sweep();  // Its values would be copied for each of them.
-  for (uint32_t trial = 0; trial < TrialsOf(spec); ++trial) {
-    v1::StudySpec own = base;
-    if (spec.has_sweep()) {
-      for (const auto& [key, value] : SettingsOf(spec.sweep(), spec.seed(), trial)) {
-        RETURN_IF_ERROR(SetByKey(own, key, value));
-      }
-    }
-    ASSIGN_OR_RETURN(own, ResolveSpec(own));
+  const v1::StudySpec base = WithoutSweep(spec);
+  const uint32_t trials = TrialsOf(spec);
+  for (uint32_t trial = 0; trial < trials; ++trial) {
+    ASSIGN_OR_RETURN(const v1::StudySpec own, TrialOf(spec, base, trial));
     RETURN_IF_ERROR(visit(trial, own));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t trial) {
-  v1::StudySpec own = spec;
-  own.clear_sweep();
-  if (spec.has_sweep()) {
-    for (const auto& [key, value] : SettingsOf(spec.sweep(), spec.seed(), trial)) {
-      RETURN_IF_ERROR(SetByKey(own, key, value));
-    }
-  }
-  return ResolveSpec(own);
+  return TrialOf(spec, WithoutSweep(spec), trial);
 }
+
+std::string ShortKey(const std::string& key) { return key.substr(key.rfind('.') + 1); }
 
 std::string Describe(const Settings& settings) {
   std::map<std::string, int> last;  // Last parts of keys, and how many have them.
-  const auto last_part = [](const std::string& key) { return key.substr(key.rfind('.') + 1); };
-  for (const auto& [key, value] : settings) ++last[last_part(key)];
+  for (const auto& [key, value] : settings) ++last[ShortKey(key)];
   return absl::StrJoin(settings, ", ", [&](std::string* out, const auto& setting) {
-    const std::string part = last_part(setting.first);
+    const std::string part = ShortKey(setting.first);
     absl::StrAppend(out, last[part] == 1 ? part : setting.first, "=", setting.second);
   });
 }

@@ -49,6 +49,8 @@ absl::StatusOr<v1::StudySpec> TrialSpec(const v1::StudySpec& spec, uint32_t tria
 absl::Status ForEachTrial(const v1::StudySpec& spec,
                           const std::function<absl::Status(uint32_t, const v1::StudySpec&)>& visit);
 
+// "momentum" of training.optimizer.sgd.momentum.
+std::string ShortKey(const std::string& key);
 // "momentum=0.9, model=resnet18"; where two keys end alike, whole.
 std::string Describe(const Settings& settings);
 

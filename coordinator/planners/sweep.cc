@@ -12,13 +12,6 @@
 #include "common/tasks.h"
 
 namespace dermis {
-namespace {
-
-// Lower is better; what is not a number is worse than all.
-bool Less(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<SweepPlanner>> SweepPlanner::Make(
     const v1::StudySpec& spec, const Digest& image_set, const v1::ImageSetManifest& manifest,
     const std::string& numerics_class) {
@@ -175,10 +168,8 @@ bool SweepPlanner::Decide(Race& race) {
     return false;
   }
   const size_t most = (race.left.size() + race.form.factor - 1) / race.form.factor;
-  const bool higher = spec_.sweep().metric() == v1::SELECTION_METRIC_VALIDATION_ACCURACY;
-  const auto score = [&](uint32_t t) { return higher ? -*trials_[t].score : *trials_[t].score; };
   std::stable_sort(sound.begin(), sound.end(),
-                   [&](uint32_t a, uint32_t b) { return Less(score(a), score(b)); });
+                   [this](uint32_t a, uint32_t b) { return Better(a, b); });
   for (size_t k = 0; k < sound.size(); ++k) {
     Trial& trial = trials_[sound[k]];
     ++trial.rung;
@@ -191,14 +182,20 @@ bool SweepPlanner::Decide(Race& race) {
   return true;
 }
 
+// What is not a number is worse than all.
+bool SweepPlanner::Better(uint32_t a, uint32_t b) const {
+  const double x = *trials_[a].score, y = *trials_[b].score;
+  if (std::isnan(y)) return !std::isnan(x);
+  return by_accuracy() ? x > y : x < y;
+}
+
 void SweepPlanner::Judge(uint32_t t) {
-  const bool accuracy = spec_.sweep().metric() == v1::SELECTION_METRIC_VALIDATION_ACCURACY;
   double sum = 0, squares = 0;
   const double n = replicas();
   std::vector<double> scores;
   for (uint32_t index = t * replicas(); index < (t + 1) * replicas(); ++index) {
     const v1::EpochMetrics& epoch = trainings_[index]->planner.chosen_epoch();
-    scores.push_back(accuracy ? epoch.validation_accuracy() : epoch.validation_loss());
+    scores.push_back(by_accuracy() ? epoch.validation_accuracy() : epoch.validation_loss());
     sum += scores.back();
   }
   for (double score : scores) squares += (score - sum / n) * (score - sum / n);
@@ -208,11 +205,9 @@ void SweepPlanner::Judge(uint32_t t) {
 }
 
 void SweepPlanner::Choose() {
-  const bool higher = spec_.sweep().metric() == v1::SELECTION_METRIC_VALIDATION_ACCURACY;
-  const auto score = [&](uint32_t t) { return higher ? -*trials_[t].score : *trials_[t].score; };
   for (uint32_t t = 0; t < trials_.size(); ++t) {
     if (trials_[t].state != TrialState::kTrained) continue;
-    if (!chosen_ || Less(score(t), score(*chosen_))) chosen_ = t;
+    if (!chosen_ || Better(t, *chosen_)) chosen_ = t;
   }
   if (!chosen_) {
     failed_ = true;

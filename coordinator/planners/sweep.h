@@ -115,6 +115,10 @@ class SweepPlanner {
   void Enter(Race& race);
   bool Decide(Race& race);  // True: another rung follows.
   void Judge(uint32_t trial);
+  bool by_accuracy() const {
+    return spec_.sweep().metric() == v1::SELECTION_METRIC_VALIDATION_ACCURACY;
+  }
+  bool Better(uint32_t a, uint32_t b) const;  // Of trials that are judged.
   void Choose();
   Race& RaceOf(uint32_t trial);
 

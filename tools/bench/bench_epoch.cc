@@ -12,8 +12,8 @@
 #include "absl/strings/str_format.h"
 
 #include "common/blob_store.h"
-#include "common/philox.h"
 #include "tools/bench/bench.h"
+#include "tools/bench/training.h"
 #include "worker/collective/collective.h"
 #include "worker/data/image_source.h"
 #include "worker/training/trainer.h"
@@ -23,15 +23,6 @@ namespace {
 
 // As many as 64 MiB are of a set of 6 GiB.
 constexpr uint32_t kChunks = 100;
-
-std::string Noise(uint32_t image, uint32_t bytes) {
-  std::string pixels(bytes, '\0');
-  for (uint32_t i = 0; i < bytes; i += 4) {
-    const auto words = PhiloxBlock(1, Purpose::kTest, image, 0, i);
-    for (uint32_t k = 0; k < 4 && i + k < bytes; ++k) pixels[i + k] = static_cast<char>(words[k]);
-  }
-  return pixels;
-}
 
 Digest Stored(BlobStore& store, const std::string& bytes) {
   const absl::StatusOr<Digest> digest = store.Put(bytes);
@@ -51,7 +42,7 @@ Digest MakeSet(BlobStore& store, uint32_t images, uint32_t size) {
     std::string chunk;
     const uint32_t first = c * images / kChunks, end = (c + 1) * images / kChunks;
     for (uint32_t i = first; i < end; ++i) {
-      const std::string pixels = Noise(i, size * size * 3);
+      const std::string pixels = NoisePixels(i, size * size * 3);
       v1::ImageEntry* entry = manifest.add_images();
       entry->set_name(absl::StrFormat("%08d", i));
       entry->set_digest(Sha256Of(pixels).bytes());

@@ -14,17 +14,6 @@ namespace {
 
 constexpr uint32_t kDisplay = 224;
 
-std::string NoisePixels(uint32_t image, uint32_t count) {
-  std::string pixels(count, '\0');
-  for (uint32_t i = 0; i < count; i += 4) {
-    const auto words = PhiloxBlock(1, Purpose::kTest, image, 0, i);
-    for (uint32_t k = 0; k < 4 && i + k < count; ++k) {
-      pixels[i + k] = static_cast<char>(words[k] & 0xff);
-    }
-  }
-  return pixels;
-}
-
 // One image at display size.
 class OneImage : public ImageSet {
  public:
@@ -93,6 +82,17 @@ class TimedCollective : public Collective {
 };
 
 }  // namespace
+
+std::string NoisePixels(uint32_t image, uint32_t count) {
+  std::string pixels(count, '\0');
+  for (uint32_t i = 0; i < count; i += 4) {
+    const auto words = PhiloxBlock(1, Purpose::kTest, image, 0, i);
+    for (uint32_t k = 0; k < 4 && i + k < count; ++k) {
+      pixels[i + k] = static_cast<char>(words[k] & 0xff);
+    }
+  }
+  return pixels;
+}
 
 Network::Network(const Arguments& arguments)
     : size(static_cast<uint32_t>(arguments.Number("--size", 32))),

@@ -25,6 +25,9 @@ struct Network {
 
 v1::Precision PrecisionOf(const Arguments& arguments);
 
+// Bytes of noise that depend on the image alone.
+std::string NoisePixels(uint32_t image, uint32_t count);
+
 // Images of noise at model size, resident; the set holds one image of noise at display size.
 std::shared_ptr<ImageData> MakeData(uint32_t size, uint32_t training, uint32_t validation);
 

@@ -16,8 +16,6 @@ namespace {
 
 constexpr size_t kShown = 50;
 
-std::string LastPart(const std::string& key) { return key.substr(key.rfind('.') + 1); }
-
 }  // namespace
 
 std::string MetricName(v1::SelectionMetric metric) {
@@ -51,7 +49,7 @@ std::string RenderTrials(const v1::StudyResults& results) {
       ". No test image was looked at to choose; only the trial that was taken is evaluated "
       "on them.</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
   for (const v1::AxisSpec& axis : sweep.axes()) {
-    absl::StrAppend(&html, "<th title=\"", Escape(axis.key()), "\">", Escape(LastPart(axis.key())),
+    absl::StrAppend(&html, "<th title=\"", Escape(axis.key()), "\">", Escape(ShortKey(axis.key())),
                     "</th>");
   }
   absl::StrAppend(&html, "<th>", MetricName(sweep.metric()), "</th><th>epochs</th><th>outcome</th>",

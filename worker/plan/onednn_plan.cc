@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 
-#include "common/status_macros.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
 
@@ -254,14 +253,7 @@ class OnednnPlan final : public InferencePlan {
 
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeOnednnPlan(const SeedCnnWeights& weights,
                                                               v1::Precision precision) {
-  std::unique_ptr<OnednnPlan> plan;
-  try {
-    plan = std::make_unique<OnednnPlan>(weights, precision);
-  } catch (const dnnl::error& error) {
-    return absl::InternalError(absl::StrCat("oneDNN has no CPU engine here: ", error.what()));
-  }
-  RETURN_IF_ERROR(plan->Prepare());
-  return std::unique_ptr<InferencePlan>(std::move(plan));
+  return MakePrepared<OnednnPlan>(weights, precision);
 }
 
 std::string InferenceNumerics() {

@@ -5,12 +5,19 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
+#include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include <omp.h>
 
+#include "dermis/v1/spec.pb.h"
 #include "oneapi/dnnl/dnnl.hpp"
+#include "worker/plan/inference_plan.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -67,6 +74,20 @@ inline float Dot(const float* a, const float* b, size_t n) {
   float sum = 0;
   for (float p : partial) sum += p;
   return sum;
+}
+
+// A plan that is ready to run. INTERNAL: oneDNN has no engine here, or what Plan::Prepare says.
+template <typename Plan, typename Weights>
+absl::StatusOr<std::unique_ptr<InferencePlan>> MakePrepared(const Weights& weights,
+                                                            v1::Precision precision) {
+  std::unique_ptr<Plan> plan;
+  try {
+    plan = std::make_unique<Plan>(weights, precision);
+  } catch (const dnnl::error& error) {
+    return absl::InternalError(absl::StrCat("oneDNN has no CPU engine here: ", error.what()));
+  }
+  if (absl::Status status = plan->Prepare(); !status.ok()) return status;
+  return std::unique_ptr<InferencePlan>(std::move(plan));
 }
 
 // A primitive with what it reads and writes.

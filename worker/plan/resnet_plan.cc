@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/status_macros.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
 
@@ -308,14 +307,7 @@ class ResNetPlan final : public InferencePlan {
 
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeResNetPlan(const ResNetWeights& weights,
                                                               v1::Precision precision) {
-  std::unique_ptr<ResNetPlan> plan;
-  try {
-    plan = std::make_unique<ResNetPlan>(weights, precision);
-  } catch (const dnnl::error& error) {
-    return absl::InternalError(absl::StrCat("oneDNN has no CPU engine here: ", error.what()));
-  }
-  RETURN_IF_ERROR(plan->Prepare());
-  return std::unique_ptr<InferencePlan>(std::move(plan));
+  return MakePrepared<ResNetPlan>(weights, precision);
 }
 
 }  // namespace dermis
