@@ -23,6 +23,7 @@ enum class Purpose : uint32_t {
   kTest = 10,
   kSweep = 11,         // a = trial, b = the key's hash
   kChunkShuffle = 12,  // a = epoch, b = chunk of the image set
+  kBootstrap = 13,     // a = draw, b = place in the sample
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.
