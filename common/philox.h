@@ -24,6 +24,9 @@ enum class Purpose : uint32_t {
   kSweep = 11,         // a = trial, b = the key's hash
   kChunkShuffle = 12,  // a = epoch, b = chunk of the image set
   kBootstrap = 13,     // a = draw, b = place in the sample
+  kKernelShap = 40,    // a = draw, element = superpixel; its first word beyond the last superpixel: the size
+  kLeverage = 41,      // a = draw, b = try, element = superpixel or what is drawn
+  kRise = 42,          // a = mask, element = superpixel
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.
