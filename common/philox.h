@@ -23,6 +23,9 @@ enum class Purpose : uint32_t {
   kTest = 10,
   kSweep = 11,         // a = trial, b = the key's hash
   kChunkShuffle = 12,  // a = epoch, b = chunk of the image set
+  kBackground = 45,          // a = image
+  kExpectedGradients = 46,   // a = draw, b = image
+  kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.
