@@ -32,6 +32,9 @@ enum class Purpose : uint32_t {
   kHalf = 57,          // a = draw, b = image, element = superpixel
   kRandomOrder = 58,   // a = draw, b = superpixel, element = image
   kInfidelity = 59,    // a = draw, b = image, element = pixel and channel
+  kBackground = 45,          // a = image
+  kExpectedGradients = 46,   // a = draw, b = image
+  kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.
