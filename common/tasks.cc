@@ -238,6 +238,10 @@ std::string MethodName(const v1::Perturbation& perturbation) {
       return "lime";
     case v1::Perturbation::kShapley:
       return "shapley";
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -258,6 +262,7 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
       return 1;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -330,6 +335,10 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -425,6 +434,7 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_stability()) return wrong_kind();
       status = CheckStability(task.stability(), payload.stability());
       break;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -480,6 +490,7 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
