@@ -109,8 +109,7 @@ absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manif
 absl::Status Upload(Client& client, const ImageSet& set) {
   std::vector<Digest> digests;
   for (const v1::ImageChunk& chunk : set.manifest().chunks()) {
-    for (const std::string& bytes : {chunk.pixels(), chunk.masks()}) {
-      if (bytes.empty()) continue;
+    for (const std::string& bytes : BlobsOf(chunk)) {
       ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(bytes));
       digests.push_back(digest);
     }
