@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/checks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -13,6 +14,14 @@ namespace {
 
 // Every wanted task is held in memory (about 1.5 KB): a study may not fill it.
 constexpr uint64_t kMostExplanationTasks = 500'000;
+
+// About what explaining one image takes.
+uint64_t TasksOf(const v1::MethodSpec& method) {
+  uint64_t tasks = 2;  // Superpixels and fit, or activations.
+  if (method.has_lime()) tasks += method.lime().samples() / kLimeRun;
+  if (method.has_shapley()) tasks += method.shapley().permutations() / kShapleyRun;
+  return tasks;
+}
 
 absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
@@ -25,16 +34,19 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
                     (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
   }
   uint64_t each = 0;
-  for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    each += 2;  // Superpixels and fit, or activations.
-    if (method.has_lime()) each += method.lime().samples() / kLimeRun;
-    if (method.has_shapley()) each += method.shapley().permutations() / kShapleyRun;
-  }
-  if (images * each <= kMostExplanationTasks) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("study ", spec.name(), ": its explanation asks for about ", images * each,
-                   " tasks (", images, " images); at most ", kMostExplanationTasks,
-                   " are taken: explain fewer images, or lower samples and permutations"));
+  for (const v1::MethodSpec& method : spec.explanation().methods()) each += TasksOf(method);
+  const CheckPrices checks = PricesOfChecks(
+      spec.explanation(), spec.training().model(),
+      [](const v1::MethodSpec& method) { return Price{TasksOf(method), 0}; });
+  const uint64_t sampled =
+      std::min<uint64_t>(images, spec.explanation().checks().stability().images());
+  const uint64_t tasks = images * (each + checks.fidelity.tasks) + sampled * checks.stability.tasks;
+  if (tasks <= kMostExplanationTasks) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", images,
+      " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
+      kMostExplanationTasks,
+      " are taken: explain or check fewer images, or lower samples and permutations"));
 }
 
 }  // namespace
@@ -96,6 +108,10 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
+  if (checks_ == nullptr) return explanation_->done() ? StartChecks() : std::move(wants);
+  for (auto& [digest, spec] : checks_->OnDone(task)) {
+    wants.push_back({digest, Stage::kChecks, std::move(spec)});
+  }
   return wants;
 }
 
@@ -107,15 +123,39 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
       numerics_class_);
   Wants wants;
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
+  if (explanation_->done()) return StartChecks();  // Nothing is explained.
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
   return wants;
 }
 
+absl::StatusOr<StudyRun::Wants> StudyRun::StartChecks() {
+  std::vector<CheckedImage> images;
+  for (size_t i = 0; i < explanation_->chosen().size(); ++i) {
+    CheckedImage& image = images.emplace_back();
+    image.image = explanation_->chosen()[i].image;
+    image.digest = manifest_->images(static_cast<int>(image.image)).digest();
+    for (const v1::MethodSpec& method : spec_.explanation().methods()) {
+      if (!IsJudged(method)) continue;
+      ASSIGN_OR_RETURN(ExplanationPlanner::MethodTask task, explanation_->TaskOf(i, method));
+      image.attributions.emplace_back(method, std::move(task.task));
+    }
+  }
+  checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation_->model(),
+                                           spec_.seed(), std::move(images), numerics_class_);
+  Wants wants;
+  ASSIGN_OR_RETURN(CheckPlanner::Wants next, checks_->Start([&](const Digest& task) {
+    return explanation_->IsDone(task);
+  }));
+  for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
+  return wants;
+}
+
 bool StudyRun::done() const {
   if (evaluation_ == nullptr || !evaluation_->done()) return false;
-  return !spec_.has_explanation() || (explanation_ != nullptr && explanation_->done());
+  return !spec_.has_explanation() ||
+         (explanation_ != nullptr && explanation_->done() && checks_ != nullptr && checks_->done());
 }
 
 }  // namespace dermis
