@@ -120,8 +120,20 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
   return variants;
 }
 
-CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
-                           const std::function<Price(const v1::MethodSpec&)>& of_method) {
+namespace {
+
+// Of explaining one image by one method.
+Price PriceOf(const v1::MethodSpec& method) {
+  v1::ExplanationSpec alone;
+  alone.mutable_images()->set_all_test(true);
+  *alone.add_methods() = method;
+  const ExplanationSize size = SizeOf(alone, 1, 2);
+  return {size.tasks, size.inputs};
+}
+
+}  // namespace
+
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model) {
   CheckPrices prices;
   if (!AsksForChecks(explanation)) return prices;
   const v1::ChecksSpec& checks = explanation.checks();
@@ -140,7 +152,7 @@ CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind
     const uint64_t maps = of_layers ? std::max<uint64_t>(layers, 2) - 1 : 1;
     prices.fidelity.tasks += 1;
     prices.fidelity.inputs += maps * curves + checks.halves() + 2;
-    const Price once = of_method(method);
+    const Price once = PriceOf(method);
     // A method on superpixels draws at random, and hides by something else for once; the superpixels are there.
     const uint64_t variants =
         stability.noise_draws() + randomised + (of_layers ? 0 : stability.seeds() + 1);

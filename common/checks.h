@@ -4,7 +4,6 @@
 #define DERMIS_COMMON_CHECKS_H_
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,10 +61,9 @@ struct CheckPrices {
   Price fidelity;   // Of each explained image.
   Price stability;  // Of each image of the sample.
 };
-// An upper bound where SLIC makes no more superpixels than it is asked for; other superpixels count as 50. of_method: what
-// explaining one image by a method costs, its superpixels included.
-CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
-                           const std::function<Price(const v1::MethodSpec&)>& of_method);
+// `explanation` resolved. An upper bound where SLIC makes no more superpixels than it is asked for; other superpixels
+// count as 50.
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model);
 
 }  // namespace dermis
 

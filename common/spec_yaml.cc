@@ -588,6 +588,16 @@ absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
     case v1::MethodSpec::kGradCam:
     case v1::MethodSpec::kActivationMaps:
       return absl::OkStatus();
+    case v1::MethodSpec::kOcclusion:
+    case v1::MethodSpec::kRise:
+    case v1::MethodSpec::kDeepShap:
+    case v1::MethodSpec::kExpectedGradients:
+    case v1::MethodSpec::kIntegratedGradients:
+    case v1::MethodSpec::kSmoothGrad:
+    case v1::MethodSpec::kCam:
+    case v1::MethodSpec::kGradCamPlusPlus:
+    case v1::MethodSpec::kHiresCam:
+    case v1::MethodSpec::kLayerCam:
     case v1::MethodSpec::KIND_NOT_SET:
       break;
   }

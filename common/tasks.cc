@@ -14,6 +14,8 @@ const char kVersion[] = "0.1.0";
 
 namespace {
 
+constexpr uint64_t kUsualSuperpixels = 50;  // For a size, where the image decides.
+
 absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
 
 bool IsDigest(const std::string& bytes) { return bytes.size() == Digest::kSize; }
@@ -236,6 +238,10 @@ std::string MethodName(const v1::Perturbation& perturbation) {
       return "lime";
     case v1::Perturbation::kShapley:
       return "shapley";
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -256,6 +262,7 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
       return 1;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -328,6 +335,10 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -348,6 +359,37 @@ v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,
   *task.mutable_perturb()->mutable_perturbation() = perturbation;
   task.mutable_perturb()->set_run(run);
   return MakeTask(std::move(task), numerics_class);
+}
+
+ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes) {
+  const v1::CellChoice& cell = spec.images().per_confusion_cell();
+  ExplanationSize size;
+  size.images = test;
+  if (!spec.images().all_test()) {
+    const uint64_t each =
+        uint64_t{cell.most_confident()} + cell.least_confident() + cell.random();
+    size.images = std::min(size.images, classes * classes * each);
+  }
+  for (const v1::MethodSpec& method : spec.methods()) {
+    v1::Perturbation perturbation;  // Its masks alone.
+    if (method.has_lime()) {
+      perturbation.mutable_lime()->set_samples(method.lime().samples());
+      size.inputs += method.lime().samples();
+    } else if (method.has_shapley()) {
+      perturbation.mutable_shapley()->set_permutations(method.shapley().permutations());
+      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
+      // Each order hides one superpixel after the other.
+      size.inputs += 2 * uint64_t{method.shapley().permutations()} *
+                     (superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels);
+    } else {
+      ++size.tasks;  // Activations.
+      continue;
+    }
+    size.tasks += 2 + RunCount(perturbation);  // Superpixels and fit.
+  }
+  size.tasks *= size.images;
+  size.inputs *= size.images;
+  return size;
 }
 
 absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) {
@@ -392,6 +434,7 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_stability()) return wrong_kind();
       status = CheckStability(task.stability(), payload.stability());
       break;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -447,6 +490,7 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

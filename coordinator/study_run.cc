@@ -15,35 +15,17 @@ namespace {
 // Every wanted task is held in memory (about 1.5 KB): a study may not fill it.
 constexpr uint64_t kMostExplanationTasks = 500'000;
 
-// About what explaining one image takes.
-uint64_t TasksOf(const v1::MethodSpec& method) {
-  uint64_t tasks = 2;  // Superpixels and fit, or activations.
-  if (method.has_lime()) tasks += method.lime().samples() / kLimeRun;
-  if (method.has_shapley()) tasks += method.shapley().permutations() / kShapleyRun;
-  return tasks;
-}
-
 absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
-  const v1::ExplainedImages& chosen = spec.explanation().images();
-  const v1::CellChoice& cell = chosen.per_confusion_cell();
-  uint64_t images = test;
-  if (!chosen.all_test()) {
-    images = std::min(
-        images, classes * classes *
-                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
-  }
-  uint64_t each = 0;
-  for (const v1::MethodSpec& method : spec.explanation().methods()) each += TasksOf(method);
-  const CheckPrices checks = PricesOfChecks(
-      spec.explanation(), spec.training().model(),
-      [](const v1::MethodSpec& method) { return Price{TasksOf(method), 0}; });
+  const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model());
   const uint64_t sampled =
-      std::min<uint64_t>(images, spec.explanation().checks().stability().images());
-  const uint64_t tasks = images * (each + checks.fidelity.tasks) + sampled * checks.stability.tasks;
+      std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
+  const uint64_t tasks =
+      size.tasks + size.images * checks.fidelity.tasks + sampled * checks.stability.tasks;
   if (tasks <= kMostExplanationTasks) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", images,
+      "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", size.images,
       " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
       kMostExplanationTasks,
       " are taken: explain or check fewer images, or lower samples and permutations"));

@@ -62,6 +62,7 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kStability: return &TaskRunner::Stability;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET: break;
   }
   return nullptr;

@@ -1,6 +1,7 @@
 #include "tools/dermis/preview.h"
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -97,50 +98,21 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
       rungs);
 }
 
-// Of one image.
-Price PriceOf(const v1::MethodSpec& method) {
-  if (method.has_lime()) {
-    const uint64_t samples = method.lime().samples();
-    return {2 + (samples + kLimeRun - 1) / kLimeRun, samples};
-  }
-  if (method.has_shapley()) {
-    const uint64_t pairs = method.shapley().permutations();
-    // Each order hides one superpixel after the other; how many there are the image decides.
-    const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
-    return {2 + (pairs + kShapleyRun - 1) / kShapleyRun,
-            2 * pairs * (superpixels.has_slic() ? superpixels.slic().count() : 50)};
-  }
-  return {1, 0};
-}
-
-std::string Priced(const std::string& what, uint64_t images, const Price& each) {
+std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uint64_t inputs) {
   return absl::StrFormat("%s: at most %d images, %d tasks, about %.3g masked inputs\n", what, images,
-                         images * each.tasks, static_cast<double>(images * each.inputs));
+                         tasks, static_cast<double>(inputs));
 }
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
-  const v1::ExplainedImages& chosen = spec.explanation().images();
-  const v1::CellChoice& cell = chosen.per_confusion_cell();
-  uint64_t images = test;
-  if (!chosen.all_test()) {
-    images = std::min(
-        images, classes * classes *
-                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
-  }
-  Price each;
-  for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    const Price price = PriceOf(method);
-    each.tasks += price.tasks;
-    each.inputs += price.inputs;
-  }
-  std::string text = Priced("Explanation", images, each);
-  const CheckPrices checks =
-      PricesOfChecks(spec.explanation(), spec.training().model(), PriceOf);
-  if (checks.fidelity.tasks > 0) text += Priced("Checks, fidelity", images, checks.fidelity);
-  if (checks.stability.tasks > 0) {
-    const uint64_t sample =
-        std::min<uint64_t>(images, spec.explanation().checks().stability().images());
-    text += Priced("Checks, stability", sample, checks.stability);
+  const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
+  std::string text = Priced("Explanation", size.images, size.tasks, size.inputs);
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model());
+  const uint64_t sample =
+      std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
+  for (const auto& [what, images, each] :
+       {std::tuple("Checks, fidelity", size.images, checks.fidelity),
+        std::tuple("Checks, stability", sample, checks.stability)}) {
+    if (each.tasks > 0) text += Priced(what, images, images * each.tasks, images * each.inputs);
   }
   return text;
 }

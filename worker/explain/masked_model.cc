@@ -65,9 +65,13 @@ absl::StatusOr<Composer> BlurredComposerOf(const v1::ImageSource& source, uint32
                                            const ImageData& data) {
   ASSIGN_OR_RETURN(const uint8_t* const rgb, DisplayPixels(image, segmentation, data));
   const int height = segmentation.height, width = segmentation.width;
-  std::vector<double> smooth(rgb, rgb + segmentation.labels.size() * 3);
-  Smooth(smooth, height, width, blur * std::min(height, width));
-  const std::vector<float> picture(smooth.begin(), smooth.end());
+  std::vector<float> picture(segmentation.labels.size() * 3);
+  std::vector<double> plane(segmentation.labels.size());
+  for (size_t c = 0; c < 3; ++c) {
+    for (size_t p = 0; p < plane.size(); ++p) plane[p] = rgb[3 * p + c];
+    Smooth(plane, height, width, blur * std::min(height, width));
+    for (size_t p = 0; p < plane.size(); ++p) picture[3 * p + c] = static_cast<float>(plane[p]);
+  }
   ASSIGN_OR_RETURN(const std::vector<float> evaluated, EvaluatedPixels(data, source, image));
   return Composer(rgb, segmentation, picture.data(), evaluated.data(), data.size,
                   NormalisationOf(data));

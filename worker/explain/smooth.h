@@ -5,9 +5,9 @@
 
 namespace dermis {
 
-// scipy.ndimage.gaussian_filter of three interleaved channels (height x width x 3), in place: radius 4 sigma, mirrored
-// at the border with the border pixel repeated. sigma > 0, pixels.
-void Smooth(std::vector<double>& image, int height, int width, double sigma);
+// scipy.ndimage.gaussian_filter of one plane (height x width), in place: radius 4 sigma, mirrored at
+// the border with the border pixel repeated. sigma > 0, pixels.
+void Smooth(std::vector<double>& plane, int height, int width, double sigma);
 
 }  // namespace dermis
 
