@@ -1,5 +1,6 @@
 #include "common/checks.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,16 @@ v1::TaskSpec CommonSuperpixels(const v1::ImageSource& images, uint32_t image,
 
 }  // namespace
 
+bool IsJudged(const v1::MethodSpec& method) {
+  return method.kind_case() != v1::MethodSpec::KIND_NOT_SET && !method.has_activation_maps();
+}
+
+bool AsksForChecks(const v1::ExplanationSpec& explanation) {
+  const auto& methods = explanation.methods();
+  return (explanation.checks().fidelity() || explanation.checks().has_stability()) &&
+         std::any_of(methods.begin(), methods.end(), IsJudged);
+}
+
 std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
   switch (kind) {
     case v1::MODEL_KIND_SEED_CNN:
@@ -107,6 +118,50 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
     variants.second_hidden->mutable_fit()->mutable_perturbation()->set_hidden(task.second_hidden());
   }
   return variants;
+}
+
+namespace {
+
+// Of explaining one image by one method.
+Price PriceOf(const v1::MethodSpec& method) {
+  v1::ExplanationSpec alone;
+  alone.mutable_images()->set_all_test(true);
+  *alone.add_methods() = method;
+  const ExplanationSize size = SizeOf(alone, 1, 2);
+  return {size.tasks, size.inputs};
+}
+
+}  // namespace
+
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model) {
+  CheckPrices prices;
+  if (!AsksForChecks(explanation)) return prices;
+  const v1::ChecksSpec& checks = explanation.checks();
+  const v1::StabilitySpec& stability = checks.stability();
+  const uint64_t superpixels =
+      checks.superpixels().has_slic() ? checks.superpixels().slic().count() : 50;
+  const uint64_t curves = 2 * (superpixels + 1);
+  const auto layers = static_cast<uint64_t>(RandomisableLayers(model).size());
+  const uint64_t randomised = stability.randomisation() && layers > 0 ? 2 * layers - 1 : 0;
+  // The priors and the common superpixels.
+  prices.fidelity = {2, 1 + (uint64_t{checks.random_orders()} + 2) * curves};
+  prices.stability = {2, 0};
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    if (!IsJudged(method)) continue;
+    const bool of_layers = method.has_grad_cam();
+    const uint64_t maps = of_layers ? std::max<uint64_t>(layers, 2) - 1 : 1;
+    prices.fidelity.tasks += 1;
+    prices.fidelity.inputs += maps * curves + checks.halves() + 2;
+    const Price once = PriceOf(method);
+    // A method on superpixels draws at random, and hides by something else for once; the superpixels are there.
+    const uint64_t variants =
+        stability.noise_draws() + randomised + (of_layers ? 0 : stability.seeds() + 1);
+    prices.stability.tasks += 1 + variants * (once.tasks - (of_layers ? 0 : 1));
+    prices.stability.inputs += variants * once.inputs;
+  }
+  if (!checks.fidelity()) prices.fidelity = Price();
+  if (!checks.has_stability()) prices.stability = Price();
+  return prices;
 }
 
 std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {

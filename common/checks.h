@@ -3,6 +3,7 @@
 #ifndef DERMIS_COMMON_CHECKS_H_
 #define DERMIS_COMMON_CHECKS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,12 @@ namespace dermis {
 
 // The names of the priors' maps, in the order of their results.
 inline constexpr const char* kPriorNames[] = {"random", "centre", "edges"};
+
+// Whether the checks judge a method: activation maps say nothing about the output.
+bool IsJudged(const v1::MethodSpec& method);
+
+// Whether a resolved explanation has anything to check.
+bool AsksForChecks(const v1::ExplanationSpec& explanation);
 
 // What randomisation (Adebayo et al. 2018) does to a network layer by layer, from the output on: "dense", "conv6", ...,
 // "conv1"; of a ResNet "fc", "layer4", ..., "layer1", "conv1". A convolution's batch norm belongs to it. Empty: a
@@ -45,6 +52,18 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
 //              seeds, cascading, independent, second_hidden of VariantsOf
 // None for other kinds.
 std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task);
+
+// What one image costs: tasks, and masked inputs that the model runs.
+struct Price {
+  uint64_t tasks = 0, inputs = 0;
+};
+struct CheckPrices {
+  Price fidelity;   // Of each explained image.
+  Price stability;  // Of each image of the sample.
+};
+// `explanation` resolved. An upper bound where SLIC makes no more superpixels than it is asked for; other superpixels
+// count as 50.
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model);
 
 }  // namespace dermis
 

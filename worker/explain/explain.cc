@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "common/tasks.h"
 #include "worker/explain/composer.h"
 #include "worker/explain/lime.h"
+#include "worker/explain/masked_model.h"
 #include "worker/explain/masks.h"
 #include "worker/explain/shapley.h"
 #include "worker/explain/superpixels.h"
@@ -124,54 +124,18 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
   if (task.run() >= RunCount(perturbation)) {
     return Invalid(image, absl::StrCat("run ", task.run(), " of ", RunCount(perturbation)));
   }
-  const v1::ImageSetManifest& manifest = data.set->manifest();
-  if (image >= static_cast<uint32_t>(manifest.images_size())) {
-    return Invalid(image, absl::StrCat("the set has ", manifest.images_size(), " images"));
-  }
   ASSIGN_OR_RETURN(const Segmentation segmentation, FromProto(superpixels));
-  if (superpixels.height() != manifest.height() || superpixels.width() != manifest.width()) {
-    return Invalid(image, absl::StrCat("superpixels of ", superpixels.height(), " x ",
-                                       superpixels.width(), " for an image of ", manifest.height(),
-                                       " x ", manifest.width()));
-  }
-  if (plan.size() != data.size || data.size > manifest.height() || data.size > manifest.width()) {
+  if (plan.size() != data.size) {
     return Invalid(image, absl::StrCat("the model takes ", plan.size(), " pixels a side, the data have ",
-                                       data.size, ", the image is ", manifest.height(), " x ",
-                                       manifest.width()));
+                                       data.size));
   }
-  ASSIGN_OR_RETURN(const std::string_view pixels, data.set->Pixels(image));
-  const auto* const rgb = reinterpret_cast<const uint8_t*>(pixels.data());
-  HiddenColors hidden;
-  switch (perturbation.hidden()) {
-    case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      hidden.assign(segmentation.count, data.channel_mean);
-      break;
-    case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
-      hidden = SuperpixelMeans(rgb, segmentation);
-      break;
-    default:
-      return Invalid(image, "no hidden value is named (training_mean or superpixel_mean)");
-  }
-  std::optional<Composer> composer;
-  {
-    ASSIGN_OR_RETURN(const PinnedImage quantised, data.Pin(image));
-    composer.emplace(rgb, segmentation, hidden, quantised.data(), data.size, NormalisationOf(data));
-  }
-
+  ASSIGN_OR_RETURN(const Composer composer, ComposerOf(perturbation.images(), image,
+                                                       perturbation.hidden(), segmentation, data));
   const std::vector<Mask> masks = MasksOfRun(perturbation, task.run(), segmentation.count);
   v1::PerturbOutput output;
   output.set_classes(plan.classes());
   output.mutable_logits()->Resize(static_cast<int>(masks.size() * plan.classes()), 0.0f);
-  const size_t input_size = size_t{data.size} * data.size * 3;
-  for (size_t first = 0; first < masks.size(); first += plan.max_batch()) {
-    const auto count =
-        static_cast<uint32_t>(std::min<size_t>(plan.max_batch(), masks.size() - first));
-    for (uint32_t b = 0; b < count; ++b) {
-      composer->Compose(masks[first + b], plan.input() + b * input_size);
-    }
-    RETURN_IF_ERROR(
-        plan.Run(count, output.mutable_logits()->mutable_data() + first * plan.classes()));
-  }
+  RETURN_IF_ERROR(RunMasks(masks, composer, plan, output.mutable_logits()->mutable_data()));
   return output;
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "worker/data/noise.h"
 #include "worker/models/model.h"
 #include "worker/models/resnet.h"
 #include "worker/models/resnet_graph.h"
@@ -54,7 +55,8 @@ Graph GraphOf(const Model& model, const torch::Tensor& input) {
 
 // Grad-CAM before ReLU (Selvaraju 2017): sum over channels of A times the spatial mean of d output
 // / d A. Own loops, so that the order of the sums is ours.
-void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1::LayerMaps& maps) {
+void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, bool cams_only,
+              v1::LayerMaps& maps) {
   const torch::Tensor a = activation.detach().contiguous(), g = gradient.detach().contiguous();
   const int64_t channels = a.size(1), pixels = a.size(2) * a.size(3);
   maps.set_channels(static_cast<uint32_t>(channels));
@@ -62,7 +64,7 @@ void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1
   maps.set_width(static_cast<uint32_t>(a.size(3)));
   const float* av = a.data_ptr<float>();
   const float* gv = g.data_ptr<float>();
-  maps.mutable_activations()->Add(av, av + channels * pixels);
+  if (!cams_only) maps.mutable_activations()->Add(av, av + channels * pixels);
   std::vector<double> cam(static_cast<size_t>(pixels), 0.0);
   for (int64_t c = 0; c < channels; ++c) {
     double alpha = 0;
@@ -99,13 +101,11 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
   // The model file's own constants: the model is what was trained, whatever set it now looks at.
   const float mean = static_cast<float>(model.pixel_mean);
   const float inverse = static_cast<float>(1.0 / (model.pixel_deviation + 1e-7));
-  {
-    ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(task.image()));
-    const uint8_t* pixels = pinned.data();
-    for (int64_t p = 0; p < size * size; ++p) {
-      for (int64_t c = 0; c < 3; ++c) {
-        input[c * size * size + p] = (static_cast<float>(pixels[p * 3 + c]) - mean) * inverse;
-      }
+  ASSIGN_OR_RETURN(const std::vector<float> pixels,
+                   EvaluatedPixels(data, task.images(), task.image()));
+  for (int64_t p = 0; p < size * size; ++p) {
+    for (int64_t c = 0; c < 3; ++c) {
+      input[c * size * size + p] = (pixels[p * 3 + c] - mean) * inverse;
     }
   }
   try {
@@ -119,7 +119,7 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
     for (size_t k = 0; k < graph.taps.size(); ++k) {
       v1::LayerMaps* maps = output.add_layers();
       maps->set_layer(graph.layers[k]);
-      FillMaps(graph.taps[k], gradients[k], *maps);
+      FillMaps(graph.taps[k], gradients[k], task.cams_only(), *maps);
     }
     return output;
   } catch (const std::exception& e) {

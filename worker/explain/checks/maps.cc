@@ -1,12 +1,12 @@
 #include "worker/explain/checks/maps.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-
-#include "common/resize.h"
 
 namespace dermis {
 namespace {
@@ -33,6 +33,18 @@ absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segment
   if (own->labels != common.labels) map.values = Regrid(map.values, *own, common);
   return map;
 }
+
+// Where along n cells the centre of pixel i of `to` lies: between cells `low` and `high`.
+struct Place {
+  Place(int i, int to, int n) {
+    const double at = std::clamp((i + 0.5) * n / to - 0.5, 0.0, n - 1.0);
+    low = static_cast<int>(at);
+    high = std::min(low + 1, n - 1);
+    share = at - low;
+  }
+  int low, high;
+  double share;  // Of `high`.
+};
 
 }  // namespace
 
@@ -76,10 +88,20 @@ std::vector<double> Regrid(absl::Span<const double> values, const Segmentation& 
 
 std::vector<double> SumOnSuperpixels(absl::Span<const float> map, int height, int width,
                                      const Segmentation& segmentation) {
-  const std::vector<float> drawn = ResizeBilinear({map.begin(), map.end()}, width, height,
-                                                  segmentation.width, segmentation.height);
+  std::vector<Place> columns;
+  for (int x = 0; x < segmentation.width; ++x) columns.emplace_back(x, segmentation.width, width);
   std::vector<double> sums(segmentation.count, 0.0);
-  for (size_t p = 0; p < drawn.size(); ++p) sums[segmentation.labels[p]] += drawn[p];
+  const uint32_t* label = segmentation.labels.data();
+  for (int y = 0; y < segmentation.height; ++y) {
+    const Place row(y, segmentation.height, height);
+    const float* const upper = map.data() + static_cast<size_t>(row.low) * width;
+    const float* const lower = map.data() + static_cast<size_t>(row.high) * width;
+    for (const Place& column : columns) {
+      const double above = upper[column.low] + column.share * (upper[column.high] - upper[column.low]);
+      const double below = lower[column.low] + column.share * (lower[column.high] - lower[column.low]);
+      sums[*label++] += above + row.share * (below - above);
+    }
+  }
   return sums;
 }
 
