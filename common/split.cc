@@ -30,11 +30,12 @@ absl::Status Bad(const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("images.split: ", why));
 }
 
-std::vector<Group> GroupsOf(const v1::ImageSetManifest& manifest) {
+std::vector<Group> GroupsOf(const v1::ImageSetManifest& manifest, bool masked_only) {
   // Image and group names are two worlds: an image called like a group is not of that group.
   std::map<std::pair<bool, std::string>, Group> by_name;
   for (int i = 0; i < manifest.images_size(); ++i) {
     const v1::ImageEntry& entry = manifest.images(i);
+    if (masked_only && !entry.has_mask()) continue;
     const bool named = !entry.group().empty();
     const std::string& name = named ? entry.group() : entry.name();
     Group& group = by_name[{named, name}];
@@ -159,7 +160,10 @@ absl::Status TakeFold(const v1::ImageSetManifest& manifest, uint32_t folds, uint
 
 absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::SplitSpec& spec,
                                 uint64_t seed) {
-  std::vector<Group> groups = GroupsOf(manifest);
+  std::vector<Group> groups = GroupsOf(manifest, spec.masked_only());
+  if (groups.empty()) {
+    return Bad("masked_only: no image of the set has a lesion mask; dermis ingest --masks takes them");
+  }
   if (spec.column().empty()) {
     RETURN_IF_ERROR(TakeFraction(manifest, spec.test(), Part::kTest, seed, &groups));
   } else {

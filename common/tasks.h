@@ -34,6 +34,8 @@ v1::TaskSpec TrainTaskOf(const v1::Recipe& recipe, uint64_t step, const std::str
 inline constexpr uint32_t kLimeRun = 250;      // Masks a run.
 inline constexpr uint32_t kShapleyRun = 2;     // Antithetic pairs a run.
 uint32_t RunCount(const v1::Perturbation& perturbation);
+// images.hide as a task names it.
+v1::Hide HideOf(const v1::HideSpec& spec);
 // What its masks refer to.
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class);
 v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,

@@ -20,14 +20,15 @@
 #include "coordinator/planners/checks.h"
 #include "coordinator/planners/evaluation.h"
 #include "coordinator/planners/explanation.h"
+#include "coordinator/planners/lesions.h"
 #include "coordinator/planners/sweep.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
 
-enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3 };
-inline constexpr int kStages = 4;
+enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3, kLesions = 4 };
+inline constexpr int kStages = 5;
 
 class StudyRun {
  public:
@@ -48,6 +49,7 @@ class StudyRun {
   const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
   const CheckPlanner* checks() const { return checks_.get(); }
+  const LesionPlanner* lesions() const { return lesions_.get(); }
 
   // A stored state of a recipe, or its failure. Gives the evaluation's tasks once training is over.
   absl::StatusOr<Wants> OnState(const Digest& recipe, const v1::TrainOutput& output);
@@ -57,10 +59,11 @@ class StudyRun {
   using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
-  // Whether the task is one of its evaluation, explanation or checks.
+  // Whether the task is one of its evaluation, explanation, checks or lesion tests.
   bool Has(const Digest& task) const {
     return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task)) ||
-           (checks_ != nullptr && checks_->Has(task));
+           (checks_ != nullptr && checks_->Has(task)) ||
+           (lesions_ != nullptr && lesions_->Has(task));
   }
 
   bool training_done() const { return sweep_->done(); }
@@ -71,7 +74,8 @@ class StudyRun {
   const v1::Recipe& recipe() const { return sweep_->final_training()->recipe; }
   absl::StatusOr<Wants> StartEvaluation();  // Once the model is known.
   absl::StatusOr<Wants> StartExplanation();
-  absl::StatusOr<Wants> StartChecks();  // Once all explanations are there.
+  absl::Status StartChecks(Wants& wants);  // Once all explanations are there.
+  absl::Status StartLesions(Wants& wants);  // Beside the explanations.
 
   v1::StudySpec spec_;
   std::string numerics_class_;
@@ -82,6 +86,7 @@ class StudyRun {
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;
   std::unique_ptr<CheckPlanner> checks_;
+  std::unique_ptr<LesionPlanner> lesions_;  // Null: not asked for.
 };
 
 }  // namespace dermis

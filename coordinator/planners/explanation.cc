@@ -13,6 +13,7 @@
 #include "common/metrics.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
+#include "common/lesion_tasks.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -149,6 +150,7 @@ bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& me
   *out.mutable_model() = model_;
   out.set_precision(precision_);
   out.set_seed(seed_);
+  if (auto hiding = HidingOf(spec_, out.hidden(), seed_)) *out.mutable_hiding() = *std::move(hiding);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 
 #include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
 #include "common/status_macros.h"
@@ -103,7 +104,8 @@ std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uin
                          tasks, static_cast<double>(inputs));
 }
 
-std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
+std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t masked,
+                               uint64_t classes) {
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   std::string text = Priced("Explanation", size.images, size.tasks, size.inputs);
   const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model());
@@ -113,6 +115,11 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
        {std::tuple("Checks, fidelity", size.images, checks.fidelity),
         std::tuple("Checks, stability", sample, checks.stability)}) {
     if (each.tasks > 0) text += Priced(what, images, images * each.tasks, images * each.inputs);
+  }
+  const LesionSize lesions =
+      SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size());
+  if (lesions.tasks > 0) {
+    text += Priced("Lesion test and shortcut check", masked, lesions.tasks, lesions.inputs);
   }
   return text;
 }
@@ -131,7 +138,8 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
       spec.has_sweep() ? ", of the one model that is taken" : "", "\n");
   if (spec.has_explanation()) {
     text +=
-        PreviewExplanation(spec, split.test.size(), static_cast<uint64_t>(manifest.classes_size()));
+        PreviewExplanation(spec, split.test.size(), MaskedImages(manifest, split.test).size(),
+                           static_cast<uint64_t>(manifest.classes_size()));
   }
   return text + "What the cluster has computed before costs nothing. Nothing was sent.\n";
 }

@@ -13,7 +13,6 @@
 #include "common/metrics.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
-#include "worker/explain/composer.h"
 #include "worker/explain/lime.h"
 #include "worker/explain/masked_model.h"
 #include "worker/explain/masks.h"
@@ -45,50 +44,6 @@ std::pair<uint32_t, uint32_t> PairsOfRun(const v1::Perturbation& perturbation, u
 }
 
 }  // namespace
-
-absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& task,
-                                                    const ImageSet& set) {
-  const v1::ImageSetManifest& manifest = set.manifest();
-  if (task.image() >= static_cast<uint32_t>(manifest.images_size())) {
-    return Invalid(task.image(), absl::StrCat("the set has ", manifest.images_size(), " images"));
-  }
-  ASSIGN_OR_RETURN(const std::string_view pixels, set.Pixels(task.image()));
-  const auto* const rgb = reinterpret_cast<const uint8_t*>(pixels.data());
-  const int height = static_cast<int>(manifest.height()), width = static_cast<int>(manifest.width());
-  switch (task.superpixels().kind_case()) {
-    case v1::SuperpixelSpec::kSlic: {
-      const v1::SlicSpec& spec = task.superpixels().slic();
-      SlicParameters parameters;
-      if (spec.has_count()) {
-        parameters.count = static_cast<int>(std::min<uint32_t>(spec.count(), 1u << 30));
-      }
-      if (spec.has_compactness()) parameters.compactness = spec.compactness();
-      if (spec.has_sigma()) parameters.sigma = spec.sigma();
-      if (parameters.count < 1 || !(parameters.compactness > 0) || !(parameters.sigma >= 0) ||
-          !(parameters.sigma <= 100)) {
-        return Invalid(task.image(), "SLIC needs count >= 1, compactness > 0, sigma in 0..100");
-      }
-      return ToProto(Slic(rgb, height, width, parameters));
-    }
-    case v1::SuperpixelSpec::kQuickshift: {
-      const v1::QuickshiftSpec& spec = task.superpixels().quickshift();
-      QuickshiftParameters parameters;
-      if (spec.has_kernel_size()) parameters.kernel_size = spec.kernel_size();
-      if (spec.has_max_dist()) parameters.max_dist = spec.max_dist();
-      if (spec.has_ratio()) parameters.ratio = spec.ratio();
-      if (!(parameters.kernel_size >= 1) || !(parameters.kernel_size <= 50) ||
-          !(parameters.max_dist >= 0) || !std::isfinite(parameters.max_dist) ||
-          !(parameters.ratio >= 0 && parameters.ratio <= 1)) {
-        return Invalid(task.image(),
-                       "quickshift needs kernel_size in 1..50, max_dist >= 0, ratio in 0..1");
-      }
-      return ToProto(Quickshift(rgb, height, width, parameters));
-    }
-    case v1::SuperpixelSpec::KIND_NOT_SET:
-      break;
-  }
-  return Invalid(task.image(), "no superpixel method is named (slic or quickshift)");
-}
 
 std::vector<std::vector<uint8_t>> MasksOfRun(const v1::Perturbation& perturbation, uint32_t run,
                                              uint32_t superpixel_count) {
@@ -129,13 +84,14 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
     return Invalid(image, absl::StrCat("the model takes ", plan.size(), " pixels a side, the data have ",
                                        data.size));
   }
-  ASSIGN_OR_RETURN(const Composer composer, ComposerOf(perturbation.images(), image,
-                                                       perturbation.hidden(), segmentation, data));
+  ASSIGN_OR_RETURN(const MaskedImage masked,
+                   MaskedImageOf(perturbation.images(), image, perturbation.hidden(),
+                                 perturbation.hiding(), segmentation, data));
   const std::vector<Mask> masks = MasksOfRun(perturbation, task.run(), segmentation.count);
   v1::PerturbOutput output;
   output.set_classes(plan.classes());
   output.mutable_logits()->Resize(static_cast<int>(masks.size() * plan.classes()), 0.0f);
-  RETURN_IF_ERROR(RunMasks(masks, composer, plan, output.mutable_logits()->mutable_data()));
+  RETURN_IF_ERROR(RunMasks(masks, masked, plan, output.mutable_logits()->mutable_data()));
   return output;
 }
 

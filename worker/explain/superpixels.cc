@@ -9,6 +9,19 @@
 
 namespace dermis {
 
+Segmentation Grid(int height, int width, int rows, int columns) {
+  Segmentation grid{height, width, static_cast<uint32_t>(rows) * static_cast<uint32_t>(columns), {}};
+  grid.labels.reserve(size_t(height) * width);
+  for (int64_t y = 0; y < height; ++y) {
+    const auto row = static_cast<uint32_t>(y * rows / height);
+    for (int64_t x = 0; x < width; ++x) {
+      grid.labels.push_back(row * static_cast<uint32_t>(columns) +
+                            static_cast<uint32_t>(x * columns / width));
+    }
+  }
+  return grid;
+}
+
 void CompactLabels(Segmentation& segmentation) {
   std::vector<uint32_t> present = segmentation.labels;
   std::sort(present.begin(), present.end());

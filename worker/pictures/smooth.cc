@@ -1,4 +1,4 @@
-#include "worker/explain/smooth.h"
+#include "worker/pictures/smooth.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
-#ifndef DERMIS_WORKER_EXPLAIN_SMOOTH_H_
-#define DERMIS_WORKER_EXPLAIN_SMOOTH_H_
+#ifndef DERMIS_WORKER_PICTURES_SMOOTH_H_
+#define DERMIS_WORKER_PICTURES_SMOOTH_H_
 
 #include <vector>
 
@@ -11,4 +11,4 @@ void Smooth(std::vector<double>& plane, int height, int width, double sigma);
 
 }  // namespace dermis
 
-#endif  // DERMIS_WORKER_EXPLAIN_SMOOTH_H_
+#endif  // DERMIS_WORKER_PICTURES_SMOOTH_H_
