@@ -182,6 +182,22 @@ absl::Status CheckMaps(const v1::ActivationOutput& maps) {
   return absl::OkStatus();
 }
 
+std::string SuperpixelTitle(const v1::SuperpixelSpec& superpixels) {
+  const std::string at = superpixels.resolution() == v1::RESOLUTION_MODEL ? ", model size" : "";
+  switch (superpixels.kind_case()) {
+    case v1::SuperpixelSpec::kQuickshift:
+      return "quickshift" + at;
+    case v1::SuperpixelSpec::kGrid:
+      return "grid" + at;
+    case v1::SuperpixelSpec::kLabelMap:
+      return "label map" + at;
+    case v1::SuperpixelSpec::kLesionZones:
+      return "lesion zones" + at;
+    default:
+      return "SLIC" + at;
+  }
+}
+
 }  // namespace
 
 std::string Number(double value, int digits) {
@@ -195,9 +211,9 @@ std::string Number(double value, int digits) {
 std::string MethodTitle(const v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
-      return method.lime().superpixels().has_quickshift() ? "LIME · quickshift" : "LIME · SLIC";
+      return absl::StrCat("LIME · ", SuperpixelTitle(method.lime().superpixels()));
     case v1::MethodSpec::kShapley:
-      return method.shapley().superpixels().has_quickshift() ? "Shapley · quickshift" : "Shapley · SLIC";
+      return absl::StrCat("Shapley · ", SuperpixelTitle(method.shapley().superpixels()));
     case v1::MethodSpec::kGradCam:
       return "Grad-CAM";
     case v1::MethodSpec::kActivationMaps:

@@ -104,7 +104,7 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
         return Invalid(task.image(), absl::StrCat("a grid of ", grid.rows(), " x ", grid.columns(),
                                                   " on ", height, " x ", width, " pixels"));
       }
-      return ToProto(Grid(height, width, static_cast<int>(grid.rows()),
+      return ToProto(Rectangles(height, width, static_cast<int>(grid.rows()),
                           static_cast<int>(grid.columns())));
     }
     case v1::SuperpixelSpec::kLabelMap: {

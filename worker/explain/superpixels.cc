@@ -9,7 +9,7 @@
 
 namespace dermis {
 
-Segmentation Grid(int height, int width, int rows, int columns) {
+Segmentation Rectangles(int height, int width, int rows, int columns) {
   Segmentation grid{height, width, static_cast<uint32_t>(rows) * static_cast<uint32_t>(columns), {}};
   grid.labels.reserve(size_t(height) * width);
   for (int64_t y = 0; y < height; ++y) {

@@ -42,7 +42,7 @@ Segmentation Quickshift(const uint8_t* rgb, int height, int width,
                         const QuickshiftParameters& parameters);
 
 // rows x columns rectangles of equal size but for a pixel, numbered row by row. 1 <= rows <= height, likewise columns.
-Segmentation Grid(int height, int width, int rows, int columns);
+Segmentation Rectangles(int height, int width, int rows, int columns);
 
 // Relabels by first appearance of each label in ascending order of label, so that none is missing.
 void CompactLabels(Segmentation& segmentation);
