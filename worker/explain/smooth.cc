@@ -23,17 +23,6 @@ DERMIS_SIMD void SmoothLine(const double* from, ptrdiff_t stride, int n,
 
 }  // namespace
 
-void SmoothLine(const double* from, ptrdiff_t stride, int n,
-                            const double* __restrict kernel, int radius, double* __restrict to) {
-  for (int x = 0; x < n; ++x) to[x] = from[x] * kernel[0];
-  for (int k = radius; k > 0; --k) {
-    const double *left = from - k * stride, *right = from + k * stride;
-    for (int x = 0; x < n; ++x) to[x] += (left[x] + right[x]) * kernel[k];
-  }
-}
-
-// scipy.ndimage.gaussian_filter: radius 4 sigma, mirrored at the border with the border pixel
-// repeated.
 void Smooth(std::vector<double>& plane, int height, int width, double sigma) {
   const int radius = static_cast<int>(4.0 * sigma + 0.5);
   std::vector<double> kernel(radius + 1);
