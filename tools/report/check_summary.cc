@@ -147,8 +147,8 @@ Verdict VerdictOf(const Collected& map) {
   if (map.random.empty()) return Verdict::kNotChecked;
   if (std::min(map.judged, map.judged_absolute) < kFewestImages) {
     // Even so few can show that nothing is lower at all.
-    const bool none = map.judged > 0 && map.judged_absolute > 0 &&
-                      (map.lower == 0 || map.lower_absolute == 0);
+    const bool none =
+        map.judged > 0 && map.judged_absolute > 0 && (map.lower == 0 || map.lower_absolute == 0);
     return none ? Verdict::kFlagged : Verdict::kTooFewImages;
   }
   const bool lower = SignTest(map.lower, map.judged) < 0.05 &&
@@ -247,7 +247,9 @@ class Collector {
       collected.out.prior = !check.has_method();
       collected.out.layer = !collected.out.prior && !map.empty();
       const std::string title = check.has_method() ? titles_[method] : "";
-      collected.out.title = title.empty() ? map : map.empty() ? title : absl::StrCat(title, " ", map);
+      collected.out.title = title.empty() ? map
+                            : map.empty() ? title
+                                          : absl::StrCat(title, " ", map);
       // Methods as the study names them, their maps as they come, the priors last.
       ranks_.push_back(check.has_method() ? order_[method] : titles_.size() + 1);
     }
@@ -288,9 +290,9 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
   for (int i = 0; i < results.explained_size(); ++i) {
     const v1::ExplainedImage& explained = results.explained(i);
     for (const v1::CheckResult& check : explained.checks()) {
-      const absl::StatusOr<v1::Payload> payload =
-          check.result().task().empty() ? absl::NotFoundError("not there yet")
-                                        : inputs.fetch_payload(check.result());
+      const absl::StatusOr<v1::Payload> payload = check.result().task().empty()
+                                                      ? absl::NotFoundError("not there yet")
+                                                      : inputs.fetch_payload(check.result());
       if (!payload.ok() || !(payload->has_fidelity() || payload->has_stability())) {
         ++summary.pending;
         continue;

@@ -32,8 +32,8 @@ absl::StatusOr<const uint8_t*> DisplayPixels(uint32_t image, const Segmentation&
                                        manifest.height(), " x ", manifest.width()));
   }
   if (data.size > height || data.size > width) {
-    return Invalid(image, absl::StrCat("the model takes ", data.size, " pixels a side, the image is ",
-                                       height, " x ", width));
+    return Invalid(image, absl::StrCat("the model takes ", data.size,
+                                       " pixels a side, the image is ", height, " x ", width));
   }
   ASSIGN_OR_RETURN(const std::string_view pixels, data.set->Pixels(image));
   return reinterpret_cast<const uint8_t*>(pixels.data());

@@ -17,9 +17,10 @@
 
 namespace dermis {
 
-// Inputs of an image with superpixels hidden by `hidden`, or by the blurred image (a Gaussian whose deviation is `blur`
-// times the shorter side, the border mirrored). With source.noise() the noise is part of what is hidden.
-// INVALID_ARGUMENT: an image, superpixels, model or hidden value that do not fit.
+// Inputs of an image with superpixels hidden by `hidden`, or by the blurred image (a Gaussian whose
+// deviation is `blur` times the shorter side, the border mirrored). With source.noise() the noise
+// is part of what is hidden. INVALID_ARGUMENT: an image, superpixels, model or hidden value that do
+// not fit.
 absl::StatusOr<Composer> ComposerOf(const v1::ImageSource& source, uint32_t image,
                                     v1::HiddenValue hidden, const Segmentation& segmentation,
                                     const ImageData& data);

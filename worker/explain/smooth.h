@@ -5,8 +5,8 @@
 
 namespace dermis {
 
-// scipy.ndimage.gaussian_filter of one plane (height x width), in place: radius 4 sigma, mirrored at
-// the border with the border pixel repeated. sigma > 0, pixels.
+// scipy.ndimage.gaussian_filter of one plane (height x width), in place: radius 4 sigma, mirrored
+// at the border with the border pixel repeated. sigma > 0, pixels.
 void Smooth(std::vector<double>& plane, int height, int width, double sigma);
 
 }  // namespace dermis
