@@ -156,16 +156,25 @@ Verdict VerdictOf(const Collected& map) {
   return lower ? Verdict::kPassed : Verdict::kFlagged;
 }
 
-// What was fitted says of itself.
-void AddFit(const v1::MethodSpec& method, const v1::Attribution& fit, Collected& to) {
+void AddResidual(double residual, double difference, double size, Collected& to) {
+  const double scale = std::max(std::abs(difference), 0.01 * size);
+  if (scale > 0) to.residual.push_back(std::abs(residual) / scale);
+}
+
+// What an attribution says of itself.
+void AddOwn(const v1::MethodSpec& method, const v1::Payload& payload, Collected& to) {
+  double size = 0;
   if (method.has_lime()) {
-    to.r_squared.push_back(fit.r_squared());
-    return;
+    to.r_squared.push_back(payload.fit().r_squared());
+  } else if (method.has_shapley()) {
+    const v1::Attribution& fit = payload.fit();
+    for (const double value : fit.values()) size += std::abs(value);
+    AddResidual(fit.additivity_residual(), fit.full() - fit.hidden(), size, to);
+  } else if (payload.gradient().has_additivity_residual()) {
+    const v1::PixelAttribution& pixels = payload.gradient();
+    for (const float value : pixels.values()) size += std::abs(value);
+    AddResidual(pixels.additivity_residual(), pixels.full() - pixels.reference(), size, to);
   }
-  double sum = 0;
-  for (const double value : fit.values()) sum += std::abs(value);
-  const double scale = std::max(std::abs(fit.full() - fit.hidden()), 0.01 * sum);
-  if (scale > 0) to.residual.push_back(std::abs(fit.additivity_residual()) / scale);
 }
 
 CheckedMap Finish(Collected& map, const std::vector<const Collected*>& priors) {
@@ -312,7 +321,7 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
       Collected* const map = collector.Find(method.method());
       if (map == nullptr || method.result().task().empty()) continue;
       const absl::StatusOr<v1::Payload> payload = inputs.fetch_payload(method.result());
-      if (payload.ok() && payload->has_fit()) AddFit(method.method(), payload->fit(), *map);
+      if (payload.ok()) AddOwn(method.method(), *payload, *map);
     }
   }
   summary.fidelity_images = static_cast<uint32_t>(fidelity_images.size());

@@ -60,7 +60,7 @@ struct CheckedMap {
       insertion_against;  // By margin, which does not saturate.
   Spread infidelity;
   v1::InfidelityKind infidelity_kind = v1::INFIDELITY_KIND_UNSPECIFIED;
-  Spread residual;  // |f(x) - f(hidden) - sum phi| / max(|f(x) - f(hidden)|, .01 sum |phi|).
+  Spread residual;  // |f(x) - f(reference) - sum phi| / max(|f(x) - f(reference)|, .01 sum |phi|).
   Spread r_squared;
 
   Spread max_sensitivity, noise_rank, seed_rank, second_hidden_rank;
