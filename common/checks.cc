@@ -25,6 +25,9 @@ Parts PartsOf(v1::TaskSpec& attribution) {
     case v1::TaskSpec::kActivations:
       return {attribution.mutable_activations()->mutable_images(),
               attribution.mutable_activations()->mutable_model()};
+    case v1::TaskSpec::kGradient:
+      return {attribution.mutable_gradient()->mutable_images(),
+              attribution.mutable_gradient()->mutable_model()};
     default:
       return {};
   }
@@ -80,7 +83,15 @@ std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
   }
 }
 
-bool DrawsAtRandom(const v1::TaskSpec& attribution) { return attribution.has_fit(); }
+bool DrawsAtRandom(const v1::TaskSpec& attribution) {
+  if (attribution.has_fit()) {
+    const v1::Perturbation& perturbation = attribution.fit().perturbation();
+    return !perturbation.has_occlusion() && !perturbation.has_partition() &&
+           perturbation.coalitions().estimator() != v1::ESTIMATOR_EXACT;
+  }
+  return attribution.gradient().has_expected_gradients() ||
+         attribution.gradient().has_smooth_grad();
+}
 
 v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wanted) {
   if (!attribution.has_fit()) return v1::HIDDEN_VALUE_UNSPECIFIED;
@@ -93,8 +104,7 @@ v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wa
 Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_class) {
   Variants variants;
   if (!task.has_attribution()) return variants;
-  const v1::TaskSpec base =
-      MakeTask(WithoutActivations(task.attribution()), numerics_class);
+  const v1::TaskSpec base = MakeTask(WithoutActivations(task.attribution()), numerics_class);
   for (uint32_t draw = 0; draw < task.noise_draws(); ++draw) {
     v1::TaskSpec variant = base;
     v1::ImageNoise& noise = *PartsOf(variant).images->mutable_noise();
@@ -105,8 +115,12 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
   }
   for (uint32_t k = 1; k <= task.seeds(); ++k) {
     v1::TaskSpec variant = base;
-    v1::Perturbation& perturbation = *variant.mutable_fit()->mutable_perturbation();
-    perturbation.set_seed(perturbation.seed() + k);
+    if (variant.has_gradient()) {
+      variant.mutable_gradient()->set_seed(variant.gradient().seed() + k);
+    } else {
+      v1::Perturbation& perturbation = *variant.mutable_fit()->mutable_perturbation();
+      perturbation.set_seed(perturbation.seed() + k);
+    }
     variants.seeds.push_back(std::move(variant));
   }
   for (int i = 0; i < task.layers_size(); ++i) {
@@ -124,6 +138,16 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
 }
 
 namespace {
+
+// A map for each layer, from one pass.
+bool IsOfLayers(const v1::MethodSpec& method) {
+  return method.has_grad_cam() || method.has_grad_cam_plus_plus() || method.has_hires_cam() ||
+         method.has_layer_cam();
+}
+
+bool HidesSuperpixels(const v1::MethodSpec& method) {
+  return method.has_lime() || method.has_shapley() || method.has_occlusion() || method.has_rise();
+}
 
 // Of explaining one image by one method.
 Price PriceOf(const v1::MethodSpec& method) {
@@ -151,15 +175,17 @@ CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind
   prices.stability = {2, 0};
   for (const v1::MethodSpec& method : explanation.methods()) {
     if (!IsJudged(method)) continue;
-    const bool of_layers = method.has_grad_cam();
-    const uint64_t maps = of_layers ? std::max<uint64_t>(layers, 2) - 1 : 1;
+    const uint64_t maps = IsOfLayers(method) ? std::max<uint64_t>(layers, 2) - 1 : 1;
     prices.fidelity.tasks += 1;
     prices.fidelity.inputs += maps * curves + checks.halves() + 2;
     const Price once = PriceOf(method);
-    // A method on superpixels draws at random, and hides by something else for once; the superpixels are there.
+    // What hides superpixels draws at random, and hides by something else for once; the superpixels
+    // are there.
+    const bool hides = HidesSuperpixels(method);
+    const bool draws = hides || method.has_expected_gradients() || method.has_smooth_grad();
     const uint64_t variants =
-        stability.noise_draws() + randomised + (of_layers ? 0 : stability.seeds() + 1);
-    prices.stability.tasks += 1 + variants * (once.tasks - (of_layers ? 0 : 1));
+        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
+    prices.stability.tasks += 1 + variants * (once.tasks - (hides ? 1 : 0));
     prices.stability.inputs += variants * once.inputs;
   }
   if (!checks.fidelity()) prices.fidelity = Price();
@@ -182,12 +208,13 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
     }
     case v1::TaskSpec::kFidelity: {
       const v1::FidelityTask& fidelity = task.fidelity();
-      needs.push_back(CommonSuperpixels(fidelity.images(), fidelity.image(),
-                                        fidelity.superpixels(), numerics_class));
+      needs.push_back(CommonSuperpixels(fidelity.images(), fidelity.image(), fidelity.superpixels(),
+                                        numerics_class));
       if (!fidelity.has_attribution()) break;
       needs.push_back(fidelity.attribution());
       if (fidelity.attribution().has_fit()) {
-        needs.push_back(SuperpixelTaskOf(fidelity.attribution().fit().perturbation(), numerics_class));
+        needs.push_back(
+            SuperpixelTaskOf(fidelity.attribution().fit().perturbation(), numerics_class));
       }
       break;
     }
@@ -200,8 +227,8 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
       if (!stability.has_attribution()) break;
       needs.push_back(own);
       Variants variants = VariantsOf(stability, numerics_class);
-      for (auto* list : {&variants.noise, &variants.seeds, &variants.cascading,
-                         &variants.independent}) {
+      for (auto* list :
+           {&variants.noise, &variants.seeds, &variants.cascading, &variants.independent}) {
         for (v1::TaskSpec& variant : *list) needs.push_back(std::move(variant));
       }
       if (variants.second_hidden) needs.push_back(*std::move(variants.second_hidden));

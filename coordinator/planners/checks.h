@@ -1,5 +1,5 @@
-// Planner of the checks stage: which explanations are checked, and by which tasks. It begins when all explanations are
-// there, so what is judged is known to the last mask.
+// Planner of the checks stage: which explanations are checked, and by which tasks. It begins when
+// all explanations are there, so what is judged is known to the last mask.
 #ifndef DERMIS_COORDINATOR_PLANNERS_CHECKS_H_
 #define DERMIS_COORDINATOR_PLANNERS_CHECKS_H_
 
@@ -34,8 +34,8 @@ class CheckPlanner {
   };
   using Wants = std::vector<std::pair<Digest, v1::TaskSpec>>;
 
-  // `spec` resolved; `recipe` gives images and precision. is_done: whether a result is known already, so that it need
-  // not be wanted again; asked by Start alone.
+  // `spec` resolved; `recipe` gives images and precision. is_done: whether a result is known
+  // already, so that it need not be wanted again; asked by Start alone.
   CheckPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe, v1::ModelRef model,
                uint64_t seed, std::vector<CheckedImage> images, std::string numerics_class);
 

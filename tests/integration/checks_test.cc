@@ -1,10 +1,12 @@
-// Checks of explanations as users run them: the same bits for any number of workers, and controls that must fail do.
+// Checks of explanations as users run them: the same bits for any number of workers, and controls
+// that must fail do.
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
@@ -14,7 +16,9 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
 std::string Study() {
-  return SmallStudy("checked", "6", R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 1, random: 1}}
+  return SmallStudy(
+      "checked", "6",
+      R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 1, random: 1}}
   methods:
     - lime: {samples: 300, superpixels: {slic: {count: 12}}}
     - shapley: {permutations: 6, superpixels: {slic: {count: 12}}}
@@ -28,8 +32,9 @@ std::string ResultsOn(int workers) {
   TestCluster cluster;
   const CommandResult start = cluster.Start(workers);
   EXPECT_EQ(start.exit_code, 0) << start.output;
-  const CommandResult run = cluster.Run(absl::StrCat("run ", cluster.Write("s.yaml", Study()), " --images ",
-                                                     TestCluster::Images()), 400);
+  const CommandResult run = cluster.Run(
+      absl::StrCat("run ", cluster.Write("s.yaml", Study()), " --images ", TestCluster::Images()),
+      400);
   EXPECT_EQ(run.exit_code, 0) << run.output;
   const CommandResult results = cluster.Run("results checked -o json");
   EXPECT_EQ(results.exit_code, 0) << results.output;
@@ -67,8 +72,8 @@ TEST(Checks, AreTheSameBits_WithOneOrThreeWorkers_AndFindTheControlsOut) {
 
 TEST(Checks, ArePricedBeforeTheyRun) {
   TestCluster cluster;
-  const CommandResult preview = Dermis(absl::StrCat("run ", cluster.Write("s.yaml", Study()), " --images ",
-                                                    TestCluster::Images(), " --preview"));
+  const CommandResult preview = Dermis(absl::StrCat(
+      "run ", cluster.Write("s.yaml", Study()), " --images ", TestCluster::Images(), " --preview"));
   EXPECT_EQ(preview.exit_code, 0) << preview.output;
   EXPECT_THAT(preview.output, HasSubstr("Checks, fidelity: at most 16 images"));
   EXPECT_THAT(preview.output, HasSubstr("Checks, stability: at most 8 images"));

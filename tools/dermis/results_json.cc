@@ -77,8 +77,8 @@ Json CurvesOf(const MeanCurve& curve, const Spread& probability, const Spread& m
 Json MapOf(const CheckedMap& map) {
   Json json = {{"map", map.title}, {"prior", map.prior}};
   if (!map.deletion.probability.empty()) {
-    json["deletion"] = CurvesOf(map.deletion, map.deletion_probability, map.deletion_margin,
-                                map.deletion_against);
+    json["deletion"] =
+        CurvesOf(map.deletion, map.deletion_probability, map.deletion_margin, map.deletion_against);
     json["insertion"] = CurvesOf(map.insertion, map.insertion_probability, map.insertion_margin,
                                  map.insertion_against);
     json["infidelity"] = SpreadOf(map.infidelity);
@@ -127,8 +127,8 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
                {"spec", JsonOf(results.spec())},
                {"model", absl::BytesToHexString(results.model().weights())}};
   Json test = Json::array();
-  for (int i = 0; i < results.test_images_size() &&
-                  (i + 1) * classes <= results.test_logits_size(); ++i) {
+  for (int i = 0; i < results.test_images_size() && (i + 1) * classes <= results.test_logits_size();
+       ++i) {
     const float* const logits = results.test_logits().data() + i * classes;
     test.push_back({{"image", entry(results.test_images(i))},
                     {"logits", std::vector<float>(logits, logits + classes)}});
@@ -138,8 +138,8 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
   for (const v1::ExplainedImage& image : results.explained()) {
     Json attributions = Json::array(), checks = Json::array();
     for (const v1::MethodResult& method : image.results()) {
-      attributions.push_back({{"method", JsonOf(method.method())},
-                              {"result", PayloadOf(method.result(), inputs)}});
+      attributions.push_back(
+          {{"method", JsonOf(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
     }
     for (const v1::CheckResult& check : image.checks()) {
       checks.push_back({{"method", check.has_method() ? JsonOf(check.method()) : Json()},

@@ -147,8 +147,8 @@ Verdict VerdictOf(const Collected& map) {
   if (map.random.empty()) return Verdict::kNotChecked;
   if (std::min(map.judged, map.judged_absolute) < kFewestImages) {
     // Even so few can show that nothing is lower at all.
-    const bool none = map.judged > 0 && map.judged_absolute > 0 &&
-                      (map.lower == 0 || map.lower_absolute == 0);
+    const bool none =
+        map.judged > 0 && map.judged_absolute > 0 && (map.lower == 0 || map.lower_absolute == 0);
     return none ? Verdict::kFlagged : Verdict::kTooFewImages;
   }
   const bool lower = SignTest(map.lower, map.judged) < 0.05 &&
@@ -156,16 +156,25 @@ Verdict VerdictOf(const Collected& map) {
   return lower ? Verdict::kPassed : Verdict::kFlagged;
 }
 
-// What was fitted says of itself.
-void AddFit(const v1::MethodSpec& method, const v1::Attribution& fit, Collected& to) {
+void AddResidual(double residual, double difference, double size, Collected& to) {
+  const double scale = std::max(std::abs(difference), 0.01 * size);
+  if (scale > 0) to.residual.push_back(std::abs(residual) / scale);
+}
+
+// What an attribution says of itself.
+void AddOwn(const v1::MethodSpec& method, const v1::Payload& payload, Collected& to) {
+  double size = 0;
   if (method.has_lime()) {
-    to.r_squared.push_back(fit.r_squared());
-    return;
+    to.r_squared.push_back(payload.fit().r_squared());
+  } else if (method.has_shapley()) {
+    const v1::Attribution& fit = payload.fit();
+    for (const double value : fit.values()) size += std::abs(value);
+    AddResidual(fit.additivity_residual(), fit.full() - fit.hidden(), size, to);
+  } else if (payload.gradient().has_additivity_residual()) {
+    const v1::PixelAttribution& pixels = payload.gradient();
+    for (const float value : pixels.values()) size += std::abs(value);
+    AddResidual(pixels.additivity_residual(), pixels.full() - pixels.reference(), size, to);
   }
-  double sum = 0;
-  for (const double value : fit.values()) sum += std::abs(value);
-  const double scale = std::max(std::abs(fit.full() - fit.hidden()), 0.01 * sum);
-  if (scale > 0) to.residual.push_back(std::abs(fit.additivity_residual()) / scale);
 }
 
 CheckedMap Finish(Collected& map, const std::vector<const Collected*>& priors) {
@@ -247,7 +256,9 @@ class Collector {
       collected.out.prior = !check.has_method();
       collected.out.layer = !collected.out.prior && !map.empty();
       const std::string title = check.has_method() ? titles_[method] : "";
-      collected.out.title = title.empty() ? map : map.empty() ? title : absl::StrCat(title, " ", map);
+      collected.out.title = title.empty() ? map
+                            : map.empty() ? title
+                                          : absl::StrCat(title, " ", map);
       // Methods as the study names them, their maps as they come, the priors last.
       ranks_.push_back(check.has_method() ? order_[method] : titles_.size() + 1);
     }
@@ -288,9 +299,9 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
   for (int i = 0; i < results.explained_size(); ++i) {
     const v1::ExplainedImage& explained = results.explained(i);
     for (const v1::CheckResult& check : explained.checks()) {
-      const absl::StatusOr<v1::Payload> payload =
-          check.result().task().empty() ? absl::NotFoundError("not there yet")
-                                        : inputs.fetch_payload(check.result());
+      const absl::StatusOr<v1::Payload> payload = check.result().task().empty()
+                                                      ? absl::NotFoundError("not there yet")
+                                                      : inputs.fetch_payload(check.result());
       if (!payload.ok() || !(payload->has_fidelity() || payload->has_stability())) {
         ++summary.pending;
         continue;
@@ -310,7 +321,7 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
       Collected* const map = collector.Find(method.method());
       if (map == nullptr || method.result().task().empty()) continue;
       const absl::StatusOr<v1::Payload> payload = inputs.fetch_payload(method.result());
-      if (payload.ok() && payload->has_fit()) AddFit(method.method(), payload->fit(), *map);
+      if (payload.ok()) AddOwn(method.method(), *payload, *map);
     }
   }
   summary.fidelity_images = static_cast<uint32_t>(fidelity_images.size());

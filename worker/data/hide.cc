@@ -74,9 +74,7 @@ absl::StatusOr<std::vector<uint8_t>> HidePart(const v1::Hide& hide, absl::Span<c
       break;
     case v1::HIDDEN_VALUE_BLUR: {
       if (!(hide.blur() > 0 && hide.blur() <= 1)) return Unknown("a blur in (0, 1] is needed");
-      std::vector<double> smooth(rgb.begin(), rgb.end());
-      Smooth(smooth, height, width, hide.blur() * std::min(height, width));
-      picture.assign(smooth.begin(), smooth.end());
+      picture = Blurred(rgb.data(), height, width, hide.blur() * std::min(height, width));
       break;
     }
     case v1::HIDDEN_VALUE_INPAINT:

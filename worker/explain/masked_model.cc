@@ -68,12 +68,6 @@ class CutImages {
   bool displayed_;
 };
 
-std::vector<float> Blurred(absl::Span<const uint8_t> rgb, int height, int width, double blur) {
-  std::vector<double> smooth(rgb.begin(), rgb.end());
-  Smooth(smooth, height, width, blur * std::min(height, width));
-  return std::vector<float>(smooth.begin(), smooth.end());
-}
-
 // One picture of each background image.
 absl::StatusOr<std::vector<std::vector<float>>> BackgroundPictures(
     const v1::Background& background, uint32_t image, const ImageData& data, const CutImages& cut,
@@ -131,8 +125,8 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
       if (!(hiding.blur() > 0 && hiding.blur() <= 1)) {
         return Invalid(image, "needs a blur in (0, 1]");
       }
-      pictures.push_back(
-          Blurred(rgb, segmentation.height, segmentation.width, hiding.blur()));
+      pictures.push_back(Blurred(rgb.data(), segmentation.height, segmentation.width,
+                                 hiding.blur() * std::min(segmentation.height, segmentation.width)));
       break;
     case v1::HIDDEN_VALUE_INPAINT:
       pictures.push_back(

@@ -23,17 +23,6 @@ DERMIS_SIMD void SmoothLine(const double* from, ptrdiff_t stride, int n,
 
 }  // namespace
 
-void SmoothLine(const double* from, ptrdiff_t stride, int n,
-                            const double* __restrict kernel, int radius, double* __restrict to) {
-  for (int x = 0; x < n; ++x) to[x] = from[x] * kernel[0];
-  for (int k = radius; k > 0; --k) {
-    const double *left = from - k * stride, *right = from + k * stride;
-    for (int x = 0; x < n; ++x) to[x] += (left[x] + right[x]) * kernel[k];
-  }
-}
-
-// scipy.ndimage.gaussian_filter: radius 4 sigma, mirrored at the border with the border pixel
-// repeated.
 void Smooth(std::vector<double>& plane, int height, int width, double sigma) {
   const int radius = static_cast<int>(4.0 * sigma + 0.5);
   std::vector<double> kernel(radius + 1);
@@ -65,6 +54,17 @@ void Smooth(std::vector<double>& plane, int height, int width, double sigma) {
     for (int x = -radius; x < width + radius; ++x) line[x + radius] = row[mirror(x, width)];
     SmoothLine(line.data() + radius, 1, width, kernel.data(), radius, row);
   }
+}
+
+std::vector<float> Blurred(const uint8_t* rgb, int height, int width, double sigma) {
+  std::vector<double> plane(static_cast<size_t>(height) * static_cast<size_t>(width));
+  std::vector<float> picture(plane.size() * 3);
+  for (size_t c = 0; c < 3; ++c) {
+    for (size_t p = 0; p < plane.size(); ++p) plane[p] = rgb[3 * p + c];
+    Smooth(plane, height, width, sigma);
+    for (size_t p = 0; p < plane.size(); ++p) picture[3 * p + c] = static_cast<float>(plane[p]);
+  }
+  return picture;
 }
 
 }  // namespace dermis

@@ -1,4 +1,5 @@
-// Rank correlation and structural similarity against SciPy and scikit-image, by the golden of make_check_goldens.py.
+// Rank correlation and structural similarity against SciPy and scikit-image, by the golden of
+// make_check_goldens.py.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -27,8 +28,8 @@ TEST(ChecksParity, RankCorrelationAndStructuralSimilarity_EqualScipyAndSkimage) 
     ASSERT_TRUE(ssim);
     // Rounding alone: skimage carries its window's sum along, ours is summed anew.
     EXPECT_NEAR(*ssim, one["ssim"].get<double>(), 1e-10);
-    const auto spearman = Spearman(std::vector<double>(a.begin(), a.end()),
-                                   std::vector<double>(b.begin(), b.end()));
+    const auto spearman =
+        Spearman(std::vector<double>(a.begin(), a.end()), std::vector<double>(b.begin(), b.end()));
     ASSERT_TRUE(spearman);
     EXPECT_NEAR(*spearman, one["spearman"].get<double>(), 1e-12);
   }

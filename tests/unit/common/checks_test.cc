@@ -73,8 +73,8 @@ TEST(Variants, DifferFromTheAttributionInOneThingEach) {
       EXPECT_TRUE(back(variant, [](auto& p) { p.mutable_model()->clear_randomised(); }));
     }
   }
-  EXPECT_TRUE(back(*variants.second_hidden,
-                   [](auto& p) { p.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN); }));
+  EXPECT_TRUE(
+      back(*variants.second_hidden, [](auto& p) { p.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN); }));
   EXPECT_EQ(variants.second_hidden->fit().perturbation().hidden(),
             v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
 }
@@ -144,7 +144,8 @@ absl::StatusOr<v1::StudySpec> Resolved(const std::string& explanation) {
 }
 
 TEST(ChecksSpec, FidelityIsOnAndStabilityOff_WhereNothingIsSaid) {
-  const auto spec = Resolved("explanation: {methods: [{shapley: {superpixels: {slic: {count: 20}}}}]}\n");
+  const auto spec =
+      Resolved("explanation: {methods: [{shapley: {superpixels: {slic: {count: 20}}}}]}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   const v1::ChecksSpec& checks = spec->explanation().checks();
   EXPECT_TRUE(checks.fidelity());
@@ -155,7 +156,8 @@ TEST(ChecksSpec, FidelityIsOnAndStabilityOff_WhereNothingIsSaid) {
 }
 
 TEST(ChecksSpec, NothingIsChecked_WhereNoMethodIsJudged) {
-  EXPECT_FALSE(AsksForChecks(Resolved("explanation: {methods: [{activation_maps: {}}]}\n")->explanation()));
+  EXPECT_FALSE(
+      AsksForChecks(Resolved("explanation: {methods: [{activation_maps: {}}]}\n")->explanation()));
   EXPECT_FALSE(
       AsksForChecks(Resolved("explanation: {checks: {fidelity: false}}\n")->explanation()));
 }
@@ -173,11 +175,12 @@ TEST(Prices, CountWhatIsRun) {
       "  checks: {halves: 4, random_orders: 2, stability: {noise_draws: 3, seeds: 2}}}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   const CheckPrices prices = PricesOfChecks(spec->explanation(), v1::MODEL_KIND_SEED_CNN);
-  // Common superpixels, priors, the method; (2 random + centre + edges + method) x two curves of 10 points, f(x) twice,
-  // halves and their f(x).
+  // Common superpixels, priors, the method; (2 random + centre + edges + method) x two curves of 10
+  // points, f(x) twice, halves and their f(x).
   EXPECT_EQ(prices.fidelity.tasks, 3u);
   EXPECT_EQ(prices.fidelity.inputs, 5u * 20 + 1 + 1 + 5);
-  // 3 draws, 2 seeds, 7 + 6 randomised networks, another hidden value: a run and a fit each; the checks themselves.
+  // 3 draws, 2 seeds, 7 + 6 randomised networks, another hidden value: a run and a fit each; the
+  // checks themselves.
   EXPECT_EQ(prices.stability.tasks, 19u * 2 + 3);
   EXPECT_EQ(prices.stability.inputs, 19u * 100);
 }

@@ -36,7 +36,8 @@ TEST(SignTest, ByHand) {
   EXPECT_DOUBLE_EQ(SignTest(0, 5), 1);
   EXPECT_NEAR(SignTest(5, 5), 1.0 / 32, 1e-12);
   EXPECT_NEAR(SignTest(4, 5), 6.0 / 32, 1e-12);
-  EXPECT_NEAR(SignTest(22, 32), 0.025051, 1e-6);  // scipy.stats.binomtest(22, 32, alternative='greater').
+  EXPECT_NEAR(SignTest(22, 32), 0.025051,
+              1e-6);  // scipy.stats.binomtest(22, 32, alternative='greater').
 }
 
 }  // namespace

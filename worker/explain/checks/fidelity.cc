@@ -23,9 +23,10 @@ namespace dermis {
 namespace {
 
 absl::Status Invalid(const v1::FidelityTask& task, const std::string& why) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("fidelity on image ", task.image(), ": ", why));
+  return absl::InvalidArgumentError(absl::StrCat("fidelity on image ", task.image(), ": ", why));
 }
+
+constexpr double kGradientNoise = 0.1;  // INFIDELITY_KIND_GRADIENT's.
 
 // One image under one plan: outputs of masks.
 class Probe {
@@ -51,6 +52,15 @@ class Probe {
     std::vector<double> outputs;
     for (size_t m = 0; m < masks.size(); ++m) outputs.push_back(OutputOf(output_, Row(logits, m)));
     return outputs;
+  }
+
+  // f of whole inputs: size x size x 3 pixels in 0..255.
+  absl::StatusOr<double> Output(absl::Span<const float> pixels, const Normalisation& normalise) {
+    std::transform(pixels.begin(), pixels.end(), plan_.input(), normalise);
+    std::vector<float> logits(plan_.classes());
+    RETURN_IF_ERROR(plan_.Run(1, logits.data()));
+    ++evaluations_;
+    return OutputOf(output_, logits);
   }
 
   absl::Span<const float> Row(const std::vector<float>& logits, size_t m) const {
@@ -116,14 +126,44 @@ void JudgeInfidelity(const Halves& halves, absl::Span<const double> values, MapU
   if (fitted) out.set_scale(infidelity.scale);
 }
 
+// As published, for a gradient: what it says of noise is compared with what taking the noise away
+// does. The noise is that of an image with noise, of the opposite sign.
+absl::Status JudgeGradient(const v1::FidelityTask& task, const v1::PixelAttribution& gradient,
+                           const ImageData& data, Probe& probe, v1::Fidelity& out) {
+  const Normalisation normalise = NormalisationOf(data);
+  v1::ImageSource source = task.images();
+  ASSIGN_OR_RETURN(const std::vector<float> clean, EvaluatedPixels(data, source, task.image()));
+  if (gradient.values_size() != static_cast<int>(clean.size())) {
+    return Invalid(
+        task, absl::StrCat("a gradient of ", gradient.values_size(), " values for ", clean.size()));
+  }
+  ASSIGN_OR_RETURN(const double full, probe.Output(clean, normalise));
+  source.mutable_noise()->set_radius(kGradientNoise);
+  source.mutable_noise()->set_seed(task.seed());
+  std::vector<double> said, done;
+  for (uint32_t draw = 0; draw < task.halves(); ++draw) {
+    source.mutable_noise()->set_draw(draw);
+    ASSIGN_OR_RETURN(const std::vector<float> noisy, EvaluatedPixels(data, source, task.image()));
+    double sum = 0;
+    for (size_t i = 0; i < clean.size(); ++i) {
+      sum += gradient.values(static_cast<int>(i)) * (clean[i] - noisy[i]) / 255.0;
+    }
+    said.push_back(sum);
+    ASSIGN_OR_RETURN(const double output, probe.Output(noisy, normalise));
+    done.push_back(full - output);
+  }
+  out.set_infidelity_kind(v1::INFIDELITY_KIND_GRADIENT);
+  out.set_infidelity(InfidelityOf(said, done, false).squared_error);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<uint32_t> OrderOf(absl::Span<const double> values, double sign) {
   std::vector<uint32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return sign * values[a] > sign * values[b];
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return sign * values[a] > sign * values[b]; });
   return order;
 }
 
@@ -210,22 +250,29 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   }
   ASSIGN_OR_RETURN(const std::vector<SuperpixelMap> maps,
                    MapsOf(*inputs.attribution, own ? &*own : nullptr, common));
-  Halves halves;
+  // A fit in its own terms: on its own superpixels, hidden as it hid them.
+  std::optional<MaskedImage> as_fitted;
+  std::vector<double> fitted;
   if (inputs.attribution->has_fit()) {
-    // In the terms of the fit itself: its own superpixels, hidden as it hid them.
     const v1::Perturbation& perturbation = task.attribution().fit().perturbation();
-    ASSIGN_OR_RETURN(const MaskedImage as_fitted,
-                     MaskedImageOf(task.images(), task.image(), perturbation.hidden(),
-                                   perturbation.hiding(), *own, data));
-    ASSIGN_OR_RETURN(halves, RunHalves(task, own->count, as_fitted, probe));
-  } else {
-    ASSIGN_OR_RETURN(halves, RunHalves(task, common.count, hiding, probe));
+    ASSIGN_OR_RETURN(as_fitted, MaskedImageOf(task.images(), task.image(), perturbation.hidden(),
+                                              perturbation.hiding(), *own, data));
+    fitted.assign(inputs.attribution->fit().values().begin(),
+                  inputs.attribution->fit().values().end());
   }
+  std::optional<Halves> halves;
   for (const SuperpixelMap& map : maps) {
     RETURN_IF_ERROR(judge(map, {OrderOf(map.values, predicted)}));
-    const auto& fit = inputs.attribution->fit().values();
-    JudgeInfidelity(halves, inputs.attribution->has_fit() ? absl::MakeConstSpan(fit.data(), fit.size()) : map.values,
-                    map.units, *output.mutable_maps(output.maps_size() - 1));
+    v1::Fidelity& out = *output.mutable_maps(output.maps_size() - 1);
+    if (map.units == MapUnits::kGradient) {
+      RETURN_IF_ERROR(JudgeGradient(task, inputs.attribution->gradient(), data, probe, out));
+      continue;
+    }
+    if (!halves) {
+      ASSIGN_OR_RETURN(halves, as_fitted ? RunHalves(task, own->count, *as_fitted, probe)
+                                         : RunHalves(task, common.count, hiding, probe));
+    }
+    JudgeInfidelity(*halves, as_fitted ? fitted : map.values, map.units, out);
   }
   *evaluations = probe.evaluations();
   return output;

@@ -93,9 +93,9 @@ absl::StatusOr<Compared> CompareVariants(
   for (size_t i = 1; i < results.size(); ++i) {
     ASSIGN_OR_RETURN(Maps maps, MapsOf(*results[i], &segmentation, segmentation));
     if (!all.empty() && maps.size() != all[0].size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "stability of image ", task.image(), ": an attribution has ", all[0].size(),
-          " maps, a variant has ", maps.size()));
+      return absl::InvalidArgumentError(absl::StrCat("stability of image ", task.image(),
+                                                     ": an attribution has ", all[0].size(),
+                                                     " maps, a variant has ", maps.size()));
     }
     all.push_back(std::move(maps));
   }

@@ -3,10 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/strings/str_cat.h"
 #include "tests/unit/tools/report/fake_checks.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/report/check_summary.h"
@@ -34,8 +34,10 @@ struct Checked {
     check.mutable_result()->set_task(std::to_string(payloads.size()));
     return payloads.emplace_back();
   }
-  // A map whose deletion curve falls straight from `from`, and whose insertion rises to it. Two superpixels.
-  static void Curves(double from, const std::vector<double>& values, const std::string& name, v1::Payload& payload) {
+  // A map whose deletion curve falls straight from `from`, and whose insertion rises to it. Two
+  // superpixels.
+  static void Curves(double from, const std::vector<double>& values, const std::string& name,
+                     v1::Payload& payload) {
     v1::Fidelity& map = *payload.mutable_fidelity()->add_maps();
     map.set_map(name);
     map.mutable_values()->Assign(values.begin(), values.end());
@@ -48,8 +50,8 @@ struct Checked {
       }
     }
   }
-  static void Ranks(double random, std::vector<double> seeds, std::vector<double> noise, v1::Payload& payload,
-                    const std::string& name = "") {
+  static void Ranks(double random, std::vector<double> seeds, std::vector<double> noise,
+                    v1::Payload& payload, const std::string& name = "") {
     v1::Stability& map = *payload.mutable_stability()->add_maps();
     map.set_map(name);
     const auto add = [](double rank, v1::Similarity* to) {
@@ -131,8 +133,10 @@ TEST(CheckSummary, AMethodThatIsAsAlikeUnderRandomWeightsAsOverSeeds_IsFlagged) 
   // Lower in 4 of 5 images: that may be chance.
   const CheckSummary summary = checked.Summary();
   EXPECT_EQ(summary.maps[0].verdict, Verdict::kFlagged);
-  EXPECT_THAT(CheckFlags(summary), Contains(AllOf(HasSubstr("Shapley · SLIC does not depend on what the network learned"),
-                                                  HasSubstr("between seeds"))));
+  EXPECT_THAT(
+      CheckFlags(summary),
+      Contains(AllOf(HasSubstr("Shapley · SLIC does not depend on what the network learned"),
+                     HasSubstr("between seeds"))));
 }
 
 TEST(CheckSummary, AnEdgeDetector_IsFlagged_ThoughItHasNoSeeds) {
@@ -149,7 +153,8 @@ TEST(CheckSummary, AnEdgeDetector_IsFlagged_ThoughItHasNoSeeds) {
 
 TEST(CheckSummary, FewImages_ProveNothing_ButMayShowThatNothingChanges) {
   Checked good(4), edges(1);
-  for (int image = 0; image < 4; ++image) Checked::Ranks(0, {0.9}, {0.9}, good.Add(image, &good.method()));
+  for (int image = 0; image < 4; ++image)
+    Checked::Ranks(0, {0.9}, {0.9}, good.Add(image, &good.method()));
   EXPECT_EQ(good.Summary().maps[0].verdict, Verdict::kTooFewImages);
   Checked::Ranks(1, {}, {0.9}, edges.Add(0, &edges.method()));
   EXPECT_EQ(edges.Summary().maps[0].verdict, Verdict::kFlagged);
@@ -170,7 +175,8 @@ TEST(CheckSummary, ChecksThatAreNotThereYet_AreCounted) {
   checked.results.mutable_explained(0)->add_checks();
   const CheckSummary summary = checked.Summary();
   EXPECT_EQ(summary.pending, 1u);
-  EXPECT_THAT(RenderChecks(summary, checked.results.spec().explanation()), HasSubstr("1 check is not there yet"));
+  EXPECT_THAT(RenderChecks(summary, checked.results.spec().explanation()),
+              HasSubstr("1 check is not there yet"));
 }
 
 TEST(CheckFlags, AnOrderThatIsNoBetterThanEdges_IsNamed) {
@@ -184,8 +190,9 @@ TEST(CheckFlags, AnOrderThatIsNoBetterThanEdges_IsNamed) {
   }
   const std::vector<std::string> flags = CheckFlags(checked.Summary());
   ASSERT_EQ(flags.size(), 1u);
-  EXPECT_THAT(flags[0], AllOf(HasSubstr("not shown to order superpixels better than strength of edges"),
-                              HasSubstr("better in deletion on 3"), Not(HasSubstr("random"))));
+  EXPECT_THAT(flags[0],
+              AllOf(HasSubstr("not shown to order superpixels better than strength of edges"),
+                    HasSubstr("better in deletion on 3"), Not(HasSubstr("random"))));
 }
 
 TEST(ChecksReport, ShowsMethodsBesidePriors_AndFlagsInWords) {
@@ -194,7 +201,8 @@ TEST(ChecksReport, ShowsMethodsBesidePriors_AndFlagsInWords) {
   const auto html = RenderReport(study.results, study.Inputs());
   ASSERT_TRUE(html.ok()) << html.status();
   EXPECT_THAT(*html, HasSubstr("id=\"checks\""));
-  for (const char* name : {"random order", "centre prior", "edge magnitude", "Grad-CAM conv6", "LIME · SLIC"}) {
+  for (const char* name :
+       {"random order", "centre prior", "edge magnitude", "Grad-CAM conv6", "LIME · SLIC"}) {
     EXPECT_THAT(*html, HasSubstr(absl::StrCat("<th scope=\"row\">", name, "</th>"))) << name;
   }
   EXPECT_THAT(*html, HasSubstr("Grad-CAM conv1 does not depend on what the network learned"));

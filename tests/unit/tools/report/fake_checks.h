@@ -1,4 +1,5 @@
-// Made-up checks of a made-up study: some methods follow the output and the weights, an edge detector follows neither.
+// Made-up checks of a made-up study: some methods follow the output and the weights, an edge
+// detector follows neither.
 #ifndef DERMIS_TESTS_UNIT_TOOLS_REPORT_FAKE_CHECKS_H_
 #define DERMIS_TESTS_UNIT_TOOLS_REPORT_FAKE_CHECKS_H_
 

@@ -80,13 +80,11 @@ TEST_F(MaskedModelTest, AllShownIsTheEvaluatedInputBitForBit) {
 }
 
 TEST_F(MaskedModelTest, AllHiddenIsTheOtherPicture) {
-  std::vector<double> smooth(Rgb(0), Rgb(0) + kSide * kSide * 3);
-  Smooth(smooth, kSide, kSide, 4.5);
   std::vector<float> constant;
   for (uint32_t i = 0; i < kSide * kSide; ++i) constant.insert(constant.end(), {10, 20.5, 200});
   const std::vector<std::pair<v1::HiddenValue, std::vector<float>>> pictures = {
       {v1::HIDDEN_VALUE_CONSTANT, constant},
-      {v1::HIDDEN_VALUE_BLUR, {smooth.begin(), smooth.end()}},
+      {v1::HIDDEN_VALUE_BLUR, Blurred(Rgb(0), kSide, kSide, 4.5)},
       {v1::HIDDEN_VALUE_INPAINT, Inpaint(Rgb(0), segmentation_.labels, kSide, kSide)}};
   for (const auto& [hidden, picture] : pictures) {
     const std::vector<float> expected = Seen(picture);

@@ -15,8 +15,8 @@ namespace {
 // Every number is one that no fresh network has.
 Model Trained(v1::ModelKind kind, float value = 0.123f) {
   Model model;
-  model.layout = *LayoutOf(kind, 32, 2, kind == v1::MODEL_KIND_SEED_CNN ? v1::STEM_UNSPECIFIED
-                                                                       : v1::STEM_SMALL);
+  model.layout = *LayoutOf(kind, 32, 2,
+                           kind == v1::MODEL_KIND_SEED_CNN ? v1::STEM_UNSPECIFIED : v1::STEM_SMALL);
   model.parameters.assign(model.layout.parameter_count, value);
   model.statistics.assign(model.layout.statistic_count, value);
   model.pixel_mean = 120;
@@ -52,8 +52,8 @@ TEST(Randomise, ALayerWithItsBatchNorm_AndNothingElse) {
   const Model trained = Trained(v1::MODEL_KIND_SEED_CNN);
   EXPECT_EQ(Changed(trained, After(trained, {"dense"})),
             (std::set<std::string>{"dense.weight", "dense.bias"}));
-  const std::set<std::string> conv3 = {"conv3.weight", "conv3.bias", "bn3.weight", "bn3.bias",
-                                       "bn3.running_mean", "bn3.running_var"};
+  const std::set<std::string> conv3 = {"conv3.weight", "conv3.bias",       "bn3.weight",
+                                       "bn3.bias",     "bn3.running_mean", "bn3.running_var"};
   const Model after = After(trained, {"conv3"});
   EXPECT_EQ(Changed(trained, after), conv3);
   EXPECT_EQ(after.at("bn3.running_var")[0], 1.0f);
@@ -84,7 +84,8 @@ TEST(Randomise, IsAFunctionOfTheSeed_ButNotWhatTrainingWithThatSeedBeginsWith) {
   const Model trained = Trained(v1::MODEL_KIND_SEED_CNN);
   const auto layers = RandomisableLayers(v1::MODEL_KIND_SEED_CNN);
   EXPECT_EQ(SerializeModel(After(trained, layers, 1)), SerializeModel(After(trained, layers, 1)));
-  EXPECT_TRUE(Changed(After(trained, layers, 1), After(trained, layers, 2)).contains("conv4.weight"));
+  EXPECT_TRUE(
+      Changed(After(trained, layers, 1), After(trained, layers, 2)).contains("conv4.weight"));
   Model fresh = trained;
   InitializeModel(1, fresh);
   EXPECT_TRUE(Changed(After(trained, layers, 1), fresh).contains("conv4.weight"));

@@ -31,12 +31,16 @@ Segmentation Squares(int side) {
   return segmentation;
 }
 
+double LinearWeight(size_t i) {
+  return std::sin(static_cast<double>(i / 3 % 17) + static_cast<double>(i) / 900) / 50;
+}
+
 // A linear model: each input counts with a weight of its own, plus an offset.
 FunctionPlan Linear(double offset) {
   return FunctionPlan(kSize, [offset](const std::vector<float>& input) {
     double margin = offset;
     for (size_t i = 0; i < input.size(); ++i) {
-      margin += input[i] * std::sin(static_cast<double>(i / 3 % 17) + static_cast<double>(i) / 900) / 50;
+      margin += input[i] * LinearWeight(i);
     }
     return std::pair(-margin / 2, margin / 2);
   });
@@ -105,14 +109,15 @@ TEST(OrderOf, FollowsTheSign_TiesToTheLowerIndex) {
 }
 
 TEST(CurveMasks, TakeOneSuperpixelAStep) {
-  EXPECT_EQ(DeletionMasks({2, 0, 1}), (std::vector<Mask>{{1, 1, 1}, {1, 1, 0}, {0, 1, 0}, {0, 0, 0}}));
-  EXPECT_EQ(InsertionMasks({2, 0, 1}), (std::vector<Mask>{{0, 0, 0}, {0, 0, 1}, {1, 0, 1}, {1, 1, 1}}));
+  EXPECT_EQ(DeletionMasks({2, 0, 1}),
+            (std::vector<Mask>{{1, 1, 1}, {1, 1, 0}, {0, 1, 0}, {0, 0, 0}}));
+  EXPECT_EQ(InsertionMasks({2, 0, 1}),
+            (std::vector<Mask>{{0, 0, 0}, {0, 0, 1}, {1, 0, 1}, {1, 1, 1}}));
 }
 
 TEST_F(FidelityTest, OfALinearModelsExactAttribution_IsPerfect) {
   FunctionPlan plan = Linear(20);
-  const std::vector<double> values =
-      Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  const std::vector<double> values = Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
   const v1::Fidelity map = JudgeFit(values, plan);
   // Each step of deletion takes away what the map says, the most first.
   std::vector<double> sorted = values;
@@ -122,7 +127,8 @@ TEST_F(FidelityTest, OfALinearModelsExactAttribution_IsPerfect) {
   ASSERT_GT(expected, 0);
   for (int k = 0; k < 16; ++k) {
     expected -= sorted[static_cast<size_t>(k)];
-    EXPECT_NEAR(map.deletion().margin(k + 1), expected, 1e-3);  // Logits of about 20 in float, 17 of them.
+    EXPECT_NEAR(map.deletion().margin(k + 1), expected,
+                1e-3);  // Logits of about 20 in float, 17 of them.
   }
   EXPECT_EQ(map.infidelity_kind(), v1::INFIDELITY_KIND_HALVES);
   ASSERT_TRUE(map.has_infidelity());
@@ -142,8 +148,7 @@ TEST_F(FidelityTest, AllShown_IsTheEvaluatedImage_InBothCurves) {
 
 TEST_F(FidelityTest, TowardsTheNegativeClass_WhereThatIsPredicted) {
   FunctionPlan plan = Linear(-20);
-  const std::vector<double> values =
-      Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  const std::vector<double> values = Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
   const v1::Fidelity map = JudgeFit(values, plan);
   EXPECT_GT(map.deletion().margin(0), 0);  // Of the predicted class.
   // What speaks most for the negative class goes first.
@@ -164,8 +169,7 @@ TEST_F(FidelityTest, OfAnOppositeMap_IsWorse) {
 
 TEST_F(FidelityTest, AMapWithoutUnits_IsJudgedAfterItsBestMultiple) {
   FunctionPlan plan = Linear(20);
-  const std::vector<double> values =
-      Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  const std::vector<double> values = Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
   // As a map of the picture's size: a third of the value, spread over the square's 16 x 16 pixels.
   v1::Payload payload;
   v1::LayerMaps& layer = *payload.mutable_activations()->add_layers();
@@ -182,10 +186,37 @@ TEST_F(FidelityTest, AMapWithoutUnits_IsJudgedAfterItsBestMultiple) {
   EXPECT_LT(map.infidelity(), 1e-6);
 }
 
+TEST_F(FidelityTest, TheGradientOfALinearModel_IsPerfect_AsPublished) {
+  FunctionPlan plan = Linear(20);
+  v1::Payload payload;
+  v1::PixelAttribution& gradient = *payload.mutable_gradient();
+  gradient.set_height(kSize);
+  gradient.set_width(kSize);
+  gradient.set_channels(3);
+  // df / d pixel from 0 to 1; inputs are (255 pixel - mean) / deviation.
+  for (size_t i = 0; i < kSize * kSize * 3; ++i) {
+    gradient.add_values(static_cast<float>(LinearWeight(i) * 255 / (data_.deviation + 1e-7)));
+  }
+  const v1::Fidelity right = Judge(&payload, nullptr, plan).maps(0);
+  EXPECT_EQ(right.infidelity_kind(), v1::INFIDELITY_KIND_GRADIENT);
+  EXPECT_LT(right.infidelity(), 1e-6);
+  EXPECT_EQ(evaluations_, 1u + 17 + 17 + 16 + 1);
+  // Without the map the squared error is that of the output's change: uniform noise of variance
+  // .1^2 / 3 an input.
+  double variance = 0;
+  for (float& value : *gradient.mutable_values()) {
+    variance += value * value * 0.01 / 3;
+    value = 0;
+  }
+  const double none = Judge(&payload, nullptr, plan).maps(0).infidelity();
+  // 16 squares of normal numbers: their mean is within a factor of 2.5 with p > .999.
+  EXPECT_GT(none, variance / 2.5);
+  EXPECT_LT(none, variance * 2.5);
+}
+
 TEST_F(FidelityTest, AFitOnOtherSuperpixels_IsOrderedOnTheCommonOnes_ButJudgedOnItsOwn) {
   FunctionPlan plan = Linear(20);
-  const std::vector<double> values =
-      Exact(plan, Squares(8), v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+  const std::vector<double> values = Exact(plan, Squares(8), v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
   const v1::SuperpixelOutput own = *ToProto(Squares(8));
   task_.mutable_attribution()->mutable_fit()->mutable_perturbation()->set_hidden(
       v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
@@ -204,8 +235,7 @@ TEST_F(FidelityTest, Priors_AreOrderedWithoutTheModel_AndTheRandomOneIsAMean) {
   ASSERT_EQ(output.maps_size(), 3);
   EXPECT_EQ(output.maps(0).map(), "random");
   EXPECT_EQ(output.maps(2).map(), "edges");
-  const std::vector<double> values =
-      Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  const std::vector<double> values = Exact(plan, Squares(4), v1::HIDDEN_VALUE_TRAINING_MEAN);
   const double full = output.maps(0).deletion().margin(0);
   double first = 0;
   for (uint32_t draw = 0; draw < 3; ++draw) first += values[RandomOrder(2, 0, draw, 16)[0]] / 3;

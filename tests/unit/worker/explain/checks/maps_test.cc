@@ -69,6 +69,47 @@ TEST(MapsOf, Activations_AreAMapForEachLayer_WithoutUnits) {
   EXPECT_EQ((*maps)[1].units, MapUnits::kNone);
 }
 
+TEST(MapsOf, ACamThatHasAMapForEachClass_IsTheirDifference) {
+  const Segmentation common = Columns(1, {0, 1}, 2);
+  v1::Payload payload;
+  v1::LayerMaps& layer = *payload.mutable_activations()->add_layers();
+  layer.set_layer("conv1");
+  layer.set_height(1);
+  layer.set_width(2);
+  for (const float value : {5.f, 0.f, 1.f, 2.f}) layer.add_cam(value);
+  const auto maps = MapsOf(payload, nullptr, common);
+  ASSERT_TRUE(maps.ok()) << maps.status();
+  EXPECT_EQ((*maps)[0].values, (std::vector<double>{4, -2}));
+}
+
+TEST(SpreadOnSuperpixels, KeepsTheTotal_WhereverBordersLie) {
+  // Two pixels of two channels over five columns: the first covers three of them, the second two.
+  const Segmentation each = Columns(1, {0, 1, 1, 1, 1}, 2);
+  EXPECT_EQ(SpreadOnSuperpixels({1.f, 2.f, 10.f, 20.f}, 1, 2, 2, each),
+            (std::vector<double>{1, 32}));
+}
+
+TEST(MapsOf, PixelAttributions_AreSharesOfTheOutput_OrAGradient) {
+  const Segmentation common = Columns(2, {0, 0, 1, 1}, 2);
+  v1::Payload payload;
+  v1::PixelAttribution& pixels = *payload.mutable_gradient();
+  pixels.set_height(1);
+  pixels.set_width(2);
+  pixels.set_channels(1);
+  pixels.add_values(2);
+  pixels.add_values(-3);
+  auto maps = MapsOf(payload, nullptr, common);
+  ASSERT_TRUE(maps.ok()) << maps.status();
+  EXPECT_EQ((*maps)[0].values, (std::vector<double>{2, -3}));
+  EXPECT_EQ((*maps)[0].units, MapUnits::kGradient);
+  pixels.set_reference(0.5);
+  maps = MapsOf(payload, nullptr, common);
+  ASSERT_TRUE(maps.ok()) << maps.status();
+  EXPECT_EQ((*maps)[0].units, MapUnits::kOutput);
+  pixels.add_values(1);
+  EXPECT_FALSE(MapsOf(payload, nullptr, common).ok());
+}
+
 TEST(MapsOf, WhatDoesNotFit_IsAnError) {
   const Segmentation common = Columns(1, {0, 1}, 2), taller = Columns(2, {0, 1}, 2);
   v1::Payload payload;

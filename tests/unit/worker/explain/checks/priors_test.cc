@@ -43,7 +43,8 @@ std::vector<float> Step() {
 
 TEST(EdgeMagnitude, IsSobelsOfTheGreyImage) {
   const std::vector<float> edges = EdgeMagnitude(Step(), 4);
-  // (1 + 2 + 1) times the step of grey, in the two columns beside it; the weights of grey add up to .9999.
+  // (1 + 2 + 1) times the step of grey, in the two columns beside it; the weights of grey add up to
+  // .9999.
   for (int y = 0; y < 4; ++y) {
     EXPECT_EQ(edges[static_cast<size_t>(4 * y)], 0);
     EXPECT_NEAR(edges[static_cast<size_t>(4 * y + 1)], 4 * 99.99, 1e-3);

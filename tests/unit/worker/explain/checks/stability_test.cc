@@ -48,12 +48,11 @@ TEST(Stability, EachVariantIsComparedInItsPlace) {
   task.mutable_attribution()->mutable_fit();
   // Rank correlations with the first by hand: 1 - 6 sum d^2 / 60.
   const std::vector<Result> results = {
-      Superpixels(),
-      Fit({1, 2, 3, 4}),
-      Fit({1, 2, 3, 5}), Fit({2, 1, 3, 4}),      // Noise: 1, .8.
-      Fit({1, 3, 2, 4}), Fit({4, 3, 2, 1}),      // Seeds: .8, -1; of each other: -.8.
-      Fit({2, 3, 4, 1}), Fit({0, 0, 0, 0}),      // Cascade: -.2, not defined.
-      Fit({2, 3, 4, 1}), Fit({1, 4, 3, 2}),      // Each alone: -.2, .2.
+      Superpixels(),         Fit({1, 2, 3, 4}),
+      Fit({1, 2, 3, 5}),     Fit({2, 1, 3, 4}),  // Noise: 1, .8.
+      Fit({1, 3, 2, 4}),     Fit({4, 3, 2, 1}),  // Seeds: .8, -1; of each other: -.8.
+      Fit({2, 3, 4, 1}),     Fit({0, 0, 0, 0}),  // Cascade: -.2, not defined.
+      Fit({2, 3, 4, 1}),     Fit({1, 4, 3, 2}),  // Each alone: -.2, .2.
       Fit({-4, -3, -2, -1}),                     // Hidden otherwise: 1, of absolute values -1.
   };
   const auto output = RunStability(task, results, TestImageData(1, 8, 8, 8));
@@ -105,8 +104,7 @@ TEST(Stability, ResultsThatDoNotFit_AreAnError) {
             absl::StatusCode::kInvalidArgument);
   std::vector<Result> results(11, Fit({1, 2, 3}));
   results[0] = Superpixels();
-  EXPECT_EQ(RunStability(task, results, data).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RunStability(task, results, data).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
