@@ -161,9 +161,7 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, c
 // An attribution must fit its superpixels and the picture, or indices would run out.
 absl::Status CheckFits(const Scene& scene, const v1::Attribution& fit, const v1::SuperpixelOutput& superpixels,
                        const std::vector<int>& labels) {
-  const bool sizes = static_cast<int>(superpixels.width()) == scene.width &&
-                     static_cast<int>(superpixels.height()) == scene.height &&
-                     labels.size() == static_cast<size_t>(scene.width) * scene.height;
+  const bool sizes = labels.size() == static_cast<size_t>(scene.width) * scene.height;
   if (!sizes || static_cast<int>(superpixels.count()) != fit.values_size() ||
       std::any_of(labels.begin(), labels.end(), [&](int label) { return label >= fit.values_size(); })) {
     return absl::InvalidArgumentError("attribution, superpixels and picture differ in size");
@@ -304,7 +302,8 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         continue;
       }
       const v1::Attribution& fit = (*payload)->fit();
-      const std::vector<int> labels = LabelsOf((*superpixels)->superpixels().labels());
+      const std::vector<int> labels =
+          LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
       if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels); !fits.ok()) {
         missing += Missing(title, std::string(fits.message()));
         continue;

@@ -44,6 +44,9 @@ Segmentation Quickshift(const uint8_t* rgb, int height, int width,
 // rows x columns rectangles of equal size but for a pixel, numbered row by row. 1 <= rows <= height, likewise columns.
 Segmentation Rectangles(int height, int width, int rows, int columns);
 
+// The same superpixels on a finer picture: each pixel has the label at its place. No side may become shorter.
+Segmentation Enlarged(const Segmentation& segmentation, int height, int width);
+
 // Relabels by first appearance of each label in ascending order of label, so that none is missing.
 void CompactLabels(Segmentation& segmentation);
 
