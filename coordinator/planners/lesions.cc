@@ -89,9 +89,10 @@ absl::StatusOr<LesionPlanner::Wants> LesionPlanner::Start(
                         is_done, wants));
   }
   if (shortcut_) {
-    RETURN_IF_ERROR(Add(*shortcut_, ShortcutNeeds(shortcut_->shortcut(), test_images_,
-                                                  masked_images_, numerics_class_),
-                        is_done, wants));
+    RETURN_IF_ERROR(
+        Add(*shortcut_,
+            ShortcutNeeds(shortcut_->shortcut(), test_images_, masked_images_, numerics_class_),
+            is_done, wants));
   }
   return wants;
 }

@@ -1,11 +1,13 @@
-// The lesion test and the shortcut check as users run them, on images whose cause is known: the same bits for any
-// number of workers, what is true is found, and a network can be trained on parts of the images.
+// The lesion test and the shortcut check as users run them, on images whose cause is known: the
+// same bits for any number of workers, what is true is found, and a network can be trained on parts
+// of the images.
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
@@ -45,8 +47,8 @@ Results ResultsOn(int workers) {
   TestCluster cluster;
   const CommandResult start = cluster.Start(workers);
   EXPECT_EQ(start.exit_code, 0) << start.output;
-  const CommandResult run =
-      cluster.Run(absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", Set(cluster)), 400);
+  const CommandResult run = cluster.Run(
+      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", Set(cluster)), 400);
   EXPECT_EQ(run.exit_code, 0) << run.output;
   const CommandResult json = cluster.Run("results lesions -o json");
   EXPECT_EQ(json.exit_code, 0) << json.output;
@@ -97,10 +99,13 @@ TEST(Lesions, ANetworkIsTrainedOnAPartOfTheImages) {
   ASSERT_EQ(cluster.Start(2).exit_code, 0);
   const std::string set = Set(cluster);
   const auto area_of = [&](const std::string& show) {
-    const std::string study = absl::StrCat(
-        "name: ", show, "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.3, validation: 0.2}, hide: {show: ",
-        show, "}}\ntraining: {logical_shards: 8, batch_size: 32, epochs: 12}\n");
-    const CommandResult run = cluster.Run(absl::StrCat("run ", cluster.Write(show + ".yaml", study), " --images ", set), 400);
+    const std::string study =
+        absl::StrCat("name: ", show,
+                     "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.3, validation: "
+                     "0.2}, hide: {show: ",
+                     show, "}}\ntraining: {logical_shards: 8, batch_size: 32, epochs: 12}\n");
+    const CommandResult run = cluster.Run(
+        absl::StrCat("run ", cluster.Write(show + ".yaml", study), " --images ", set), 400);
     EXPECT_EQ(run.exit_code, 0) << run.output;
     const size_t at = run.output.find("area under ROC ");
     EXPECT_NE(at, std::string::npos) << run.output;

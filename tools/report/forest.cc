@@ -22,8 +22,8 @@ std::string RenderForest(const Forest& forest) {
     return kLeft + (kRight - kLeft) * (clamped - forest.low) / (forest.high - forest.low);
   };
   std::string svg = absl::StrFormat(
-      "<svg class=\"plot forest\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">", kWidth,
-      height, Escape(forest.title));
+      "<svg class=\"plot forest\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">",
+      kWidth, height, Escape(forest.title));
   for (const double tick : Ticks(forest.low, forest.high, 6)) {
     absl::StrAppendFormat(&svg,
                           "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/><text x=\"%.1f\" y=\"%.1f\" "
@@ -32,9 +32,11 @@ std::string RenderForest(const Forest& forest) {
   }
   absl::StrAppendFormat(&svg, "<path class=\"mark\" d=\"M%.1f %.1fV%.1f\"/>", at(forest.reference),
                         kTop - 4, bottom);
-  absl::StrAppendFormat(
-      &svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text><text x=\"%.0f\" y=\"16\">%s</text>",
-      (kLeft + kRight) / 2, height - 8, Escape(forest.axis), kRight + 14, Escape(forest.note_title));
+  absl::StrAppendFormat(&svg,
+                        "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text><text "
+                        "x=\"%.0f\" y=\"16\">%s</text>",
+                        (kLeft + kRight) / 2, height - 8, Escape(forest.axis), kRight + 14,
+                        Escape(forest.note_title));
   double y = kTop + kRow / 2;
   for (const ForestRow& row : forest.rows) {
     if (row.heading) {

@@ -1,4 +1,5 @@
-// Estimates with their intervals, one a row, on a common axis: inline SVG that takes the page's colours.
+// Estimates with their intervals, one a row, on a common axis: inline SVG that takes the page's
+// colours.
 #ifndef DERMIS_TOOLS_REPORT_FOREST_H_
 #define DERMIS_TOOLS_REPORT_FOREST_H_
 
@@ -8,11 +9,11 @@
 namespace dermis {
 
 struct ForestRow {
-  std::string name;           // Plain text; a row without an estimate is a heading.
+  std::string name;  // Plain text; a row without an estimate is a heading.
   bool heading = false;
-  bool strong = false;        // The one that the page is about.
+  bool strong = false;  // The one that the page is about.
   double value = 0, low = 0, high = 0;
-  std::string note;           // At the right, e.g. "p = .03".
+  std::string note;  // At the right, e.g. "p = .03".
 };
 
 struct Forest {

@@ -19,7 +19,8 @@ namespace {
 
 constexpr const char* kZoneNames[kZones] = {"lesion core", "inner border band", "outer band",
                                             "surroundings"};
-constexpr Colour kZoneColours[kZones] = {{0x9c, 0x3d, 0x54}, {0xe0, 0x8a, 0x3c}, {0x4f, 0xa3, 0x9b}, {0x5b, 0x7f, 0xd1}};
+constexpr Colour kZoneColours[kZones] = {
+    {0x9c, 0x3d, 0x54}, {0xe0, 0x8a, 0x3c}, {0x4f, 0xa3, 0x9b}, {0x5b, 0x7f, 0xd1}};
 constexpr uint32_t kIntervalDraws = 2000;
 
 std::string Three(double value) { return absl::StrFormat("%.3f", value); }
@@ -107,9 +108,11 @@ absl::StatusOr<v1::Payload> Fetch(const v1::SummaryResult& summary, const Report
 // The zones over an image whose lesion leaves room for all of them.
 std::string ZonePicture(const v1::StudyResults& results, const ReportInputs& inputs, double band) {
   const v1::ImageSetManifest& manifest = inputs.images->manifest();
-  const int height = static_cast<int>(manifest.height()), width = static_cast<int>(manifest.width());
+  const int height = static_cast<int>(manifest.height()),
+            width = static_cast<int>(manifest.width());
   std::vector<uint32_t> candidates;
-  for (const v1::ExplainedImage& explained : results.explained()) candidates.push_back(explained.image());
+  for (const v1::ExplainedImage& explained : results.explained())
+    candidates.push_back(explained.image());
   candidates.insert(candidates.end(), results.test_images().begin(), results.test_images().end());
   for (const uint32_t image : candidates) {
     if (!manifest.images(static_cast<int>(image)).has_mask()) continue;
@@ -137,14 +140,17 @@ std::string ZonePicture(const v1::StudyResults& results, const ReportInputs& inp
 
 std::string ZoneTable(const v1::LesionSummary& summary, const std::string& positive) {
   std::string html = absl::StrCat(
-      "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>zone</th><th>of the image's area</th><th>of the sum of "
-      "|Shapley value|</th><th>share per area</th><th>mean value towards ", positive, "</th></tr></thead><tbody>");
+      "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>zone</th><th>of the image's "
+      "area</th><th>of the sum of "
+      "|Shapley value|</th><th>share per area</th><th>mean value towards ",
+      positive, "</th></tr></thead><tbody>");
   for (int z = 0; z < kZones; ++z) {
     const double area = summary.areas(z), share = summary.shares(z);
-    absl::StrAppend(&html, "<tr><th scope=\"row\"><i class=\"swatch\" style=\"background:", Css(kZoneColours[z]), "\"></i>",
-                    kZoneNames[z], "</th><td>", Three(area), "</td><td>", Three(share), "</td><td>",
-                    area > 0 ? absl::StrFormat("%.2f", share / area) : "–", "</td><td>", Signed(summary.values(z)),
-                    "</td></tr>");
+    absl::StrAppend(&html, "<tr><th scope=\"row\"><i class=\"swatch\" style=\"background:",
+                    Css(kZoneColours[z]), "\"></i>", kZoneNames[z], "</th><td>", Three(area),
+                    "</td><td>", Three(share), "</td><td>",
+                    area > 0 ? absl::StrFormat("%.2f", share / area) : "–", "</td><td>",
+                    Signed(summary.values(z)), "</td></tr>");
   }
   return html + "</tbody></table></div>";
 }
@@ -168,7 +174,8 @@ std::string FindingForest(const v1::LesionSummary& summary, const v1::ImageSetMa
     forest.rows.push_back({name, false, strong, finding.effect(), finding.low(), finding.high(),
                            finding.lesions() == 0 ? "no lesions" : PText(finding.adjusted_p())});
   };
-  forest.rows.push_back({absl::StrCat("Primary, zones ", NameOf(summary.findings(0).null())), true});
+  forest.rows.push_back(
+      {absl::StrCat("Primary, zones ", NameOf(summary.findings(0).null())), true});
   add(summary.findings(0), true);
   for (const v1::LesionNull null :
        {v1::LESION_NULL_SHIFTED, v1::LESION_NULL_ROTATED, v1::LESION_NULL_EXCHANGED}) {
@@ -194,25 +201,30 @@ std::string LesionTest(const v1::StudyResults& results, const ReportInputs& inpu
   const v1::ImageSetManifest& manifest = inputs.images->manifest();
   const v1::LesionFinding& primary = summary.findings(0);
   const bool found = primary.p() < 0.05;
-  absl::StrAppend(
-      &html, "<p class=\"", found ? "praise" : "verdict", "\"><b>Primary hypothesis, ", NameOf(primary.hypothesis()), ": ",
-      found ? "supported" : "not supported", ".</b> Effect ", Signed(primary.effect()), " (95 % interval ",
-      Signed(primary.low()), " to ", Signed(primary.high()), "), ", PText(primary.p()), ", one-sided, ", primary.lesions(),
-      " lesions, against zones ", NameOf(primary.null()), ". It was named in the study before it ran.</p>");
-  absl::StrAppend(&html, "<div class=\"lesion\">", ZonePicture(results, inputs, spec.band()), "<div>",
+  absl::StrAppend(&html, "<p class=\"", found ? "praise" : "verdict", "\"><b>Primary hypothesis, ",
+                  NameOf(primary.hypothesis()), ": ", found ? "supported" : "not supported",
+                  ".</b> Effect ", Signed(primary.effect()), " (95 % interval ",
+                  Signed(primary.low()), " to ", Signed(primary.high()), "), ", PText(primary.p()),
+                  ", one-sided, ", primary.lesions(), " lesions, against zones ",
+                  NameOf(primary.null()), ". It was named in the study before it ran.</p>");
+  absl::StrAppend(&html, "<div class=\"lesion\">", ZonePicture(results, inputs, spec.band()),
+                  "<div>",
                   ZoneTable(summary, manifest.classes_size() > 0
                                          ? Escape(manifest.classes(manifest.classes_size() - 1))
                                          : ""),
                   "</div></div>", FindingForest(summary, manifest));
-  absl::StrAppend(
-      &html, "<p class=\"note\">Exact Shapley values of four zones (16 masked inputs) on ", summary.images(),
-      " test images of ", summary.lesions(), " lesions with ", MasksOf(summary.mask_origin()),
-      "; what is hidden is replaced by ", NameOf(spec.hidden()), ". A band is ", absl::StrFormat("%g", 100 * spec.band()),
-      " % of the lesion's equivalent diameter. Statistic: (a − b) / (a + b) of |value| per area; its unit is the lesion, "
-      "never the pixel. Null: the same zones laid elsewhere, ", spec.placements(),
-      " times a kind and image; p from ", spec.draws(),
-      " draws of one placement a lesion. All but the primary are two-sided and Holm-adjusted. Largest additivity residual ",
-      absl::StrFormat("%.1e", summary.additivity_residual()), ".</p>");
+  absl::StrAppend(&html,
+                  "<p class=\"note\">Exact Shapley values of four zones (16 masked inputs) on ",
+                  summary.images(), " test images of ", summary.lesions(), " lesions with ",
+                  MasksOf(summary.mask_origin()), "; what is hidden is replaced by ",
+                  NameOf(spec.hidden()), ". A band is ", absl::StrFormat("%g", 100 * spec.band()),
+                  " % of the lesion's equivalent diameter. Statistic: (a − b) / (a + b) of |value| "
+                  "per area; its unit is the lesion, "
+                  "never the pixel. Null: the same zones laid elsewhere, ",
+                  spec.placements(), " times a kind and image; p from ", spec.draws(),
+                  " draws of one placement a lesion. All but the primary are two-sided and "
+                  "Holm-adjusted. Largest additivity residual ",
+                  absl::StrFormat("%.1e", summary.additivity_residual()), ".</p>");
   return html;
 }
 
@@ -235,13 +247,15 @@ std::string Shortcut(const v1::StudyResults& results, const ReportInputs& inputs
   forest.high = 1;
   std::string hidden_of_all;
   const auto add = [&](const v1::ShortcutArea& area) {
-    forest.rows.push_back({NameOf(area.hide().show()), false, area.hide().show() == v1::LESION_REGION_SURROUNDINGS,
-                           area.area(), area.low(), area.high(), Three(area.area())});
+    forest.rows.push_back({NameOf(area.hide().show()), false,
+                           area.hide().show() == v1::LESION_REGION_SURROUNDINGS, area.area(),
+                           area.low(), area.high(), Three(area.area())});
   };
   add(shortcut.areas(0));
   std::vector<v1::HiddenValue> seen;
   for (const v1::ShortcutArea& area : shortcut.areas()) {
-    if (area.has_hide() && std::find(seen.begin(), seen.end(), area.hide().hidden()) == seen.end()) {
+    if (area.has_hide() &&
+        std::find(seen.begin(), seen.end(), area.hide().hidden()) == seen.end()) {
       seen.push_back(area.hide().hidden());
     }
   }
@@ -251,17 +265,21 @@ std::string Shortcut(const v1::StudyResults& results, const ReportInputs& inputs
       if (area.has_hide() && area.hide().hidden() == hidden) add(area);
     }
   }
-  return absl::StrCat(
-      html, RenderForest(forest), "<p class=\"note\">The network as it was trained, on ", shortcut.images(),
-      " test images of ", shortcut.lesions(),
-      " lesions with a mask, seeing a part of each. Intervals: 95 %, bootstrapped by lesion. Images of which a part is "
-      "replaced are unlike all that it was trained on, so a low area does not say that the part holds nothing; a study "
-      "with images.hide trains on the part alone.</p>");
+  return absl::StrCat(html, RenderForest(forest),
+                      "<p class=\"note\">The network as it was trained, on ", shortcut.images(),
+                      " test images of ", shortcut.lesions(),
+                      " lesions with a mask, seeing a part of each. Intervals: 95 %, bootstrapped "
+                      "by lesion. Images of which a part is "
+                      "replaced are unlike all that it was trained on, so a low area does not say "
+                      "that the part holds nothing; a study "
+                      "with images.hide trains on the part alone.</p>");
 }
 
 std::string WarningText(const std::string& whose, double low, double high, double area) {
-  return absl::StrCat("Shortcut: ", whose, " tells malignant from benign without the lesion: area under ROC ", Three(area),
-                      " (95 % interval ", Three(low), " to ", Three(high), ") on the surroundings alone");
+  return absl::StrCat("Shortcut: ", whose,
+                      " tells malignant from benign without the lesion: area under ROC ",
+                      Three(area), " (95 % interval ", Three(low), " to ", Three(high),
+                      ") on the surroundings alone");
 }
 
 }  // namespace
@@ -270,36 +288,42 @@ std::vector<std::string> ShortcutWarnings(const v1::ShortcutOutput& shortcut) {
   std::vector<std::string> warnings;
   for (const v1::ShortcutArea& area : shortcut.areas()) {
     if (area.hide().show() != v1::LESION_REGION_SURROUNDINGS || area.low() <= 0.5) continue;
-    warnings.push_back(absl::StrCat(WarningText("this network", area.low(), area.high(), area.area()),
-                                    ", the lesion replaced by ", NameOf(area.hide().hidden()), "."));
+    warnings.push_back(
+        absl::StrCat(WarningText("this network", area.low(), area.high(), area.area()),
+                     ", the lesion replaced by ", NameOf(area.hide().hidden()), "."));
   }
   return warnings;
 }
 
-std::vector<std::string> RetrainedWarnings(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+std::vector<std::string> RetrainedWarnings(const v1::StudyResults& results,
+                                           const v1::ImageSetManifest& manifest) {
   const v1::HideSpec& hide = results.spec().images().hide();
   const auto scores = ScoresOf(results, manifest);
   if (hide.show() != v1::LESION_REGION_SURROUNDINGS || !scores.ok()) return {};
   const WeightedArea area(scores->probability, scores->label);
   const std::vector<uint32_t> images(results.test_images().begin(), results.test_images().end());
-  const Interval interval = BootstrapByGroup(GroupsOf(manifest, images), kIntervalDraws, results.spec().seed(),
-                                             [&](Counts counts) { return area(counts); });
+  const Interval interval =
+      BootstrapByGroup(GroupsOf(manifest, images), kIntervalDraws, results.spec().seed(),
+                       [&](Counts counts) { return area(counts); });
   if (!(interval.low > 0.5)) return {};
-  return {absl::StrCat(WarningText("a network that was trained on the surroundings alone", interval.low, interval.high,
-                                   area(std::vector<uint32_t>(images.size(), 1))),
-                       ", the lesion replaced by ", NameOf(hide.hidden()), ".")};
+  return {
+      absl::StrCat(WarningText("a network that was trained on the surroundings alone", interval.low,
+                               interval.high, area(std::vector<uint32_t>(images.size(), 1))),
+                   ", the lesion replaced by ", NameOf(hide.hidden()), ".")};
 }
 
 std::string RenderLesionWarnings(const v1::StudyResults& results, const ReportInputs& inputs) {
   std::vector<std::string> warnings = RetrainedWarnings(results, inputs.images->manifest());
   if (!results.shortcut().result().task().empty()) {
     if (const auto payload = Fetch(results.shortcut(), inputs); payload.ok()) {
-      for (std::string& warning : ShortcutWarnings(payload->shortcut())) warnings.push_back(std::move(warning));
+      for (std::string& warning : ShortcutWarnings(payload->shortcut()))
+        warnings.push_back(std::move(warning));
     }
   }
   if (warnings.empty()) return "";
   std::string html = "<ul class=\"flags first\">";
-  for (const std::string& warning : warnings) absl::StrAppend(&html, "<li>", Escape(warning), "</li>");
+  for (const std::string& warning : warnings)
+    absl::StrAppend(&html, "<li>", Escape(warning), "</li>");
   return html + "</ul>";
 }
 

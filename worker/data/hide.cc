@@ -78,7 +78,8 @@ absl::StatusOr<std::vector<uint8_t>> HidePart(const v1::Hide& hide, absl::Span<c
       break;
     }
     case v1::HIDDEN_VALUE_INPAINT:
-      picture = Inpaint(rgb.data(), std::vector<uint32_t>(shown.begin(), shown.end()), height, width);
+      picture =
+          Inpaint(rgb.data(), std::vector<uint32_t>(shown.begin(), shown.end()), height, width);
       break;
     default:
       return Unknown("training_mean, superpixel_mean, blur or inpaint can stand in their place");

@@ -22,8 +22,8 @@ absl::StatusOr<std::vector<uint8_t>> HidePart(const v1::Hide& hide, absl::Span<c
                                               absl::Span<const uint8_t> mask, int height, int width,
                                               const std::array<double, 3>& training_mean);
 
-// Image `i` of the set with its part hidden, at `size` x `size`, into size x size x 3 bytes at `out`.
-// Errors: of its blobs; NOT_FOUND where it has no mask.
+// Image `i` of the set with its part hidden, at `size` x `size`, into size x size x 3 bytes at
+// `out`. Errors: of its blobs; NOT_FOUND where it has no mask.
 absl::Status HiddenModelImage(const v1::Hide& hide, const ImageSet& set, uint32_t i, uint32_t size,
                               const std::array<double, 3>& training_mean, uint8_t* out);
 

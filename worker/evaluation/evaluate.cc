@@ -16,9 +16,8 @@ namespace dermis {
 
 absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, const ImageData& data,
                                                InferencePlan& plan) {
-  const std::vector<uint32_t> test = task.has_hide()
-                                         ? MaskedImages(data.set->manifest(), data.split.test)
-                                         : data.split.test;
+  const std::vector<uint32_t> test =
+      task.has_hide() ? MaskedImages(data.set->manifest(), data.split.test) : data.split.test;
   if (task.count() == 0 || uint64_t{task.first()} + task.count() > test.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "evaluate: images [", task.first(), ", ", uint64_t{task.first()} + task.count(),

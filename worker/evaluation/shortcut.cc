@@ -73,9 +73,8 @@ absl::StatusOr<v1::ShortcutOutput> RunShortcut(
     }
     const WeightedArea area(scores, labels);
     const std::vector<uint32_t> once(images.size(), 1);
-    const Interval interval =
-        BootstrapByGroup(groups, task.draws(), task.seed(),
-                         [&](Counts counts) { return area(counts); });
+    const Interval interval = BootstrapByGroup(groups, task.draws(), task.seed(),
+                                               [&](Counts counts) { return area(counts); });
     v1::ShortcutArea& out = *result.add_areas();
     if (variant >= 0) *out.mutable_hide() = task.variants(variant);
     out.set_area(area(once));

@@ -1,5 +1,5 @@
-// Could the model do without the lesion, or without all else? Its areas under the curve when it sees a
-// part of each image.
+// Could the model do without the lesion, or without all else? Its areas under the curve when it
+// sees a part of each image.
 #ifndef DERMIS_WORKER_EVALUATION_SHORTCUT_H_
 #define DERMIS_WORKER_EVALUATION_SHORTCUT_H_
 

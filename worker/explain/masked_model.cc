@@ -40,14 +40,15 @@ class CutImages {
     const auto width = static_cast<uint32_t>(segmentation.width);
     const bool displayed = height == manifest.height() && width == manifest.width();
     if (!displayed && (height != data.size || width != data.size)) {
-      return Invalid(image, absl::StrCat("superpixels of ", height, " x ", width,
-                                         " for an image of ", manifest.height(), " x ",
-                                         manifest.width(), ", ", data.size, " x ", data.size,
-                                         " for the model"));
+      return Invalid(
+          image, absl::StrCat("superpixels of ", height, " x ", width, " for an image of ",
+                              manifest.height(), " x ", manifest.width(), ", ", data.size, " x ",
+                              data.size, " for the model"));
     }
     if (data.size > height || data.size > width) {
-      return Invalid(image, absl::StrCat("the model takes ", data.size, " pixels a side, the image ",
-                                         "is ", height, " x ", width));
+      return Invalid(
+          image, absl::StrCat("the model takes ", data.size, " pixels a side, the image ", "is ",
+                              height, " x ", width));
     }
     return CutImages(data, displayed);
   }
@@ -69,12 +70,14 @@ class CutImages {
 };
 
 // One picture of each background image.
-absl::StatusOr<std::vector<std::vector<float>>> BackgroundPictures(
-    const v1::Background& background, uint32_t image, const ImageData& data, const CutImages& cut,
-    Digest& digest) {
+absl::StatusOr<std::vector<std::vector<float>>> BackgroundPictures(const v1::Background& background,
+                                                                   uint32_t image,
+                                                                   const ImageData& data,
+                                                                   const CutImages& cut,
+                                                                   Digest& digest) {
   if (background.per_class() == 0) return Invalid(image, "the background has no images");
-  const std::vector<uint32_t> images = BackgroundImages(data.split.training, data.labels,
-                                                        background.seed(), background.per_class());
+  const std::vector<uint32_t> images =
+      BackgroundImages(data.split.training, data.labels, background.seed(), background.per_class());
   digest = BackgroundDigest(data.set->manifest(), images);
   std::vector<std::vector<float>> pictures;
   for (const uint32_t other : images) {
@@ -107,7 +110,7 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
   ASSIGN_OR_RETURN(const CutImages cut, CutImages::Of(data, segmentation, image));
   ASSIGN_OR_RETURN(const std::vector<uint8_t> rgb, cut.Pixels(image));
   MaskedImage masked;
-  HiddenColors colors;                        // One a superpixel, or ...
+  HiddenColors colors;                       // One a superpixel, or ...
   std::vector<std::vector<float>> pictures;  // ... these.
   switch (hidden) {
     case v1::HIDDEN_VALUE_TRAINING_MEAN:
@@ -125,16 +128,17 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
       if (!(hiding.blur() > 0 && hiding.blur() <= 1)) {
         return Invalid(image, "needs a blur in (0, 1]");
       }
-      pictures.push_back(Blurred(rgb.data(), segmentation.height, segmentation.width,
-                                 hiding.blur() * std::min(segmentation.height, segmentation.width)));
+      pictures.push_back(
+          Blurred(rgb.data(), segmentation.height, segmentation.width,
+                  hiding.blur() * std::min(segmentation.height, segmentation.width)));
       break;
     case v1::HIDDEN_VALUE_INPAINT:
       pictures.push_back(
           Inpaint(rgb.data(), segmentation.labels, segmentation.height, segmentation.width));
       break;
     case v1::HIDDEN_VALUE_BACKGROUND: {
-      ASSIGN_OR_RETURN(pictures, BackgroundPictures(hiding.background(), image, data, cut,
-                                                    masked.background));
+      ASSIGN_OR_RETURN(
+          pictures, BackgroundPictures(hiding.background(), image, data, cut, masked.background));
       masked.probabilities = hiding.probabilities();
       break;
     }

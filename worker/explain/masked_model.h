@@ -19,7 +19,8 @@
 
 namespace dermis {
 
-// What hides a superpixel: one picture (or colour), or several, over whose outputs the mean is taken.
+// What hides a superpixel: one picture (or colour), or several, over whose outputs the mean is
+// taken.
 struct MaskedImage {
   std::vector<Composer> composers;  // One, or one a background image.
   bool probabilities = false;       // The mean is of probabilities; else of logits.
@@ -35,8 +36,8 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
                                           v1::HiddenValue hidden, const v1::Hiding& hiding,
                                           const Segmentation& segmentation, const ImageData& data);
 
-// logits: masks x classes, row-major. Of several composers: the mean logits, or the logarithms of the
-// mean probabilities (whose softmax they are).
+// logits: masks x classes, row-major. Of several composers: the mean logits, or the logarithms of
+// the mean probabilities (whose softmax they are).
 absl::Status RunMasks(absl::Span<const Mask> masks, const MaskedImage& masked, InferencePlan& plan,
                       float* logits);
 

@@ -105,7 +105,7 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
                                                   " on ", height, " x ", width, " pixels"));
       }
       return ToProto(Rectangles(height, width, static_cast<int>(grid.rows()),
-                          static_cast<int>(grid.columns())));
+                                static_cast<int>(grid.columns())));
     }
     case v1::SuperpixelSpec::kLabelMap: {
       ASSIGN_OR_RETURN(const std::string_view bytes, set.Labels(task.image()));
@@ -122,8 +122,8 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
       const double band = task.superpixels().lesion_zones().band();
       if (!(band >= 0 && band <= 1)) return Invalid(task.image(), "needs a band in 0..1");
       ASSIGN_OR_RETURN(const std::string_view bytes, set.Mask(task.image()));
-      const std::vector<uint8_t> mask =
-          AtSize(std::vector<uint8_t>(bytes.begin(), bytes.end()), in_height, in_width, height, width);
+      const std::vector<uint8_t> mask = AtSize(std::vector<uint8_t>(bytes.begin(), bytes.end()),
+                                               in_height, in_width, height, width);
       const std::vector<uint8_t> zones = LesionZones(mask, height, width, band);
       Segmentation map{height, width, 0, {zones.begin(), zones.end()}};
       CompactLabels(map);

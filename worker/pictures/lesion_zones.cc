@@ -123,7 +123,8 @@ std::vector<uint8_t> BoundingBox(absl::Span<const uint8_t> mask, int height, int
   }
   std::vector<uint8_t> box(mask.size(), 0);
   for (int y = top; y <= bottom; ++y) {
-    std::fill_n(box.begin() + static_cast<ptrdiff_t>(y) * width + left, right - left + 1, uint8_t{1});
+    std::fill_n(box.begin() + static_cast<ptrdiff_t>(y) * width + left, right - left + 1,
+                uint8_t{1});
   }
   return box;
 }

@@ -1,4 +1,6 @@
 // The planner of the lesion test and the shortcut check, within a study's run.
+#include "coordinator/planners/lesions.h"
+
 #include <algorithm>
 #include <map>
 #include <random>
@@ -9,7 +11,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "coordinator/planners/lesions.h"
 #include "coordinator/study_run.h"
 #include "tests/simulation/fakes.h"
 
@@ -49,8 +50,7 @@ v1::Payload PayloadOf(const v1::TaskSpec& task, const std::vector<uint32_t>& tes
 
 // Runs a study to its end, its results in random order; gives the tasks by kind.
 std::map<v1::TaskSpec::KindCase, std::set<std::string>> RunToTheEnd(
-    StudyRun& run, const v1::ImageSetManifest& manifest, uint64_t seed,
-    const v1::StudySpec& spec) {
+    StudyRun& run, const v1::ImageSetManifest& manifest, uint64_t seed, const v1::StudySpec& spec) {
   std::map<v1::TaskSpec::KindCase, std::set<std::string>> tasks;
   FakeBlobs blobs;
   const auto split = *MakeSplit(manifest, spec.images().split(), spec.seed());
@@ -111,11 +111,12 @@ TEST(LesionPlanner, WithoutMasksAStudyIsRefused_SayingWhatToDo) {
 }
 
 TEST(ExplanationPlanner, WhatCannotBeCutIsNotExplained) {
-  const v1::StudySpec spec = *FakeSpec("a", 2, 0,
-      "explanation:\n"
-      "  images: {all_test: true}\n"
-      "  methods: [{shapley: {permutations: 2, superpixels: {lesion_zones: {}}}}]\n"
-      "  checks: {fidelity: false}\n");
+  const v1::StudySpec spec =
+      *FakeSpec("a", 2, 0,
+                "explanation:\n"
+                "  images: {all_test: true}\n"
+                "  methods: [{shapley: {permutations: 2, superpixels: {lesion_zones: {}}}}]\n"
+                "  checks: {fidelity: false}\n");
   const auto manifest = Manifest(true);
   auto run = *StudyRun::Make(spec, Sha256Of("set"), manifest, kClass);
   RunToTheEnd(*run, *manifest, 1, spec);
@@ -123,8 +124,10 @@ TEST(ExplanationPlanner, WhatCannotBeCutIsNotExplained) {
   for (const ChosenImage& chosen : run->explanation()->chosen()) {
     EXPECT_TRUE(manifest->images(static_cast<int>(chosen.image)).has_mask());
   }
-  EXPECT_THAT(std::string(StudyRun::Make(spec, Sha256Of("set"), Manifest(false), kClass).status().message()),
-              HasSubstr("no test image has a lesion mask"));
+  EXPECT_THAT(
+      std::string(
+          StudyRun::Make(spec, Sha256Of("set"), Manifest(false), kClass).status().message()),
+      HasSubstr("no test image has a lesion mask"));
 }
 
 }  // namespace

@@ -38,8 +38,8 @@ absl::StatusOr<std::vector<uint8_t>> ZonesOf(const ImageData& data, uint32_t ima
   const v1::ImageSetManifest& manifest = data.set->manifest();
   ASSIGN_OR_RETURN(const std::string_view bytes, data.set->Mask(image));
   const std::vector<uint8_t> mask(bytes.begin(), bytes.end());
-  return LesionZones(mask, static_cast<int>(manifest.height()),
-                     static_cast<int>(manifest.width()), band);
+  return LesionZones(mask, static_cast<int>(manifest.height()), static_cast<int>(manifest.width()),
+                     band);
 }
 
 // Test images with a mask whose lesion is another one than the image's.
@@ -80,9 +80,9 @@ absl::StatusOr<v1::LesionPlacement> Evaluate(const v1::LesionTask& task, v1::Les
                                   static_cast<int>(manifest.width()),
                                   kZones,
                                   {zones.begin(), zones.end()}};
-  ASSIGN_OR_RETURN(const MaskedImage masked,
-                   MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(),
-                                 segmentation, data));
+  ASSIGN_OR_RETURN(
+      const MaskedImage masked,
+      MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(), segmentation, data));
   std::vector<Mask> masks;
   for (int subset = 0; subset < 1 << kZones; ++subset) {
     Mask& mask = masks.emplace_back(kZones, uint8_t{0});
@@ -133,11 +133,12 @@ absl::StatusOr<v1::LesionOutput> RunLesion(const v1::LesionTask& task, const Ima
     // Any shift but none at all.
     const auto block = PhiloxBlock(task.seed(), Purpose::kLesionShift, p, image, 0);
     const uint32_t shift = 1 + Draw(block, uint64_t(side) * side - 1);
-    RETURN_IF_ERROR(add(v1::LESION_NULL_SHIFTED,
-                        Shifted(zones, side, side, static_cast<int>(shift) / side,
-                                static_cast<int>(shift) % side)));
+    RETURN_IF_ERROR(
+        add(v1::LESION_NULL_SHIFTED, Shifted(zones, side, side, static_cast<int>(shift) / side,
+                                             static_cast<int>(shift) % side)));
   }
-  const std::vector<uint32_t> turns = PhiloxPermutation(task.seed(), Purpose::kLesionTurn, image, 7);
+  const std::vector<uint32_t> turns =
+      PhiloxPermutation(task.seed(), Purpose::kLesionTurn, image, 7);
   for (uint32_t p = 0; p < task.placements(); ++p) {
     RETURN_IF_ERROR(
         add(v1::LESION_NULL_ROTATED, Turned(zones, side, static_cast<int>(turns[p]) + 1)));
@@ -180,8 +181,9 @@ absl::StatusOr<v1::LesionSummary> RunLesionSummary(
       }
       std::array<double, 1 << kZones> f;
       for (size_t subset = 0; subset < f.size(); ++subset) {
-        f[subset] = OutputOf(task.output(),
-                             absl::MakeConstSpan(placement.logits().data() + subset * classes, classes));
+        f[subset] =
+            OutputOf(task.output(),
+                     absl::MakeConstSpan(placement.logits().data() + subset * classes, classes));
       }
       image.placements.push_back(PlacedOf(placement.kind(), {placement.areas().data(), kZones}, f));
     }

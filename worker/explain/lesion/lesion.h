@@ -15,10 +15,10 @@
 
 namespace dermis {
 
-// Zones as they are and as the nulls lay them, each with the model's outputs on the 16 subsets. Nulls
-// leave sizes as they are but for the exchange, whose partner is a test image with a mask and of
-// another group, with all four zones where one is found. `evaluations`: masked inputs that were run.
-// INVALID_ARGUMENT: an image without a mask, a set that is not square or has no partner.
+// Zones as they are and as the nulls lay them, each with the model's outputs on the 16 subsets.
+// Nulls leave sizes as they are but for the exchange, whose partner is a test image with a mask and
+// of another group, with all four zones where one is found. `evaluations`: masked inputs that were
+// run. INVALID_ARGUMENT: an image without a mask, a set that is not square or has no partner.
 absl::StatusOr<v1::LesionOutput> RunLesion(const v1::LesionTask& task, const ImageData& data,
                                            InferencePlan& plan, uint64_t* evaluations);
 

@@ -97,12 +97,11 @@ v1::LesionFinding Find(const std::vector<std::vector<const LesionImage*>>& lesio
 
   std::vector<uint32_t> each(rows.size());
   std::iota(each.begin(), each.end(), 0u);
-  const Interval interval =
-      BootstrapByGroup(each, kIntervalDraws, plan.seed, [&](Counts counts) {
-        double sum = 0;
-        for (size_t i = 0; i < effects.size(); ++i) sum += counts[i] * effects[i];
-        return sum / n;
-      });
+  const Interval interval = BootstrapByGroup(each, kIntervalDraws, plan.seed, [&](Counts counts) {
+    double sum = 0;
+    for (size_t i = 0; i < effects.size(); ++i) sum += counts[i] * effects[i];
+    return sum / n;
+  });
   finding.set_low(interval.low);
   finding.set_high(interval.high);
 
@@ -111,8 +110,8 @@ v1::LesionFinding Find(const std::vector<std::vector<const LesionImage*>>& lesio
     double mean = 0;
     for (size_t i = 0; i < rows.size(); ++i) {
       const auto block = PhiloxBlock(plan.seed, Purpose::kLesionNull, draw, i, number);
-      const auto place = static_cast<size_t>(ToUnitDouble(block[0], block[1]) *
-                                             static_cast<double>(placements));
+      const auto place =
+          static_cast<size_t>(ToUnitDouble(block[0], block[1]) * static_cast<double>(placements));
       mean += rows[i][place] / n;
     }
     extreme += one_sided ? mean >= observed - kSame
@@ -150,8 +149,8 @@ void Describe(const std::vector<std::vector<const LesionImage*>>& lesions,
 // Each image has its zones first and as many placements of each kind as the others.
 absl::Status CheckPlacements(absl::Span<const LesionImage> images) {
   for (const LesionImage& image : images) {
-    bool fits = image.placements.size() == images[0].placements.size() &&
-                image.placements.size() > 1;
+    bool fits =
+        image.placements.size() == images[0].placements.size() && image.placements.size() > 1;
     for (size_t p = 0; p < image.placements.size() && fits; ++p) {
       fits = image.placements[p].kind == images[0].placements[p].kind &&
              (p == 0) == (image.placements[p].kind == v1::LESION_NULL_UNSPECIFIED);
@@ -161,8 +160,8 @@ absl::Status CheckPlacements(absl::Span<const LesionImage> images) {
   for (const v1::LesionNull null : kNulls) {
     if (std::none_of(images[0].placements.begin(), images[0].placements.end(),
                      [&](const Placed& placed) { return placed.kind == null; })) {
-      return absl::InvalidArgumentError(absl::StrCat("lesion test: no placement is ",
-                                                     v1::LesionNull_Name(null)));
+      return absl::InvalidArgumentError(
+          absl::StrCat("lesion test: no placement is ", v1::LesionNull_Name(null)));
     }
   }
   return absl::OkStatus();

@@ -31,14 +31,15 @@ struct Placed {
 };
 Placed PlacedOf(v1::LesionNull kind, absl::Span<const double> areas, const SubsetOutputs& f);
 
-// (a - b) / (a + b), -1 .. 1, where a and b are the sums of |value| of the hypothesis' two sides, each
-// over its area. None: a side has no area, or both are without value.
+// (a - b) / (a + b), -1 .. 1, where a and b are the sums of |value| of the hypothesis' two sides,
+// each over its area. None: a side has no area, or both are without value.
 std::optional<double> Statistic(v1::LesionHypothesis hypothesis, const Placed& placed);
 
 struct LesionImage {
-  uint32_t group = 0;               // Images of one lesion; numbered from 0.
+  uint32_t group = 0;  // Images of one lesion; numbered from 0.
   uint32_t label = 0;
-  std::vector<Placed> placements;   // Where the zones are, then the nulls; as many of each kind for each image.
+  std::vector<Placed>
+      placements;  // Where the zones are, then the nulls; as many of each kind for each image.
 };
 
 struct LesionPlan {
@@ -49,14 +50,14 @@ struct LesionPlan {
   uint32_t classes = 2;
 };
 
-// The primary hypothesis; then all others (every hypothesis against every null, and the primary within
-// each class), Holm-adjusted.
+// The primary hypothesis; then all others (every hypothesis against every null, and the primary
+// within each class), Holm-adjusted.
 //
-// The lesion is the unit: each has one statistic where its zones are and one for each null placement,
-// means over its images. If the model does not care where the zones lie, the one is as good as the
-// others: so the test draws, for each lesion, one of them at random, and compares the mean over lesions
-// with the observed one. p = (1 + as extreme draws) / (1 + draws). Pixels are never permuted: they are
-// not independent of each other.
+// The lesion is the unit: each has one statistic where its zones are and one for each null
+// placement, means over its images. If the model does not care where the zones lie, the one is as
+// good as the others: so the test draws, for each lesion, one of them at random, and compares the
+// mean over lesions with the observed one. p = (1 + as extreme draws) / (1 + draws). Pixels are
+// never permuted: they are not independent of each other.
 absl::StatusOr<v1::LesionSummary> TestLesions(absl::Span<const LesionImage> images,
                                               const LesionPlan& plan);
 

@@ -32,9 +32,10 @@ std::string FirstScreen(const std::string& html) {
 TEST(LesionReport, ANetworkThatDoesWithoutTheLesionIsSaidOnTheFirstScreen) {
   FakeStudy study(80, 64, 1);
   AddFakeLesions(study, .68);
-  EXPECT_THAT(FirstScreen(Report(study)),
-              AllOf(HasSubstr("Shortcut: this network tells malignant from benign without the lesion"),
-                    HasSubstr("0.680 (95 % interval 0.600 to 0.760)"), HasSubstr("the blurred image")));
+  EXPECT_THAT(
+      FirstScreen(Report(study)),
+      AllOf(HasSubstr("Shortcut: this network tells malignant from benign without the lesion"),
+            HasSubstr("0.680 (95 % interval 0.600 to 0.760)"), HasSubstr("the blurred image")));
 }
 
 TEST(LesionReport, AnIntervalThatHoldsChanceIsNoWarning) {
@@ -94,7 +95,8 @@ TEST(LesionReport, ANetworkTrainedOnTheSurroundingsAloneIsWarnedOf) {
   }
   const auto warnings = RetrainedWarnings(study.results, study.images->manifest());
   ASSERT_EQ(warnings.size(), 1u);
-  EXPECT_THAT(warnings[0], AllOf(HasSubstr("trained on the surroundings alone"), HasSubstr("1.000")));
+  EXPECT_THAT(warnings[0],
+              AllOf(HasSubstr("trained on the surroundings alone"), HasSubstr("1.000")));
   hide.set_show(v1::LESION_REGION_LESION);
   EXPECT_TRUE(RetrainedWarnings(study.results, study.images->manifest()).empty());
 }
@@ -104,7 +106,8 @@ TEST(Forest, ClampsWhatLiesBeyondItsAxis_AndEscapes) {
   forest.title = "a < b";
   forest.rows = {{"head", true}, {"x & y", false, true, 0, -9, 9, "p"}};
   const std::string svg = RenderForest(forest);
-  EXPECT_THAT(svg, AllOf(HasSubstr("a &lt; b"), HasSubstr("x &amp; y"), HasSubstr("M268.0"), HasSubstr("H624.0")));
+  EXPECT_THAT(svg, AllOf(HasSubstr("a &lt; b"), HasSubstr("x &amp; y"), HasSubstr("M268.0"),
+                         HasSubstr("H624.0")));
 }
 
 }  // namespace

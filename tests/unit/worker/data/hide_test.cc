@@ -143,8 +143,9 @@ TEST_F(HiddenSetTest, HoldsTheImagesWithTheirPartHidden_AndTheirOwnStatistics) {
       EXPECT_TRUE(std::equal(data->image(i), data->image(i) + expected.size(), whole->image(i)));
       continue;
     }
-    ASSERT_TRUE(HiddenModelImage(source_.hide(), *file_, i, kSize, whole->channel_mean,
-                                 expected.data()).ok());
+    ASSERT_TRUE(
+        HiddenModelImage(source_.hide(), *file_, i, kSize, whole->channel_mean, expected.data())
+            .ok());
     EXPECT_TRUE(std::equal(expected.begin(), expected.end(), data->image(i))) << i;
     EXPECT_FALSE(std::equal(expected.begin(), expected.end(), whole->image(i))) << i;
   }

@@ -27,7 +27,9 @@ class Manifest final : public ImageSet {
       entry.set_has_mask(i < 30);
     }
   }
-  absl::StatusOr<std::string_view> Pixels(uint32_t) const override { return absl::NotFoundError(""); }
+  absl::StatusOr<std::string_view> Pixels(uint32_t) const override {
+    return absl::NotFoundError("");
+  }
   absl::StatusOr<std::string_view> Mask(uint32_t) const override { return absl::NotFoundError(""); }
   absl::StatusOr<std::string_view> ChunkBytes(const Digest&) const override {
     return absl::NotFoundError("");
@@ -51,7 +53,8 @@ class ShortcutTest : public testing::Test {
     for (const v1::Hide& hide : ShortcutVariants(explanation)) *task_.add_variants() = hide;
   }
 
-  // The evaluations, by a model that knows the class from the surroundings and from the whole alone.
+  // The evaluations, by a model that knows the class from the surroundings and from the whole
+  // alone.
   std::vector<std::shared_ptr<const v1::Payload>> Outputs() const {
     std::vector<std::shared_ptr<const v1::Payload>> outputs;
     for (const v1::TaskSpec& need : ShortcutNeeds(task_, 40, 30, "class")) {
@@ -63,8 +66,8 @@ class ShortcutTest : public testing::Test {
       for (uint32_t i = evaluate.first(); i < evaluate.first() + evaluate.count(); ++i) {
         payload->mutable_evaluate()->add_images(i);
         payload->mutable_evaluate()->add_logits(0);
-        payload->mutable_evaluate()->add_logits(
-            knows ? static_cast<float>(data_.labels[i]) : std::sin(static_cast<float>(i * i)));
+        payload->mutable_evaluate()->add_logits(knows ? static_cast<float>(data_.labels[i])
+                                                      : std::sin(static_cast<float>(i * i)));
       }
       outputs.push_back(payload);
     }
@@ -111,7 +114,8 @@ TEST_F(ShortcutTest, RefusesMissingEvaluations_AndOneClassAlone) {
   outputs.pop_back();
   EXPECT_EQ(RunShortcut(task_, outputs, data_).status().code(), absl::StatusCode::kInvalidArgument);
   data_.labels.assign(40, 0);
-  EXPECT_EQ(RunShortcut(task_, Outputs(), data_).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RunShortcut(task_, Outputs(), data_).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -113,8 +113,7 @@ TEST_F(MaskedModelTest, IsLinearInTheMask) {
 
 TEST_F(MaskedModelTest, BackgroundIsTheMeanOverTrainingImages_AsManyOfEachClass) {
   const MaskedImage masked = Masked(v1::HIDDEN_VALUE_BACKGROUND);
-  const std::vector<uint32_t> images =
-      BackgroundImages(data_.split.training, data_.labels, 3, 2);
+  const std::vector<uint32_t> images = BackgroundImages(data_.split.training, data_.labels, 3, 2);
   ASSERT_EQ(images.size(), 4u);
   ASSERT_EQ(masked.composers.size(), 4u);
   EXPECT_EQ(masked.background, BackgroundDigest(data_.set->manifest(), images));
@@ -167,15 +166,18 @@ TEST_F(MaskedModelTest, SuperpixelsMayBeOfTheModelsOwnPixels) {
     EXPECT_NE(part, whole);
   }
   segmentation_ = Rectangles(20, 20, 4, 4);
-  EXPECT_FALSE(MaskedImageOf(v1::ImageSource(), 0, v1::HIDDEN_VALUE_BLUR, hiding_, segmentation_, data_).ok());
+  EXPECT_FALSE(
+      MaskedImageOf(v1::ImageSource(), 0, v1::HIDDEN_VALUE_BLUR, hiding_, segmentation_, data_)
+          .ok());
 }
 
 TEST_F(MaskedModelTest, RefusesAValueWithoutItsNumbers) {
   const v1::Hiding none;
   for (const v1::HiddenValue hidden : {v1::HIDDEN_VALUE_CONSTANT, v1::HIDDEN_VALUE_BLUR,
                                        v1::HIDDEN_VALUE_BACKGROUND, v1::HIDDEN_VALUE_UNSPECIFIED}) {
-    EXPECT_EQ(MaskedImageOf(v1::ImageSource(), 0, hidden, none, segmentation_, data_).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(
+        MaskedImageOf(v1::ImageSource(), 0, hidden, none, segmentation_, data_).status().code(),
+        absl::StatusCode::kInvalidArgument);
   }
 }
 
@@ -230,7 +232,8 @@ TEST(Superpixels, OfALabelMapAreItsLabels_NumberedAnew) {
   EXPECT_EQ(map.labels[0], 0u);
   EXPECT_EQ(map.labels[44], 1u);
   EXPECT_EQ(map.labels.back(), 2u);
-  EXPECT_EQ(RunSuperpixels(task, TestImageSet(1, 8, 8)).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(RunSuperpixels(task, TestImageSet(1, 8, 8)).status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST(Superpixels, OfLesionZonesHoldTheMask) {
@@ -253,7 +256,13 @@ TEST(Superpixels, AtModelSizeAreOfTheResizedImage) {
     v1::SuperpixelSpec& spec = *task.mutable_superpixels();
     if (kind == 0) spec.mutable_slic()->set_count(6);
     if (kind == 1) spec.mutable_quickshift();
-    if (kind == 2) *spec.mutable_grid() = [] { v1::GridSpec g; g.set_rows(2); g.set_columns(2); return g; }();
+    if (kind == 2)
+      *spec.mutable_grid() = [] {
+        v1::GridSpec g;
+        g.set_rows(2);
+        g.set_columns(2);
+        return g;
+      }();
     if (kind == 3) spec.mutable_label_map();
     if (kind == 4) spec.mutable_lesion_zones()->set_band(0.1);
     const auto output = RunSuperpixels(task, set);

@@ -83,7 +83,8 @@ TEST(Inpaint, DependsOnTheSurroundingsAlone) {
   const std::vector<uint32_t> labels = Labels();
   std::vector<uint8_t> rgb = Picture(3);
   const std::vector<float> before = Inpaint(rgb.data(), labels, kHeight, kWidth);
-  // The inside of region 1, away from its neighbours, turns black: nothing of it was in its picture.
+  // The inside of region 1, away from its neighbours, turns black: nothing of it was in its
+  // picture.
   for (int y = 9; y < 19; ++y) {
     for (int x = 11; x < 19; ++x) std::fill_n(rgb.begin() + 3 * (y * kWidth + x), 3, uint8_t{0});
   }

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/strings/str_cat.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "worker/pictures/lesion_zones.h"
 
@@ -114,10 +114,10 @@ TEST_F(LesionTest, RunsSixteenMasksAPlacement_OfEachKind) {
   ASSERT_EQ(output.placements_size(), 1 + 3 * 2);
   EXPECT_EQ(evaluations_, 16u * 7);
   EXPECT_EQ(plan.inputs.size(), 16u * 7);
-  const std::vector<v1::LesionNull> kinds = {
-      v1::LESION_NULL_UNSPECIFIED, v1::LESION_NULL_SHIFTED,   v1::LESION_NULL_SHIFTED,
-      v1::LESION_NULL_ROTATED,     v1::LESION_NULL_ROTATED,   v1::LESION_NULL_EXCHANGED,
-      v1::LESION_NULL_EXCHANGED};
+  const std::vector<v1::LesionNull> kinds = {v1::LESION_NULL_UNSPECIFIED, v1::LESION_NULL_SHIFTED,
+                                             v1::LESION_NULL_SHIFTED,     v1::LESION_NULL_ROTATED,
+                                             v1::LESION_NULL_ROTATED,     v1::LESION_NULL_EXCHANGED,
+                                             v1::LESION_NULL_EXCHANGED};
   for (int p = 0; p < output.placements_size(); ++p) {
     EXPECT_EQ(output.placements(p).kind(), kinds[p]);
     // All shown is the image itself, wherever the zones lie.
@@ -128,7 +128,8 @@ TEST_F(LesionTest, RunsSixteenMasksAPlacement_OfEachKind) {
   }
   for (int p = 1; p <= 4; ++p) {
     for (int z = 0; z < kZones; ++z) {
-      EXPECT_EQ(output.placements(p).areas(z), output.placements(0).areas(z)) << "moved, not changed";
+      EXPECT_EQ(output.placements(p).areas(z), output.placements(0).areas(z))
+          << "moved, not changed";
     }
   }
   EXPECT_NE(output.placements(5).areas(0), output.placements(0).areas(0)) << "another lesion's";
@@ -136,7 +137,9 @@ TEST_F(LesionTest, RunsSixteenMasksAPlacement_OfEachKind) {
 
 TEST_F(LesionTest, IsTheSameTwice_AndAnotherWithAnotherSeed) {
   FunctionPlan plan = ZonePlan(kInnerBand);
-  const auto run = [&] { return RunLesion(task_, data_, plan, &evaluations_)->SerializeAsString(); };
+  const auto run = [&] {
+    return RunLesion(task_, data_, plan, &evaluations_)->SerializeAsString();
+  };
   const std::string first = run();
   EXPECT_EQ(run(), first);
   task_.set_seed(5);
@@ -163,7 +166,8 @@ TEST_F(LesionTest, NeverExchangesWithAnImageOfTheSameLesion) {
 TEST_F(LesionTest, RefusesWhatItCannotDo) {
   FunctionPlan plan = ZonePlan(kCore);
   task_.set_image(kImages - 1);
-  EXPECT_EQ(RunLesion(task_, data_, plan, &evaluations_).status().code(), absl::StatusCode::kNotFound)
+  EXPECT_EQ(RunLesion(task_, data_, plan, &evaluations_).status().code(),
+            absl::StatusCode::kNotFound)
       << "no mask";
   task_.set_image(1);
   task_.set_placements(8);

@@ -144,7 +144,8 @@ TEST(TestLesions, RejectsATrueNullAsOftenAsItSays) {
     const v1::LesionSummary summary = *TestLesions(Images(100 + repeat, 24, 0), plan);
     primary += summary.findings(0).p() <= 0.05;
     bool any = false;
-    for (int i = 1; i < summary.findings_size(); ++i) any |= summary.findings(i).adjusted_p() <= 0.05;
+    for (int i = 1; i < summary.findings_size(); ++i)
+      any |= summary.findings(i).adjusted_p() <= 0.05;
     adjusted += any;
   }
   // 5 % of 400 is 20; a binomial leaves 8 .. 36 with 99.9 %. Holm is allowed to be stricter.
