@@ -16,10 +16,10 @@ namespace {
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
-// 300 synthetic lesions: the pattern that sets the label lies within the lesion.
+// 600 synthetic lesions: the pattern that sets the label lies within the lesion.
 std::string Set(const TestCluster& cluster) {
   const std::string path = (cluster.directory() / "lesions.images").string();
-  const CommandResult made = Dermis(absl::StrCat("synth --count 300 --size 64 -o ", path));
+  const CommandResult made = Dermis(absl::StrCat("synth --count 600 --size 64 -o ", path));
   EXPECT_EQ(made.exit_code, 0) << made.output;
   return path;
 }
@@ -27,7 +27,7 @@ std::string Set(const TestCluster& cluster) {
 constexpr char kStudy[] = R"(name: lesions
 seed: 3
 images: {set: small, size: 32, split: {test: 0.3, validation: 0.2}}
-training: {logical_shards: 8, batch_size: 32, epochs: 12}
+training: {logical_shards: 8, batch_size: 32, epochs: 24}
 explanation:
   images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}
   methods:
@@ -63,8 +63,8 @@ TEST(Lesions, AreTheSameBits_WithOneOrThreeWorkers_AndTheTruthIsFound) {
   const Json json = Json::parse(one.json, nullptr, false);
   ASSERT_FALSE(json.is_discarded()) << one.json.substr(0, 2000);
   const Json& test = json["lesion_test"]["lesion_summary"];
-  EXPECT_EQ(test["images"], 90);
-  EXPECT_EQ(test["lesions"], 90);
+  EXPECT_EQ(test["images"], 180);
+  EXPECT_EQ(test["lesions"], 180);
   ASSERT_EQ(test["findings"].size(), 14u);
   const Json& primary = test["findings"][0];
   EXPECT_EQ(primary["hypothesis"], "LESION_HYPOTHESIS_LESION_OVER_SURROUNDINGS");
@@ -77,7 +77,7 @@ TEST(Lesions, AreTheSameBits_WithOneOrThreeWorkers_AndTheTruthIsFound) {
   const Json& areas = json["shortcut"]["shortcut"]["areas"];
   ASSERT_EQ(areas.size(), 7u);
   const double whole = areas[0]["area"].get<double>();
-  EXPECT_GT(whole, 0.8) << "it learned something";
+  EXPECT_GT(whole, 0.75) << "it learned something";
   double lesion = 0, surroundings = 1;
   for (const Json& area : areas) {
     if (!area.contains("hide") || area["hide"]["hidden"] != "HIDDEN_VALUE_TRAINING_MEAN") continue;
@@ -103,7 +103,7 @@ TEST(Lesions, ANetworkIsTrainedOnAPartOfTheImages) {
         absl::StrCat("name: ", show,
                      "\nseed: 3\nimages: {set: small, size: 32, split: {test: 0.3, validation: "
                      "0.2}, hide: {show: ",
-                     show, "}}\ntraining: {logical_shards: 8, batch_size: 32, epochs: 12}\n");
+                     show, "}}\ntraining: {logical_shards: 8, batch_size: 32, epochs: 24}\n");
     const CommandResult run = cluster.Run(
         absl::StrCat("run ", cluster.Write(show + ".yaml", study), " --images ", set), 400);
     EXPECT_EQ(run.exit_code, 0) << run.output;
@@ -120,7 +120,7 @@ TEST(Lesions, ArePricedBeforeTheyRun_AndAskForMasks) {
   const CommandResult preview = Dermis(
       absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", set, " --preview"));
   EXPECT_EQ(preview.exit_code, 0) << preview.output;
-  EXPECT_THAT(preview.output, HasSubstr("Lesion test and shortcut check: at most 90 images"));
+  EXPECT_THAT(preview.output, HasSubstr("Lesion test and shortcut check: at most 180 images"));
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ struct ForestRow {
   bool heading = false;
   bool strong = false;  // The one that the page is about.
   double value = 0, low = 0, high = 0;
-  std::string note;  // At the right, e.g. "p = .03".
+  std::string note = {};  // At the right, e.g. "p = .03".
 };
 
 struct Forest {

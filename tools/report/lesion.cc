@@ -245,7 +245,6 @@ std::string Shortcut(const v1::StudyResults& results, const ReportInputs& inputs
   forest.reference = 0.5;
   forest.low = 0;
   forest.high = 1;
-  std::string hidden_of_all;
   const auto add = [&](const v1::ShortcutArea& area) {
     forest.rows.push_back({NameOf(area.hide().show()), false,
                            area.hide().show() == v1::LESION_REGION_SURROUNDINGS, area.area(),

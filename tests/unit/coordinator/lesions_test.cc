@@ -54,12 +54,10 @@ std::map<v1::TaskSpec::KindCase, std::set<std::string>> RunToTheEnd(
   std::map<v1::TaskSpec::KindCase, std::set<std::string>> tasks;
   FakeBlobs blobs;
   const auto split = *MakeSplit(manifest, spec.images().split(), spec.seed());
-  const v1::Recipe recipe = run.sweep().final_training() != nullptr
-                                ? run.sweep().final_training()->recipe
-                                : RecipeOf(spec, Sha256Of("set"));
-  const uint64_t steps = split.training.size() / 8;
-  auto wants = *run.OnState(*RecipeDigest(recipe, kClass),
-                            FakeState(recipe, kClass, 2 * steps, steps, blobs));
+  const SweepPlanner::Training& training = run.sweep().training(0);
+  const uint64_t steps = training.planner.steps_per_epoch();
+  auto wants =
+      *run.OnState(training.digest, FakeState(training.recipe, kClass, 2 * steps, steps, blobs));
   std::mt19937_64 random(seed);
   while (!wants.empty()) {
     std::shuffle(wants.begin(), wants.end(), random);

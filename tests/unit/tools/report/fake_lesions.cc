@@ -25,7 +25,7 @@ void AddFakeLesions(FakeStudy& study, double surroundings, double p) {
   summary.set_images(540);
   summary.set_lesions(521);
   summary.set_mask_origin("expert");
-  for (double v : {.31, .27, .21, .21}) summary.add_shares(v);
+  for (double v : {.31, .28, .20, .21}) summary.add_shares(v);
   for (double v : {.17, .08, .10, .65}) summary.add_areas(v);
   for (double v : {.42, .31, -.12, -.35}) summary.add_values(v);
   summary.set_additivity_residual(3e-7);

@@ -54,7 +54,7 @@ TEST(LesionReport, SaysThePrimaryHypothesis_ItsUnitAndItsMasks) {
                           HasSubstr("p = 0.004, one-sided, 512 lesions, against zones shifted"),
                           HasSubstr("lesion masks (origin: expert)"), HasSubstr("Holm-adjusted")));
   // Share per area of the inner band.
-  EXPECT_THAT(html, HasSubstr("<td>3.38</td>"));
+  EXPECT_THAT(html, HasSubstr("<td>3.50</td>"));
   EXPECT_THAT(html, HasSubstr("both bands over core, malignant"));
 }
 

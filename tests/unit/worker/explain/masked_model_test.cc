@@ -161,7 +161,8 @@ TEST_F(MaskedModelTest, SuperpixelsMayBeOfTheModelsOwnPixels) {
     const auto whole = Compose(masked.composers[0], Mask(16, 1));
     const auto part = Compose(masked.composers[0], mask);
     for (uint32_t i = 0; i < kSize * kSize; ++i) {
-      if (segmentation_.labels[i] != 5) EXPECT_EQ(part[3 * i], whole[3 * i]);
+      if (segmentation_.labels[i] == 5) continue;
+      EXPECT_EQ(part[3 * i], whole[3 * i]);
     }
     EXPECT_NE(part, whole);
   }
@@ -269,7 +270,7 @@ TEST(Superpixels, AtModelSizeAreOfTheResizedImage) {
     ASSERT_TRUE(output.ok()) << output.status();
     EXPECT_EQ(output->height(), kSize);
     EXPECT_EQ(output->width(), kSize);
-    EXPECT_GE(output->count(), kind == 1 ? 1u : 2u);
+    EXPECT_GE(output->count(), kind <= 1 ? 1u : 2u);
   }
   task.set_size(kSide + 1);
   EXPECT_FALSE(RunSuperpixels(task, set).ok());
