@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/background.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
@@ -585,13 +586,39 @@ absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
       RETURN_IF_ERROR(InRange(at + ".shapley.permutations", shapley.permutations(), 2, 1e5));
       return ResolveSuperpixels(at + ".shapley.superpixels", *shapley.mutable_superpixels());
     }
+    case v1::MethodSpec::kExpectedGradients: {
+      v1::ExpectedGradientsSpec& expected = *method.mutable_expected_gradients();
+      DERMIS_DEFAULT(expected, samples, 200);
+      return InRange(at + ".expected_gradients.samples", expected.samples(), 1, 1e6);
+    }
+    case v1::MethodSpec::kIntegratedGradients: {
+      v1::IntegratedGradientsSpec& integrated = *method.mutable_integrated_gradients();
+      DERMIS_DEFAULT(integrated, steps, 50);
+      return InRange(at + ".integrated_gradients.steps", integrated.steps(), 1, 10000);
+    }
+    case v1::MethodSpec::kSmoothGrad: {
+      v1::SmoothGradSpec& smooth = *method.mutable_smooth_grad();
+      DERMIS_DEFAULT(smooth, samples, 50);
+      DERMIS_DEFAULT(smooth, noise, 0.1);
+      RETURN_IF_ERROR(InRange(at + ".smooth_grad.samples", smooth.samples(), 1, 1e6));
+      return InRange(at + ".smooth_grad.noise", smooth.noise(), 0, 1);
+    }
+    case v1::MethodSpec::kDeepShap:
+    case v1::MethodSpec::kCam:
     case v1::MethodSpec::kGradCam:
+    case v1::MethodSpec::kGradCamPlusPlus:
+    case v1::MethodSpec::kHiresCam:
+    case v1::MethodSpec::kLayerCam:
     case v1::MethodSpec::kActivationMaps:
       return absl::OkStatus();
     case v1::MethodSpec::KIND_NOT_SET:
       break;
   }
-  return Wrong(at, "names no method (lime, shapley, grad_cam, activation_maps)");
+  std::vector<std::string> known;
+  for (int i = 0; i < v1::MethodSpec::descriptor()->field_count(); ++i) {
+    known.push_back(v1::MethodSpec::descriptor()->field(i)->name());
+  }
+  return Wrong(at, absl::StrCat("names no method (", absl::StrJoin(known, ", "), ")"));
 }
 
 absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
@@ -610,6 +637,17 @@ absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
   }
   for (int i = 0; i < explanation.methods_size(); ++i) {
     RETURN_IF_ERROR(ResolveMethod(absl::StrCat("explanation.methods[", i, "]"), *explanation.mutable_methods(i)));
+    const v1::MethodSpec& method = explanation.methods(i);
+    // Only where it is looked at: a study without it stays the study it was.
+    if (method.has_deep_shap() || method.has_expected_gradients()) explanation.mutable_background();
+    if (method.has_cam() && explanation.output() == v1::OUTPUT_KIND_PROBABILITY) {
+      return Wrong(absl::StrCat("explanation.methods[", i, "].cam"),
+                   "explains a margin or a logit; explanation.output is probability");
+    }
+  }
+  if (explanation.has_background()) {
+    explanation.mutable_background()->set_per_class(BackgroundPerClass(explanation));
+    RETURN_IF_ERROR(InRange("explanation.background.per_class", explanation.background().per_class(), 1, 10000));
   }
   return absl::OkStatus();
 }
@@ -658,6 +696,18 @@ uint32_t EpochsOf(const v1::StudySpec& spec) {
 
 namespace {
 
+// Of a sweep the model may vary: there the task says it.
+absl::Status CheckMethodsFitModel(const v1::StudySpec& spec) {
+  if (spec.has_sweep() || spec.training().model() != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    if (method.has_cam()) {
+      return Wrong("explanation.methods: cam",
+                   "needs a network that averages its last maps, a ResNet; on seed_cnn hires_cam is exact");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTrials(v1::StudySpec& spec) {
   v1::SweepSpec& sweep = *spec.mutable_sweep();
   RETURN_IF_ERROR(ResolveSweep(sweep));
@@ -702,7 +752,10 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
   }
   DERMIS_DEFAULT(*resolved.mutable_evaluation(), batch_size, 64);
   RETURN_IF_ERROR(InRange("evaluation.batch_size", resolved.evaluation().batch_size(), 1, 1024));
-  if (resolved.has_explanation()) RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
+  if (resolved.has_explanation()) {
+    RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
+    RETURN_IF_ERROR(CheckMethodsFitModel(resolved));
+  }
   return resolved;
 }
 

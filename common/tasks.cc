@@ -139,21 +139,71 @@ absl::Status CheckFit(const v1::Attribution& output) {
   return absl::OkStatus();
 }
 
-absl::Status CheckActivations(const v1::ActivationOutput& output) {
+absl::Status CheckActivations(const v1::ActivationTask& task, const v1::ActivationOutput& output) {
   if (output.layers_size() == 0) return Bad("no layers");
+  if (!std::isfinite(output.full())) return Bad("f(x) is not finite");
+  const bool cam = task.cam() != v1::CAM_KIND_UNSPECIFIED;
+  const bool against = task.cam() == v1::CAM_KIND_GRAD_CAM_PLUS_PLUS || task.cam() == v1::CAM_KIND_LAYER_CAM;
   for (const v1::LayerMaps& layer : output.layers()) {
     const uint64_t pixels = uint64_t{layer.height()} * layer.width();
     // Bounded before it is multiplied again.
     if (layer.layer().empty() || pixels == 0 || pixels > (1u << 26) || layer.channels() == 0 ||
-        static_cast<uint64_t>(layer.activations_size()) != pixels * layer.channels() ||
-        static_cast<uint64_t>(layer.grad_cam_size()) != pixels) {
+        static_cast<uint64_t>(layer.activations_size()) != (cam ? 0 : pixels * layer.channels()) ||
+        static_cast<uint64_t>(layer.grad_cam_size()) != (cam ? 0 : pixels) ||
+        static_cast<uint64_t>(layer.cam_size()) != (cam ? pixels : 0) ||
+        static_cast<uint64_t>(layer.cam_against_size()) != (against ? pixels : 0)) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': sizes of its maps do not fit"));
     }
-    if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam())) {
+    if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam()) ||
+        !AllFinite(layer.cam()) || !AllFinite(layer.cam_against()) ||
+        !std::isfinite(layer.offset())) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': maps are not finite"));
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckGradient(const v1::GradientTask& task, const v1::PixelAttribution& output) {
+  // Bounded before they are multiplied.
+  if (output.height() == 0 || output.height() > 4096 || output.width() == 0 ||
+      output.width() > 4096 || output.channels() != 3 ||
+      static_cast<uint64_t>(output.values_size()) !=
+          uint64_t{3} * output.height() * output.width()) {
+    return Bad(absl::StrCat(output.values_size(), " values for ", output.height(), " x ",
+                            output.width(), " x ", output.channels(), " pixels"));
+  }
+  if (!AllFinite(output.values()) || !std::isfinite(output.full()) ||
+      !std::isfinite(output.reference()) || !std::isfinite(output.additivity_residual())) {
+    return Bad("the attribution is not finite");
+  }
+  if (output.has_reference() != output.has_additivity_residual()) {
+    return Bad("a reference and an additivity residual come together");
+  }
+  if (task.has_background() != IsDigest(output.background())) {
+    return Bad("the background's digest is missing, or there is one without a background");
+  }
+  return absl::OkStatus();
+}
+
+std::string CamName(v1::CamKind kind) {
+  switch (kind) {
+    case v1::CAM_KIND_CAM: return "cam";
+    case v1::CAM_KIND_GRAD_CAM_PLUS_PLUS: return "grad_cam_plus_plus";
+    case v1::CAM_KIND_HIRES_CAM: return "hires_cam";
+    case v1::CAM_KIND_LAYER_CAM: return "layer_cam";
+    default: return "activations";
+  }
+}
+
+std::string GradientName(const v1::GradientTask& task) {
+  switch (task.method_case()) {
+    case v1::GradientTask::kDeepShap: return "deep_shap";
+    case v1::GradientTask::kExpectedGradients: return "expected_gradients";
+    case v1::GradientTask::kIntegratedGradients: return "integrated_gradients";
+    case v1::GradientTask::kSmoothGrad: return "smooth_grad";
+    case v1::GradientTask::METHOD_NOT_SET: break;
+  }
+  return "unknown gradient method";
 }
 
 std::string ShortHex(const std::string& bytes) {
@@ -184,6 +234,7 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFit:
     case v1::TaskSpec::kActivations:
     case v1::TaskSpec::kNoop:
+    case v1::TaskSpec::kGradient:
       return 1;
     case v1::TaskSpec::KIND_NOT_SET:
       break;
@@ -307,7 +358,11 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       break;
     case v1::TaskSpec::kActivations:
       if (!payload.has_activations()) return wrong_kind();
-      status = CheckActivations(payload.activations());
+      status = CheckActivations(task.activations(), payload.activations());
+      break;
+    case v1::TaskSpec::kGradient:
+      if (!payload.has_gradient()) return wrong_kind();
+      status = CheckGradient(task.gradient(), payload.gradient());
       break;
     case v1::TaskSpec::kNoop:
       if (payload.kind_case() != v1::Payload::kNoop) return wrong_kind();
@@ -357,7 +412,10 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
                           task.fit().perturbation().image());
     case v1::TaskSpec::kActivations:
-      return absl::StrCat("activations of image ", task.activations().image());
+      return absl::StrCat(CamName(task.activations().cam()), " of image ",
+                          task.activations().image());
+    case v1::TaskSpec::kGradient:
+      return absl::StrCat(GradientName(task.gradient()), " of image ", task.gradient().image());
     case v1::TaskSpec::kNoop:
       return absl::StrCat("noop ", task.noop().index());
     case v1::TaskSpec::KIND_NOT_SET:

@@ -45,6 +45,7 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kPerturb: return &TaskRunner::Perturb;
     case v1::TaskSpec::kFit: return &TaskRunner::Fit;
     case v1::TaskSpec::kActivations: return &TaskRunner::Activations;
+    case v1::TaskSpec::kGradient: return &TaskRunner::Gradient;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
     case v1::TaskSpec::KIND_NOT_SET: break;
@@ -140,6 +141,19 @@ absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, Pl
   ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_activations(), RunActivations(activations, *data, weights));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Gradient(const v1::TaskSpec& task, PlanCache& plans,
+                                                 uint64_t* items) const {
+  const v1::GradientTask& gradient = task.gradient();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(gradient.images()));
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(gradient.model().weights()));
+  ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_gradient(),
+                   RunGradient(gradient, *data, weights, plans.gradients()));
+  *items = payload.gradient().evaluations();
   return payload;
 }
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/metrics.h"
+#include "common/model_methods.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -117,14 +118,8 @@ ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1
       chosen_(std::move(chosen)),
       numerics_class_(std::move(numerics_class)) {}
 
-v1::TaskSpec ExplanationPlanner::Activations(uint32_t image) const {
-  v1::TaskSpec task;
-  v1::ActivationTask& activations = *task.mutable_activations();
-  *activations.mutable_images() = images_;
-  activations.set_image(image);
-  *activations.mutable_model() = model_;
-  activations.set_output(spec_.output());
-  return MakeTask(std::move(task), numerics_class_);
+v1::TaskSpec ExplanationPlanner::ModelTask(uint32_t image, const v1::MethodSpec& method) const {
+  return MakeTask(ModelTaskOf(method, {images_, image, model_, spec_, seed_}), numerics_class_);
 }
 
 bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& method,
@@ -159,7 +154,7 @@ absl::StatusOr<ExplanationPlanner::Wants> ExplanationPlanner::Start() {
     for (const v1::MethodSpec& method : spec_.methods()) {
       v1::Perturbation perturbation;
       if (!PerturbationOf(chosen.image, method, perturbation)) {
-        v1::TaskSpec task = Activations(chosen.image);
+        v1::TaskSpec task = ModelTask(chosen.image, method);
         ASSIGN_OR_RETURN(Digest digest, TaskDigest(task));
         const auto [node, fresh] = nodes_.try_emplace(digest);
         if (!fresh) continue;  // Grad-CAM and activation maps share it.
@@ -234,7 +229,7 @@ absl::StatusOr<ExplanationPlanner::MethodTask> ExplanationPlanner::TaskOf(
     out.task.mutable_fit()->set_output(spec_.output());
     out.task = MakeTask(std::move(out.task), numerics_class_);
   } else {
-    out.task = Activations(image);
+    out.task = ModelTask(image, method);
   }
   ASSIGN_OR_RETURN(out.digest, TaskDigest(out.task));
   return out;

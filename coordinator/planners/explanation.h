@@ -73,7 +73,8 @@ class ExplanationPlanner {
 
   // False: the method has no perturbation.
   bool PerturbationOf(uint32_t image, const v1::MethodSpec& method, v1::Perturbation& out) const;
-  v1::TaskSpec Activations(uint32_t image) const;
+  // Of a method that looks into the model: one task an image.
+  v1::TaskSpec ModelTask(uint32_t image, const v1::MethodSpec& method) const;
 
   const v1::ExplanationSpec spec_;
   const v1::ImageSource images_;

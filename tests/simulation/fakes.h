@@ -234,8 +234,25 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       layer.set_channels(1);
       layer.set_height(1);
       layer.set_width(1);
+      if (task.activations().cam() != v1::CAM_KIND_UNSPECIFIED) {
+        layer.add_cam(static_cast<float>(FakeNumber(key)));
+        if (task.activations().cam() == v1::CAM_KIND_GRAD_CAM_PLUS_PLUS ||
+            task.activations().cam() == v1::CAM_KIND_LAYER_CAM) {
+          layer.add_cam_against(0.25f);
+        }
+        break;
+      }
       layer.add_activations(static_cast<float>(FakeNumber(key)));
       layer.add_grad_cam(0.5f);
+      break;
+    }
+    case v1::TaskSpec::kGradient: {
+      v1::PixelAttribution& pixels = *payload.mutable_gradient();
+      pixels.set_height(1);
+      pixels.set_width(1);
+      pixels.set_channels(3);
+      for (int c = 0; c < 3; ++c) pixels.add_values(static_cast<float>(FakeNumber(key)));
+      if (task.gradient().has_background()) pixels.set_background(std::string(32, 'b'));
       break;
     }
     default:
