@@ -58,6 +58,10 @@ v1::CamKind CamKindOf(const v1::MethodSpec& method) {
   }
 }
 
+bool IsLinearCam(v1::CamKind kind) {
+  return kind != v1::CAM_KIND_GRAD_CAM_PLUS_PLUS && kind != v1::CAM_KIND_LAYER_CAM;
+}
+
 v1::TaskSpec ModelTaskOf(const v1::MethodSpec& method, const ModelMethodContext& context) {
   v1::TaskSpec task;
   if (IsPixelMethod(method)) {

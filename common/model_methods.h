@@ -24,6 +24,9 @@ bool IsPixelMethod(const v1::MethodSpec& method);
 // CAM_KIND_UNSPECIFIED: none of these.
 v1::CamKind CamKindOf(const v1::MethodSpec& method);
 
+// In the gradient: then the map of -f is minus that of f. Of the others a result holds both.
+bool IsLinearCam(v1::CamKind kind);
+
 // `method` resolved; one without superpixels. To be completed by MakeTask.
 v1::TaskSpec ModelTaskOf(const v1::MethodSpec& method, const ModelMethodContext& context);
 

@@ -85,6 +85,7 @@ class FakeBlobs : public BlobIndex {
     if (it == blobs.end()) return absl::NotFoundError("no such blob");
     return it->second;
   }
+  void Remove(const Digest& digest) override { blobs.erase(digest); }
   uint64_t FreeBytes() const override { return 1ull << 40; }
   bool LowDisk() const override { return low; }
   std::string Put(const std::string& bytes) {
@@ -238,7 +239,7 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
         layer.add_cam(static_cast<float>(FakeNumber(key)));
         if (task.activations().cam() == v1::CAM_KIND_GRAD_CAM_PLUS_PLUS ||
             task.activations().cam() == v1::CAM_KIND_LAYER_CAM) {
-          layer.add_cam_against(0.25f);
+          layer.add_cam(0.25f);
         }
         break;
       }

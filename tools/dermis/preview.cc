@@ -97,30 +97,9 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
 }
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
-  const v1::ExplainedImages& chosen = spec.explanation().images();
-  const v1::CellChoice& cell = chosen.per_confusion_cell();
-  uint64_t images = test, tasks = 0, inputs = 0;
-  if (!chosen.all_test()) {
-    images = std::min(
-        images, classes * classes *
-                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
-  }
-  for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    if (method.has_lime()) {
-      tasks += 2 + (method.lime().samples() + kLimeRun - 1) / kLimeRun;
-      inputs += method.lime().samples();
-    } else if (method.has_shapley()) {
-      tasks += 2 + (method.shapley().permutations() + kShapleyRun - 1) / kShapleyRun;
-      // Each order hides one superpixel after the other; how many there are the image decides.
-      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
-      inputs += 2 * uint64_t{method.shapley().permutations()} *
-                (superpixels.has_slic() ? superpixels.slic().count() : 50);
-    } else {
-      ++tasks;
-    }
-  }
+  const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   return absl::StrFormat("Explanation: at most %d images, %d tasks, about %.3g masked inputs\n",
-                         images, images * tasks, static_cast<double>(images * inputs));
+                         size.images, size.tasks, static_cast<double>(size.inputs));
 }
 
 }  // namespace

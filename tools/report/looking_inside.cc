@@ -23,9 +23,11 @@ struct Cam {
 };
 
 Cam CamOf(const v1::LayerMaps& layer, double sign) {
-  if (sign < 0 && !layer.cam_against().empty()) return {layer.cam_against(), 1};
-  if (!layer.cam().empty()) return {layer.cam(), sign};
-  return {layer.grad_cam(), sign};
+  const size_t pixels = size_t{layer.width()} * layer.height();
+  if (layer.cam().empty()) return {layer.grad_cam(), sign};
+  const absl::Span<const float> maps = layer.cam();
+  if (maps.size() != 2 * pixels) return {maps, sign};
+  return {maps.subspan(sign < 0 ? pixels : 0, pixels), 1};  // That of -f is a map of its own.
 }
 
 std::string CamFigure(const Scene& scene, const std::string& title, const v1::LayerMaps& layer,
@@ -89,9 +91,10 @@ std::string PixelFigure(const Scene& scene, const v1::PixelAttribution& pixels,
           PaleBase(scene),
           Overlay(scene, ShapleyOverlay(sums, itself, width, height, limit), "class=\"grid\""),
           "</svg>"),
-      absl::StrCat("<b>", Escape(title), "</b> ",
-                   shares ? "of each pixel, towards " : "how brighter pixels change the output for ",
-                   "<em>", Escape(scene.positive), "</em>", SignedScale(limit)));
+      absl::StrCat(
+          "<b>", Escape(title), "</b> ",
+          shares ? "of each pixel, towards " : "how brighter pixels change the output for ", "<em>",
+          Escape(scene.positive), "</em>", SignedScale(limit)));
 }
 
 std::string PixelNumbersRow(const v1::PixelAttribution& pixels, const std::string& title) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/metrics.h"
+#include "common/model_methods.h"
 #include "common/status_macros.h"
 #include "worker/models/cams.h"
 #include "worker/models/model.h"
@@ -30,11 +31,6 @@ std::vector<float> CamOf(v1::CamKind kind, const LayerView& layer) {
   }
 }
 
-// In the gradient: then the map of -f is minus that of f.
-bool IsLinear(v1::CamKind kind) {
-  return kind != v1::CAM_KIND_GRAD_CAM_PLUS_PLUS && kind != v1::CAM_KIND_LAYER_CAM;
-}
-
 // f of the logits' biases: what an exact map leaves to add. f is linear.
 double OffsetOf(const Model& model, v1::OutputKind output) {
   const char* const bias = IsResNet(model.layout.kind) ? "fc.bias" : "dense.bias";
@@ -54,18 +50,19 @@ std::vector<Tap> TapsOf(const NetworkGraph& graph, v1::CamKind kind) {
 absl::Status CheckCam(const v1::ActivationTask& task, const Model& model) {
   if (task.cam() != v1::CAM_KIND_CAM) return absl::OkStatus();
   if (!IsResNet(model.layout.kind)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("activations: ", ModelName(model.layout.kind),
-                     " has no CAM, it does not average its last maps; hires_cam at its last pool is exact"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "activations: ", ModelName(model.layout.kind),
+        " has no CAM, it does not average its last maps; hires_cam at its last pool is exact"));
   }
   if (task.output() == v1::OUTPUT_KIND_PROBABILITY) {
     return absl::InvalidArgumentError(
-        "activations: a probability has no CAM, it is not linear in the maps; explain the margin or the logit");
+        "activations: a probability has no CAM, it is not linear in the maps; explain the margin "
+        "or the logit");
   }
   return absl::OkStatus();
 }
 
-void FillMaps(const Tap& tap, const torch::Tensor& gradient, v1::CamKind kind,
+void FillMaps(const Tap& tap, const torch::Tensor& gradient, const v1::ActivationTask& task,
               v1::LayerMaps& maps) {
   const torch::Tensor a = tap.maps.detach().contiguous(), g = gradient.detach().contiguous();
   const auto channels = static_cast<size_t>(a.size(1));
@@ -78,18 +75,19 @@ void FillMaps(const Tap& tap, const torch::Tensor& gradient, v1::CamKind kind,
   maps.set_channels(static_cast<uint32_t>(channels));
   maps.set_height(static_cast<uint32_t>(a.size(2)));
   maps.set_width(static_cast<uint32_t>(a.size(3)));
+  const v1::CamKind kind = task.cam();
   const std::vector<float> cam = CamOf(kind, layer);
   if (kind != v1::CAM_KIND_UNSPECIFIED) {
     maps.mutable_cam()->Add(cam.begin(), cam.end());
-    if (!IsLinear(kind)) {
+    if (!IsLinearCam(kind)) {
       std::vector<float> negative(layer.gradient.begin(), layer.gradient.end());
       for (float& v : negative) v = -v;
       const std::vector<float> against = CamOf(kind, {layer.maps, negative, channels, pixels});
-      maps.mutable_cam_against()->Add(against.begin(), against.end());
+      maps.mutable_cam()->Add(against.begin(), against.end());
     }
     return;
   }
-  maps.mutable_activations()->Add(layer.maps.begin(), layer.maps.end());
+  if (!task.cams_only()) maps.mutable_activations()->Add(layer.maps.begin(), layer.maps.end());
   maps.mutable_grad_cam()->Add(cam.begin(), cam.end());
 }
 
@@ -101,7 +99,7 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
   ASSIGN_OR_RETURN(const Model model, ModelOf(task.model(), weights, data, "activations"));
   RETURN_IF_ERROR(CheckCam(task, model));
   at::set_num_threads(1);
-  ASSIGN_OR_RETURN(torch::Tensor input, InputsOf(model, data, {task.image()}));
+  ASSIGN_OR_RETURN(torch::Tensor input, ExplainedInput(model, data, task.images(), task.image()));
   try {
     // A leaf that requires gradients, so that every tap is part of the recorded graph.
     const NetworkGraph graph = GraphOf(model, input.requires_grad_(true));
@@ -118,7 +116,7 @@ absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& ta
                        (task.cam() == v1::CAM_KIND_CAM || task.cam() == v1::CAM_KIND_HIRES_CAM);
     for (size_t k = 0; k < taps.size(); ++k) {
       v1::LayerMaps* layer = output.add_layers();
-      FillMaps(taps[k], gradients[k], task.cam(), *layer);
+      FillMaps(taps[k], gradients[k], task, *layer);
       if (exact && taps[k].layer == graph.last.layer) {
         layer->set_offset(OffsetOf(model, task.output()));
       }

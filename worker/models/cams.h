@@ -1,5 +1,5 @@
-// Class activation maps from a layer's maps and the gradient of the output by them: sums in double, in
-// a fixed order, before ReLU and any display. No Torch.
+// Class activation maps from a layer's maps and the gradient of the output by them: sums in double,
+// in a fixed order, before ReLU and any display. No Torch.
 //
 // Letters: A maps and G gradients, C x P (channels, pixels).
 #ifndef DERMIS_WORKER_MODELS_CAMS_H_
@@ -27,8 +27,8 @@ std::vector<float> GradCam(const LayerView& layer);
 // (Chattopadhay et al. 2018, as in the package grad-cam).
 std::vector<float> GradCamPlusPlus(const LayerView& layer);
 
-// sum_c A_c G_c (Draelos & Carin 2020). Where the output is linear in A this is exact: it adds up to
-// the output less its bias.
+// sum_c A_c G_c (Draelos & Carin 2020). Where the output is linear in A this is exact: it adds up
+// to the output less its bias.
 std::vector<float> HiresCam(const LayerView& layer);
 
 // sum_c A_c max(0, G_c) (Jiang et al. 2021).

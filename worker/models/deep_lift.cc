@@ -143,14 +143,17 @@ class RecordExplained final : public Ops {
 
 // Operations whose gradient is the same whatever the values, where only one input depends on the
 // image (Bilinear) or any number of them do (Linear). As PyTorch names their nodes.
-constexpr std::array<std::string_view, 6> kBilinear = {
-    "ConvolutionBackward0", "AddmmBackward0", "MmBackward0",
-    "MulBackward0",         "DivBackward0",   "LinearBackward0"};
+constexpr std::array<std::string_view, 6> kBilinear = {"ConvolutionBackward0", "AddmmBackward0",
+                                                       "MmBackward0",          "MulBackward0",
+                                                       "DivBackward0",         "LinearBackward0"};
 constexpr std::array<std::string_view, 14> kLinear = {
-    "AddBackward0",     "SubBackward0",     "MeanBackward0",   "MeanBackward1",
-    "SumBackward0",     "SumBackward1",     "ViewBackward0",   "ReshapeAliasBackward0",
-    "CloneBackward0",   "PermuteBackward0", "TBackward0",      "UnsafeViewBackward0",
-    "SliceBackward0",   "torch::autograd::AccumulateGrad"};
+    "AddBackward0",   "SubBackward0",
+    "MeanBackward0",  "MeanBackward1",
+    "SumBackward0",   "SumBackward1",
+    "ViewBackward0",  "ReshapeAliasBackward0",
+    "CloneBackward0", "PermuteBackward0",
+    "TBackward0",     "UnsafeViewBackward0",
+    "SliceBackward0", "torch::autograd::AccumulateGrad"};
 
 template <size_t n>
 bool Holds(const std::array<std::string_view, n>& names, std::string_view name) {

@@ -1,10 +1,10 @@
 // DeepLIFT through a network's own graph: multipliers m with sum m (x - r) = f(x) - f(r), for one
 // explained image x against many references r at once. For .cc files under worker/ and tests.
 //
-// Linear operations pass multipliers on as they pass gradients, whatever the values. So the graph is
-// recorded once, of the references, and serves every image: explaining one takes a forward pass of it
-// alone (for the non-linear operations to know its values) and one backward pass over the references.
-// What an operation needs is kept per call, so a module that is used twice has two.
+// Linear operations pass multipliers on as they pass gradients, whatever the values. So the graph
+// is recorded once, of the references, and serves every image: explaining one takes a forward pass
+// of it alone (for the non-linear operations to know its values) and one backward pass over the
+// references. What an operation needs is kept per call, so a module that is used twice has two.
 #ifndef DERMIS_WORKER_MODELS_DEEP_LIFT_H_
 #define DERMIS_WORKER_MODELS_DEEP_LIFT_H_
 
@@ -19,7 +19,8 @@ namespace dermis {
 
 class DeepLift {
  public:
-  // Inputs [n, 3, H, W] to logits [n, classes]; its non-linear operations are those of models/ops.h.
+  // Inputs [n, 3, H, W] to logits [n, classes]; its non-linear operations are those of
+  // models/ops.h.
   using Network = std::function<torch::Tensor(const torch::Tensor&)>;
 
   // references: [N, 3, H, W]; memory: all of their activations, while this lives. Errors:

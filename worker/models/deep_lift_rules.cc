@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "common/metrics.h"
+#include "common/simd.h"
 #include "worker/models/quadrature.h"
-#include "worker/training/simd.h"
 
 namespace dermis {
 namespace {
@@ -145,7 +145,8 @@ std::vector<double> OutputMultipliers(v1::OutputKind kind, absl::Span<const floa
       multipliers[c] += point.weight * p[positive] * ((c == positive ? 1 : 0) - p[c]);
     }
   }
-  // The rule is not exact where the probability jumps: what is left over is shared out in proportion.
+  // The rule is not exact where the probability jumps: what is left over is shared out in
+  // proportion.
   double sum = 0;
   for (size_t c = 0; c < classes; ++c) sum += multipliers[c] * (static_cast<double>(x[c]) - r[c]);
   const double change = OutputOf(kind, x) - OutputOf(kind, r);

@@ -26,8 +26,9 @@
 namespace dermis {
 namespace {
 
-// Inputs a pass: what is in a pass decides bits, so it is a function of the network alone. Few enough
-// for the maps to stay near the processor, many enough to keep a small network's convolutions busy.
+// Inputs a pass: what is in a pass decides bits, so it is a function of the network alone. Few
+// enough for the maps to stay near the processor, many enough to keep a small network's
+// convolutions busy.
 int64_t RowsPerPass(const ModelLayout& layout) {
   constexpr uint64_t kMultiplyAddsPerPass = 640'000'000;
   return static_cast<int64_t>(
@@ -57,7 +58,7 @@ void AddProduct(const float* a, const float* b, const float* c, double scale,
 }  // namespace
 
 struct GradientCache::Entry {
-  std::string key;
+  Digest key;
   Model model;
   std::vector<uint32_t> background;
   Digest background_digest;
@@ -83,7 +84,8 @@ class GradientRun {
                                                   GradientCache& cache) {
     RETURN_IF_ERROR(Prepare(task, data, weights, cache));
     GradientRun run(task, data, cache);
-    ASSIGN_OR_RETURN(run.image_, InputsOf(run.entry_.model, data, {task.image()}));
+    ASSIGN_OR_RETURN(run.image_,
+                     ExplainedInput(run.entry_.model, data, task.images(), task.image()));
     {
       torch::NoGradGuard no_graph;
       run.full_ = OutputOfRow(task.output(), run.Logits(run.image_), 0);
@@ -119,10 +121,13 @@ class GradientRun {
   // The cache's entry is the task's from here on.
   static absl::Status Prepare(const v1::GradientTask& task, const ImageData& data,
                               std::string_view weights, GradientCache& cache) {
-    std::string key = absl::StrCat(task.model().weights(), "/", task.model().kind(), "/");
-    ASSIGN_OR_RETURN(const Digest images, MessageDigest(task.images()));
-    ASSIGN_OR_RETURN(const Digest background, MessageDigest(task.background()));
-    absl::StrAppend(&key, images.bytes(), background.bytes());
+    v1::GradientTask
+        of;  // What the entry is a function of: the explained image's noise is not in it.
+    *of.mutable_images() = task.images();
+    of.mutable_images()->clear_noise();
+    *of.mutable_model() = task.model();
+    if (task.has_background()) *of.mutable_background() = task.background();
+    ASSIGN_OR_RETURN(Digest key, MessageDigest(of));
     if (cache.entry_ != nullptr && cache.entry_->key == key) return absl::OkStatus();
     cache.entry_ = nullptr;  // Before another one needs memory.
     auto entry = std::make_unique<GradientCache::Entry>();
@@ -134,7 +139,7 @@ class GradientRun {
       const auto rows = static_cast<size_t>(RowsPerPass(entry->model.layout));
       entry->passes.resize((entry->background.size() + rows - 1) / rows);
     }
-    entry->key = std::move(key);
+    entry->key = key;
     cache.entry_ = std::move(entry);
     return absl::OkStatus();
   }
@@ -175,9 +180,9 @@ class GradientRun {
       std::unique_ptr<DeepLift> recorded;
       DeepLift* graph = pass.graph.get();
       if (graph == nullptr) {
-        ASSIGN_OR_RETURN(recorded,
-                         DeepLift::Make([this](const torch::Tensor& x) { return Logits(x); },
-                                        references));
+        ASSIGN_OR_RETURN(
+            recorded,
+            DeepLift::Make([this](const torch::Tensor& x) { return Logits(x); }, references));
         graph = recorded.get();
         pass.logits = graph->reference_logits();
       }
@@ -194,7 +199,8 @@ class GradientRun {
   }
 
   // values += sum over the references of multiplier x (image - reference), in their order.
-  void AddMultiplied(DeepLift& graph, const torch::Tensor& logits, const torch::Tensor& references) {
+  void AddMultiplied(DeepLift& graph, const torch::Tensor& logits,
+                     const torch::Tensor& references) {
     const int64_t rows = logits.size(0), classes = logits.size(1);
     const torch::Tensor explained = graph.Explain(image_);
     torch::Tensor of_logits = torch::empty({rows, classes}, torch::kFloat32);
@@ -221,7 +227,8 @@ class GradientRun {
     return torch::autograd::grad({outputs.sum()}, {inputs})[0].contiguous();
   }
 
-  // Gradients at `count` points, a pass at a time: `point` writes the i-th input, `use` gets its gradient.
+  // Gradients at `count` points, a pass at a time: `point` writes the i-th input, `use` gets its
+  // gradient.
   absl::Status ForEachPoint(uint32_t count,
                             const std::function<absl::Status(uint32_t, float*)>& point,
                             const std::function<void(uint32_t, const float*)>& use) {
@@ -266,9 +273,9 @@ class GradientRun {
         [&](uint32_t i, float* out) -> absl::Status {
           const auto words =
               PhiloxBlock(task_.seed(), Purpose::kExpectedGradients, i, task_.image(), 0);
-          const auto which = static_cast<size_t>(uint64_t{words[2]} * entry_.background.size() >> 32);
-          ASSIGN_OR_RETURN(froms[i],
-                           InputsOf(entry_.model, data_, {entry_.background[which]}));
+          const auto which =
+              static_cast<size_t>(uint64_t{words[2]} * entry_.background.size() >> 32);
+          ASSIGN_OR_RETURN(froms[i], InputsOf(entry_.model, data_, {entry_.background[which]}));
           Between(froms[i].const_data_ptr<float>(), ToUnitDouble(words[0], words[1]), out);
           return absl::OkStatus();
         },
@@ -369,8 +376,9 @@ class GradientRun {
   uint64_t evaluations_ = 0;
 };
 
-absl::StatusOr<v1::PixelAttribution> RunGradient(const v1::GradientTask& task, const ImageData& data,
-                                                 std::string_view weights, GradientCache& cache) {
+absl::StatusOr<v1::PixelAttribution> RunGradient(const v1::GradientTask& task,
+                                                 const ImageData& data, std::string_view weights,
+                                                 GradientCache& cache) {
   at::set_num_threads(1);
   try {
     return GradientRun::Run(task, data, weights, cache);

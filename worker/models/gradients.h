@@ -13,10 +13,10 @@
 
 namespace dermis {
 
-// What a compute thread keeps between gradient tasks of one model: the model, the background's outputs,
-// and for DeepSHAP what its graphs recorded of the background, as much of it as fits into `memory` bytes
-// (a seed network's 100 images take 150 MB; a large network's are recorded again for each image).
-// It decides no bits. Not thread-safe.
+// What a compute thread keeps between gradient tasks of one model: the model, the background's
+// outputs, and for DeepSHAP what its graphs recorded of the background, as much of it as fits into
+// `memory` bytes (a seed network's 100 images take 150 MB; a large network's are recorded again for
+// each image). It decides no bits. Not thread-safe.
 class GradientCache {
  public:
   explicit GradientCache(uint64_t memory = uint64_t{256} << 20);
@@ -31,11 +31,13 @@ class GradientCache {
   std::unique_ptr<Entry> entry_;  // Of the model and background that were used last.
 };
 
-// `weights`: bytes of the model's safetensors file, those of task.model(). Errors: INVALID_ARGUMENT for
-// a task that does not fit the data or the weights or names no method; UNIMPLEMENTED for DeepSHAP
-// through an operation without a rule; INTERNAL where the result is not finite (the model diverged).
-absl::StatusOr<v1::PixelAttribution> RunGradient(const v1::GradientTask& task, const ImageData& data,
-                                                 std::string_view weights, GradientCache& cache);
+// `weights`: bytes of the model's safetensors file, those of task.model(). Errors: INVALID_ARGUMENT
+// for a task that does not fit the data or the weights or names no method; UNIMPLEMENTED for
+// DeepSHAP through an operation without a rule; INTERNAL where the result is not finite (the model
+// diverged).
+absl::StatusOr<v1::PixelAttribution> RunGradient(const v1::GradientTask& task,
+                                                 const ImageData& data, std::string_view weights,
+                                                 GradientCache& cache);
 
 }  // namespace dermis
 

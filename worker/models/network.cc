@@ -6,6 +6,7 @@
 
 #include "common/metrics.h"
 #include "common/status_macros.h"
+#include "worker/data/noise.h"
 #include "worker/models/resnet.h"
 #include "worker/models/resnet_graph.h"
 #include "worker/models/seed_cnn.h"
@@ -42,12 +43,33 @@ absl::StatusOr<Model> ModelOf(const v1::ModelRef& ref, std::string_view weights,
                      ", the weights are of ", v1::ModelKind_Name(model.layout.kind)));
   }
   if (data.size != model.layout.size) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": images of ", data.size,
-                                                   " pixels a side, the model wants ",
-                                                   model.layout.size));
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, ": images of ", data.size, " pixels a side, the model wants ", model.layout.size));
   }
   return model;
 }
+
+namespace {
+
+absl::Status CheckImage(const ImageData& data, uint32_t image) {
+  if (image < data.labels.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("no image ", image, ", the set has ", data.labels.size()));
+}
+
+// HWC values in 0..255 to CHW inputs.
+template <typename T>
+void Normalise(const Model& model, const T* values, int64_t pixels, float* out) {
+  const float mean = static_cast<float>(model.pixel_mean);
+  const float inverse = static_cast<float>(1.0 / (model.pixel_deviation + 1e-7));
+  for (int64_t p = 0; p < pixels; ++p) {
+    for (int64_t c = 0; c < 3; ++c) {
+      out[c * pixels + p] = (static_cast<float>(values[p * 3 + c]) - mean) * inverse;
+    }
+  }
+}
+
+}  // namespace
 
 absl::StatusOr<torch::Tensor> InputsOf(const Model& model, const ImageData& data,
                                        absl::Span<const uint32_t> images) {
@@ -55,23 +77,23 @@ absl::StatusOr<torch::Tensor> InputsOf(const Model& model, const ImageData& data
   torch::Tensor inputs =
       torch::empty({static_cast<int64_t>(images.size()), 3, size, size}, torch::kFloat32);
   float* out = inputs.data_ptr<float>();
-  const float mean = static_cast<float>(model.pixel_mean);
-  const float inverse = static_cast<float>(1.0 / (model.pixel_deviation + 1e-7));
   for (const uint32_t image : images) {
-    if (image >= data.labels.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("no image ", image, ", the set has ", data.labels.size()));
-    }
+    RETURN_IF_ERROR(CheckImage(data, image));
     ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(image));
-    const uint8_t* bytes = pinned.data();
-    for (int64_t p = 0; p < pixels; ++p) {
-      for (int64_t c = 0; c < 3; ++c) {
-        out[c * pixels + p] = (static_cast<float>(bytes[p * 3 + c]) - mean) * inverse;
-      }
-    }
+    Normalise(model, pinned.data(), pixels, out);
     out += 3 * pixels;
   }
   return inputs;
+}
+
+absl::StatusOr<torch::Tensor> ExplainedInput(const Model& model, const ImageData& data,
+                                             const v1::ImageSource& source, uint32_t image) {
+  RETURN_IF_ERROR(CheckImage(data, image));
+  ASSIGN_OR_RETURN(const std::vector<float> values, EvaluatedPixels(data, source, image));
+  const int64_t size = data.size;
+  torch::Tensor input = torch::empty({1, 3, size, size}, torch::kFloat32);
+  Normalise(model, values.data(), size * size, input.data_ptr<float>());
+  return input;
 }
 
 double InputRange(const Model& model) { return 255 / (model.pixel_deviation + 1e-7); }

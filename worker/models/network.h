@@ -20,8 +20,8 @@ namespace dermis {
 
 // Maps of an inner layer.
 struct Tap {
-  std::string layer;  // Parameter prefix of the convolution or stage; "pool3" for the last pool.
-  torch::Tensor maps; // [N, C, H, W]
+  std::string layer;   // Parameter prefix of the convolution or stage; "pool3" for the last pool.
+  torch::Tensor maps;  // [N, C, H, W]
 };
 
 struct NetworkGraph {
@@ -46,6 +46,10 @@ absl::StatusOr<Model> ModelOf(const v1::ModelRef& ref, std::string_view weights,
 // those of ImageData::Pin.
 absl::StatusOr<torch::Tensor> InputsOf(const Model& model, const ImageData& data,
                                        absl::Span<const uint32_t> images);
+// The same of the image that a task explains, [1, 3, size, size]: with the noise of its source,
+// where that has some (worker/data/noise.h).
+absl::StatusOr<torch::Tensor> ExplainedInput(const Model& model, const ImageData& data,
+                                             const v1::ImageSource& source, uint32_t image);
 // By how much an input grows where a pixel goes from 0 to 255.
 double InputRange(const Model& model);
 

@@ -9,7 +9,8 @@ std::vector<QuadraturePoint> GaussLegendre(uint32_t points) {
   std::vector<QuadraturePoint> rule(points);
   const double n = points;
   for (uint32_t i = 0; i < points; ++i) {
-    // Newton's method from a guess that is close enough for every n (Abramowitz and Stegun 22.16.6).
+    // Newton's method from a guess that is close enough for every n (Abramowitz and
+    // Stegun 22.16.6).
     double x = std::cos(std::numbers::pi * (i + 0.75) / (n + 0.5));
     double derivative = 0;
     for (int step = 0; step < 100; ++step) {
