@@ -312,6 +312,9 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
       return 1;
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -487,6 +490,9 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_stability()) return wrong_kind();
       status = CheckStability(task.stability(), payload.stability());
       break;
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -545,6 +551,9 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -32,6 +32,10 @@ std::string ChaosStudy() {
     - shapley: {permutations: 24, superpixels: {slic: {count: 12}}}
     - grad_cam
     - activation_maps
+    - deep_shap
+    - expected_gradients: {samples: 20}
+    - hires_cam
+  background: {per_class: 10}
 )");
 }
 

@@ -282,7 +282,7 @@ class GradientRun {
         [&](uint32_t i, const float* gradient) {
           AddProduct(gradient, image_.const_data_ptr<float>(), froms[i].const_data_ptr<float>(),
                      1.0 / samples, values_);
-          froms[i] = {};
+          froms[i].reset();
         }));
     return absl::OkStatus();
   }

@@ -12,6 +12,8 @@ shap and captum are right. Inputs are 16 x 16, two classes.
   integrated             [16, 16, 3]      captum.IntegratedGradients of the margin of image 0, 50 points of gausslegendre,
                                           baseline: the colour BASELINE
   cam.<kind>.<layer>     [h, w]           grad-cam's maps of the margin of image 0 before ReLU, scaling and resizing
+  float.<any of these>   [1]              how far the package itself is from that when it works in float, over the largest
+                                          value: ReLU's kink and Grad-CAM++'s small denominators magnify rounding
 The formula: element i of tensor number k has v = 2 hash(i, k) - 1 in [-1, 1), and is by the tensor's kind
   sqrt(6 / fan_in) v    weight of a convolution          0.1 v             bias of one
   1 + 0.3 v             scale of a batch norm            0.2 v             its shift, and a running mean
@@ -166,15 +168,24 @@ def make(name, model, layers, rename):
         deep = deep.detach().numpy()
         print("  captum against shap", np.abs(deep - phi).max() / np.abs(phi).max(), "captum's residual",
               np.abs(change - deep.reshape(2, -1).sum(1)))
-    baseline = torch.tensor([(c - MEAN) / (DEVIATION + 1e-7) for c in BASELINE]).reshape(1, 3, 1, 1)
-    baseline = baseline.double().expand(1, 3, SIZE, SIZE)
-    integrated = captum.attr.IntegratedGradients(Margin(model, False).double().eval()).attribute(
-        explained[:1], baselines=baseline, target=0, n_steps=50, method="gausslegendre")
-    tensors["integrated"] = np.moveaxis(integrated[0].detach().numpy(), 0, -1)
-    tensors.update(cams(model, {k: getattr(model, v) for k, v in layers.items()}, explained[:1]))
+    tensors.update(inner(model, layers, explained[:1]))
+    single = inner(model.float(), layers, explained[:1].float())
+    for key, golden in list(tensors.items()):
+        if key in single:
+            tensors[f"float.{key}"] = np.array([np.abs(single[key] - golden).max() / np.abs(golden).max()])
     for key in tensors:
         tensors[key] = np.asarray(tensors[key], np.float64)
     write(f"golden/gradients-{name}.safetensors", tensors)
+
+
+def inner(model, layers, x):
+    """Integrated gradients and class activation maps of one image, in the precision of the model."""
+    baseline = torch.tensor([(c - MEAN) / (DEVIATION + 1e-7) for c in BASELINE]).reshape(1, 3, 1, 1)
+    baseline = baseline.to(x.dtype).expand(1, 3, SIZE, SIZE)
+    integrated = captum.attr.IntegratedGradients(Margin(model, False).to(x.dtype).eval()).attribute(
+        x, baselines=baseline, target=0, n_steps=50, method="gausslegendre")
+    return {"integrated": np.moveaxis(integrated[0].detach().numpy(), 0, -1),
+            **cams(model, {k: getattr(model, v) for k, v in layers.items()}, x)}
 
 
 def write(path, tensors):

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/tasks.h"
@@ -21,6 +22,7 @@
 #include "worker/evaluation/evaluate.h"
 #include "worker/explain/explain.h"
 #include "worker/models/activations.h"
+#include "worker/models/gradients.h"
 #include "worker/models/model.h"
 #include "worker/plan/inference_plan.h"
 #include "worker/training/trainer.h"
@@ -46,6 +48,11 @@ std::string Weights() {
   model.pixel_deviation = 47.3;
   InitializeModel(3, model);
   return SerializeModel(model);
+}
+
+// GRAD_CAM_PLUS_PLUS -> grad_cam_plus_plus
+std::string CamName(v1::CamKind kind) {
+  return absl::AsciiStrToLower(v1::CamKind_Name(kind).substr(std::string_view("CAM_KIND_").size()));
 }
 
 std::string HashOf(const v1::Payload& payload) { return Sha256Of(payload.SerializeAsString()).hex().substr(0, 16); }
@@ -146,6 +153,30 @@ std::map<std::string, std::string> Results() {
   v1::Payload payload;
   *payload.mutable_activations() = *RunActivations(activations, *data, weights);
   results["activations"] = HashOf(payload);
+  for (const auto cam : {v1::CAM_KIND_GRAD_CAM_PLUS_PLUS, v1::CAM_KIND_HIRES_CAM, v1::CAM_KIND_LAYER_CAM}) {
+    activations.set_cam(cam);
+    *payload.mutable_activations() = *RunActivations(activations, *data, weights);
+    results["activations." + CamName(cam)] = HashOf(payload);
+  }
+  v1::GradientTask gradient;
+  gradient.set_output(v1::OUTPUT_KIND_MARGIN);
+  gradient.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);
+  gradient.set_seed(9);
+  const auto run = [&](const std::string& name) {
+    GradientCache cache;
+    *payload.mutable_gradient() = *RunGradient(gradient, *data, weights, cache);
+    results["gradient." + name] = HashOf(payload);
+  };
+  gradient.mutable_integrated_gradients()->set_steps(20);
+  run("integrated_gradients");
+  gradient.mutable_smooth_grad()->set_samples(8);
+  gradient.mutable_smooth_grad()->set_noise(0.1);
+  run("smooth_grad");
+  gradient.mutable_background()->set_per_class(9);
+  gradient.mutable_expected_gradients()->set_samples(20);
+  run("expected_gradients");
+  gradient.mutable_deep_shap();
+  run("deep_shap");
   return results;
 }
 
