@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "common/estimators.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -92,10 +93,9 @@ absl::Status CheckSuperpixels(const v1::SuperpixelOutput& output) {
 
 // Masks or pairs in a run; 0 where the run does not exist.
 uint32_t UnitsOfRun(const v1::Perturbation& perturbation, uint32_t run) {
-  const bool lime = perturbation.has_lime();
-  const uint64_t all =
-      lime ? perturbation.lime().samples() : perturbation.shapley().permutations();
-  const uint64_t length = lime ? kLimeRun : kShapleyRun;
+  const bool shapley = perturbation.has_shapley();
+  const uint64_t all = shapley ? perturbation.shapley().permutations() : RowCount(perturbation);
+  const uint64_t length = shapley ? kShapleyRun : perturbation.has_lime() ? kLimeRun : kMaskRun;
   const uint64_t first = length * run;
   return first >= all ? 0 : static_cast<uint32_t>(std::min(length, all - first));
 }
@@ -108,8 +108,11 @@ absl::Status CheckPerturb(const v1::PerturbTask& task, const v1::PerturbOutput& 
   uint64_t rows = static_cast<uint64_t>(output.logits_size()) / output.classes();
   const uint32_t units = UnitsOfRun(task.perturbation(), task.run());
   if (units == 0) return Bad(absl::StrCat("the perturbation has no run ", task.run()));
-  if (task.perturbation().has_lime()) {
-    if (rows != units) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
+  if (!task.perturbation().has_shapley()) {
+    // KernelSHAP's draws may repeat themselves.
+    const bool fewer =
+        task.perturbation().coalitions().estimator() == v1::ESTIMATOR_KERNEL && rows < units;
+    if (rows != units && !fewer) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
   } else {
     // Rows: the two end points in run 0, then 2 (S - 1) a pair; S is not known here.
     const uint64_t ends = task.run() == 0 ? 2 : 0;
@@ -167,6 +170,14 @@ std::string MethodName(const v1::Perturbation& perturbation) {
       return "lime";
     case v1::Perturbation::kShapley:
       return "shapley";
+    case v1::Perturbation::kCoalitions:
+      return absl::StrCat("shapley (", EstimatorName(perturbation.coalitions().estimator()), ")");
+    case v1::Perturbation::kPartition:
+      return "shapley (partition)";
+    case v1::Perturbation::kOcclusion:
+      return "occlusion";
+    case v1::Perturbation::kRise:
+      return "rise";
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -257,10 +268,12 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
-      break;
+      return 0;
+    default:
+      return static_cast<uint32_t>((RowCount(perturbation) + kMaskRun - 1) / kMaskRun);
   }
-  return 0;
 }
 
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class) {
@@ -355,7 +368,10 @@ std::string Describe(const v1::TaskSpec& task) {
                           MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
       return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
-                          task.fit().perturbation().image());
+                          task.fit().perturbation().image(),
+                          task.fit().units() == 0
+                              ? std::string()
+                              : absl::StrCat(", first ", task.fit().units()));
     case v1::TaskSpec::kActivations:
       return absl::StrCat("activations of image ", task.activations().image());
     case v1::TaskSpec::kNoop:

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/estimators.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -26,15 +27,13 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
   }
   uint64_t each = 0;
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    each += 2;  // Superpixels and fit, or activations.
-    if (method.has_lime()) each += method.lime().samples() / kLimeRun;
-    if (method.has_shapley()) each += method.shapley().permutations() / kShapleyRun;
+    each += PriceOf(method, AboutSuperpixels(method)).tasks;
   }
   if (images * each <= kMostExplanationTasks) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("study ", spec.name(), ": its explanation asks for about ", images * each,
                    " tasks (", images, " images); at most ", kMostExplanationTasks,
-                   " are taken: explain fewer images, or lower samples and permutations"));
+                   " are taken: explain fewer images, or lower samples, permutations and budget"));
 }
 
 }  // namespace
@@ -92,7 +91,7 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   }
   if (explanation_ == nullptr) return Wants();
   Wants wants;
-  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task));
+  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 
 #include "common/spec_yaml.h"
+#include "common/estimators.h"
 #include "common/split.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
@@ -106,18 +107,10 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
                     (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
   }
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    if (method.has_lime()) {
-      tasks += 2 + (method.lime().samples() + kLimeRun - 1) / kLimeRun;
-      inputs += method.lime().samples();
-    } else if (method.has_shapley()) {
-      tasks += 2 + (method.shapley().permutations() + kShapleyRun - 1) / kShapleyRun;
-      // Each order hides one superpixel after the other; how many there are the image decides.
-      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
-      inputs += 2 * uint64_t{method.shapley().permutations()} *
-                (superpixels.has_slic() ? superpixels.slic().count() : 50);
-    } else {
-      ++tasks;
-    }
+    // How many superpixels there are each image decides.
+    const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+    tasks += price.tasks;
+    inputs += price.inputs;
   }
   return absl::StrFormat("Explanation: at most %d images, %d tasks, about %.3g masked inputs\n",
                          images, images * tasks, static_cast<double>(images * inputs));
