@@ -6,7 +6,7 @@
 
 #include "common/estimators.h"
 #include "common/shapley_kernel.h"
-#include "worker/explain/estimators/symmetric.h"
+#include "worker/explain/estimators/normal_equations.h"
 
 namespace dermis {
 namespace {
@@ -34,66 +34,6 @@ uint32_t SizeOf(const Mask& mask) {
   return ones;
 }
 
-// Weighted normal equations, solved on the plane sum(phi) = delta.
-class Normal {
- public:
-  explicit Normal(size_t n) : n_(n), zz_(n), zy_(n) {}
-
-  void Add(const Equation& equation, double weight) {
-    if (weight == 0) return;
-    ones_.clear();
-    for (size_t k = 0; k < n_; ++k) {
-      if ((*equation.mask)[k]) ones_.push_back(k);
-    }
-    for (size_t a = 0; a < ones_.size(); ++a) {
-      double* const row = zz_.row(ones_[a]);
-      for (size_t b = 0; b <= a; ++b) row[ones_[b]] += weight;
-      zy_[ones_[a]] += weight * equation.target;
-    }
-  }
-
-  // phi = delta / n + beta with beta on the plane through 0: P A P beta = P (b - A delta / n), P the projection. The direction that P removes
-  // gets an eigenvalue of its own, so the matrix is regular exactly where the solution is unique, and no
-  // superpixel is treated unlike another.
-  Solution Solve(double delta) const {
-    std::vector<double> sums(n_, 0.0);  // Of rows of A.
-    for (size_t i = 0; i < n_; ++i) {
-      for (size_t j = 0; j < i; ++j) {
-        sums[i] += zz_.at(i, j);
-        sums[j] += zz_.at(i, j);
-      }
-      sums[i] += zz_.at(i, i);
-    }
-    const double n = static_cast<double>(n_);
-    double total = 0, trace = 0, right = 0;
-    std::vector<double> b(n_);
-    for (size_t i = 0; i < n_; ++i) {
-      total += sums[i];
-      trace += zz_.at(i, i);
-      b[i] = zy_[i] - sums[i] * delta / n;
-      right += b[i];
-    }
-    SymmetricMatrix a = zz_;
-    for (size_t i = 0; i < n_; ++i) {
-      b[i] -= right / n;
-      for (size_t j = 0; j <= i; ++j) {
-        a.at(i, j) += (total / n - sums[i] - sums[j]) / n + trace / (n * n);
-      }
-    }
-    Solution solution = SolvePositive(a, std::move(b));
-    double off = 0;                     // Rounding: beta is on the plane.
-    for (double value : solution.x) off += value;
-    for (double& value : solution.x) value += (delta - off) / n;
-    return solution;
-  }
-
- private:
-  size_t n_;
-  SymmetricMatrix zz_;
-  std::vector<double> zy_;
-  std::vector<size_t> ones_;
-};
-
 std::vector<double> JackknifeErrors(const std::vector<std::vector<double>>& without) {
   std::vector<double> errors(without[0].size());
   for (size_t k = 0; k < errors.size(); ++k) {
@@ -109,14 +49,16 @@ std::vector<double> JackknifeErrors(const std::vector<std::vector<double>>& with
 // weigh(g, weights): one weight an equation, group g (kGroups: none) left out.
 template <typename Weigh>
 RegressionFit Fit(const std::vector<Equation>& equations, size_t superpixels, double delta,
-                  bool errors, const Weigh& weigh) {
+                  bool adjusted, bool errors, const Weigh& weigh) {
   RegressionFit fit;
   std::vector<double> weights(equations.size());
   const auto solve = [&](size_t without) {
     weigh(without, weights);
-    Normal normal(superpixels);
-    for (size_t e = 0; e < equations.size(); ++e) normal.Add(equations[e], weights[e]);
-    return normal.Solve(delta);
+    NormalEquations normal(superpixels, delta, adjusted);
+    for (size_t e = 0; e < equations.size(); ++e) {
+      normal.Add(*equations[e].mask, equations[e].target, weights[e]);
+    }
+    return normal.Solve();
   };
   Solution whole = solve(kGroups);
   fit.values = std::move(whole.x);
@@ -192,7 +134,7 @@ RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double
   const bool complete =
       std::all_of(open.begin() + 1, open.end(), [](double share) { return share == 0; });
   RegressionFit fit =
-      Fit(equations, superpixels, outputs[0] - outputs[1],
+      Fit(equations, superpixels, outputs[0] - outputs[1], /*adjusted=*/true,
           !complete && n >= LeastPairsForErrors(superpixels), weigh);
   if (complete) fit.standard_errors.assign(superpixels, 0.0);
   fit.rows = RowsOfUnits(design, n);
@@ -237,7 +179,7 @@ RegressionFit FitKernel(const CoalitionDesign& design, absl::Span<const double> 
     for (size_t u = 0; u < n; ++u) drawn[u] *= left / sum;
   };
   const bool complete = design.enumerated_sizes == share.size();
-  RegressionFit fit = Fit(equations, superpixels, outputs[0] - outputs[1],
+  RegressionFit fit = Fit(equations, superpixels, outputs[0] - outputs[1], /*adjusted=*/false,
                           !complete && n >= LeastPairsForErrors(superpixels), weigh);
   if (complete) fit.standard_errors.assign(superpixels, 0.0);
   fit.rows = RowsOfUnits(design, n);

@@ -212,12 +212,27 @@ TEST(Regression, FewerCoalitionsThanPlayers_GiveFiniteValuesThatAddUp_AndNoError
   EXPECT_TRUE(fit.standard_errors.empty());
   EXPECT_NEAR(std::accumulate(fit.values.begin(), fit.values.end(), 0.0), outputs[0] - outputs[1],
               1e-12);
-  // Least squares meets every pair that was run.
-  for (const CoalitionDesign::Unit& unit : design.units) {
+  for (double value : fit.values) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST(Regression, WhatTheSizeOfAMaskDoes_IsNoNoise) {
+  // 12 players: a linear game, bent by how many take part. Its values follow from symmetry and efficiency.
+  const Game game = [](uint32_t set) {
     double sum = 0;
-    for (size_t k = 0; k < 20; ++k) sum += (2 * design.rows[unit.row][k] - 1) * fit.values[k];
-    EXPECT_NEAR(sum, outputs[unit.row] - outputs[unit.row + 1], 1e-9);
+    for (uint32_t k = 0; k < 12; ++k) sum += (set >> k & 1) * (k - 5.5);
+    return sum + 100 * std::pow(std::popcount(set) / 12.0, 5);
+  };
+  const CoalitionDesign design = LeverageDesign(5, 12, 60);
+  const auto outputs = OutputsOf(game, design.rows);
+  const RegressionFit fit = FitLeverage(design, outputs, 0);
+  const RegressionFit kernel = FitKernel(design, outputs, 0);  // The same masks without that knowledge.
+  double error = 0, error_of_kernel = 0;
+  for (uint32_t k = 0; k < 12; ++k) {
+    error = std::max(error, std::abs(fit.values[k] - (k - 5.5 + 100 / 12.0)));
+    error_of_kernel = std::max(error_of_kernel, std::abs(kernel.values[k] - (k - 5.5 + 100 / 12.0)));
   }
+  EXPECT_LT(error, 1e-9);
+  EXPECT_GT(error_of_kernel, 0.1);
 }
 
 TEST(Regression, APrefix_IsWhatFewerDrawsGive) {
