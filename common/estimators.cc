@@ -15,6 +15,7 @@ namespace {
 uint64_t Subsets(uint32_t superpixels) { return uint64_t{1} << std::min(superpixels, 32u); }
 
 constexpr uint32_t kFirstCheckpoint = 16;
+constexpr uint32_t kUsualSuperpixels = 50;  // For a price, where the image decides.
 
 uint32_t PairsOf(const v1::ShapleySpec& spec, uint32_t superpixels) {
   if (!spec.has_budget()) return spec.permutations();
@@ -220,7 +221,7 @@ uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
                                           : method.has_shapley()   ? method.shapley().superpixels()
                                           : method.has_occlusion() ? method.occlusion().superpixels()
                                                                    : method.rise().superpixels();
-  return superpixels.has_slic() ? superpixels.slic().count() : 50;
+  return superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels;
 }
 
 MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels) {

@@ -44,6 +44,16 @@ inline uint64_t StepsPerEpoch(uint64_t training_images, uint32_t batch_size) {
   return training_images / batch_size;
 }
 
+// What an explanation asks for, at most: as if no two tasks were equal, and with as many superpixels as
+// were asked for (the image decides how many there are).
+struct ExplanationSize {
+  uint64_t images = 0;
+  uint64_t tasks = 0;
+  uint64_t inputs = 0;  // Masked ones that the model is run on.
+};
+// `spec` resolved; test: images of the test split; classes: of the image set.
+ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes);
+
 // What a payload must look like to be a result of the task (kinds match, sizes, finite where they must
 // be): checked by the coordinator before it stores a completion.
 absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload);

@@ -1,10 +1,7 @@
 #include "coordinator/study_run.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
-#include "common/estimators.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -17,22 +14,11 @@ constexpr uint64_t kMostExplanationTasks = 500'000;
 
 absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
-  const v1::ExplainedImages& chosen = spec.explanation().images();
-  const v1::CellChoice& cell = chosen.per_confusion_cell();
-  uint64_t images = test;
-  if (!chosen.all_test()) {
-    images = std::min(
-        images, classes * classes *
-                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
-  }
-  uint64_t each = 0;
-  for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    each += PriceOf(method, AboutSuperpixels(method)).tasks;
-  }
-  if (images * each <= kMostExplanationTasks) return absl::OkStatus();
+  const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
+  if (size.tasks <= kMostExplanationTasks) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("study ", spec.name(), ": its explanation asks for about ", images * each,
-                   " tasks (", images, " images); at most ", kMostExplanationTasks,
+      absl::StrCat("study ", spec.name(), ": its explanation asks for about ", size.tasks,
+                   " tasks (", size.images, " images); at most ", kMostExplanationTasks,
                    " are taken: explain fewer images, or lower samples, permutations and budget"));
 }
 

@@ -188,6 +188,10 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint32_t threads =
       options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, options.workers));
+  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  const uint64_t image_memory = options.image_memory > 0
+                                    ? options.image_memory
+                                    : memory / 4 / std::max(1u, options.workers);
   for (uint32_t w = 0; w < options.workers; ++w) {
     const std::string name = absl::StrCat("worker-", w);
     if (Running(directory / "pids" / name)) continue;
@@ -195,7 +199,8 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
                      Launch(directory, name,
                             {ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs",
                              directory / "certs", "--cache", directory / "cache" / name, "--name", name,
-                             "--threads", absl::StrCat(threads), "--supervise"}));
+                             "--threads", absl::StrCat(threads), "--image-memory",
+                             absl::StrCat(image_memory), "--supervise"}));
     (void)pid;
   }
   return absl::OkStatus();

@@ -92,6 +92,10 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   start->add_option("--segment", options->segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  start->add_option("--image-memory", options->image_memory,
+                    "Bytes of an image set, at the model's size, that a worker holds, e.g. 4GB; a larger set is read "
+                    "by chunks (default: a quarter of this machine's memory, shared by all workers)")
+      ->transform(CLI::AsSizeValue(true));
   start->callback([options, &outcome] { outcome = Start(*options); });
 
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");

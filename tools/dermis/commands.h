@@ -12,7 +12,7 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome);     // ingest, synt
 void AddClusterCommands(CLI::App& app, absl::Status& outcome);   // cluster start | stop | status
 void AddRunCommand(CLI::App& app, absl::Status& outcome);        // run, watch
 void AddStatusCommands(CLI::App& app, absl::Status& outcome);    // status, cancel, retry
-void AddResultCommands(CLI::App& app, absl::Status& outcome);    // report, results
+void AddResultCommands(CLI::App& app, absl::Status& outcome);    // report, results, compare
 
 }  // namespace dermis
 

@@ -7,7 +7,6 @@
 #include "absl/strings/str_format.h"
 
 #include "common/spec_yaml.h"
-#include "common/estimators.h"
 #include "common/split.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
@@ -98,22 +97,9 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
 }
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
-  const v1::ExplainedImages& chosen = spec.explanation().images();
-  const v1::CellChoice& cell = chosen.per_confusion_cell();
-  uint64_t images = test, tasks = 0, inputs = 0;
-  if (!chosen.all_test()) {
-    images = std::min(
-        images, classes * classes *
-                    (uint64_t{cell.most_confident()} + cell.least_confident() + cell.random()));
-  }
-  for (const v1::MethodSpec& method : spec.explanation().methods()) {
-    // How many superpixels there are each image decides.
-    const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
-    tasks += price.tasks;
-    inputs += price.inputs;
-  }
+  const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   return absl::StrFormat("Explanation: at most %d images, %d tasks, about %.3g masked inputs\n",
-                         images, images * tasks, static_cast<double>(images * inputs));
+                         size.images, size.tasks, static_cast<double>(size.inputs));
 }
 
 }  // namespace

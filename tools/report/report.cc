@@ -53,7 +53,8 @@ std::string Hex(const std::string& bytes) {
 
 }  // namespace
 
-absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
+                                    const v1::ImageSetManifest& manifest) {
   const int classes = manifest.classes_size();
   if (results.test_images_size() == 0) {
     return absl::FailedPreconditionError(
@@ -64,18 +65,23 @@ absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const 
         "study ", results.status().id(), ": ", results.test_logits_size(), " logits for ",
         results.test_images_size(), " test images of ", classes, " classes; is this the study's image set?"));
   }
-  std::vector<double> probability;
-  std::vector<uint32_t> label;
+  TestScores scores;
   for (int i = 0; i < results.test_images_size(); ++i) {
     const uint32_t image = results.test_images(i);
     if (image >= static_cast<uint32_t>(manifest.images_size())) {
       return absl::InvalidArgumentError(absl::StrCat("study ", results.status().id(), ": test image ", image,
                                                      " is not in the set '", manifest.name(), "'"));
     }
-    probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
-    label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
+    scores.probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
+    scores.label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
   }
-  return Evaluate(probability, label);
+  return scores;
+}
+
+absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results,
+                                         const v1::ImageSetManifest& manifest) {
+  ASSIGN_OR_RETURN(const TestScores scores, ScoresOf(results, manifest));
+  return Evaluate(scores.probability, scores.label);
 }
 
 namespace {

@@ -250,5 +250,33 @@ TEST(TasksTest, Describe_NamesImageMethodAndRun) {
   EXPECT_THAT(Describe(OfKind(v1::TaskSpec::kTrain)), HasSubstr("to step 1200"));
 }
 
+v1::ExplanationSpec SomeExplanation() {
+  v1::ExplanationSpec spec;
+  v1::CellChoice& cell = *spec.mutable_images()->mutable_per_confusion_cell();
+  cell.set_most_confident(2);
+  cell.set_least_confident(1);
+  cell.set_random(2);
+  spec.add_methods()->mutable_lime()->set_samples(1001);
+  v1::ShapleySpec& shapley = *spec.add_methods()->mutable_shapley();
+  shapley.set_permutations(3);
+  shapley.mutable_superpixels()->mutable_slic()->set_count(20);
+  spec.add_methods()->mutable_grad_cam();
+  return spec;
+}
+
+TEST(ExplanationSizeTest, CountsRunsSuperpixelsFitsAndMaskedInputs) {
+  const ExplanationSize size = SizeOf(SomeExplanation(), 650, 2);
+  EXPECT_EQ(size.images, 20u);                           // 5 of each of 4 cells.
+  EXPECT_EQ(size.tasks, 20u * ((5 + 2) + (2 + 2) + 1));  // A last run may be shorter.
+  EXPECT_EQ(size.inputs, 20u * (1001 + 2 * 3 * 20));
+}
+
+TEST(ExplanationSizeTest, HasNoMoreImagesThanTheTestSplit) {
+  v1::ExplanationSpec spec = SomeExplanation();
+  EXPECT_EQ(SizeOf(spec, 7, 2).images, 7u);
+  spec.mutable_images()->set_all_test(true);
+  EXPECT_EQ(SizeOf(spec, 650, 2).images, 650u);
+}
+
 }  // namespace
 }  // namespace dermis
