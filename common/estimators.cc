@@ -134,6 +134,11 @@ double ToleranceOf(const v1::MethodSpec& method) {
                               : 0;
 }
 
+bool SamplesMasks(const v1::Perturbation& perturbation) {
+  return !perturbation.has_occlusion() && !perturbation.has_partition() &&
+         perturbation.coalitions().estimator() != v1::ESTIMATOR_EXACT;
+}
+
 uint64_t RowCount(const v1::Perturbation& perturbation) {
   switch (perturbation.masks_case()) {
     case v1::Perturbation::kLime:

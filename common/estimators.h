@@ -41,6 +41,9 @@ void SetFitOptions(const v1::MethodSpec& method, v1::FitTask& fit);
 // 0: none.
 double ToleranceOf(const v1::MethodSpec& method);
 
+// Another seed gives other masks.
+bool SamplesMasks(const v1::Perturbation& perturbation);
+
 // Masked inputs of the perturbation; 0: it cannot be sampled. Not for `shapley`, whose pairs are of 2 (S - 1)
 // inputs, nor `partition`, which has no runs. An upper bound for the estimator kernel, whose draws may repeat themselves.
 uint64_t RowCount(const v1::Perturbation& perturbation);

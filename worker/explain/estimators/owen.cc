@@ -63,9 +63,9 @@ class TreeBuilder {
       Rectangle first = at, second = at;
       const bool by_row = rows >= columns;
       if (by_row) {
-        first.bottom = second.top = at.top + rows / 2;
+        first.bottom = second.top = at.top + (rows + 1) / 2;
       } else {
-        first.right = second.left = at.left + columns / 2;
+        first.right = second.left = at.left + (columns + 1) / 2;
       }
       std::vector<uint32_t> before, after;
       for (uint32_t k : members) {

@@ -21,9 +21,9 @@ struct PartitionTree {
   std::vector<std::array<uint32_t, 2>> children;  // leaves - 1 of them.
 };
 
-// shap's tree of an image (maskers/_image.py), over superpixels: the longer side of a rectangle is halved (rounded down; rows win
-// ties), a superpixel being where its centre of mass is; superpixels whose centres share a pixel are parted by
-// number. Superpixels of one pixel give shap's tree.
+// shap's tree of an image (maskers/_image.py), over superpixels: the longer side of a rectangle is halved (rows win ties; the first
+// half is the larger, because shap rounds down but numbers pixels from the last), a superpixel being where its centre of
+// mass is; superpixels whose centres share a pixel are parted by number. Superpixels of one pixel give shap's tree.
 PartitionTree TreeOf(const Segmentation& segmentation);
 
 // Outputs of masks, in order; asked for a batch at a time.

@@ -299,7 +299,7 @@ TEST(KernelDesign, SeedsDiffer_AndRowsFillTheBudget) {
   EXPECT_EQ(KernelDesign(1, 1, 0).rows.size(), 2u);
 }
 
-// Eight superpixels in two rows of four, cut by halves of the longer side: ((0 4)(1 5))((2 6)(3 7)).
+// Eight superpixels in two rows of four, cut by halves of the longer side: ((0 1)(4 5))((2 3)(6 7)).
 Segmentation Cells() {
   Segmentation cells{20, 40, 8, {}};
   for (uint32_t y = 0; y < 20; ++y) {
@@ -374,8 +374,8 @@ TEST(Owen, Axioms_NullPlayerAndAdditivity_HoldWhereItIsComplete) {
 TEST(PartitionTree, HalvesTheLongerSide_AndPartsEqualCentresByNumber) {
   const PartitionTree tree = TreeOf(Cells());
   ASSERT_EQ(tree.children.size(), 7u);
-  EXPECT_EQ(tree.children[0], (std::array<uint32_t, 2>{0, 4}));
-  EXPECT_EQ(tree.children[1], (std::array<uint32_t, 2>{1, 5}));
+  EXPECT_EQ(tree.children[0], (std::array<uint32_t, 2>{0, 1}));
+  EXPECT_EQ(tree.children[1], (std::array<uint32_t, 2>{4, 5}));
   EXPECT_EQ(tree.children[2], (std::array<uint32_t, 2>{8, 9}));
   // A ring and what is in it.
   Segmentation ring{5, 5, 2, std::vector<uint32_t>(25, 0)};
