@@ -143,7 +143,6 @@ TEST_P(ShapleyAxioms, LinearGame_IsMetExactly) {
 }
 
 TEST_P(ShapleyAxioms, Intervals_CoverTheExactValues_In90To99PercentOf200Repeats) {
-  if (std::string(GetParam().name) == "exact") GTEST_SKIP() << "its error is 0";
   // A few interactions and noise of all orders, as a network has them.
   const Game game = [](uint32_t set) {
     double sum = 0;
@@ -158,6 +157,7 @@ TEST_P(ShapleyAxioms, Intervals_CoverTheExactValues_In90To99PercentOf200Repeats)
       covered += std::abs(estimate.values[k] - exact[k]) <= 1.96 * estimate.errors[k];
     }
   }
+  if (std::string(GetParam().name) == "exact") return;  // Its error is 0: what LinearGame holds it to.
   EXPECT_GE(covered, 0.90 * 200 * kPlayers);
   EXPECT_LE(covered, 0.99 * 200 * kPlayers);
 }
