@@ -63,8 +63,9 @@ EstimatorChoice ChooseEstimator(const v1::ShapleySpec& spec, uint32_t superpixel
   }
   const uint32_t budget = BudgetOf(spec, superpixels);
   if (superpixels <= kMostExactSuperpixels && Subsets(superpixels) <= budget) {
-    return {v1::ESTIMATOR_EXACT, absl::StrCat("all ", Subsets(superpixels), " subsets of ", superpixels,
-                                              " superpixels fit into the budget of ", budget)};
+    return {v1::ESTIMATOR_EXACT,
+            absl::StrCat("all ", Subsets(superpixels), " subsets of ", superpixels,
+                         " superpixels fit into the budget of ", budget)};
   }
   return {v1::ESTIMATOR_LEVERAGE,
           absl::StrCat("the 2^", superpixels, " subsets of ", superpixels,
@@ -222,10 +223,11 @@ uint32_t RunsOfUnits(const v1::Perturbation& perturbation, uint32_t units) {
 }
 
 uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
-  const v1::SuperpixelSpec& superpixels = method.has_lime()        ? method.lime().superpixels()
-                                          : method.has_shapley()   ? method.shapley().superpixels()
-                                          : method.has_occlusion() ? method.occlusion().superpixels()
-                                                                   : method.rise().superpixels();
+  const v1::SuperpixelSpec& superpixels = method.has_lime()      ? method.lime().superpixels()
+                                          : method.has_shapley() ? method.shapley().superpixels()
+                                          : method.has_occlusion()
+                                              ? method.occlusion().superpixels()
+                                              : method.rise().superpixels();
   return superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels;
 }
 
@@ -254,8 +256,8 @@ std::optional<double> RelativeError(const v1::Attribution& attribution) {
   // Each is 0 where the other is set.
   const double hidden = attribution.hidden() + attribution.intercept();
   const double range = std::max(*high - *low, 0.05 * std::abs(attribution.full() - hidden));
-  const double error = *std::max_element(attribution.standard_errors().begin(),
-                                         attribution.standard_errors().end());
+  const double error =
+      *std::max_element(attribution.standard_errors().begin(), attribution.standard_errors().end());
   if (error == 0) return 0.0;
   if (!(range > 0)) return std::nullopt;
   return error / range;

@@ -1,11 +1,13 @@
-// Shapley values of a trained network on real images, for tools/bench/peer_shapley.py: the same function, masks and reference
-// for both sides. Trains the network on the image set first.
+// Shapley values of a trained network on real images, for tools/bench/peer_shapley.py: the same
+// function, masks and reference for both sides. Trains the network on the image set first.
 //   dermis_bench_shapley --images FILE --players N [--epochs E] [--threads T] [--reference MASKS]
 // Takes commands on standard input, answers in native bytes on standard output:
-//   next            -> int32 image (-1: there are no more): its index in the set, of `players` superpixels
-//   run N + masks   -> N float64, margins; masks are N x players bytes, 0 or 1
-//   ours B SEED     -> players float64: values by `estimator: leverage` with B masked inputs
-//   reference       -> players float64, then their standard errors: exact up to 16 players, else leverage with other seeds
+//
+//   next            int32: index of the next image that has so many superpixels; -1: none is left
+//   run N + masks   N float64, margins; masks are N x players bytes, 0 or 1
+//   ours B SEED     players float64: values by `estimator: leverage` with B masked inputs
+//   reference       players float64, then their standard errors: exact up to 16 players, else by
+//                   leverage with other seeds
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -73,9 +75,9 @@ std::optional<Segmentation> Cut(const ImageData& data, uint32_t image, uint32_t 
   if (!pixels.ok()) Die(pixels.status().ToString());
   const auto& manifest = data.set->manifest();
   for (uint32_t asked = players * 3 / 4; asked <= players * 3 / 2; ++asked) {
-    Segmentation cut = Slic(reinterpret_cast<const uint8_t*>(pixels->data()),
-                            static_cast<int>(manifest.height()), static_cast<int>(manifest.width()),
-                            {static_cast<int>(asked), 10, 1});
+    Segmentation cut =
+        Slic(reinterpret_cast<const uint8_t*>(pixels->data()), static_cast<int>(manifest.height()),
+             static_cast<int>(manifest.width()), {static_cast<int>(asked), 10, 1});
     if (cut.count == players) return cut;
   }
   return std::nullopt;
@@ -103,8 +105,7 @@ std::string TrainedModel(const Arguments& arguments, const Network& network,
     }
     return absl::OkStatus();
   };
-  const auto last =
-      Train(recipe, goal, data, *collective, "", options, sink, yield, progress);
+  const auto last = Train(recipe, goal, data, *collective, "", options, sink, yield, progress);
   if (!last.ok()) Die(last.status().ToString());
   return model;
 }
@@ -119,8 +120,7 @@ RegressionFit Leverage(MaskedImage& f, uint32_t players, uint64_t seed, uint64_t
   perturbation.mutable_coalitions()->set_estimator(v1::ESTIMATOR_LEVERAGE);
   perturbation.mutable_coalitions()->set_superpixels(players);
   perturbation.mutable_coalitions()->set_budget(static_cast<uint32_t>(budget));
-  const CoalitionDesign design =
-      LeverageDesign(seed, players, (RowCount(perturbation) - 2) / 2);
+  const CoalitionDesign design = LeverageDesign(seed, players, (RowCount(perturbation) - 2) / 2);
   return FitLeverage(design, f(design.rows), 0);
 }
 

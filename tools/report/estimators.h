@@ -9,7 +9,8 @@
 
 namespace dermis {
 
-// Which estimator, where `auto` chose it why, and what a tolerance came to: "leverage: the 2^50 subsets ..."; empty: there is nothing to say.
+// Which estimator, where `auto` chose it why, and what a tolerance came to: "leverage: the 2^50
+// subsets ..."; empty: there is nothing to say.
 std::string EstimatorNote(const v1::MethodSpec& method, const v1::Attribution& fit);
 
 }  // namespace dermis

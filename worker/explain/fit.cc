@@ -63,13 +63,16 @@ absl::StatusOr<v1::Attribution> RunFit(const v1::FitTask& task, uint32_t superpi
   if (superpixel_count == 0) return InvalidExplanation(image, "no superpixels");
   const uint32_t wanted = RunsOfUnits(perturbation, task.units());
   if (runs.size() != wanted || runs.empty()) {
-    return InvalidExplanation(image, absl::StrCat("the fit needs ", wanted, " runs, not ", runs.size()));
+    return InvalidExplanation(image,
+                              absl::StrCat("the fit needs ", wanted, " runs, not ", runs.size()));
   }
   const uint32_t classes = runs[0].classes();
-  // Of the methods whose runs are of kMaskRun rows, all at once: a design is drawn from its beginning.
+  // Of the methods whose runs are of kMaskRun rows, all at once: a design is drawn from its
+  // beginning.
   const bool by_rows = !perturbation.has_lime() && !perturbation.has_shapley();
   std::vector<Mask> masks;
-  if (by_rows) masks = MaskRows(perturbation, 0, uint64_t{runs.size()} * kMaskRun, superpixel_count);
+  if (by_rows)
+    masks = MaskRows(perturbation, 0, uint64_t{runs.size()} * kMaskRun, superpixel_count);
   std::vector<double> outputs;
   for (uint32_t run = 0; run < runs.size(); ++run) {
     size_t rows = masks.size() - std::min<size_t>(masks.size(), size_t{run} * kMaskRun);
@@ -84,15 +87,16 @@ absl::StatusOr<v1::Attribution> RunFit(const v1::FitTask& task, uint32_t superpi
     const v1::PerturbOutput& logits = runs[run];
     if (logits.classes() != classes || classes < 2 ||
         static_cast<uint64_t>(logits.logits_size()) != uint64_t{classes} * rows) {
-      return InvalidExplanation(image, absl::StrCat("run ", run, " holds ", logits.logits_size(),
-                                         " logits of ", logits.classes(), " classes for ", rows,
-                                         " masks"));
+      return InvalidExplanation(
+          image, absl::StrCat("run ", run, " holds ", logits.logits_size(), " logits of ",
+                              logits.classes(), " classes for ", rows, " masks"));
     }
     for (size_t r = 0; r < rows; ++r) {
       const double value = OutputOf(
           task.output(), absl::MakeConstSpan(logits.logits().data() + r * classes, classes));
       if (!std::isfinite(value)) {
-        return InvalidExplanation(image, absl::StrCat("run ", run, ", mask ", r, ": the output is not finite"));
+        return InvalidExplanation(
+            image, absl::StrCat("run ", run, ", mask ", r, ": the output is not finite"));
       }
       outputs.push_back(value);
     }
@@ -103,7 +107,8 @@ absl::StatusOr<v1::Attribution> RunFit(const v1::FitTask& task, uint32_t superpi
   attribution.set_full(outputs[0]);
   attribution.set_evaluations(static_cast<uint32_t>(outputs.size()));
   if (perturbation.has_lime()) {
-    const size_t rows = task.units() == 0 ? masks.size() : std::min<size_t>(task.units(), masks.size());
+    const size_t rows =
+        task.units() == 0 ? masks.size() : std::min<size_t>(task.units(), masks.size());
     const LimeFit fit = FitLime(absl::MakeConstSpan(masks).first(rows),
                                 absl::MakeConstSpan(outputs).first(rows), OptionsOf(task));
     attribution.mutable_values()->Assign(fit.coefficients.begin(), fit.coefficients.end());
@@ -133,9 +138,9 @@ absl::StatusOr<v1::Attribution> RunFit(const v1::FitTask& task, uint32_t superpi
     attribution.mutable_values()->Assign(values.begin(), values.end());
     attribution.mutable_standard_errors()->Resize(static_cast<int>(values.size()), 0.0);
   } else if (perturbation.has_rise()) {
-    const RiseFit fit = FitRise(absl::MakeConstSpan(masks).subspan(1),
-                                absl::MakeConstSpan(outputs).subspan(1),
-                                perturbation.rise().probability());
+    const RiseFit fit =
+        FitRise(absl::MakeConstSpan(masks).subspan(1), absl::MakeConstSpan(outputs).subspan(1),
+                perturbation.rise().probability());
     attribution.mutable_values()->Assign(fit.values.begin(), fit.values.end());
     attribution.mutable_standard_errors()->Assign(fit.standard_errors.begin(),
                                                   fit.standard_errors.end());

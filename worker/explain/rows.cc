@@ -41,34 +41,38 @@ absl::Status CheckMasks(const v1::Perturbation& perturbation, uint32_t superpixe
           perturbation.rise().probability() < 1) {
         return absl::OkStatus();
       }
-      return InvalidExplanation(image, "rise.samples must be at least 1, its probability between 0 and 1");
+      return InvalidExplanation(image,
+                                "rise.samples must be at least 1, its probability between 0 and 1");
     case v1::Perturbation::kOcclusion:
       if (perturbation.occlusion().superpixels() == superpixels) return absl::OkStatus();
-      return InvalidExplanation(image, absl::StrCat("masks for ", perturbation.occlusion().superpixels(),
-                                         " superpixels, the image has ", superpixels));
+      return InvalidExplanation(image,
+                                absl::StrCat("masks for ", perturbation.occlusion().superpixels(),
+                                             " superpixels, the image has ", superpixels));
     case v1::Perturbation::kCoalitions: {
       const v1::CoalitionMasks& masks = perturbation.coalitions();
       if (masks.superpixels() != superpixels) {
         return InvalidExplanation(image, absl::StrCat("masks for ", masks.superpixels(),
-                                           " superpixels, the image has ", superpixels));
+                                                      " superpixels, the image has ", superpixels));
       }
       if (masks.estimator() == v1::ESTIMATOR_EXACT && superpixels > kMostExactSuperpixels) {
-        return InvalidExplanation(image, absl::StrCat("exact Shapley values of ", superpixels,
-                                           " superpixels need 2^", superpixels,
-                                           " masked inputs; at most ", kMostExactSuperpixels,
-                                           " superpixels are taken: ask for fewer, or for "
-                                           "`estimator: auto`"));
+        return InvalidExplanation(
+            image, absl::StrCat("exact Shapley values of ", superpixels, " superpixels need 2^",
+                                superpixels, " masked inputs; at most ", kMostExactSuperpixels,
+                                " superpixels are taken: ask for fewer, or for "
+                                "`estimator: auto`"));
       }
       if (RowCount(perturbation) > 0) return absl::OkStatus();
-      return InvalidExplanation(image, "coalitions are of the estimators exact, kernel or leverage");
+      return InvalidExplanation(image,
+                                "coalitions are of the estimators exact, kernel or leverage");
     }
     case v1::Perturbation::kPartition:
       return InvalidExplanation(image, "partition has no runs: its fit runs the model itself");
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
-  return InvalidExplanation(image, "the perturbation has no masks (lime.samples or "
-                        "shapley.permutations of at least 1)");
+  return InvalidExplanation(image,
+                            "the perturbation has no masks (lime.samples or "
+                            "shapley.permutations of at least 1)");
 }
 
 CoalitionDesign DesignOf(const v1::Perturbation& perturbation, uint64_t rows) {
@@ -130,8 +134,7 @@ std::vector<std::vector<uint8_t>> MasksOfRun(const v1::Perturbation& perturbatio
   }
   const auto [first, last] = PairsOfRun(perturbation, run);
   for (uint32_t pair = first; pair < last; ++pair) {
-    for (Mask& mask :
-         ShapleyPairMasks(ShapleyOrder(perturbation.seed(), pair, superpixel_count))) {
+    for (Mask& mask : ShapleyPairMasks(ShapleyOrder(perturbation.seed(), pair, superpixel_count))) {
       masks.push_back(std::move(mask));
     }
   }

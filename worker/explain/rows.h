@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+
 #include "dermis/v1/task.pb.h"
 #include "worker/explain/estimators/coalitions.h"
 #include "worker/explain/masks.h"
@@ -16,13 +17,15 @@ namespace dermis {
 // "explanation of image 17: why".
 absl::Status InvalidExplanation(uint32_t image, const std::string& why);
 
-// INVALID_ARGUMENT: the perturbation has no runs of masks, or they are for another number of superpixels.
+// INVALID_ARGUMENT: the perturbation has no runs of masks, or they are for another number of
+// superpixels.
 absl::Status CheckMasks(const v1::Perturbation& perturbation, uint32_t superpixels);
 
 // The coalitions of the estimators kernel and leverage; at least the first `rows` of them.
 CoalitionDesign DesignOf(const v1::Perturbation& perturbation, uint64_t rows);
 
-// Rows [first, last) of methods whose runs are of kMaskRun rows, as many as there are. Once CheckMasks holds.
+// Rows [first, last) of methods whose runs are of kMaskRun rows, as many as there are. Once
+// CheckMasks holds.
 std::vector<Mask> MaskRows(const v1::Perturbation& perturbation, uint64_t first, uint64_t last,
                            uint32_t superpixels);
 

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "worker/explain/estimators/coalitions.h"
 #include "worker/explain/estimators/owen.h"
 #include "worker/explain/estimators/regression.h"

@@ -12,7 +12,8 @@ namespace dermis {
 namespace {
 
 v1::MethodSpec Method(const std::string& yaml) {
-  const auto spec = ParseStudyYaml("name: a\nimages: {set: b}\nexplanation: {methods: [" + yaml + "]}\n", "a.yaml");
+  const auto spec = ParseStudyYaml(
+      "name: a\nimages: {set: b}\nexplanation: {methods: [" + yaml + "]}\n", "a.yaml");
   EXPECT_TRUE(spec.ok()) << spec.status();
   const auto resolved = ResolveSpec(*spec);
   EXPECT_TRUE(resolved.ok()) << resolved.status();
@@ -20,7 +21,8 @@ v1::MethodSpec Method(const std::string& yaml) {
 }
 
 absl::Status Refusal(const std::string& yaml) {
-  const auto spec = ParseStudyYaml("name: a\nimages: {set: b}\nexplanation: {methods: [" + yaml + "]}\n", "a.yaml");
+  const auto spec = ParseStudyYaml(
+      "name: a\nimages: {set: b}\nexplanation: {methods: [" + yaml + "]}\n", "a.yaml");
   EXPECT_TRUE(spec.ok()) << spec.status();
   return ResolveSpec(*spec).status();
 }
@@ -39,9 +41,12 @@ TEST(Estimators, Auto_IsExactWhereAllSubsetsAreAffordable_ElseLeverage_AndSaysWh
   EXPECT_EQ(choose("{shapley: {estimator: auto}}", 11).why,
             "all 2048 subsets of 11 superpixels fit into the budget of 2070");
   EXPECT_EQ(choose("{shapley: {estimator: auto}}", 12).estimator, v1::ESTIMATOR_LEVERAGE);
-  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 65536}}", 16).estimator, v1::ESTIMATOR_EXACT);
-  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 262144}}", 17).estimator, v1::ESTIMATOR_LEVERAGE);
-  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 1000}}", 10).estimator, v1::ESTIMATOR_LEVERAGE);
+  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 65536}}", 16).estimator,
+            v1::ESTIMATOR_EXACT);
+  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 262144}}", 17).estimator,
+            v1::ESTIMATOR_LEVERAGE);
+  EXPECT_EQ(choose("{shapley: {estimator: auto, budget: 1000}}", 10).estimator,
+            v1::ESTIMATOR_LEVERAGE);
   EXPECT_EQ(choose("{shapley: {estimator: kernel}}", 5).estimator, v1::ESTIMATOR_KERNEL);
   EXPECT_EQ(choose("{shapley: {}}", 5).estimator, v1::ESTIMATOR_PERMUTATION);
 }
@@ -58,10 +63,12 @@ TEST(Estimators, AbsentKeys_MeanWhatTheyMeantBefore) {
 
 TEST(Estimators, Budget_BoundsTheMaskedInputs_BothEndsIncluded) {
   // 50 superpixels: a pair of orders is 98 inputs.
-  EXPECT_EQ(Masks("{shapley: {estimator: permutation, budget: 1000}}", 50).shapley().permutations(), 10u);
+  EXPECT_EQ(Masks("{shapley: {estimator: permutation, budget: 1000}}", 50).shapley().permutations(),
+            10u);
   EXPECT_EQ(RowCount(Masks("{shapley: {estimator: leverage}}", 50)), 2148u);
   EXPECT_EQ(RowCount(Masks("{shapley: {estimator: leverage, budget: 1001}}", 50)), 1000u);
-  EXPECT_EQ(RowCount(Masks("{shapley: {estimator: leverage, budget: 1001}}", 8)), 256u);  // All there are.
+  EXPECT_EQ(RowCount(Masks("{shapley: {estimator: leverage, budget: 1001}}", 8)),
+            256u);  // All there are.
   EXPECT_EQ(RowCount(Masks("{shapley: {estimator: kernel, budget: 1001}}", 50)), 1001u);
   EXPECT_EQ(RowCount(Masks("{shapley: {estimator: exact}}", 16)), 65536u);
   EXPECT_EQ(RowCount(Masks("{shapley: {estimator: exact}}", 17)), 0u);
@@ -75,8 +82,10 @@ TEST(Estimators, Checkpoints_AreDoublingPairs_WhereErrorsExist) {
   using Units = std::vector<uint32_t>;
   EXPECT_EQ(Checkpoints(Masks("{shapley: {permutations: 100}}", 0)), (Units{16, 32, 64}));
   EXPECT_EQ(Checkpoints(Masks("{lime: {samples: 1000}}", 0)), (Units{64, 128, 256, 512}));
-  EXPECT_EQ(Checkpoints(Masks("{shapley: {estimator: leverage, budget: 1026}}", 50)), (Units{128, 256}));
-  EXPECT_EQ(Checkpoints(Masks("{shapley: {estimator: leverage, budget: 1028}}", 50)), (Units{128, 256, 512}));
+  EXPECT_EQ(Checkpoints(Masks("{shapley: {estimator: leverage, budget: 1026}}", 50)),
+            (Units{128, 256}));
+  EXPECT_EQ(Checkpoints(Masks("{shapley: {estimator: leverage, budget: 1028}}", 50)),
+            (Units{128, 256, 512}));
   EXPECT_TRUE(Checkpoints(Masks("{shapley: {estimator: exact}}", 9)).empty());
 }
 
@@ -116,7 +125,8 @@ TEST(Estimators, KeysThatContradict_AreRefused) {
   EXPECT_FALSE(Refusal("{lime: {feature_selection: highest_weights}}").ok());
   EXPECT_FALSE(Refusal("{rise: {probability: 1}}").ok());
   EXPECT_TRUE(Refusal("{shapley: {estimator: permutation, budget: 5000, tolerance: 0.05}}").ok());
-  EXPECT_TRUE(Refusal("{lime: {num_features: 5, feature_selection: forward_selection, alpha: 0.5}}").ok());
+  EXPECT_TRUE(
+      Refusal("{lime: {num_features: 5, feature_selection: forward_selection, alpha: 0.5}}").ok());
 }
 
 TEST(ShapleyKernel, SizesOfComplements_ShareTheKernel) {

@@ -97,8 +97,7 @@ CoalitionDesign KernelDesign(uint64_t seed, uint32_t superpixels, uint64_t n) {
   absl::flat_hash_map<std::string, uint32_t> unit_of;
   const uint64_t most_draws = 4 * left;
   for (uint64_t draw = 0; draw < most_draws && left > 0; ++draw) {
-    const auto block =
-        PhiloxBlock(seed, Purpose::kKernelShap, draw, 0, SizeElement(superpixels));
+    const auto block = PhiloxBlock(seed, Purpose::kKernelShap, draw, 0, SizeElement(superpixels));
     const double at = ToUnitDouble(block[0], block[1]) * sum;
     const size_t index = std::min<size_t>(
         static_cast<size_t>(std::upper_bound(cumulative.begin(), cumulative.end(), at) -
@@ -122,9 +121,10 @@ CoalitionDesign KernelDesign(uint64_t seed, uint32_t superpixels, uint64_t n) {
 CoalitionDesign LeverageDesign(uint64_t seed, uint32_t superpixels, uint64_t pairs) {
   CoalitionDesign design = WithEnds(superpixels);
   const uint32_t sizes = superpixels / 2;
-  std::vector<double> left(sizes);     // Pairs of each size that are not drawn yet.
+  std::vector<double> left(sizes);  // Pairs of each size that are not drawn yet.
   for (uint32_t size = 1; size <= sizes; ++size) left[size - 1] = PairsOfSize(superpixels, size);
-  // Sizes follow a shifted golden-ratio sequence: equally likely, and more evenly spread than independent draws.
+  // Sizes follow a shifted golden-ratio sequence: equally likely, and more evenly spread than
+  // independent draws.
   const auto shift = PhiloxBlock(seed, Purpose::kLeverage, 0, 0, SizeElement(superpixels));
   uint64_t place = Word(shift, 0);
   absl::flat_hash_set<std::string> drawn;
@@ -134,7 +134,8 @@ CoalitionDesign LeverageDesign(uint64_t seed, uint32_t superpixels, uint64_t pai
       if (left[size - 1] > 0) sum += LeverageShare(superpixels, size);
     }
     if (sum == 0) break;  // Every pair is drawn.
-    double at = ToUnitDouble(static_cast<uint32_t>(place >> 32), static_cast<uint32_t>(place)) * sum;
+    double at =
+        ToUnitDouble(static_cast<uint32_t>(place >> 32), static_cast<uint32_t>(place)) * sum;
     uint32_t size = 0;
     for (uint32_t s = 1; s <= sizes; ++s) {
       if (left[s - 1] == 0) continue;

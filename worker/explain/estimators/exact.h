@@ -9,7 +9,8 @@
 
 namespace dermis {
 
-// outputs[r]: of ExactMask(r), 2^S of them, 1 <= S <= 16. phi_k = sum over coalitions z without k of |z|! (S - 1 - |z|)! / S! (f(z and k) - f(z)).
+// outputs[r]: of ExactMask(r), 2^S of them, 1 <= S <= 16. phi_k = sum over coalitions z without k
+// of |z|! (S - 1 - |z|)! / S! (f(z and k) - f(z)).
 std::vector<double> FitExact(absl::Span<const double> outputs, uint32_t superpixels);
 
 }  // namespace dermis

@@ -8,7 +8,8 @@ namespace {
 
 // Beyond, gamma's part of the matrix would cost more than what it saves.
 constexpr size_t kMostForSlopes = 256;
-// Of gamma's mean diagonal. Between .1 and .3 the error of few and of many masks is about the least (docs/benchmarks.md).
+// Of gamma's mean diagonal. Measured on seed_cnn, 14 and 44 superpixels, 32 to 4,096 pairs: between
+// .1 and .3 the error is about the least, without it few pairs overfit.
 constexpr double kRidge = 0.2;
 
 // P a P for the projection P that takes off the mean.
@@ -44,8 +45,8 @@ double MeanDiagonal(const SymmetricMatrix& a) {
   return sum / static_cast<double>(a.size());
 }
 
-// Gives the direction that P takes off an eigenvalue of its own, so that a matrix is regular exactly where the solution on the
-// plane is unique, and no superpixel is treated unlike another.
+// Gives the direction that P takes off an eigenvalue of its own, so that a matrix is regular
+// exactly where the solution on the plane is unique, and no superpixel is treated unlike another.
 void FillMean(SymmetricMatrix& a, double eigenvalue, size_t first, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j <= i; ++j) {

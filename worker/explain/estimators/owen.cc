@@ -69,8 +69,7 @@ class TreeBuilder {
       }
       std::vector<uint32_t> before, after;
       for (uint32_t k : members) {
-        const bool in_first =
-            by_row ? centers_[k].y < first.bottom : centers_[k].x < first.right;
+        const bool in_first = by_row ? centers_[k].y < first.bottom : centers_[k].x < first.right;
         (in_first ? before : after).push_back(k);
       }
       if (!before.empty() && !after.empty()) {
@@ -98,7 +97,7 @@ struct Gain {
   double without = 0, with = 0;  // Outputs of the context, and with the group.
   uint32_t node = 0;
   double weight = 1;
-  uint64_t found = 0;            // Its place among all.
+  uint64_t found = 0;  // Its place among all.
 
   double priority() const { return std::abs(with - without) * weight; }
 };
@@ -111,9 +110,7 @@ struct LessUrgent {
 
 }  // namespace
 
-PartitionTree TreeOf(const Segmentation& segmentation) {
-  return TreeBuilder(segmentation).Take();
-}
+PartitionTree TreeOf(const Segmentation& segmentation) { return TreeBuilder(segmentation).Take(); }
 
 absl::StatusOr<OwenFit> FitOwen(const PartitionTree& tree, uint64_t budget,
                                 const MaskedOutputs& outputs) {

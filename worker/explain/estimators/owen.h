@@ -1,4 +1,5 @@
-// Owen values over a tree of superpixels, refined where they matter: shap's PartitionExplainer (_partition.py, no fixed context).
+// Owen values over a tree of superpixels, refined where they matter: shap's PartitionExplainer
+// (_partition.py, no fixed context).
 #ifndef DERMIS_WORKER_EXPLAIN_ESTIMATORS_OWEN_H_
 #define DERMIS_WORKER_EXPLAIN_ESTIMATORS_OWEN_H_
 
@@ -9,21 +10,23 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+
 #include "worker/explain/masks.h"
 #include "worker/explain/superpixels.h"
 
 namespace dermis {
 
-// Nodes 0 .. leaves - 1 are superpixels, leaves + i is the group of children[i]; the last one is the root. A group comes after
-// its children.
+// Nodes 0 .. leaves - 1 are superpixels, leaves + i is the group of children[i]; the last one is
+// the root. A group comes after its children.
 struct PartitionTree {
   uint32_t leaves = 0;
   std::vector<std::array<uint32_t, 2>> children;  // leaves - 1 of them.
 };
 
-// shap's tree of an image (maskers/_image.py), over superpixels: the longer side of a rectangle is halved (rows win ties; the first
-// half is the larger, because shap rounds down but numbers pixels from the last), a superpixel being where its centre of
-// mass is; superpixels whose centres share a pixel are parted by number. Superpixels of one pixel give shap's tree.
+// shap's tree of an image (maskers/_image.py), over superpixels: the longer side of a rectangle is
+// halved (rows win ties; the first half is the larger, because shap rounds down but numbers pixels
+// from the last), a superpixel being where its centre of mass is; superpixels whose centres share a
+// pixel are parted by number. Superpixels of one pixel give shap's tree.
 PartitionTree TreeOf(const Segmentation& segmentation);
 
 // Outputs of masks, in order; asked for a batch at a time.
@@ -37,9 +40,10 @@ struct OwenFit {
   bool complete = false;  // Every group was resolved: the values are Owen's, without error.
 };
 
-// Each group's gain in a context is split between its halves with and without the other (weight 1/2 each), the group of the largest
-// |gain| x weight first, ten masks a batch as in shap; ties go to what was found first. What is not resolved at
-// `budget` masked inputs is shared evenly among the group's superpixels.
+// Each group's gain in a context is split between its halves with and without the other (weight 1/2
+// each), the group of the largest |gain| x weight first, ten masks a batch as in shap; ties go to
+// what was found first. What is not resolved at `budget` masked inputs is shared evenly among the
+// group's superpixels.
 absl::StatusOr<OwenFit> FitOwen(const PartitionTree& tree, uint64_t budget,
                                 const MaskedOutputs& outputs);
 

@@ -101,7 +101,7 @@ RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double
   if (superpixels == 1) return OfOneSuperpixel(outputs);
   const size_t n = UnitsUsed(design, units);
   std::vector<Equation> equations;
-  std::vector<uint32_t> strata;        // Smaller size of each pair.
+  std::vector<uint32_t> strata;  // Smaller size of each pair.
   std::vector<double> drawn(superpixels / 2 + 1, 0.0);
   for (size_t u = 0; u < n; ++u) {
     equations.push_back(EquationOf(design, outputs, design.units[u].row, true));
@@ -133,9 +133,8 @@ RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double
   };
   const bool complete =
       std::all_of(open.begin() + 1, open.end(), [](double share) { return share == 0; });
-  RegressionFit fit =
-      Fit(equations, superpixels, outputs[0] - outputs[1], /*adjusted=*/true,
-          !complete && n >= LeastPairsForErrors(superpixels), weigh);
+  RegressionFit fit = Fit(equations, superpixels, outputs[0] - outputs[1], /*adjusted=*/true,
+                          !complete && n >= LeastPairsForErrors(superpixels), weigh);
   if (complete) fit.standard_errors.assign(superpixels, 0.0);
   fit.rows = RowsOfUnits(design, n);
   return fit;
@@ -152,8 +151,8 @@ RegressionFit FitKernel(const CoalitionDesign& design, absl::Span<const double> 
       design.draws.begin());
   const std::vector<double> share = SizeWeights(superpixels);
   std::vector<Equation> equations;
-  std::vector<double> enumerated;      // Weights of the first equations.
-  double left = 1;                     // Of the kernel's weight, for the draws.
+  std::vector<double> enumerated;  // Weights of the first equations.
+  double left = 1;                 // Of the kernel's weight, for the draws.
   for (uint32_t row = 2; row < 2 + design.enumerated;) {
     const uint32_t size = SizeOf(design.rows[row]);
     const bool paired = HasComplement(superpixels, size);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+
 #include "worker/explain/masks.h"
 
 namespace dermis {
@@ -19,8 +20,9 @@ struct RiseFit {
   std::vector<double> standard_errors;  // Masks are independent. Empty with fewer than two.
 };
 
-// RISE (Petsiuk et al. 2018, eq. 6) over superpixels: value k = sum_r f(mask r) mask r[k] / (rows p). Its masks are the paper's
-// coarse cells, here superpixels; they are neither smoothed nor shifted.
+// RISE (Petsiuk et al. 2018, eq. 6) over superpixels: value k = sum_r f(mask r) mask r[k] / (rows
+// p). Its masks are the paper's coarse cells, here superpixels; they are neither smoothed nor
+// shifted.
 RiseFit FitRise(absl::Span<const Mask> masks, absl::Span<const double> outputs, double probability);
 
 }  // namespace dermis

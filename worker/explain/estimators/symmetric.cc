@@ -43,7 +43,8 @@ bool SolveByCholesky(SymmetricMatrix& a, std::vector<double>& b) {
 }
 
 // Minimal-norm solution from the eigenvectors, which cyclic Jacobi rotations find.
-std::vector<double> SolveByEigenvectors(const SymmetricMatrix& lower, const std::vector<double>& b) {
+std::vector<double> SolveByEigenvectors(const SymmetricMatrix& lower,
+                                        const std::vector<double>& b) {
   const size_t n = lower.size();
   std::vector<double> a(n * n), v(n * n, 0.0);
   for (size_t i = 0; i < n; ++i) {
@@ -62,7 +63,8 @@ std::vector<double> SolveByEigenvectors(const SymmetricMatrix& lower, const std:
         const double apq = a[p * n + q];
         if (apq == 0) continue;
         const double theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-        const double t = (theta >= 0 ? 1.0 : -1.0) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+        const double t =
+            (theta >= 0 ? 1.0 : -1.0) / (std::abs(theta) + std::sqrt(theta * theta + 1));
         const double c = 1 / std::sqrt(t * t + 1), s = t * c;
         for (size_t k = 0; k < n; ++k) {
           const double kp = a[k * n + p], kq = a[k * n + q];

@@ -1,4 +1,5 @@
-// Small symmetric systems in double, one thread, without LAPACK: the same bits on every host of a numerics class.
+// Small symmetric systems in double, one thread, without LAPACK: the same bits on every host of a
+// numerics class.
 #ifndef DERMIS_WORKER_EXPLAIN_ESTIMATORS_SYMMETRIC_H_
 #define DERMIS_WORKER_EXPLAIN_ESTIMATORS_SYMMETRIC_H_
 
@@ -27,9 +28,10 @@ struct Solution {
   bool full_rank = true;
 };
 
-// x with a x = b for a positive semidefinite `a`. Rank rule: where a pivot of its Cholesky factorisation falls below
-// 1e-11 of the largest diagonal element, the system counts as singular; x is then the least-squares solution
-// of minimal norm, eigenvalues below 1e-10 of the largest being taken for 0.
+// x with a x = b for a positive semidefinite `a`. Rank rule: where a pivot of its Cholesky
+// factorisation falls below 1e-11 of the largest diagonal element, the system counts as singular; x
+// is then the least-squares solution of minimal norm, eigenvalues below 1e-10 of the largest being
+// taken for 0.
 Solution SolvePositive(const SymmetricMatrix& a, std::vector<double> b);
 
 }  // namespace dermis

@@ -1,5 +1,8 @@
-// The axioms of Shapley values (efficiency, symmetry, null player, additivity), held against every estimator on random
-// games; what each promises besides; and whether the standard errors say the truth.
+// The axioms of Shapley values (efficiency, symmetry, null player, additivity), held against every
+// estimator on random games; what each promises besides; and whether the standard errors say the
+// truth.
+#include "common/estimators.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -9,7 +12,6 @@
 
 #include <gtest/gtest.h>
 
-#include "common/estimators.h"
 #include "common/shapley_kernel.h"
 #include "tests/unit/worker/explain/games.h"
 #include "worker/explain/estimators/coalitions.h"
@@ -157,7 +159,8 @@ TEST_P(ShapleyAxioms, Intervals_CoverTheExactValues_In90To99PercentOf200Repeats)
       covered += std::abs(estimate.values[k] - exact[k]) <= 1.96 * estimate.errors[k];
     }
   }
-  if (std::string(GetParam().name) == "exact") return;  // Its error is 0: what LinearGame holds it to.
+  if (std::string(GetParam().name) == "exact")
+    return;  // Its error is 0: what LinearGame holds it to.
   EXPECT_GE(covered, 0.90 * 200 * kPlayers);
   EXPECT_LE(covered, 0.99 * 200 * kPlayers);
 }
@@ -216,7 +219,8 @@ TEST(Regression, FewerCoalitionsThanPlayers_GiveFiniteValuesThatAddUp_AndNoError
 }
 
 TEST(Regression, WhatTheSizeOfAMaskDoes_IsNoNoise) {
-  // 12 players: a linear game, bent by how many take part. Its values follow from symmetry and efficiency.
+  // 12 players: a linear game, bent by how many take part. Its values follow from symmetry and
+  // efficiency.
   const Game game = [](uint32_t set) {
     double sum = 0;
     for (uint32_t k = 0; k < 12; ++k) sum += (set >> k & 1) * (k - 5.5);
@@ -225,11 +229,13 @@ TEST(Regression, WhatTheSizeOfAMaskDoes_IsNoNoise) {
   const CoalitionDesign design = LeverageDesign(5, 12, 60);
   const auto outputs = OutputsOf(game, design.rows);
   const RegressionFit fit = FitLeverage(design, outputs, 0);
-  const RegressionFit kernel = FitKernel(design, outputs, 0);  // The same masks without that knowledge.
+  const RegressionFit kernel =
+      FitKernel(design, outputs, 0);  // The same masks without that knowledge.
   double error = 0, error_of_kernel = 0;
   for (uint32_t k = 0; k < 12; ++k) {
     error = std::max(error, std::abs(fit.values[k] - (k - 5.5 + 100 / 12.0)));
-    error_of_kernel = std::max(error_of_kernel, std::abs(kernel.values[k] - (k - 5.5 + 100 / 12.0)));
+    error_of_kernel =
+        std::max(error_of_kernel, std::abs(kernel.values[k] - (k - 5.5 + 100 / 12.0)));
   }
   EXPECT_LT(error, 1e-9);
   EXPECT_GT(error_of_kernel, 0.1);
@@ -299,7 +305,7 @@ TEST(KernelDesign, SeedsDiffer_AndRowsFillTheBudget) {
   EXPECT_EQ(KernelDesign(1, 1, 0).rows.size(), 2u);
 }
 
-// Eight superpixels in two rows of four, cut by halves of the longer side: ((0 1)(4 5))((2 3)(6 7)).
+// Two rows of four superpixels, cut by halves of the longer side: ((0 1)(4 5))((2 3)(6 7)).
 Segmentation Cells() {
   Segmentation cells{20, 40, 8, {}};
   for (uint32_t y = 0; y < 20; ++y) {
@@ -356,8 +362,8 @@ TEST(Owen, KeepsTheBudget_AndAddsUp_HoweverSmallItIs) {
     EXPECT_LE(fit->evaluations, budget);
     EXPECT_GT(fit->evaluations + 2, std::min(budget, complete->evaluations));
     EXPECT_FALSE(fit->complete);
-    EXPECT_NEAR(std::accumulate(fit->values.begin(), fit->values.end(), 0.0),
-                game(255) - game(0), 1e-12);
+    EXPECT_NEAR(std::accumulate(fit->values.begin(), fit->values.end(), 0.0), game(255) - game(0),
+                1e-12);
   }
 }
 

@@ -42,8 +42,8 @@ inline std::vector<double> Exact(const Game& game, uint32_t n) {
     for (uint32_t set = 0; set < (1u << n); ++set) {
       if (set & (1u << k)) continue;
       const int s = std::popcount(set);
-      phi[k] += factorial[s] * factorial[n - s - 1] / factorial[n] *
-                (game(set | (1u << k)) - game(set));
+      phi[k] +=
+          factorial[s] * factorial[n - s - 1] / factorial[n] * (game(set | (1u << k)) - game(set));
     }
   }
   return phi;
