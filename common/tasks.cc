@@ -269,6 +269,9 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kStability:
       return 1;
     case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -427,6 +430,9 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       status = CheckStability(task.stability(), payload.stability());
       break;
     case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -486,6 +492,9 @@ std::string Describe(const v1::TaskSpec& task) {
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
     case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -85,7 +85,12 @@ class FakeBlobs : public BlobIndex {
     if (it == blobs.end()) return absl::NotFoundError("no such blob");
     return it->second;
   }
-  void Remove(const Digest& digest) override { blobs.erase(digest); }
+  void Remove(const Digest& digest) override {
+    const auto it = blobs.find(digest);
+    if (it == blobs.end()) return;
+    graveyard[digest] = std::move(it->second);
+    blobs.erase(it);
+  }
   uint64_t FreeBytes() const override { return 1ull << 40; }
   bool LowDisk() const override { return low; }
   std::string Put(const std::string& bytes) {
@@ -94,6 +99,7 @@ class FakeBlobs : public BlobIndex {
     return digest.bytes();
   }
   std::map<Digest, std::string> blobs;
+  std::map<Digest, std::string> graveyard;  // What was here: whoever made it can bring it again.
   bool low = false;
 };
 
