@@ -116,7 +116,7 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
       }
       return ToProto(Quickshift(rgb, height, width, parameters));
     }
-    case v1::SuperpixelSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return Invalid(task.image(), "no superpixel method is named (slic or quickshift)");
