@@ -5,6 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/background.h"
+#include "common/estimators.h"
+#include "common/model_methods.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -84,11 +87,7 @@ std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
 }
 
 bool DrawsAtRandom(const v1::TaskSpec& attribution) {
-  if (attribution.has_fit()) {
-    const v1::Perturbation& perturbation = attribution.fit().perturbation();
-    return !perturbation.has_occlusion() && !perturbation.has_partition() &&
-           perturbation.coalitions().estimator() != v1::ESTIMATOR_EXACT;
-  }
+  if (attribution.has_fit()) return SamplesMasks(attribution.fit().perturbation());
   return attribution.gradient().has_expected_gradients() ||
          attribution.gradient().has_smooth_grad();
 }
@@ -141,26 +140,22 @@ namespace {
 
 // A map for each layer, from one pass.
 bool IsOfLayers(const v1::MethodSpec& method) {
-  return method.has_grad_cam() || method.has_grad_cam_plus_plus() || method.has_hires_cam() ||
-         method.has_layer_cam();
-}
-
-bool HidesSuperpixels(const v1::MethodSpec& method) {
-  return method.has_lime() || method.has_shapley() || method.has_occlusion() || method.has_rise();
+  const v1::CamKind cam = CamKindOf(method);
+  return method.has_grad_cam() || (cam != v1::CAM_KIND_UNSPECIFIED && cam != v1::CAM_KIND_CAM);
 }
 
 // Of explaining one image by one method.
-Price PriceOf(const v1::MethodSpec& method) {
-  v1::ExplanationSpec alone;
-  alone.mutable_images()->set_all_test(true);
-  *alone.add_methods() = method;
-  const ExplanationSize size = SizeOf(alone, 1, 2);
-  return {size.tasks, size.inputs};
+Price PriceOf(const v1::ExplanationSpec& explanation, const v1::MethodSpec& method,
+              uint64_t classes) {
+  const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+  return {price.tasks, price.inputs,
+          GradientsOf(method, classes * BackgroundPerClass(explanation))};
 }
 
 }  // namespace
 
-CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model) {
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
+                           uint64_t classes) {
   CheckPrices prices;
   if (!AsksForChecks(explanation)) return prices;
   const v1::ChecksSpec& checks = explanation.checks();
@@ -171,22 +166,22 @@ CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind
   const auto layers = static_cast<uint64_t>(RandomisableLayers(model).size());
   const uint64_t randomised = stability.randomisation() && layers > 0 ? 2 * layers - 1 : 0;
   // The priors and the common superpixels.
-  prices.fidelity = {2, 1 + (uint64_t{checks.random_orders()} + 2) * curves};
-  prices.stability = {2, 0};
+  prices.fidelity = {2, 1 + (uint64_t{checks.random_orders()} + 2) * curves, 0};
+  prices.stability = {2, 0, 0};
   for (const v1::MethodSpec& method : explanation.methods()) {
     if (!IsJudged(method)) continue;
     const uint64_t maps = IsOfLayers(method) ? std::max<uint64_t>(layers, 2) - 1 : 1;
     prices.fidelity.tasks += 1;
     prices.fidelity.inputs += maps * curves + checks.halves() + 2;
-    const Price once = PriceOf(method);
-    // What hides superpixels draws at random, and hides by something else for once; the superpixels
-    // are there.
-    const bool hides = HidesSuperpixels(method);
+    const Price once = PriceOf(explanation, method, classes);
+    // What hides superpixels draws at random, and hides by something else for once; the superpixels are there.
+    const bool hides = HasMasks(method);
     const bool draws = hides || method.has_expected_gradients() || method.has_smooth_grad();
-    const uint64_t variants =
-        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
+    const uint64_t variants = stability.noise_draws() + randomised +
+                              (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
     prices.stability.tasks += 1 + variants * (once.tasks - (hides ? 1 : 0));
     prices.stability.inputs += variants * once.inputs;
+    prices.stability.gradients += variants * once.gradients;
   }
   if (!checks.fidelity()) prices.fidelity = Price();
   if (!checks.has_stability()) prices.stability = Price();
@@ -200,7 +195,7 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
     case v1::TaskSpec::kFit: {
       const v1::Perturbation& perturbation = task.fit().perturbation();
       needs.push_back(SuperpixelTaskOf(perturbation, numerics_class));
-      const uint32_t runs = RunCount(perturbation);
+      const uint32_t runs = RunsOfUnits(perturbation, task.fit().units());
       for (uint32_t run = 0; run < runs; ++run) {
         needs.push_back(PerturbTaskOf(perturbation, run, numerics_class));
       }

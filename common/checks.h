@@ -56,9 +56,9 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
 // None for other kinds.
 std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task);
 
-// What one image costs: tasks, and masked inputs that the model runs.
+// What one image costs: tasks, masked inputs that the model runs, and gradients that are taken.
 struct Price {
-  uint64_t tasks = 0, inputs = 0;
+  uint64_t tasks = 0, inputs = 0, gradients = 0;
 };
 struct CheckPrices {
   Price fidelity;   // Of each explained image.
@@ -66,7 +66,8 @@ struct CheckPrices {
 };
 // `explanation` resolved. An upper bound where SLIC makes no more superpixels than it is asked for;
 // other superpixels count as 50.
-CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model);
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
+                           uint64_t classes);
 
 }  // namespace dermis
 

@@ -20,7 +20,7 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
                                    uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
-  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model());
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
   const uint64_t sampled =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   const uint64_t tasks =
@@ -31,7 +31,7 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
       "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", size.images,
       " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
       kMostExplanationTasks,
-      " are taken: explain or check fewer images, or lower samples and permutations"));
+      " are taken: explain or check fewer images, or lower samples, permutations and budget"));
 }
 
 v1::SuperpixelSpec SuperpixelsOf(const v1::MethodSpec& method) {
@@ -166,7 +166,7 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
       wants.push_back({digest, Stage::kLesions, std::move(spec)});
     }
   }
-  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task));
+  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }

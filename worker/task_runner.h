@@ -12,6 +12,7 @@
 #include "common/digest.h"
 #include "dermis/v1/task.pb.h"
 #include "worker/data/image_source.h"
+#include "worker/models/gradients.h"
 #include "worker/plan/inference_plan.h"
 
 namespace dermis {
@@ -22,6 +23,7 @@ class PlanCache {
   using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
   absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
                                      const GetBlob& get_blob);
+  GradientCache& gradients() { return gradients_; }
 
  private:
   struct Entry {
@@ -29,6 +31,7 @@ class PlanCache {
     std::unique_ptr<InferencePlan> plan;
   };
   std::list<Entry> entries_;  // Least recently used first, at most four.
+  GradientCache gradients_;
 };
 
 // The bytes of a model's file, with what its reference says to randomise.
@@ -61,6 +64,7 @@ class TaskRunner {
   absl::StatusOr<v1::Payload> Perturb(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Fit(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Activations(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Gradient(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Fidelity(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Stability(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Lesion(const v1::TaskSpec&, PlanCache&, uint64_t*) const;

@@ -394,10 +394,8 @@ class Simulation {
     if (!event.task_completed().spec().has_train()) return;
     const auto& named = event.task_completed().result().blobs();
     const Digest blob = *Digest::FromBytes(named[static_cast<int>(Uniform(0, named.size()))]);
-    auto it = blobs_.blobs.find(blob);
-    if (it == blobs_.blobs.end()) return;
-    blobs_.graveyard[blob] = std::move(it->second);
-    blobs_.blobs.erase(it);
+    if (!blobs_.Has(blob)) return;
+    blobs_.Remove(blob);
     After(Draw() * 5, [this, blob] { Notice(blob); });
   }
 

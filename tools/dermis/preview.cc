@@ -7,8 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "common/background.h"
 #include "common/checks.h"
 #include "common/lesion_tasks.h"
+#include "common/model_methods.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
 #include "common/status_macros.h"
@@ -99,27 +101,34 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
       rungs);
 }
 
-std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uint64_t inputs) {
-  return absl::StrFormat("%s: at most %d images, %d tasks, about %.3g masked inputs\n", what, images,
-                         tasks, static_cast<double>(inputs));
+std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uint64_t inputs,
+                   uint64_t gradients) {
+  return absl::StrFormat(
+      "%s: at most %d images, %d tasks, about %.3g masked inputs, %.3g gradients\n", what, images,
+      tasks, static_cast<double>(inputs), static_cast<double>(gradients));
 }
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t masked,
                                uint64_t classes) {
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
-  std::string text = Priced("Explanation", size.images, size.tasks, size.inputs);
-  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model());
+  uint64_t gradients = 0;
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    gradients += GradientsOf(method, classes * BackgroundPerClass(spec.explanation()));
+  }
+  std::string text = Priced("Explanation", size.images, size.tasks, size.inputs,
+                            size.images * gradients);
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   for (const auto& [what, images, each] :
        {std::tuple("Checks, fidelity", size.images, checks.fidelity),
         std::tuple("Checks, stability", sample, checks.stability)}) {
-    if (each.tasks > 0) text += Priced(what, images, images * each.tasks, images * each.inputs);
+    if (each.tasks > 0) text += Priced(what, images, images * each.tasks, images * each.inputs, images * each.gradients);
   }
   const LesionSize lesions =
       SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size());
   if (lesions.tasks > 0) {
-    text += Priced("Lesion test and shortcut check", masked, lesions.tasks, lesions.inputs);
+    text += Priced("Lesion test and shortcut check", masked, lesions.tasks, lesions.inputs, 0);
   }
   return text;
 }

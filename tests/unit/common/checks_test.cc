@@ -174,7 +174,7 @@ TEST(Prices, CountWhatIsRun) {
       "explanation: {methods: [{lime: {samples: 100, superpixels: {slic: {count: 9}}}}],\n"
       "  checks: {halves: 4, random_orders: 2, stability: {noise_draws: 3, seeds: 2}}}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
-  const CheckPrices prices = PricesOfChecks(spec->explanation(), v1::MODEL_KIND_SEED_CNN);
+  const CheckPrices prices = PricesOfChecks(spec->explanation(), v1::MODEL_KIND_SEED_CNN, 2);
   // Common superpixels, priors, the method; (2 random + centre + edges + method) x two curves of 10
   // points, f(x) twice, halves and their f(x).
   EXPECT_EQ(prices.fidelity.tasks, 3u);

@@ -75,9 +75,37 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
       *task.mutable_activations()->mutable_model() = SomePerturbation().model();
       task.mutable_activations()->set_output(v1::OUTPUT_KIND_MARGIN);
       break;
+    case v1::TaskSpec::kGradient:
+      *task.mutable_gradient()->mutable_images() = SomeRecipe().images();
+      task.mutable_gradient()->set_image(17);
+      *task.mutable_gradient()->mutable_model() = SomePerturbation().model();
+      task.mutable_gradient()->set_output(v1::OUTPUT_KIND_MARGIN);
+      task.mutable_gradient()->mutable_deep_shap();
+      task.mutable_gradient()->mutable_background()->set_per_class(50);
+      task.mutable_gradient()->mutable_background()->set_seed(1);
+      break;
     case v1::TaskSpec::kNoop:
       task.mutable_noop()->set_index(7);
       break;
+    case v1::TaskSpec::kFidelity:
+      *task.mutable_fidelity()->mutable_images() = SomeRecipe().images();
+      task.mutable_fidelity()->set_image(17);
+      *task.mutable_fidelity()->mutable_model() = SomePerturbation().model();
+      task.mutable_fidelity()->mutable_superpixels()->mutable_slic()->set_count(50);
+      task.mutable_fidelity()->set_blur(0.1);
+      *task.mutable_fidelity()->mutable_attribution() = OfKind(v1::TaskSpec::kFit);
+      break;
+    case v1::TaskSpec::kStability:
+      *task.mutable_stability()->mutable_images() = SomeRecipe().images();
+      task.mutable_stability()->set_image(17);
+      task.mutable_stability()->set_noise_draws(10);
+      task.mutable_stability()->set_noise_radius(0.02);
+      task.mutable_stability()->add_layers("dense");
+      *task.mutable_stability()->mutable_attribution() = OfKind(v1::TaskSpec::kActivations);
+      break;
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
