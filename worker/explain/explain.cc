@@ -84,6 +84,9 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
       }
       return ToProto(Quickshift(rgb, height, width, parameters));
     }
+    case v1::SuperpixelSpec::kGrid:
+    case v1::SuperpixelSpec::kLabelMap:
+    case v1::SuperpixelSpec::kLesionZones:
     case v1::SuperpixelSpec::KIND_NOT_SET:
       break;
   }
