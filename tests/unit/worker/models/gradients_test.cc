@@ -130,7 +130,10 @@ TEST(DeepShapTest, CacheDecidesNoBits) {
   v1::GradientTask expected = TaskOf(0);
   *expected.mutable_background() = DeepShapTask(0).background();
   expected.mutable_expected_gradients()->set_samples(7);
-  ASSERT_TRUE(RunGradient(expected, data, weights, none).ok());
+  const auto alone = RunGradient(expected, data, weights, none);
+  ASSERT_TRUE(alone.ok());
+  EXPECT_EQ(RunGradient(expected, data, weights, warm)->SerializeAsString(),
+            alone->SerializeAsString());
   const std::string fresh = Explain(DeepShapTask(2), RandomModel(), data).SerializeAsString();
   for (GradientCache* cache : {&warm, &small, &none, &warm, &small}) {
     const auto result = RunGradient(DeepShapTask(2), data, weights, *cache);
