@@ -736,7 +736,8 @@ namespace {
 
 // Of a sweep the model may vary: there the task says it.
 absl::Status CheckMethodsFitModel(const v1::StudySpec& spec) {
-  if (spec.has_sweep() || spec.training().model() != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
+  const v1::ModelKind kind = spec.has_model() ? spec.model().kind() : spec.training().model();
+  if (spec.has_sweep() || kind != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
     if (method.has_cam()) {
       return Wrong("explanation.methods: cam",

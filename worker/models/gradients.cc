@@ -151,7 +151,9 @@ class GradientRun {
 
   absl::Status CheckBackground() const {
     if (!entry_.background.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError("gradients: the background set is empty");
+    return absl::InvalidArgumentError(
+        "gradients: the background set is empty: it is drawn from the training split, of which "
+        "images.split must leave some, and background.per_class must be at least 1");
   }
 
   // The mean of f over the background, from passes whose logits are known.
