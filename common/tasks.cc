@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/checks.h"
+#include "common/estimators.h"
 #include "common/model_methods.h"
 #include "common/status_macros.h"
 
@@ -15,7 +16,6 @@ const char kVersion[] = "0.1.0";
 
 namespace {
 
-constexpr uint64_t kUsualSuperpixels = 50;  // For a size, where the image decides.
 
 absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
 
@@ -97,10 +97,9 @@ absl::Status CheckSuperpixels(const v1::SuperpixelOutput& output) {
 
 // Masks or pairs in a run; 0 where the run does not exist.
 uint32_t UnitsOfRun(const v1::Perturbation& perturbation, uint32_t run) {
-  const bool lime = perturbation.has_lime();
-  const uint64_t all =
-      lime ? perturbation.lime().samples() : perturbation.shapley().permutations();
-  const uint64_t length = lime ? kLimeRun : kShapleyRun;
+  const bool shapley = perturbation.has_shapley();
+  const uint64_t all = shapley ? perturbation.shapley().permutations() : RowCount(perturbation);
+  const uint64_t length = shapley ? kShapleyRun : perturbation.has_lime() ? kLimeRun : kMaskRun;
   const uint64_t first = length * run;
   return first >= all ? 0 : static_cast<uint32_t>(std::min(length, all - first));
 }
@@ -113,8 +112,11 @@ absl::Status CheckPerturb(const v1::PerturbTask& task, const v1::PerturbOutput& 
   uint64_t rows = static_cast<uint64_t>(output.logits_size()) / output.classes();
   const uint32_t units = UnitsOfRun(task.perturbation(), task.run());
   if (units == 0) return Bad(absl::StrCat("the perturbation has no run ", task.run()));
-  if (task.perturbation().has_lime()) {
-    if (rows != units) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
+  if (!task.perturbation().has_shapley()) {
+    // KernelSHAP's draws may repeat themselves.
+    const bool fewer =
+        task.perturbation().coalitions().estimator() == v1::ESTIMATOR_KERNEL && rows < units;
+    if (rows != units && !fewer) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
   } else {
     // Rows: the two end points in run 0, then 2 (S - 1) a pair; S is not known here.
     const uint64_t ends = task.run() == 0 ? 2 : 0;
@@ -288,9 +290,13 @@ std::string MethodName(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return "shapley";
     case v1::Perturbation::kCoalitions:
-    case v1::Perturbation::kOcclusion:
-    case v1::Perturbation::kRise:
+      return absl::StrCat("shapley (", EstimatorName(perturbation.coalitions().estimator()), ")");
     case v1::Perturbation::kPartition:
+      return "shapley (partition)";
+    case v1::Perturbation::kOcclusion:
+      return "occlusion";
+    case v1::Perturbation::kRise:
+      return "rise";
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -387,14 +393,12 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
-    case v1::Perturbation::kCoalitions:
-    case v1::Perturbation::kOcclusion:
-    case v1::Perturbation::kRise:
     case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
-      break;
+      return 0;
+    default:
+      return static_cast<uint32_t>((RowCount(perturbation) + kMaskRun - 1) / kMaskRun);
   }
-  return 0;
 }
 
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class) {
@@ -423,21 +427,9 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
     size.images = std::min(size.images, classes * classes * each);
   }
   for (const v1::MethodSpec& method : spec.methods()) {
-    v1::Perturbation perturbation;  // Its masks alone.
-    if (method.has_lime()) {
-      perturbation.mutable_lime()->set_samples(method.lime().samples());
-      size.inputs += method.lime().samples();
-    } else if (method.has_shapley()) {
-      perturbation.mutable_shapley()->set_permutations(method.shapley().permutations());
-      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
-      // Each order hides one superpixel after the other.
-      size.inputs += 2 * uint64_t{method.shapley().permutations()} *
-                     (superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels);
-    } else {
-      ++size.tasks;  // Activations.
-      continue;
-    }
-    size.tasks += 2 + RunCount(perturbation);  // Superpixels and fit.
+    const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+    size.tasks += price.tasks;
+    size.inputs += price.inputs;
   }
   size.tasks *= size.images;
   size.inputs *= size.images;
@@ -535,7 +527,10 @@ std::string Describe(const v1::TaskSpec& task) {
                           MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
       return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
-                          task.fit().perturbation().image());
+                          task.fit().perturbation().image(),
+                          task.fit().units() == 0
+                              ? std::string()
+                              : absl::StrCat(", first ", task.fit().units()));
     case v1::TaskSpec::kActivations:
       return absl::StrCat(CamName(task.activations().cam()), " of image ",
                           task.activations().image());

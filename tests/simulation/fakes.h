@@ -218,6 +218,9 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       uint32_t rows;
       if (perturbation.has_lime()) {
         rows = std::min(kLimeRun, perturbation.lime().samples() - task.perturb().run() * kLimeRun);
+      } else if (!perturbation.has_shapley()) {
+        rows = std::min(kMaskRun, static_cast<uint32_t>(RowCount(perturbation)) -
+                                      task.perturb().run() * kMaskRun);
       } else {
         const uint32_t pairs = std::min(kShapleyRun, perturbation.shapley().permutations() -
                                                          task.perturb().run() * kShapleyRun);
@@ -234,6 +237,10 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       payload.mutable_fit()->set_count(2);
       payload.mutable_fit()->add_values(FakeNumber(key));
       payload.mutable_fit()->add_values(1.0);
+      if (task.fit().units() > 0) {  // Judged by a tolerance.
+        payload.mutable_fit()->add_standard_errors(FakeNumber(key + " error"));
+        payload.mutable_fit()->add_standard_errors(0.0);
+      }
       break;
     case v1::TaskSpec::kActivations: {
       v1::LayerMaps& layer = *payload.mutable_activations()->add_layers();

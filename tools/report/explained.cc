@@ -8,9 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/model_methods.h"
 #include "common/status_macros.h"
+#include "tools/report/estimators.h"
 #include "tools/report/looking_inside.h"
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
@@ -54,8 +56,16 @@ std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const st
   return html;
 }
 
+// RISE's values are mean outputs: what tells superpixels apart is how far each is from all others.
+v1::Attribution FromTheirMean(v1::Attribution fit) {
+  double mean = 0;
+  for (double value : fit.values()) mean += value / fit.values_size();
+  for (double& value : *fit.mutable_values()) value -= mean;
+  return fit;
+}
+
 std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
-                          const std::string& title) {
+                          const std::string& title, const std::string& what = "") {
   const double limit = PixelPercentile(fit.values(), labels, 99.9);
   return Figure(
       absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": red superpixels raise, blue ones lower the output for ",
@@ -64,7 +74,7 @@ std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const 
                    UseBase(scene, " filter=\"url(#grey)\" opacity=\".15\""),
                    Overlay(scene, ShapleyOverlay(fit.values(), labels, scene.width, scene.height, limit), ""),
                    "</svg>"),
-      absl::StrCat("<b>", Escape(title), "</b> towards <em>", Escape(scene.positive),
+      absl::StrCat("<b>", Escape(title), "</b> ", what, "towards <em>", Escape(scene.positive),
                    "</em><span class=\"scale\"><span>", Number(-limit), "</span><i></i><span>+", Number(limit),
                    "</span></span>"));
 }
@@ -84,13 +94,16 @@ std::string TileFigures(const v1::ActivationOutput& maps) {
 }
 
 std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, const v1::Attribution& fit) {
-  const bool lime = method.has_lime();
+  const bool lime = method.has_lime(), adds_up = method.has_shapley();
   const std::string none = "<td class=\"none\">–</td>";
-  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title), "</th><td>", fit.count(), "</td><td>",
-                                 fit.evaluations(), "</td><td>", Number(fit.full()), "</td>",
-                                 lime ? none : absl::StrCat("<td>", Number(fit.hidden()), "</td>"));
-  absl::StrAppend(&row, lime ? none
-                             : absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual())));
+  const std::string note = EstimatorNote(method, fit);
+  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title),
+                                 note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
+                                 "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>",
+                                 Number(fit.full()), "</td>",
+                                 adds_up ? absl::StrCat("<td>", Number(fit.hidden()), "</td>") : none);
+  absl::StrAppend(&row, adds_up ? absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual()))
+                                : none);
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
   const auto& errors = fit.standard_errors();
   absl::StrAppend(&row, errors.empty()
@@ -138,8 +151,18 @@ std::string MethodTitle(const v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
       return method.lime().superpixels().has_quickshift() ? "LIME · quickshift" : "LIME · SLIC";
-    case v1::MethodSpec::kShapley:
-      return method.shapley().superpixels().has_quickshift() ? "Shapley · quickshift" : "Shapley · SLIC";
+    case v1::MethodSpec::kShapley: {
+      const v1::Estimator estimator = method.shapley().estimator();
+      const std::string by = estimator == v1::ESTIMATOR_UNSPECIFIED
+                                 ? std::string()
+                                 : absl::StrCat(" (", EstimatorName(estimator), ")");
+      return absl::StrCat("Shapley", by,
+                          method.shapley().superpixels().has_quickshift() ? " · quickshift" : " · SLIC");
+    }
+    case v1::MethodSpec::kOcclusion:
+      return method.occlusion().superpixels().has_quickshift() ? "Occlusion · quickshift" : "Occlusion · SLIC";
+    case v1::MethodSpec::kRise:
+      return method.rise().superpixels().has_quickshift() ? "RISE · quickshift" : "RISE · SLIC";
     case v1::MethodSpec::kDeepShap:
       return "DeepSHAP";
     case v1::MethodSpec::kExpectedGradients:
@@ -239,7 +262,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
       missing += Missing(title, std::string(payload.status().message()));
       continue;
     }
-    if (method.method().has_lime() || method.method().has_shapley()) {
+    if (HasMasks(method.method())) {
       const auto superpixels = fetch(method.superpixels());
       if (!superpixels.ok()) {
         missing += Missing(title, std::string(superpixels.status().message()));
@@ -251,8 +274,10 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         missing += Missing(title, std::string(fits.message()));
         continue;
       }
-      figures += method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
-                                            : ShapleyFigure(scene, fit, labels, title);
+      figures += method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
+                 : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
+                                                              "from their mean, ")
+                                              : ShapleyFigure(scene, fit, labels, title);
       rows += NumbersRow(method.method(), title, fit);
       continue;
     }

@@ -92,6 +92,28 @@ v1::Payload Training(v1::Precision precision, const std::shared_ptr<const ImageD
   return payload;
 }
 
+// One run of masks by name.
+void SetSomeMasks(const std::string& name, uint32_t superpixels, v1::Perturbation& perturbation) {
+  if (name == "lime") {
+    perturbation.mutable_lime()->set_samples(60);
+    perturbation.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+  } else if (name == "shapley") {
+    perturbation.mutable_shapley()->set_permutations(2);
+  } else if (name == "occlusion") {
+    perturbation.mutable_occlusion()->set_superpixels(superpixels);
+  } else if (name == "rise") {
+    perturbation.mutable_rise()->set_samples(60);
+    perturbation.mutable_rise()->set_probability(0.5);
+  } else if (name == "partition") {
+    perturbation.mutable_partition()->set_budget(60);
+  } else {
+    v1::CoalitionMasks& masks = *perturbation.mutable_coalitions();
+    masks.set_estimator(name == "kernel" ? v1::ESTIMATOR_KERNEL : v1::ESTIMATOR_LEVERAGE);
+    masks.set_superpixels(superpixels);
+    masks.set_budget(250);
+  }
+}
+
 // Name -> hash.
 std::map<std::string, std::string> Results() {
   std::map<std::string, std::string> results;
@@ -123,27 +145,25 @@ std::map<std::string, std::string> Results() {
       *payload.mutable_superpixels() = superpixels;
       results[slic ? "superpixels.slic" : "superpixels.quickshift"] = HashOf(payload);
       if (!slic) continue;
-      for (const bool lime : {true, false}) {
+      for (const char* name : {"lime", "shapley", "kernel", "leverage", "occlusion", "rise", "partition"}) {
         v1::FitTask fit;
         fit.set_output(v1::OUTPUT_KIND_MARGIN);
         v1::Perturbation& perturbation = *fit.mutable_perturbation();
         perturbation.set_seed(9);
         perturbation.set_precision(precision);
-        if (lime) {
-          perturbation.mutable_lime()->set_samples(60);
-          perturbation.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+        perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+        SetSomeMasks(name, superpixels.count(), perturbation);
+        if (perturbation.has_partition()) {
+          *payload.mutable_fit() = *RunPartition(fit, *data, superpixels, **plan);
         } else {
-          perturbation.mutable_shapley()->set_permutations(2);
-          perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+          v1::PerturbTask task;
+          *task.mutable_perturbation() = perturbation;
+          const v1::PerturbOutput run = *RunPerturb(task, *data, superpixels, **plan);
+          *payload.mutable_perturb() = run;
+          results[absl::StrCat("perturb.", name, suffix)] = HashOf(payload);
+          *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
         }
-        v1::PerturbTask task;
-        *task.mutable_perturbation() = perturbation;
-        const v1::PerturbOutput run = *RunPerturb(task, *data, superpixels, **plan);
-        *payload.mutable_perturb() = run;
-        const std::string name = lime ? ".lime" : ".shapley";
-        results[absl::StrCat("perturb", name, suffix)] = HashOf(payload);
-        *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
-        results[absl::StrCat("fit", name, suffix)] = HashOf(payload);
+        results[absl::StrCat("fit.", name, suffix)] = HashOf(payload);
       }
     }
   }
