@@ -183,7 +183,7 @@ std::string MethodTitle(const v1::MethodSpec& method) {
       return "Layer-CAM";
     case v1::MethodSpec::kActivationMaps:
       return "Activation maps";
-    case v1::MethodSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return "Unknown method";
