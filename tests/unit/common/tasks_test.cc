@@ -103,10 +103,7 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
       task.mutable_stability()->add_layers("dense");
       *task.mutable_stability()->mutable_attribution() = OfKind(v1::TaskSpec::kActivations);
       break;
-    case v1::TaskSpec::kLesion:
-    case v1::TaskSpec::kLesionSummary:
-    case v1::TaskSpec::kShortcut:
-    case v1::TaskSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return MakeTask(std::move(task), kClass);
