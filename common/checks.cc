@@ -1,10 +1,13 @@
 #include "common/checks.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/background.h"
 #include "common/estimators.h"
+#include "common/model_methods.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -25,6 +28,9 @@ Parts PartsOf(v1::TaskSpec& attribution) {
     case v1::TaskSpec::kActivations:
       return {attribution.mutable_activations()->mutable_images(),
               attribution.mutable_activations()->mutable_model()};
+    case v1::TaskSpec::kGradient:
+      return {attribution.mutable_gradient()->mutable_images(),
+              attribution.mutable_gradient()->mutable_model()};
     default:
       return {};
   }
@@ -57,6 +63,16 @@ v1::TaskSpec CommonSuperpixels(const v1::ImageSource& images, uint32_t image,
 
 }  // namespace
 
+bool IsJudged(const v1::MethodSpec& method) {
+  return method.kind_case() != v1::MethodSpec::KIND_NOT_SET && !method.has_activation_maps();
+}
+
+bool AsksForChecks(const v1::ExplanationSpec& explanation) {
+  const auto& methods = explanation.methods();
+  return (explanation.checks().fidelity() || explanation.checks().has_stability()) &&
+         std::any_of(methods.begin(), methods.end(), IsJudged);
+}
+
 std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
   switch (kind) {
     case v1::MODEL_KIND_SEED_CNN:
@@ -71,7 +87,9 @@ std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
 }
 
 bool DrawsAtRandom(const v1::TaskSpec& attribution) {
-  return attribution.has_fit() && SamplesMasks(attribution.fit().perturbation());
+  if (attribution.has_fit()) return SamplesMasks(attribution.fit().perturbation());
+  return attribution.gradient().has_expected_gradients() ||
+         attribution.gradient().has_smooth_grad();
 }
 
 v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wanted) {
@@ -85,8 +103,7 @@ v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wa
 Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_class) {
   Variants variants;
   if (!task.has_attribution()) return variants;
-  const v1::TaskSpec base =
-      MakeTask(WithoutActivations(task.attribution()), numerics_class);
+  const v1::TaskSpec base = MakeTask(WithoutActivations(task.attribution()), numerics_class);
   for (uint32_t draw = 0; draw < task.noise_draws(); ++draw) {
     v1::TaskSpec variant = base;
     v1::ImageNoise& noise = *PartsOf(variant).images->mutable_noise();
@@ -97,8 +114,12 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
   }
   for (uint32_t k = 1; k <= task.seeds(); ++k) {
     v1::TaskSpec variant = base;
-    v1::Perturbation& perturbation = *variant.mutable_fit()->mutable_perturbation();
-    perturbation.set_seed(perturbation.seed() + k);
+    if (variant.has_gradient()) {
+      variant.mutable_gradient()->set_seed(variant.gradient().seed() + k);
+    } else {
+      v1::Perturbation& perturbation = *variant.mutable_fit()->mutable_perturbation();
+      perturbation.set_seed(perturbation.seed() + k);
+    }
     variants.seeds.push_back(std::move(variant));
   }
   for (int i = 0; i < task.layers_size(); ++i) {
@@ -110,6 +131,59 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
     variants.second_hidden->mutable_fit()->mutable_perturbation()->set_hidden(task.second_hidden());
   }
   return variants;
+}
+
+namespace {
+
+// A map for each layer, from one pass.
+bool IsOfLayers(const v1::MethodSpec& method) {
+  const v1::CamKind cam = CamKindOf(method);
+  return method.has_grad_cam() || (cam != v1::CAM_KIND_UNSPECIFIED && cam != v1::CAM_KIND_CAM);
+}
+
+// Of explaining one image by one method.
+Price PriceOf(const v1::ExplanationSpec& explanation, const v1::MethodSpec& method,
+              uint64_t classes) {
+  const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+  return {price.tasks, price.inputs,
+          GradientsOf(method, classes * BackgroundPerClass(explanation))};
+}
+
+}  // namespace
+
+CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
+                           uint64_t classes) {
+  CheckPrices prices;
+  if (!AsksForChecks(explanation)) return prices;
+  const v1::ChecksSpec& checks = explanation.checks();
+  const v1::StabilitySpec& stability = checks.stability();
+  const uint64_t superpixels =
+      checks.superpixels().has_slic() ? checks.superpixels().slic().count() : 50;
+  const uint64_t curves = 2 * (superpixels + 1);
+  const auto layers = static_cast<uint64_t>(RandomisableLayers(model).size());
+  const uint64_t randomised = stability.randomisation() && layers > 0 ? 2 * layers - 1 : 0;
+  // The priors and the common superpixels.
+  prices.fidelity = {2, 1 + (uint64_t{checks.random_orders()} + 2) * curves, 0};
+  prices.stability = {2, 0, 0};
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    if (!IsJudged(method)) continue;
+    const uint64_t maps = IsOfLayers(method) ? std::max<uint64_t>(layers, 2) - 1 : 1;
+    prices.fidelity.tasks += 1;
+    prices.fidelity.inputs += maps * curves + checks.halves() + 2;
+    const Price once = PriceOf(explanation, method, classes);
+    // What hides superpixels draws at random, and hides by something else for once; the superpixels
+    // are there.
+    const bool hides = HasMasks(method);
+    const bool draws = hides || method.has_expected_gradients() || method.has_smooth_grad();
+    const uint64_t variants =
+        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
+    prices.stability.tasks += 1 + variants * (once.tasks - (hides ? 1 : 0));
+    prices.stability.inputs += variants * once.inputs;
+    prices.stability.gradients += variants * once.gradients;
+  }
+  if (!checks.fidelity()) prices.fidelity = Price();
+  if (!checks.has_stability()) prices.stability = Price();
+  return prices;
 }
 
 std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
@@ -127,12 +201,13 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
     }
     case v1::TaskSpec::kFidelity: {
       const v1::FidelityTask& fidelity = task.fidelity();
-      needs.push_back(CommonSuperpixels(fidelity.images(), fidelity.image(),
-                                        fidelity.superpixels(), numerics_class));
+      needs.push_back(CommonSuperpixels(fidelity.images(), fidelity.image(), fidelity.superpixels(),
+                                        numerics_class));
       if (!fidelity.has_attribution()) break;
       needs.push_back(fidelity.attribution());
       if (fidelity.attribution().has_fit()) {
-        needs.push_back(SuperpixelTaskOf(fidelity.attribution().fit().perturbation(), numerics_class));
+        needs.push_back(
+            SuperpixelTaskOf(fidelity.attribution().fit().perturbation(), numerics_class));
       }
       break;
     }
@@ -145,8 +220,8 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
       if (!stability.has_attribution()) break;
       needs.push_back(own);
       Variants variants = VariantsOf(stability, numerics_class);
-      for (auto* list : {&variants.noise, &variants.seeds, &variants.cascading,
-                         &variants.independent}) {
+      for (auto* list :
+           {&variants.noise, &variants.seeds, &variants.cascading, &variants.independent}) {
         for (v1::TaskSpec& variant : *list) needs.push_back(std::move(variant));
       }
       if (variants.second_hidden) needs.push_back(*std::move(variants.second_hidden));

@@ -36,7 +36,6 @@ enum class Purpose : uint32_t {
   kImageNoise = 56,    // a = draw, b = image, element = pixel and channel
   kHalf = 57,          // a = draw, b = image, element = superpixel
   kRandomOrder = 58,   // a = draw, b = superpixel, element = image
-  kInfidelity = 59,    // a = draw, b = image, element = pixel and channel
   kBackground = 45,          // a = image
   kExpectedGradients = 46,   // a = draw, b = image
   kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel

@@ -1,7 +1,10 @@
 #include "coordinator/study_run.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
+#include "common/checks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -15,11 +18,17 @@ constexpr uint64_t kMostExplanationTasks = 500'000;
 absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
-  if (size.tasks <= kMostExplanationTasks) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("study ", spec.name(), ": its explanation asks for about ", size.tasks,
-                   " tasks (", size.images, " images); at most ", kMostExplanationTasks,
-                   " are taken: explain fewer images, or lower samples, permutations and budget"));
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
+  const uint64_t sampled =
+      std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
+  const uint64_t tasks =
+      size.tasks + size.images * checks.fidelity.tasks + sampled * checks.stability.tasks;
+  if (tasks <= kMostExplanationTasks) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", size.images,
+      " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
+      kMostExplanationTasks,
+      " are taken: explain or check fewer images, or lower samples, permutations and budget"));
 }
 
 }  // namespace
@@ -81,6 +90,10 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
+  if (checks_ == nullptr) return explanation_->done() ? StartChecks() : std::move(wants);
+  for (auto& [digest, spec] : checks_->OnDone(task)) {
+    wants.push_back({digest, Stage::kChecks, std::move(spec)});
+  }
   return wants;
 }
 
@@ -92,15 +105,39 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
       numerics_class_);
   Wants wants;
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
+  if (explanation_->done()) return StartChecks();  // Nothing is explained.
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
   return wants;
 }
 
+absl::StatusOr<StudyRun::Wants> StudyRun::StartChecks() {
+  std::vector<CheckedImage> images;
+  for (size_t i = 0; i < explanation_->chosen().size(); ++i) {
+    CheckedImage& image = images.emplace_back();
+    image.image = explanation_->chosen()[i].image;
+    image.digest = manifest_->images(static_cast<int>(image.image)).digest();
+    for (const v1::MethodSpec& method : spec_.explanation().methods()) {
+      if (!IsJudged(method)) continue;
+      ASSIGN_OR_RETURN(ExplanationPlanner::MethodTask task, explanation_->TaskOf(i, method));
+      image.attributions.emplace_back(method, std::move(task.task));
+    }
+  }
+  checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation_->model(),
+                                           spec_.seed(), std::move(images), numerics_class_);
+  Wants wants;
+  ASSIGN_OR_RETURN(CheckPlanner::Wants next, checks_->Start([&](const Digest& task) {
+    return explanation_->IsDone(task);
+  }));
+  for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
+  return wants;
+}
+
 bool StudyRun::done() const {
   if (evaluation_ == nullptr || !evaluation_->done()) return false;
-  return !spec_.has_explanation() || (explanation_ != nullptr && explanation_->done());
+  return !spec_.has_explanation() ||
+         (explanation_ != nullptr && explanation_->done() && checks_ != nullptr && checks_->done());
 }
 
 }  // namespace dermis

@@ -17,6 +17,7 @@
 
 #include "common/digest.h"
 #include "common/split.h"
+#include "coordinator/planners/checks.h"
 #include "coordinator/planners/evaluation.h"
 #include "coordinator/planners/explanation.h"
 #include "coordinator/planners/sweep.h"
@@ -25,8 +26,8 @@
 
 namespace dermis {
 
-enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2 };
-inline constexpr int kStages = 3;
+enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3 };
+inline constexpr int kStages = 4;
 
 class StudyRun {
  public:
@@ -46,6 +47,7 @@ class StudyRun {
   const SweepPlanner& sweep() const { return *sweep_; }
   const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
+  const CheckPlanner* checks() const { return checks_.get(); }
 
   // A stored state of a recipe, or its failure. Gives the evaluation's tasks once training is over.
   absl::StatusOr<Wants> OnState(const Digest& recipe, const v1::TrainOutput& output);
@@ -54,9 +56,10 @@ class StudyRun {
   // A wanted unit's result. `payload` is called only where the plan depends on it.
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
-  // Whether the task is one of its evaluation or explanation.
+  // Whether the task is one of its evaluation, explanation or checks.
   bool Has(const Digest& task) const {
-    return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task));
+    return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task)) ||
+           (checks_ != nullptr && checks_->Has(task));
   }
 
   bool training_done() const { return sweep_->done(); }
@@ -67,6 +70,7 @@ class StudyRun {
   const v1::Recipe& recipe() const { return sweep_->final_training()->recipe; }
   absl::StatusOr<Wants> StartEvaluation();  // Once the model is known.
   absl::StatusOr<Wants> StartExplanation();
+  absl::StatusOr<Wants> StartChecks();  // Once all explanations are there.
 
   v1::StudySpec spec_;
   std::string numerics_class_;
@@ -76,6 +80,7 @@ class StudyRun {
   std::unique_ptr<EvaluationPlanner> evaluation_;
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;
+  std::unique_ptr<CheckPlanner> checks_;
 };
 
 }  // namespace dermis

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/checks.h"
 #include "common/log.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
@@ -15,7 +16,8 @@
 namespace dermis {
 namespace {
 
-constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation"};
+constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation",
+                                                  "checks"};
 
 void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
                  const Study& study, v1::StudyStatus& status) {
@@ -167,6 +169,7 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.set_submitted_unix_ms(record.submitted_unix_ms);
   for (int s = 0; s < kStages; ++s) {
     if (s == static_cast<int>(Stage::kExplanation) && !record.spec.has_explanation()) break;
+    if (s == static_cast<int>(Stage::kChecks) && !AsksForChecks(record.spec.explanation())) break;
     v1::StageProgress& stage = *status.add_stages();
     stage.set_stage(kStageNames[s]);
     stage.set_computed(study.computed[s]);
@@ -175,7 +178,7 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.mutable_stages(0)->set_unit("epochs");
   status.mutable_stages(0)->set_total(EpochsOf(record.spec));
   status.mutable_stages(1)->set_unit("images");
-  if (status.stages_size() > 2) status.mutable_stages(2)->set_unit("tasks");
+  for (int s = 2; s < status.stages_size(); ++s) status.mutable_stages(s)->set_unit("tasks");
   if (study.run != nullptr) {
     ViewTraining(fleet, study.run->sweep(), status);
     if (const EvaluationPlanner* evaluation = study.run->evaluation()) {
@@ -185,6 +188,11 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
     if (const ExplanationPlanner* explanation = study.run->explanation()) {
       status.mutable_stages(2)->set_done(explanation->tasks_done());
       status.mutable_stages(2)->set_total(explanation->tasks_total());
+    }
+    if (const CheckPlanner* checks = study.run->checks();
+        checks != nullptr && status.stages_size() > 3) {
+      status.mutable_stages(3)->set_done(checks->tasks_done());
+      status.mutable_stages(3)->set_total(checks->tasks_total());
     }
   }
   AddProblems(studies, fleet, record, study, status);
@@ -260,6 +268,15 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
         ASSIGN_OR_RETURN(*out.mutable_superpixels(), batch.ReadResult(task.superpixels));
       }
     }
+    if (study.run->checks() == nullptr) continue;
+    for (CheckPlanner::Check& check : study.run->checks()->ChecksOf(i)) {
+      v1::CheckResult& out = *image.add_checks();
+      if (check.method) *out.mutable_method() = *std::move(check.method);
+      *out.mutable_task() = std::move(check.task);
+      ASSIGN_OR_RETURN(const Digest digest, TaskDigest(out.task()));
+      if (studies.state().Find(digest) == nullptr) continue;
+      ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(digest));
+    }
   }
   return results;
 }
@@ -324,6 +341,10 @@ std::string DumpStudies(const Studies& studies) {
         absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(), " tasks ",
                         study->run->explanation()->tasks_done(), "/",
                         study->run->explanation()->tasks_total());
+      }
+      if (study->run->checks() != nullptr) {
+        absl::StrAppend(&out, " checks ", study->run->checks()->tasks_done(), "/",
+                        study->run->checks()->tasks_total());
       }
     }
     std::vector<Digest> wanted;

@@ -4,12 +4,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/estimators.h"
+#include "absl/strings/str_join.h"
+#include "common/checks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/evaluation/evaluate.h"
+#include "worker/explain/checks/fidelity.h"
+#include "worker/explain/checks/stability.h"
 #include "worker/explain/explain.h"
 #include "worker/models/activations.h"
+#include "worker/models/randomise.h"
 #include "worker/unavailability.h"
 
 namespace dermis {
@@ -19,17 +23,25 @@ constexpr size_t kPlans = 4;
 
 }  // namespace
 
+absl::StatusOr<std::string> WeightsOf(const v1::ModelRef& model, const PlanCache::GetBlob& get_blob) {
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model.weights()));
+  ASSIGN_OR_RETURN(std::string weights, get_blob(digest));
+  if (!model.has_randomised()) return weights;
+  return Randomise(weights, model.randomised());
+}
+
 absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_t size,
                                               v1::Precision precision, const GetBlob& get_blob) {
-  std::string key = absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights());
+  std::string key =
+      absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights(), "/",
+                   absl::StrJoin(model.randomised().layers(), ","), "/", model.randomised().seed());
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     if (it->key == key) {
       entries_.splice(entries_.end(), entries_, it);
       return it->plan.get();
     }
   }
-  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model.weights()));
-  ASSIGN_OR_RETURN(const std::string weights, get_blob(digest));
+  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(model, get_blob));
   ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan,
                    MakeInferencePlan(model.kind(), weights, size, precision));
   if (entries_.size() >= kPlans) entries_.pop_front();
@@ -47,10 +59,10 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFit: return &TaskRunner::Fit;
     case v1::TaskSpec::kActivations: return &TaskRunner::Activations;
     case v1::TaskSpec::kGradient: return &TaskRunner::Gradient;
+    case v1::TaskSpec::kFidelity: return &TaskRunner::Fidelity;
+    case v1::TaskSpec::kStability: return &TaskRunner::Stability;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
-    case v1::TaskSpec::kFidelity:
-    case v1::TaskSpec::kStability:
     case v1::TaskSpec::kLesion:
     case v1::TaskSpec::kLesionSummary:
     case v1::TaskSpec::kShortcut:
@@ -126,12 +138,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCa
 absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache& plans,
                                             uint64_t* items) const {
   const v1::Perturbation& perturbation = task.fit().perturbation();
-  std::vector<v1::TaskSpec> wanted = {SuperpixelTaskOf(perturbation, inputs_.numerics_class)};
-  const uint32_t runs = RunsOfUnits(perturbation, task.fit().units());
-  for (uint32_t run = 0; run < runs; ++run) {
-    wanted.push_back(PerturbTaskOf(perturbation, run, inputs_.numerics_class));
-  }
-  ASSIGN_OR_RETURN(const auto results, inputs_.results(wanted));
+  ASSIGN_OR_RETURN(const auto results, inputs_.results(NeedsOf(task)));
   v1::Payload payload;
   if (perturbation.has_partition()) {
     ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
@@ -154,8 +161,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, Pl
                                                     uint64_t*) const {
   const v1::ActivationTask& activations = task.activations();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(activations.images()));
-  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(activations.model().weights()));
-  ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
+  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(activations.model(), inputs_.blob));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_activations(), RunActivations(activations, *data, weights));
   return payload;
@@ -165,12 +171,36 @@ absl::StatusOr<v1::Payload> TaskRunner::Gradient(const v1::TaskSpec& task, PlanC
                                                  uint64_t* items) const {
   const v1::GradientTask& gradient = task.gradient();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(gradient.images()));
-  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(gradient.model().weights()));
-  ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
+  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(gradient.model(), inputs_.blob));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_gradient(),
                    RunGradient(gradient, *data, weights, plans.gradients()));
   *items = payload.gradient().evaluations();
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Fidelity(const v1::TaskSpec& task, PlanCache& plans,
+                                                 uint64_t* items) const {
+  const v1::FidelityTask& fidelity = task.fidelity();
+  ASSIGN_OR_RETURN(const auto results, inputs_.results(NeedsOf(task)));
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(fidelity.images()));
+  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(fidelity.model(), fidelity.images().size(),
+                                                   fidelity.precision(), inputs_.blob));
+  FidelityInputs inputs;
+  inputs.superpixels = &results[0]->superpixels();
+  if (results.size() > 1) inputs.attribution = results[1].get();
+  if (results.size() > 2) inputs.own_superpixels = &results[2]->superpixels();
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_fidelity(), RunFidelity(fidelity, inputs, *data, *plan, items));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Stability(const v1::TaskSpec& task, PlanCache&,
+                                                  uint64_t*) const {
+  ASSIGN_OR_RETURN(const auto results, inputs_.results(NeedsOf(task)));
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(task.stability().images()));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_stability(), RunStability(task.stability(), results, *data));
   return payload;
 }
 

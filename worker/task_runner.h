@@ -34,6 +34,9 @@ class PlanCache {
   GradientCache gradients_;
 };
 
+// The bytes of a model's file, with what its reference says to randomise.
+absl::StatusOr<std::string> WeightsOf(const v1::ModelRef& model, const PlanCache::GetBlob& get_blob);
+
 class TaskRunner {
  public:
   struct Inputs {
@@ -62,6 +65,8 @@ class TaskRunner {
   absl::StatusOr<v1::Payload> Fit(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Activations(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Gradient(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Fidelity(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Stability(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Noop(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
 
   const Inputs inputs_;

@@ -56,6 +56,11 @@ class ExplanationPlanner {
   absl::StatusOr<Wants> OnDone(const Digest& task, const PayloadReader& payload);
 
   bool Has(const Digest& task) const { return nodes_.contains(task); }
+  // Whether its result is known.
+  bool IsDone(const Digest& task) const {
+    const auto node = nodes_.find(task);
+    return node != nodes_.end() && node->second.done;
+  }
   bool done() const { return started_ && tasks_done_ == tasks_total(); }
   uint64_t tasks_done() const { return tasks_done_; }
   // Also those that are not wanted yet, as far as they are known: a tolerance may spare some.

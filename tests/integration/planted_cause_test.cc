@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,15 +21,18 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/checks.h"
 #include "common/image_set.h"
 #include "common/metrics.h"
 #include "common/philox.h"
+#include "common/rank.h"
 #include "common/tasks.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tools/synth/synth.h"
 #include "worker/collective/collective.h"
 #include "worker/data/image_source.h"
+#include "worker/explain/checks/fidelity.h"
 #include "worker/explain/explain.h"
 #include "worker/explain/planted_cause.h"
 #include "worker/explain/superpixels.h"
@@ -150,6 +155,7 @@ std::unique_ptr<InferencePlan> PlanOf(const std::string& weights) {
 struct Findings {
   std::vector<double> image, lesion;   // Enrichment of each image.
   double sign_right = 0;               // Share of images whose region points to their own class.
+  std::array<uint32_t, std::size(kPriorNames)> beats{};  // Images whose area under deletion is below the prior's.
 
   static double Median(std::vector<double> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
@@ -192,10 +198,38 @@ v1::Perturbation PerturbationOf(const v1::ImageSource& source, uint32_t image, b
   return p;
 }
 
+// By margin, towards the predicted class.
+double DeletionArea(const v1::Fidelity& map) {
+  double sum = 0;
+  for (double margin : map.deletion().margin()) sum += margin;
+  return sum;
+}
+
+v1::FidelityOutput Fidelity(const v1::FitTask& fit, const FidelityInputs& inputs, const ImageData& data,
+                            InferencePlan& plan) {
+  v1::FidelityTask task;
+  task.set_image(fit.perturbation().image());
+  task.set_output(fit.output());
+  task.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  task.set_blur(0.1);
+  task.set_halves(1);
+  task.set_seed(1);
+  if (inputs.attribution == nullptr) {
+    task.mutable_priors()->set_random_orders(3);
+  } else {
+    *task.mutable_attribution()->mutable_fit() = fit;
+  }
+  uint64_t evaluations = 0;
+  const auto output = RunFidelity(task, inputs, data, plan, &evaluations);
+  EXPECT_TRUE(output.ok()) << output.status();
+  return output.ok() ? *output : v1::FidelityOutput();
+}
+
 // The test images are shared out over threads, each with a plan of its own.
 Findings Explain(const Loaded& loaded, const std::string& weights, bool shapley) {
   const ImageData& data = *loaded.data;
   std::vector<Enrichment> found(kExplained);
+  std::vector<std::array<bool, std::size(kPriorNames)>> beats(kExplained);
   std::vector<std::thread> threads;
   for (uint32_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
@@ -233,6 +267,14 @@ Findings Explain(const Loaded& loaded, const std::string& weights, bool shapley)
         const auto enrichment = EnrichmentOf(values, *segmentation, region, lesion);
         ASSERT_TRUE(enrichment.ok()) << enrichment.status();
         found[i] = *enrichment;
+        v1::Payload payload;
+        *payload.mutable_fit() = *attribution;
+        const v1::FidelityOutput judged = Fidelity(fit, {&*superpixels, &payload, &*superpixels}, data, *plan);
+        const v1::FidelityOutput priors = Fidelity(fit, {&*superpixels, nullptr, nullptr}, data, *plan);
+        ASSERT_EQ(priors.maps_size(), static_cast<int>(std::size(kPriorNames)));
+        for (int k = 0; k < priors.maps_size(); ++k) {
+          beats[i][static_cast<size_t>(k)] = DeletionArea(judged.maps(0)) < DeletionArea(priors.maps(k));
+        }
       }
     });
   }
@@ -243,6 +285,7 @@ Findings Explain(const Loaded& loaded, const std::string& weights, bool shapley)
     findings.image.push_back(found[i].image);
     findings.lesion.push_back(found[i].lesion);
     right += (found[i].region > 0) == (data.labels[data.split.test[i]] == 1);
+    for (size_t k = 0; k < findings.beats.size(); ++k) findings.beats[k] += beats[i][k];
   }
   findings.sign_right = static_cast<double>(right) / kExplained;
   std::printf("%s: %s\n", shapley ? "Shapley" : "LIME", findings.Text().c_str());
@@ -288,6 +331,12 @@ TEST_F(PlantedCause, IsFoundByLimeAndShapleyInATrainedNetwork) {
   for (bool shapley : {false, true}) {
     const Findings findings = Explain(*loaded_, weights, shapley);
     EXPECT_TRUE(findings.Passes()) << findings.Text();
+    // The check of fidelity finds out, too, that these orders are right.
+    std::printf("%s: area under deletion below random order on %u, centre on %u, edges on %u of %u images\n",
+                shapley ? "Shapley" : "LIME", findings.beats[0], findings.beats[1], findings.beats[2], kExplained);
+    for (size_t prior = 0; prior < std::size(kPriorNames); ++prior) {
+      EXPECT_LT(SignTest(findings.beats[prior], kExplained), 1e-6) << kPriorNames[prior];
+    }
   }
 }
 

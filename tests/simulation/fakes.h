@@ -260,6 +260,35 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       layer.add_grad_cam(0.5f);
       break;
     }
+    case v1::TaskSpec::kFidelity: {
+      const int maps = task.fidelity().has_priors() ? 3 : 1;
+      for (int k = 0; k < maps; ++k) {
+        v1::Fidelity& map = *payload.mutable_fidelity()->add_maps();
+        map.add_values(FakeNumber(absl::StrCat(key, k)));
+        for (v1::OutputCurve* curve : {map.mutable_deletion(), map.mutable_insertion()}) {
+          for (int i = 0; i < 2; ++i) {
+            curve->add_probability(FakeNumber(absl::StrCat(key, k, i)));
+            curve->add_margin(i);
+          }
+        }
+      }
+      break;
+    }
+    case v1::TaskSpec::kStability: {
+      const v1::StabilityTask& stability = task.stability();
+      const int maps = stability.has_priors() ? 3 : 1;
+      for (int k = 0; k < maps; ++k) {
+        v1::Stability& map = *payload.mutable_stability()->add_maps();
+        const auto add = [&](uint32_t count, auto* list) {
+          for (uint32_t i = 0; i < count; ++i) list->Add()->set_rank(FakeNumber(absl::StrCat(key, k, i)));
+        };
+        add(stability.noise_draws(), map.mutable_noise());
+        add(stability.seeds() * (stability.seeds() + 1) / 2, map.mutable_seeds());
+        add(static_cast<uint32_t>(stability.layers_size()), map.mutable_cascading());
+        add(static_cast<uint32_t>(stability.layers_size()), map.mutable_independent());
+      }
+      break;
+    }
     case v1::TaskSpec::kGradient: {
       v1::PixelAttribution& pixels = *payload.mutable_gradient();
       pixels.set_height(1);

@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/results_json.h"
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
 #include "tools/report/report.h"
@@ -18,17 +19,22 @@ namespace dermis {
 namespace {
 
 struct ResultOptions {
-  std::string cluster, id, report, scores, model;
+  std::string cluster, id, report, scores, model, format = "text";
 };
+
+// Both outlive what comes back.
+ReportInputs InputsOf(Client& client, const ImageSet& images) {
+  ReportInputs inputs;
+  inputs.images = &images;
+  inputs.fetch_payload = [&client](const v1::TaskResult& result) { return client.FetchPayload(result); };
+  return inputs;
+}
 
 absl::Status Report(const ResultOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
-  ReportInputs inputs;
-  inputs.images = images.get();
-  inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
-  RETURN_IF_ERROR(WriteReport(results, inputs, options.report));
+  RETURN_IF_ERROR(WriteReport(results, InputsOf(*client, *images), options.report));
   std::printf("%s\n", options.report.c_str());
   return absl::OkStatus();
 }
@@ -52,7 +58,12 @@ absl::Status PrintResults(const ResultOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
-  std::printf("%s", Summarise(results, images->manifest()).c_str());
+  if (options.format == "json") {
+    ASSIGN_OR_RETURN(const std::string json, ResultsJson(results, InputsOf(*client, *images)));
+    std::printf("%s\n", json.c_str());
+  } else {
+    std::printf("%s", Summarise(results, images->manifest()).c_str());
+  }
   if (!options.scores.empty()) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::printf("%s\n", options.scores.c_str());
@@ -94,6 +105,8 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
     command->add_option("study", options->id, "The study's name")->required();
   }
   report->add_option("-o,--output", options->report, "HTML file to write")->required();
+  results->add_option("-o,--output", options->format, "text, or json: with every attribution and check")
+      ->check(CLI::IsMember({"text", "json"}));
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
   results->add_option("--model", options->model, "safetensors file to write: the trained weights");
   auto compared = std::make_shared<CompareOptions>();

@@ -1,12 +1,14 @@
 #include "tools/dermis/preview.h"
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "common/background.h"
+#include "common/checks.h"
 #include "common/model_methods.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
@@ -98,16 +100,32 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
       rungs);
 }
 
+std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uint64_t inputs,
+                   uint64_t gradients) {
+  return absl::StrFormat(
+      "%s: at most %d images, %d tasks, about %.3g masked inputs, %.3g gradients\n", what, images,
+      tasks, static_cast<double>(inputs), static_cast<double>(gradients));
+}
+
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   uint64_t gradients = 0;
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
     gradients += GradientsOf(method, classes * BackgroundPerClass(spec.explanation()));
   }
-  return absl::StrFormat(
-      "Explanation: at most %d images, %d tasks, about %.3g masked inputs, %.3g gradients\n",
-      size.images, size.tasks, static_cast<double>(size.inputs),
-      static_cast<double>(size.images * gradients));
+  std::string text =
+      Priced("Explanation", size.images, size.tasks, size.inputs, size.images * gradients);
+  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
+  const uint64_t sample =
+      std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
+  for (const auto& [what, images, each] :
+       {std::tuple("Checks, fidelity", size.images, checks.fidelity),
+        std::tuple("Checks, stability", sample, checks.stability)}) {
+    if (each.tasks > 0)
+      text +=
+          Priced(what, images, images * each.tasks, images * each.inputs, images * each.gradients);
+  }
+  return text;
 }
 
 }  // namespace

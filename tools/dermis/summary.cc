@@ -20,6 +20,9 @@ Digest BitsOf(const v1::StudyResults& results) {
     for (const v1::MethodResult& method : image.results()) {
       hash.Update(method.result().payload_digest().data(), method.result().payload_digest().size());
     }
+    for (const v1::CheckResult& check : image.checks()) {
+      hash.Update(check.result().payload_digest().data(), check.result().payload_digest().size());
+    }
   }
   return hash.Finish();
 }

@@ -17,6 +17,8 @@
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "tools/report/augmented.h"
+#include "tools/report/check_summary.h"
+#include "tools/report/checks.h"
 #include "tools/report/explained.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
@@ -375,6 +377,9 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
                       Escape(manifest.images(explained.image()).name()), "</a>");
     }
     add("explanations", "Explanations", absl::StrCat(cases, "</nav>", articles));
+    ASSIGN_OR_RETURN(const CheckSummary checks, SummariseChecks(results, inputs));
+    const std::string judged = RenderChecks(checks, results.spec().explanation());
+    if (!judged.empty()) add("checks", "Checks", judged);
   }
   add("provenance", "Provenance", Provenance(results, manifest));
 

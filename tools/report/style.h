@@ -83,6 +83,17 @@ align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;d
 .grid{image-rendering:pixelated}
 .maps{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}.maps img{width:100%;image-rendering:pixelated;
 display:block;border-radius:4px}
+.checks td{vertical-align:top}.checks small{display:block;color:var(--soft);font-size:.72rem;line-height:1.2}
+.checks td b{color:var(--accent);font-weight:650}.prior th,.prior td{color:var(--soft)}#checks h3{margin:2.2rem 0 0}
+#checks .note{margin:.4rem 0 .9rem}.flags,.praise{background:var(--card);border:1px solid var(--line);border-radius:14px;
+box-shadow:var(--shade);font-size:.92rem;margin:0}.flags{border-left:3px solid var(--wrong);padding:.9rem 1.2rem .9rem 2.1rem}
+.flags li+li{margin-top:.4rem}.praise{border-left:3px solid var(--right);padding:.8rem 1.2rem}
+.keys{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1.2rem;margin:1.3rem 0 -.6rem;padding:0;font-size:.82rem}
+.keys svg{width:22px;height:8px;margin-right:.45rem;vertical-align:middle}.line{fill:none;stroke-width:2}
+.m0{stroke:var(--accent)}.m1{stroke:var(--second)}.m2{stroke:#5b7fd1}.m3{stroke:#a3589e}.m4{stroke:#7d8c2a}.m5{stroke:#c2564b}
+.p0,.p1,.p2{stroke:var(--soft);stroke-width:1.4}.p0{stroke-dasharray:1 4}.p1{stroke-dasharray:6 4}.p2{stroke-dasharray:9 3 2 3}
+.agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
+.agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;
 font-size:.92rem;margin-bottom:.7rem}summary span{color:var(--soft);font-weight:400;font-size:.82rem;margin-left:.4rem}
 .provenance{display:grid;gap:.15rem;margin:0;font-size:.9rem}.provenance div{display:grid;

@@ -12,9 +12,9 @@
 
 namespace dermis {
 
-// Model-size pixels of an image, size x size x 3 in 0..255, plus source.noise() where it has some: not rounded and not
-// clipped, so that its distribution is the same for every pixel. Errors: those of ImageData::Pin; INVALID_ARGUMENT for
-// a radius that is not in (0, 1].
+// Model-size pixels of an image, size x size x 3 in 0..255, plus source.noise() where it has some:
+// not rounded and not clipped, so that its distribution is the same for every pixel. Errors: those
+// of ImageData::Pin; INVALID_ARGUMENT for a radius that is not in (0, 1].
 absl::StatusOr<std::vector<float>> EvaluatedPixels(const ImageData& data,
                                                    const v1::ImageSource& source, uint32_t image);
 

@@ -48,6 +48,25 @@ HiddenColors SuperpixelMeans(const uint8_t* image, const Segmentation& segmentat
 Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
                    const HiddenColors& hidden, const uint8_t* quantised, uint32_t size,
                    Normalisation normalisation) {
+  const std::vector<float> evaluated(quantised, quantised + size_t{size} * size * 3);
+  Build(image, segmentation, &hidden, nullptr, evaluated.data(), size, normalisation);
+}
+
+Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
+                   const HiddenColors& hidden, const float* evaluated, uint32_t size,
+                   Normalisation normalisation) {
+  Build(image, segmentation, &hidden, nullptr, evaluated, size, normalisation);
+}
+
+Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
+                   const float* hidden_picture, const float* evaluated, uint32_t size,
+                   Normalisation normalisation) {
+  Build(image, segmentation, nullptr, hidden_picture, evaluated, size, normalisation);
+}
+
+void Composer::Build(const uint8_t* image, const Segmentation& segmentation,
+                     const HiddenColors* colors, const float* picture, const float* evaluated,
+                     uint32_t size, Normalisation normalisation) {
   const int height = segmentation.height, width = segmentation.width, side = static_cast<int>(size);
   const auto rows = Shares(height, side), columns = Shares(width, side);
   const size_t outputs = size_t{size} * size;
@@ -62,14 +81,18 @@ Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
     pixels[next[segmentation.labels[i]]++] = static_cast<uint32_t>(i);
   }
 
-  // Per superpixel: (coverage, sum of mask * image by channel) of the output pixels that it touches.
+  // Per superpixel: coverage, sum of mask * image and (with a picture) of mask * picture by channel, of the output pixels
+  // that it touches.
   struct Touched {
     uint32_t output;
-    double coverage, image[3];
+    double coverage, image[3], hidden[3];
   };
   std::vector<Touched> touched;
   std::vector<size_t> touched_begin = {0};
-  std::vector<std::array<double, 4>> sums(outputs, {0, 0, 0, 0});
+  struct Sum {
+    double image[3] = {0, 0, 0}, hidden[3] = {0, 0, 0}, coverage = 0;
+  };
+  std::vector<Sum> sums(outputs);
   std::vector<uint32_t> seen;
   std::vector<std::array<double, 3>> resized(outputs, {0, 0, 0});  // resize(image)
   for (uint32_t k = 0; k < segmentation.count; ++k) {
@@ -78,20 +101,29 @@ Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
       for (const Share& row : rows[i / width]) {
         for (const Share& column : columns[i % width]) {
           const uint32_t output = static_cast<uint32_t>(row.output * side + column.output);
-          auto& sum = sums[output];
-          if (sum[3] == 0) seen.push_back(output);
+          Sum& sum = sums[output];
+          if (sum.coverage == 0) seen.push_back(output);
           const double weight = row.weight * column.weight;
-          for (int c = 0; c < 3; ++c) sum[c] += weight * image[3 * size_t{i} + c];
-          sum[3] += weight;
+          for (int c = 0; c < 3; ++c) sum.image[c] += weight * image[3 * size_t{i} + c];
+          if (picture != nullptr) {
+            for (int c = 0; c < 3; ++c) sum.hidden[c] += weight * picture[3 * size_t{i} + c];
+          }
+          sum.coverage += weight;
         }
       }
     }
     std::sort(seen.begin(), seen.end());
     for (uint32_t output : seen) {
-      auto& sum = sums[output];
-      touched.push_back({output, sum[3], {sum[0], sum[1], sum[2]}});
-      for (int c = 0; c < 3; ++c) resized[output][c] += sum[c];
-      sum = {0, 0, 0, 0};
+      Sum& sum = sums[output];
+      Touched& to = touched.emplace_back();
+      to.output = output;
+      to.coverage = sum.coverage;
+      for (int c = 0; c < 3; ++c) {
+        to.image[c] = sum.image[c];
+        to.hidden[c] = colors != nullptr ? sum.coverage * (*colors)[k][c] : sum.hidden[c];
+        resized[output][c] += sum.image[c];
+      }
+      sum = Sum();
     }
     seen.clear();
     touched_begin.push_back(touched.size());
@@ -99,7 +131,7 @@ Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
 
   full_.resize(outputs * 3);
   for (size_t i = 0; i < full_.size(); ++i) {
-    full_[i] = normalisation(static_cast<float>(quantised[i]));
+    full_[i] = normalisation(evaluated[i]);
   }
   begin_ = touched_begin;
   cells_.reserve(touched.size());
@@ -108,9 +140,9 @@ Composer::Composer(const uint8_t* image, const Segmentation& segmentation,
       const Touched& from = touched[t];
       Cell cell{from.output * 3, {}};
       for (int c = 0; c < 3; ++c) {
-        const double residual = quantised[size_t{from.output} * 3 + c] - resized[from.output][c];
+        const double residual = evaluated[size_t{from.output} * 3 + c] - resized[from.output][c];
         const double change =
-            from.coverage * hidden[k][c] - from.image[c] - from.coverage * residual;
+            from.hidden[c] - from.image[c] - from.coverage * residual;
         cell.delta[c] = static_cast<float>(change * normalisation.inverse_deviation);
       }
       cells_.push_back(cell);

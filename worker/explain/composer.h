@@ -32,6 +32,13 @@ class Composer {
   // AreaResizeBytes made of it. size <= height, width. hidden: one colour a superpixel.
   Composer(const uint8_t* image, const Segmentation& segmentation, const HiddenColors& hidden,
            const uint8_t* quantised, uint32_t size, Normalisation normalisation);
+  // The same with what stands for the quantised pixels: size x size x 3 in 0..255, as EvaluatedPixels gives them. What is
+  // added to them is hidden with the superpixel.
+  Composer(const uint8_t* image, const Segmentation& segmentation, const HiddenColors& hidden,
+           const float* evaluated, uint32_t size, Normalisation normalisation);
+  // A picture of the image's size instead of one colour a superpixel: each is replaced by the picture's part.
+  Composer(const uint8_t* image, const Segmentation& segmentation, const float* hidden_picture,
+           const float* evaluated, uint32_t size, Normalisation normalisation);
 
   // mask: one byte a superpixel, 0 hides it. Writes size x size x 3 floats. The sum runs over superpixels in
   // ascending order: same bits wherever the mask stands in a batch.
@@ -42,6 +49,11 @@ class Composer {
     uint32_t offset;   // Of the pixel's first channel.
     float delta[3];
   };
+  // One of `colors` and `picture` is there.
+  void Build(const uint8_t* image, const Segmentation& segmentation, const HiddenColors* colors,
+             const float* picture, const float* evaluated, uint32_t size,
+             Normalisation normalisation);
+
   std::vector<float> full_;
   std::vector<Cell> cells_;      // Superpixel k's are [begin_[k], begin_[k + 1]).
   std::vector<size_t> begin_;

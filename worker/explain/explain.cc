@@ -15,6 +15,7 @@
 #include "common/tasks.h"
 #include "worker/explain/composer.h"
 #include "worker/explain/estimators/owen.h"
+#include "worker/explain/masked_model.h"
 #include "worker/explain/rows.h"
 #include "worker/explain/superpixels.h"
 
@@ -26,54 +27,15 @@ absl::Status Invalid(uint32_t image, const std::string& why) {
 }
 
 // What makes the model's inputs of an image. Errors: sizes that do not fit, an unknown hidden value.
-absl::StatusOr<Composer> ComposerOf(const v1::Perturbation& perturbation, const ImageData& data,
-                                    const v1::SuperpixelOutput& superpixels,
-                                    const Segmentation& segmentation, const InferencePlan& plan) {
-  const uint32_t image = perturbation.image();
-  const v1::ImageSetManifest& manifest = data.set->manifest();
-  if (image >= static_cast<uint32_t>(manifest.images_size())) {
-    return Invalid(image, absl::StrCat("the set has ", manifest.images_size(), " images"));
+absl::StatusOr<Composer> ComposerOf(const v1::Perturbation& perturbation,
+                                    const Segmentation& segmentation, const ImageData& data,
+                                    const InferencePlan& plan) {
+  if (plan.size() != data.size) {
+    return Invalid(perturbation.image(), absl::StrCat("the model takes ", plan.size(),
+                                                      " pixels a side, the data have ", data.size));
   }
-  if (superpixels.height() != manifest.height() || superpixels.width() != manifest.width()) {
-    return Invalid(image, absl::StrCat("superpixels of ", superpixels.height(), " x ",
-                                       superpixels.width(), " for an image of ", manifest.height(),
-                                       " x ", manifest.width()));
-  }
-  if (plan.size() != data.size || data.size > manifest.height() || data.size > manifest.width()) {
-    return Invalid(image, absl::StrCat("the model takes ", plan.size(), " pixels a side, the data have ",
-                                       data.size, ", the image is ", manifest.height(), " x ",
-                                       manifest.width()));
-  }
-  ASSIGN_OR_RETURN(const std::string_view pixels, data.set->Pixels(image));
-  const auto* const rgb = reinterpret_cast<const uint8_t*>(pixels.data());
-  HiddenColors hidden;
-  switch (perturbation.hidden()) {
-    case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      hidden.assign(segmentation.count, data.channel_mean);
-      break;
-    case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
-      hidden = SuperpixelMeans(rgb, segmentation);
-      break;
-    default:
-      return Invalid(image, "no hidden value is named (training_mean or superpixel_mean)");
-  }
-  ASSIGN_OR_RETURN(const PinnedImage quantised, data.Pin(image));
-  return Composer(rgb, segmentation, hidden, quantised.data(), data.size, NormalisationOf(data));
-}
-
-// Outputs of masks, classes x masks, a full batch of the plan at a time.
-absl::Status RunMasks(absl::Span<const Mask> masks, const Composer& composer, InferencePlan& plan,
-                      float* logits) {
-  const size_t input_size = size_t{plan.size()} * plan.size() * 3;
-  for (size_t first = 0; first < masks.size(); first += plan.max_batch()) {
-    const auto count =
-        static_cast<uint32_t>(std::min<size_t>(plan.max_batch(), masks.size() - first));
-    for (uint32_t b = 0; b < count; ++b) {
-      composer.Compose(masks[first + b], plan.input() + b * input_size);
-    }
-    RETURN_IF_ERROR(plan.Run(count, logits + first * plan.classes()));
-  }
-  return absl::OkStatus();
+  return ComposerOf(perturbation.images(), perturbation.image(), perturbation.hidden(),
+                    segmentation, data);
 }
 
 }  // namespace
@@ -135,8 +97,7 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
                    absl::StrCat("run ", task.run(), " of ", RunCount(perturbation)));
   }
   ASSIGN_OR_RETURN(const Segmentation segmentation, FromProto(superpixels));
-  ASSIGN_OR_RETURN(const Composer composer,
-                   ComposerOf(perturbation, data, superpixels, segmentation, plan));
+  ASSIGN_OR_RETURN(const Composer composer, ComposerOf(perturbation, segmentation, data, plan));
   const std::vector<Mask> masks = MasksOfRun(perturbation, task.run(), segmentation.count);
   v1::PerturbOutput output;
   output.set_classes(plan.classes());
@@ -154,7 +115,7 @@ absl::StatusOr<v1::Attribution> RunPartition(const v1::FitTask& task, const Imag
   }
   ASSIGN_OR_RETURN(const Segmentation segmentation, FromProto(superpixels));
   ASSIGN_OR_RETURN(const Composer composer,
-                   ComposerOf(perturbation, data, superpixels, segmentation, plan));
+                   ComposerOf(perturbation, segmentation, data, plan));
   const uint32_t classes = plan.classes();
   const auto outputs =
       [&](absl::Span<const Mask> masks) -> absl::StatusOr<std::vector<double>> {

@@ -43,9 +43,9 @@ absl::StatusOr<std::string> Randomise(std::string_view weights,
   InitializeModel(uint64_t{block[0]} << 32 | block[1], fresh);
   for (const std::string& layer : randomised.layers()) {
     if (std::find(layers.begin(), layers.end(), layer) == layers.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("no layer ", layer, " to be randomised in ", ModelName(model.layout.kind),
-                       "; there are ", absl::StrJoin(layers, ", ")));
+      return absl::InvalidArgumentError(absl::StrCat("no layer ", layer, " to be randomised in ",
+                                                     ModelName(model.layout.kind), "; there are ",
+                                                     absl::StrJoin(layers, ", ")));
     }
     Replace(model.layout.parameters, layer, fresh.parameters, model.parameters);
     Replace(model.layout.statistics, layer, fresh.statistics, model.statistics);

@@ -87,6 +87,22 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kNoop:
       task.mutable_noop()->set_index(7);
       break;
+    case v1::TaskSpec::kFidelity:
+      *task.mutable_fidelity()->mutable_images() = SomeRecipe().images();
+      task.mutable_fidelity()->set_image(17);
+      *task.mutable_fidelity()->mutable_model() = SomePerturbation().model();
+      task.mutable_fidelity()->mutable_superpixels()->mutable_slic()->set_count(50);
+      task.mutable_fidelity()->set_blur(0.1);
+      *task.mutable_fidelity()->mutable_attribution() = OfKind(v1::TaskSpec::kFit);
+      break;
+    case v1::TaskSpec::kStability:
+      *task.mutable_stability()->mutable_images() = SomeRecipe().images();
+      task.mutable_stability()->set_image(17);
+      task.mutable_stability()->set_noise_draws(10);
+      task.mutable_stability()->set_noise_radius(0.02);
+      task.mutable_stability()->add_layers("dense");
+      *task.mutable_stability()->mutable_attribution() = OfKind(v1::TaskSpec::kActivations);
+      break;
     default:
       break;
   }

@@ -149,6 +149,7 @@ struct Folded {
   std::vector<ChosenImage> chosen;
   std::vector<ExplanationPlanner::MethodTask> last;  // What is shown: by image and method.
   bool done = false;
+  std::vector<std::vector<CheckPlanner::Check>> checks;  // By chosen image.
 };
 
 Folded Fold(uint64_t seed, const std::string& explanation = kFakeExplanation) {
@@ -200,6 +201,10 @@ Folded Fold(uint64_t seed, const std::string& explanation = kFakeExplanation) {
     }
   }
   EXPECT_EQ(run->explanation()->tasks_done(), run->explanation()->tasks_total());
+  EXPECT_EQ(run->checks()->tasks_done(), run->checks()->tasks_total());
+  for (size_t i = 0; i < folded.chosen.size(); ++i) {
+    folded.checks.push_back(run->checks()->ChecksOf(i));
+  }
   return folded;
 }
 
@@ -217,6 +222,50 @@ TEST(StudyRun, AnyOrderAndRepetitionOfResults_EndsInTheSameWantsAndResult) {
       EXPECT_EQ(first.chosen[i].why, other.chosen[i].why);
     }
   }
+}
+
+constexpr char kFakeStability[] =
+    "  checks: {stability: {images: 2, noise_draws: 3, seeds: 2}}\n";
+
+TEST(StudyRun, ChecksInAnyOrder_EndInTheSameWants) {
+  const Folded first = Fold(1, kFakeExplanation + std::string(kFakeStability));
+  ASSERT_TRUE(first.done);
+  for (uint64_t seed = 2; seed < 8; ++seed) {
+    const Folded other = Fold(seed, kFakeExplanation + std::string(kFakeStability));
+    EXPECT_TRUE(other.done);
+    EXPECT_EQ(first.wanted, other.wanted);
+  }
+}
+
+TEST(StudyRun, EveryExplainedImageIsChecked_AndTheFirstByDigestForStability) {
+  const Folded folded = Fold(1, kFakeExplanation + std::string(kFakeStability));
+  const auto manifest = FakeManifest(60);
+  std::vector<std::pair<std::string, size_t>> by_digest;
+  for (size_t i = 0; i < folded.chosen.size(); ++i) {
+    by_digest.emplace_back(manifest->images(static_cast<int>(folded.chosen[i].image)).digest(), i);
+  }
+  std::sort(by_digest.begin(), by_digest.end());
+  const std::set<size_t> sample = {by_digest[0].second, by_digest[1].second};
+  for (size_t i = 0; i < folded.checks.size(); ++i) {
+    int fidelity = 0, stability = 0, priors = 0;
+    for (const CheckPlanner::Check& check : folded.checks[i]) {
+      fidelity += check.task.has_fidelity();
+      stability += check.task.has_stability();
+      priors += !check.method;
+      EXPECT_TRUE(folded.wanted.contains(*TaskDigest(check.task)));
+    }
+    // LIME, Shapley, Grad-CAM and the priors; activation maps are not judged.
+    EXPECT_EQ(fidelity, 4);
+    EXPECT_EQ(stability, sample.contains(i) ? 4 : 0);
+    EXPECT_EQ(priors, sample.contains(i) ? 2 : 1);
+  }
+}
+
+TEST(StudyRun, WithoutChecks_NothingIsWantedBeyondTheExplanations) {
+  const Folded with = Fold(1), without = Fold(1, kFakeExplanation + std::string("  checks: {fidelity: false}\n"));
+  EXPECT_TRUE(without.done);
+  // Fidelity of three methods and the priors on each image; the common superpixels are LIME's.
+  EXPECT_EQ(with.wanted.size(), without.wanted.size() + 4 * with.chosen.size());
 }
 
 constexpr char kSampled[] =

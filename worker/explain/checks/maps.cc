@@ -1,12 +1,13 @@
 #include "worker/explain/checks/maps.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-
-#include "common/resize.h"
 
 namespace dermis {
 namespace {
@@ -34,6 +35,35 @@ absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segment
   return map;
 }
 
+absl::StatusOr<SuperpixelMap> MapOfPixels(const v1::PixelAttribution& pixels,
+                                          const Segmentation& common) {
+  const auto height = static_cast<int>(pixels.height()), width = static_cast<int>(pixels.width());
+  if (pixels.values().empty() || height > common.height || width > common.width ||
+      static_cast<uint64_t>(pixels.values_size()) !=
+          uint64_t{pixels.height()} * pixels.width() * pixels.channels()) {
+    return Wrong(absl::StrCat(pixels.values_size(), " values of pixels for ", height, " x ", width,
+                              " on a picture of ", common.height, " x ", common.width));
+  }
+  SuperpixelMap map;
+  map.values = SpreadOnSuperpixels(pixels.values(), height, width,
+                                   static_cast<int>(pixels.channels()), common);
+  // What has no reference is a plain gradient.
+  map.units = pixels.has_reference() ? MapUnits::kOutput : MapUnits::kGradient;
+  return map;
+}
+
+// Where along n cells the centre of pixel i of `to` lies: between cells `low` and `high`.
+struct Place {
+  Place(int i, int to, int n) {
+    const double at = std::clamp((i + 0.5) * n / to - 0.5, 0.0, n - 1.0);
+    low = static_cast<int>(at);
+    high = std::min(low + 1, n - 1);
+    share = at - low;
+  }
+  int low, high;
+  double share;  // Of `high`.
+};
+
 }  // namespace
 
 absl::StatusOr<std::vector<SuperpixelMap>> MapsOf(const v1::Payload& attribution,
@@ -49,15 +79,28 @@ absl::StatusOr<std::vector<SuperpixelMap>> MapsOf(const v1::Payload& attribution
     }
     case v1::Payload::kActivations:
       for (const v1::LayerMaps& layer : attribution.activations().layers()) {
-        const auto height = static_cast<int>(layer.height()), width = static_cast<int>(layer.width());
-        if (layer.grad_cam_size() == 0 || layer.grad_cam_size() != height * width) {
-          return Wrong(absl::StrCat("layer ", layer.layer(), " has ", layer.grad_cam_size(),
-                                    " values for ", height, " x ", width));
+        const auto height = static_cast<int>(layer.height()),
+                   width = static_cast<int>(layer.width());
+        // Grad-CAM, or what the task names: a map towards the positive class, and where it is not
+        // linear another one against it.
+        const auto& cam = layer.cam().empty() ? layer.grad_cam() : layer.cam();
+        const int pixels = height * width;
+        if (cam.empty() || (cam.size() != pixels && cam.size() != 2 * pixels)) {
+          return Wrong(absl::StrCat("layer ", layer.layer(), " has ", cam.size(), " values for ",
+                                    height, " x ", width));
         }
-        maps.push_back({layer.layer(), SumOnSuperpixels(layer.grad_cam(), height, width, common),
-                        MapUnits::kNone});
+        std::vector<float> map(cam.begin(), cam.begin() + pixels);
+        for (int p = pixels; p < cam.size(); ++p) map[static_cast<size_t>(p - pixels)] -= cam[p];
+        maps.push_back(
+            {layer.layer(), SumOnSuperpixels(map, height, width, common), MapUnits::kNone});
       }
       return maps;
+    case v1::Payload::kGradient: {
+      absl::StatusOr<SuperpixelMap> map = MapOfPixels(attribution.gradient(), common);
+      if (!map.ok()) return map.status();
+      maps.push_back(*std::move(map));
+      return maps;
+    }
     default:
       return Wrong("the result is no attribution");
   }
@@ -76,11 +119,41 @@ std::vector<double> Regrid(absl::Span<const double> values, const Segmentation& 
 
 std::vector<double> SumOnSuperpixels(absl::Span<const float> map, int height, int width,
                                      const Segmentation& segmentation) {
-  const std::vector<float> drawn = ResizeBilinear({map.begin(), map.end()}, width, height,
-                                                  segmentation.width, segmentation.height);
+  std::vector<Place> columns;
+  for (int x = 0; x < segmentation.width; ++x) columns.emplace_back(x, segmentation.width, width);
   std::vector<double> sums(segmentation.count, 0.0);
-  for (size_t p = 0; p < drawn.size(); ++p) sums[segmentation.labels[p]] += drawn[p];
+  const uint32_t* label = segmentation.labels.data();
+  for (int y = 0; y < segmentation.height; ++y) {
+    const Place row(y, segmentation.height, height);
+    const float* const upper = map.data() + static_cast<size_t>(row.low) * width;
+    const float* const lower = map.data() + static_cast<size_t>(row.high) * width;
+    for (const Place& column : columns) {
+      const double above =
+          upper[column.low] + column.share * (upper[column.high] - upper[column.low]);
+      const double below =
+          lower[column.low] + column.share * (lower[column.high] - lower[column.low]);
+      sums[*label++] += above + row.share * (below - above);
+    }
+  }
   return sums;
+}
+
+std::vector<double> SpreadOnSuperpixels(absl::Span<const float> values, int height, int width,
+                                        int channels, const Segmentation& segmentation) {
+  // The pixels as a segmentation of the picture.
+  Segmentation pixels{segmentation.height,
+                      segmentation.width,
+                      static_cast<uint32_t>(height) * static_cast<uint32_t>(width),
+                      {}};
+  for (int64_t y = 0; y < segmentation.height; ++y) {
+    for (int64_t x = 0; x < segmentation.width; ++x) {
+      pixels.labels.push_back(static_cast<uint32_t>(y * height / segmentation.height * width +
+                                                    x * width / segmentation.width));
+    }
+  }
+  std::vector<double> sums(pixels.count, 0.0);
+  for (size_t i = 0; i < values.size(); ++i) sums[i / static_cast<size_t>(channels)] += values[i];
+  return Regrid(sums, pixels, segmentation);
 }
 
 std::vector<float> Paint(absl::Span<const double> values, const Segmentation& segmentation) {

@@ -36,8 +36,7 @@ std::vector<float> CentrePrior(uint32_t size) {
   for (uint32_t y = 0; y < size; ++y) {
     for (uint32_t x = 0; x < size; ++x) {
       const double r2 = (y - centre) * (y - centre) + (x - centre) * (x - centre);
-      prior[size_t{y} * size + x] =
-          static_cast<float>(std::exp(-r2 / (2 * deviation * deviation)));
+      prior[size_t{y} * size + x] = static_cast<float>(std::exp(-r2 / (2 * deviation * deviation)));
     }
   }
   return prior;

@@ -16,7 +16,8 @@ constexpr int kWindow = 7;
 // Sums over every window that lies within the picture, (height - 6) x (width - 6).
 std::vector<double> WindowSums(const std::vector<double>& picture, int height, int width) {
   const int columns = width - kWindow + 1, rows = height - kWindow + 1;
-  std::vector<double> along(static_cast<size_t>(height) * columns), sums(static_cast<size_t>(rows) * columns);
+  std::vector<double> along(static_cast<size_t>(height) * columns),
+      sums(static_cast<size_t>(rows) * columns);
   // Each window is summed by itself: no error is carried from one to the next.
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < columns; ++x) {
@@ -74,8 +75,7 @@ std::optional<double> StructuralSimilarity(absl::Span<const float> a, absl::Span
     const double vx = kSample * (sxx[w] / kPixels - ux * ux);
     const double vy = kSample * (syy[w] / kPixels - uy * uy);
     const double vxy = kSample * (sxy[w] / kPixels - ux * uy);
-    total += (2 * ux * uy + kC1) * (2 * vxy + kC2) /
-             ((ux * ux + uy * uy + kC1) * (vx + vy + kC2));
+    total += (2 * ux * uy + kC1) * (2 * vxy + kC2) / ((ux * ux + uy * uy + kC1) * (vx + vy + kC2));
   }
   return std::clamp(total / static_cast<double>(sx.size()), -1.0, 1.0);
 }

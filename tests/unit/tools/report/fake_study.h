@@ -21,10 +21,11 @@ class FakeStudy {
   std::map<std::string, v1::Payload> payloads;   // By task digest.
   std::unique_ptr<ImageSet> images;
   ReportInputs Inputs() const;
+  // As a result to fetch.
+  v1::TaskResult Store(v1::Payload payload);
 
  private:
   void AddExplained(uint32_t row, const std::string& why);
-  v1::TaskResult Store(v1::Payload payload);
 };
 
 }  // namespace dermis

@@ -1,6 +1,7 @@
 // Writes the report of a made-up study, to look at: report_preview PATH
 #include <cstdio>
 
+#include "tests/unit/tools/report/fake_checks.h"
 #include "tests/unit/tools/report/fake_study.h"
 
 int main(int argc, char** argv) {
@@ -8,7 +9,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: report_preview PATH\n");
     return 2;
   }
-  const dermis::FakeStudy study(400, 224, 6);
+  dermis::FakeStudy study(400, 224, 6);
+  dermis::AddFakeChecks(study);
   const absl::Status status = dermis::WriteReport(study.results, study.Inputs(), argv[1]);
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
   return status.ok() ? 0 : 1;

@@ -20,6 +20,8 @@
 #include "worker/collective/collective.h"
 #include "worker/device/numerics_class.h"
 #include "worker/evaluation/evaluate.h"
+#include "worker/explain/checks/fidelity.h"
+#include "worker/explain/checks/stability.h"
 #include "worker/explain/explain.h"
 #include "worker/models/activations.h"
 #include "worker/models/gradients.h"
@@ -164,9 +166,34 @@ std::map<std::string, std::string> Results() {
           *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
         }
         results[absl::StrCat("fit.", name, suffix)] = HashOf(payload);
+        if (name != "shapley") continue;
+        v1::FidelityTask fidelity;
+        fidelity.set_output(v1::OUTPUT_KIND_MARGIN);
+        fidelity.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+        fidelity.set_blur(0.1);
+        fidelity.set_halves(8);
+        fidelity.set_seed(9);
+        *fidelity.mutable_attribution()->mutable_fit() = fit;
+        uint64_t evaluations = 0;
+        v1::Payload judged;
+        *judged.mutable_fidelity() =
+            *RunFidelity(fidelity, {&superpixels, &payload, &superpixels}, *data, **plan, &evaluations);
+        results["fidelity" + suffix] = HashOf(judged);
       }
     }
   }
+  v1::StabilityTask stability;
+  stability.set_noise_draws(2);
+  stability.set_noise_radius(0.02);
+  stability.add_layers("dense");
+  stability.mutable_priors()->set_random_orders(1);
+  v1::SuperpixelTask cut;
+  cut.mutable_superpixels()->mutable_slic()->set_count(12);
+  auto superpixels = std::make_shared<v1::Payload>();
+  *superpixels->mutable_superpixels() = *RunSuperpixels(cut, *data->set);
+  v1::Payload stable;
+  *stable.mutable_stability() = *RunStability(stability, {superpixels}, *data);
+  results["stability"] = HashOf(stable);
   v1::ActivationTask activations;
   activations.set_output(v1::OUTPUT_KIND_MARGIN);
   activations.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);

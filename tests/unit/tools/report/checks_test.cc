@@ -1,0 +1,214 @@
+#include "tools/report/checks.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/tools/report/fake_checks.h"
+#include "tests/unit/tools/report/fake_study.h"
+#include "tools/report/check_summary.h"
+
+namespace dermis {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+// A study of Shapley values alone; checks are added by hand.
+struct Checked {
+  explicit Checked(uint32_t images) {
+    v1::MethodSpec& method = *results.mutable_spec()->mutable_explanation()->add_methods();
+    method.mutable_shapley()->mutable_superpixels()->mutable_slic();
+    for (uint32_t i = 0; i < images; ++i) results.add_explained()->set_image(i);
+  }
+  const v1::MethodSpec& method() const { return results.spec().explanation().methods(0); }
+
+  v1::Payload& Add(int image, const v1::MethodSpec* method) {
+    v1::CheckResult& check = *results.mutable_explained(image)->add_checks();
+    if (method != nullptr) *check.mutable_method() = *method;
+    check.mutable_result()->set_task(std::to_string(payloads.size()));
+    return payloads.emplace_back();
+  }
+  // A map whose deletion curve falls straight from `from`, and whose insertion rises to it. Two
+  // superpixels.
+  static void Curves(double from, const std::vector<double>& values, const std::string& name,
+                     v1::Payload& payload) {
+    v1::Fidelity& map = *payload.mutable_fidelity()->add_maps();
+    map.set_map(name);
+    map.mutable_values()->Assign(values.begin(), values.end());
+    const int steps = static_cast<int>(values.size());
+    for (int k = 0; k <= steps; ++k) {
+      for (auto [curve, height] : {std::pair(map.mutable_deletion(), 1 - 1.0 * k / steps),
+                                   std::pair(map.mutable_insertion(), -1.0 + 1.0 * k / steps)}) {
+        curve->add_margin(from * height);
+        curve->add_probability(0.5 + 0.1 * from * height);
+      }
+    }
+  }
+  static void Ranks(double random, std::vector<double> seeds, std::vector<double> noise,
+                    v1::Payload& payload, const std::string& name = "") {
+    v1::Stability& map = *payload.mutable_stability()->add_maps();
+    map.set_map(name);
+    const auto add = [](double rank, v1::Similarity* to) {
+      to->set_rank(rank);
+      to->set_absolute_rank(rank);
+    };
+    for (double rank : seeds) add(rank, map.add_seeds());
+    for (double rank : noise) add(rank, map.add_noise());
+    add(0.9, map.add_cascading());
+    add(random, map.add_cascading());
+  }
+  CheckSummary Summary() const {
+    ReportInputs inputs;
+    inputs.fetch_payload = [&](const v1::TaskResult& result) -> absl::StatusOr<v1::Payload> {
+      return payloads[std::stoul(result.task())];
+    };
+    auto summary = SummariseChecks(results, inputs);
+    EXPECT_TRUE(summary.ok()) << summary.status();
+    return summary.ok() ? *std::move(summary) : CheckSummary();
+  }
+
+  v1::StudyResults results;
+  std::vector<v1::Payload> payloads;
+};
+
+TEST(CheckSummary, AreasAndComparisons_ByHand) {
+  Checked checked(2);
+  for (int image : {0, 1}) {
+    v1::Payload& priors = checked.Add(image, nullptr);
+    Checked::Curves(2, {1, 2, 3}, "random", priors);
+    Checked::Curves(4, {3, 2, 1}, "centre", priors);
+    Checked::Curves(image == 0 ? 0 : 2, {1, 3, 2}, "edges", priors);
+    // The smaller its start, the lower is the curve of deletion and the higher that of insertion.
+    Checked::Curves(image == 0 ? 1 : 3, {3, 2, 1}, "", checked.Add(image, &checked.method()));
+  }
+  const CheckSummary summary = checked.Summary();
+  ASSERT_EQ(summary.maps.size(), 4u);
+  EXPECT_EQ(summary.fidelity_images, 2u);
+  const CheckedMap& map = summary.maps[0];
+  EXPECT_EQ(map.title, "Shapley · SLIC");
+  EXPECT_FALSE(map.prior);
+  // Areas .5 and 1.5; their quartiles.
+  EXPECT_DOUBLE_EQ(map.deletion_margin.median, 1);
+  EXPECT_DOUBLE_EQ(map.deletion_margin.low, 0.75);
+  EXPECT_DOUBLE_EQ(map.deletion_margin.high, 1.25);
+  EXPECT_DOUBLE_EQ(map.insertion_margin.median, -1);
+  EXPECT_DOUBLE_EQ(map.deletion_probability.median, 0.5 + 0.1);
+  EXPECT_EQ(map.deletion_against[0].better, 1u);  // Than random: 1 < 2, 3 > 2.
+  EXPECT_EQ(map.deletion_against[1].better, 2u);  // Than the centre.
+  EXPECT_EQ(map.deletion_against[2].better, 0u);  // Than edges.
+  EXPECT_EQ(map.insertion_against[0].better, 1u);
+  EXPECT_EQ(map.insertion_against[0].images, 2u);
+  // The mean curve begins at the mean of 1 and 3 and falls straight.
+  EXPECT_DOUBLE_EQ(map.deletion.margin[0], 2);
+  EXPECT_NEAR(map.deletion.margin[25], 1, 1e-12);
+  // Agreement: with the centre prior exactly, against the random order.
+  EXPECT_DOUBLE_EQ(summary.agreement[0][2].median, 1);
+  EXPECT_DOUBLE_EQ(summary.agreement[0][1].median, -1);
+  EXPECT_DOUBLE_EQ(summary.agreement[0][3].median, -0.5);
+}
+
+TEST(CheckSummary, AMethodThatForgetsWithTheWeights_Passes) {
+  Checked checked(5);
+  for (int image = 0; image < 5; ++image) {
+    Checked::Ranks(0.2, {0.8, 0.9}, {0.99}, checked.Add(image, &checked.method()));
+  }
+  const CheckSummary summary = checked.Summary();
+  EXPECT_EQ(summary.maps[0].verdict, Verdict::kPassed);
+  EXPECT_FALSE(summary.maps[0].bar_is_noise);
+  EXPECT_DOUBLE_EQ(summary.maps[0].bar_rank.median, 0.85);
+  EXPECT_TRUE(CheckFlags(summary).empty());
+}
+
+TEST(CheckSummary, AMethodThatIsAsAlikeUnderRandomWeightsAsOverSeeds_IsFlagged) {
+  Checked checked(5);
+  for (int image = 0; image < 5; ++image) {
+    Checked::Ranks(image == 0 ? 0.9 : 0.7, {0.8}, {0.99}, checked.Add(image, &checked.method()));
+  }
+  // Lower in 4 of 5 images: that may be chance.
+  const CheckSummary summary = checked.Summary();
+  EXPECT_EQ(summary.maps[0].verdict, Verdict::kFlagged);
+  EXPECT_THAT(
+      CheckFlags(summary),
+      Contains(AllOf(HasSubstr("Shapley · SLIC does not depend on what the network learned"),
+                     HasSubstr("between seeds"))));
+}
+
+TEST(CheckSummary, AnEdgeDetector_IsFlagged_ThoughItHasNoSeeds) {
+  Checked checked(5);
+  for (int image = 0; image < 5; ++image) {
+    // The same for any weights; nearly the same under noise.
+    Checked::Ranks(1, {}, {0.97, 0.98}, checked.Add(image, &checked.method()));
+  }
+  const CheckSummary summary = checked.Summary();
+  EXPECT_TRUE(summary.maps[0].bar_is_noise);
+  EXPECT_EQ(summary.maps[0].verdict, Verdict::kFlagged);
+  EXPECT_THAT(CheckFlags(summary), Contains(HasSubstr("under imperceptible noise")));
+}
+
+TEST(CheckSummary, FewImages_ProveNothing_ButMayShowThatNothingChanges) {
+  Checked good(4), edges(1);
+  for (int image = 0; image < 4; ++image)
+    Checked::Ranks(0, {0.9}, {0.9}, good.Add(image, &good.method()));
+  EXPECT_EQ(good.Summary().maps[0].verdict, Verdict::kTooFewImages);
+  Checked::Ranks(1, {}, {0.9}, edges.Add(0, &edges.method()));
+  EXPECT_EQ(edges.Summary().maps[0].verdict, Verdict::kFlagged);
+}
+
+TEST(CheckSummary, MapsThatDoNotVaryUnderRandomWeights_HaveNothingInCommonWithTheTrainedOnes) {
+  Checked checked(5);
+  for (int image = 0; image < 5; ++image) {
+    v1::Payload& payload = checked.Add(image, &checked.method());
+    Checked::Ranks(0, {0.5}, {0.9}, payload);
+    payload.mutable_stability()->mutable_maps(0)->mutable_cascading(1)->Clear();
+  }
+  EXPECT_EQ(checked.Summary().maps[0].verdict, Verdict::kPassed);
+}
+
+TEST(CheckSummary, ChecksThatAreNotThereYet_AreCounted) {
+  Checked checked(1);
+  checked.results.mutable_explained(0)->add_checks();
+  const CheckSummary summary = checked.Summary();
+  EXPECT_EQ(summary.pending, 1u);
+  EXPECT_THAT(RenderChecks(summary, checked.results.spec().explanation()),
+              HasSubstr("1 check is not there yet"));
+}
+
+TEST(CheckFlags, AnOrderThatIsNoBetterThanEdges_IsNamed) {
+  Checked checked(6);
+  for (int image = 0; image < 6; ++image) {
+    v1::Payload& priors = checked.Add(image, nullptr);
+    Checked::Curves(4, {1, 2}, "random", priors);
+    Checked::Curves(4, {1, 2}, "centre", priors);
+    Checked::Curves(image < 3 ? 1 : 3, {1, 2}, "edges", priors);
+    Checked::Curves(2, {1, 2}, "", checked.Add(image, &checked.method()));
+  }
+  const std::vector<std::string> flags = CheckFlags(checked.Summary());
+  ASSERT_EQ(flags.size(), 1u);
+  EXPECT_THAT(flags[0],
+              AllOf(HasSubstr("not shown to order superpixels better than strength of edges"),
+                    HasSubstr("better in deletion on 3"), Not(HasSubstr("random"))));
+}
+
+TEST(ChecksReport, ShowsMethodsBesidePriors_AndFlagsInWords) {
+  FakeStudy study(400, 64, 12);
+  AddFakeChecks(study);
+  const auto html = RenderReport(study.results, study.Inputs());
+  ASSERT_TRUE(html.ok()) << html.status();
+  EXPECT_THAT(*html, HasSubstr("id=\"checks\""));
+  for (const char* name :
+       {"random order", "centre prior", "edge magnitude", "Grad-CAM conv6", "LIME · SLIC"}) {
+    EXPECT_THAT(*html, HasSubstr(absl::StrCat("<th scope=\"row\">", name, "</th>"))) << name;
+  }
+  EXPECT_THAT(*html, HasSubstr("Grad-CAM conv1 does not depend on what the network learned"));
+  EXPECT_THAT(*html, HasSubstr("Deletion: mean probability of the predicted class"));
+  EXPECT_THAT(*html, Not(HasSubstr("nan")));
+}
+
+}  // namespace
+}  // namespace dermis

@@ -1,0 +1,159 @@
+#include "tools/dermis/results_json.h"
+
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
+
+#include "common/status_macros.h"
+#include "tools/report/check_summary.h"
+#include "tools/report/checks.h"
+
+namespace dermis {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json JsonOf(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
+  return status.ok() ? Json::parse(text) : Json();
+}
+
+// The result's payload, of whatever kind.
+Json PayloadOf(const v1::TaskResult& result, const ReportInputs& inputs) {
+  if (result.task().empty()) return nullptr;
+  absl::StatusOr<v1::Payload> payload = inputs.fetch_payload(result);
+  if (!payload.ok()) return nullptr;
+  if (payload->has_activations()) {
+    for (v1::LayerMaps& layer : *payload->mutable_activations()->mutable_layers()) {
+      layer.clear_activations();
+    }
+  }
+  return JsonOf(*payload);
+}
+
+Json SpreadOf(const Spread& spread) {
+  if (spread.images == 0) return nullptr;
+  return {{"images", spread.images}, {"quartiles", {spread.low, spread.median, spread.high}}};
+}
+
+Json SpreadsOf(const std::vector<Spread>& spreads) {
+  Json list = Json::array();
+  for (const Spread& spread : spreads) list.push_back(SpreadOf(spread));
+  return list;
+}
+
+const char* NameOf(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kPassed:
+      return "passed";
+    case Verdict::kFlagged:
+      return "flagged";
+    case Verdict::kTooFewImages:
+      return "too few images";
+    case Verdict::kNotChecked:
+      break;
+  }
+  return "not checked";
+}
+
+Json CurvesOf(const MeanCurve& curve, const Spread& probability, const Spread& margin,
+              const std::array<Against, kPriors>& against) {
+  Json better = Json::object();
+  for (size_t k = 0; k < kPriors; ++k) {
+    better[kPriorNames[k]] = {{"images", against[k].images}, {"better", against[k].better}};
+  }
+  return {{"mean_probability", curve.probability},
+          {"mean_margin", curve.margin},
+          {"area_probability", SpreadOf(probability)},
+          {"area_margin", SpreadOf(margin)},
+          {"better_than", better}};
+}
+
+Json MapOf(const CheckedMap& map) {
+  Json json = {{"map", map.title}, {"prior", map.prior}};
+  if (!map.deletion.probability.empty()) {
+    json["deletion"] =
+        CurvesOf(map.deletion, map.deletion_probability, map.deletion_margin, map.deletion_against);
+    json["insertion"] = CurvesOf(map.insertion, map.insertion_probability, map.insertion_margin,
+                                 map.insertion_against);
+    json["infidelity"] = SpreadOf(map.infidelity);
+    json["infidelity_kind"] = v1::InfidelityKind_Name(map.infidelity_kind);
+    json["additivity_residual"] = SpreadOf(map.residual);
+    json["r_squared"] = SpreadOf(map.r_squared);
+  }
+  json["max_sensitivity"] = SpreadOf(map.max_sensitivity);
+  json["rank_under_noise"] = SpreadOf(map.noise_rank);
+  json["rank_over_seeds"] = SpreadOf(map.seed_rank);
+  json["rank_second_hidden"] = SpreadOf(map.second_hidden_rank);
+  json["cascading"] = SpreadsOf(map.cascading);
+  json["independent"] = SpreadsOf(map.independent);
+  json["randomised"] = {{"rank", SpreadOf(map.random_rank)},
+                        {"absolute_rank", SpreadOf(map.random_absolute_rank)},
+                        {"ssim", SpreadOf(map.random_ssim)}};
+  json["verdict"] = NameOf(map.verdict);
+  return json;
+}
+
+Json ChecksOf(const CheckSummary& summary) {
+  Json maps = Json::array(), agreement = Json::array();
+  for (const CheckedMap& map : summary.maps) maps.push_back(MapOf(map));
+  for (const std::vector<Spread>& row : summary.agreement) agreement.push_back(SpreadsOf(row));
+  return {{"fidelity_images", summary.fidelity_images},
+          {"stability_images", summary.stability_images},
+          {"pending", summary.pending},
+          {"layers", summary.layers},
+          {"maps", maps},
+          {"agreement", agreement},
+          {"flags", CheckFlags(summary)}};
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
+                                        const ReportInputs& inputs) {
+  const v1::ImageSetManifest& manifest = inputs.images->manifest();
+  const int classes = manifest.classes_size();
+  const auto entry = [&](uint32_t image) -> Json {
+    if (image >= static_cast<uint32_t>(manifest.images_size())) return image;
+    return manifest.images(static_cast<int>(image)).name();
+  };
+  Json json = {{"study", results.status().id()},
+               {"phase", v1::StudyStatus::Phase_Name(results.status().phase())},
+               {"spec", JsonOf(results.spec())},
+               {"model", absl::BytesToHexString(results.model().weights())}};
+  Json test = Json::array();
+  for (int i = 0; i < results.test_images_size() && (i + 1) * classes <= results.test_logits_size();
+       ++i) {
+    const float* const logits = results.test_logits().data() + i * classes;
+    test.push_back({{"image", entry(results.test_images(i))},
+                    {"logits", std::vector<float>(logits, logits + classes)}});
+  }
+  json["test"] = std::move(test);
+  Json explained = Json::array();
+  for (const v1::ExplainedImage& image : results.explained()) {
+    Json attributions = Json::array(), checks = Json::array();
+    for (const v1::MethodResult& method : image.results()) {
+      attributions.push_back(
+          {{"method", JsonOf(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
+    }
+    for (const v1::CheckResult& check : image.checks()) {
+      checks.push_back({{"method", check.has_method() ? JsonOf(check.method()) : Json()},
+                        {"result", PayloadOf(check.result(), inputs)}});
+    }
+    explained.push_back({{"image", entry(image.image())},
+                         {"why", image.why()},
+                         {"attributions", std::move(attributions)},
+                         {"checks", std::move(checks)}});
+  }
+  json["explained"] = std::move(explained);
+  ASSIGN_OR_RETURN(const CheckSummary summary, SummariseChecks(results, inputs));
+  json["checks"] = ChecksOf(summary);
+  return json.dump();
+}
+
+}  // namespace dermis

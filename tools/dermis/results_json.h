@@ -1,0 +1,24 @@
+// A study's results for programs.
+#ifndef DERMIS_TOOLS_DERMIS_RESULTS_JSON_H_
+#define DERMIS_TOOLS_DERMIS_RESULTS_JSON_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "dermis/v1/studies.pb.h"
+#include "tools/report/report.h"
+
+namespace dermis {
+
+// One JSON object: study, phase, spec (resolved), model, test (image, logits), explained
+// (attributions and checks of each image as they are stored, activations left out because they are
+// large) and checks (what these add up to over images, with verdicts and flags). Messages are spelt
+// as in proto/, fields by their names. A result that is not there yet is null. INVALID_ARGUMENT:
+// results that do not belong together.
+absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
+                                        const ReportInputs& inputs);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_RESULTS_JSON_H_
