@@ -44,6 +44,7 @@ struct Flags {
   bool insecure = false;
   uint64_t reserve_mib = 512;
   double segment = 30;
+  bool allow_torchscript = false;
 };
 
 // The address that a process on this machine reaches, in STORE/address: written whole or not at
@@ -121,7 +122,7 @@ int Serve(const Flags& flags) {
   const Access access(flags.insecure);
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
-  StudyService studies(access, core_thread, blobs, watches);
+  StudyService studies(access, core_thread, blobs, watches, flags.allow_torchscript);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -204,6 +205,8 @@ int main(int argc, char** argv) {
   app.add_option("--segment", flags.segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  app.add_flag("--allow-torchscript", flags.allow_torchscript,
+               "Take studies of TorchScript models, which carry code (docs/security.md)");
   CLI11_PARSE(app, argc, argv);
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";

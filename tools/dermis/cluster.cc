@@ -100,11 +100,11 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   fs::remove(address);
   const fs::path log = directory / "logs" / "coordinator.log";
   const auto before = static_cast<std::streamoff>(fs::exists(log) ? fs::file_size(log) : 0);
-  ASSIGN_OR_RETURN(const pid_t pid,
-                   Launch(directory, "coordinator",
-                          {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
-                           "--certs", directory / "certs", "--listen", listen, "--segment",
-                           absl::StrCat(options.segment)}));
+  std::vector<std::string> command = {
+      ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
+      "--listen", listen, "--segment", absl::StrCat(options.segment)};
+  if (options.allow_torchscript) command.push_back("--allow-torchscript");
+  ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {
@@ -191,12 +191,11 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   for (uint32_t w = 0; w < options.workers; ++w) {
     const std::string name = absl::StrCat("worker-", w);
     if (Running(directory / "pids" / name)) continue;
-    ASSIGN_OR_RETURN(const pid_t pid,
-                     Launch(directory, name,
-                            {ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs",
-                             directory / "certs", "--cache", directory / "cache" / name, "--name", name,
-                             "--threads", absl::StrCat(threads), "--supervise"}));
-    (void)pid;
+    std::vector<std::string> command = {
+        ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs", directory / "certs", "--cache",
+        directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads), "--supervise"};
+    if (options.allow_torchscript) command.push_back("--allow-torchscript");
+    RETURN_IF_ERROR(Launch(directory, name, command).status());
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,7 @@ struct LocalClusterOptions {
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
   std::string listen = "127.0.0.1:0";
   double segment = 30;             // Seconds of training between two stored states.
+  bool allow_torchscript = false;  // Studies may bring models that carry code.
 };
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what

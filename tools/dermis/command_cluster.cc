@@ -92,6 +92,8 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   start->add_option("--segment", options->segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  start->add_flag("--allow-torchscript", options->allow_torchscript,
+                  "Take studies of TorchScript models, which carry code");
   start->callback([options, &outcome] { outcome = Start(*options); });
 
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");

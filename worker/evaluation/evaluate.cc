@@ -26,7 +26,8 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
                      " x ", data.size, " pixels and ", data.classes, " classes"));
   }
   // One normalised float a byte value: the same bits as computing each, and several times faster.
-  const Normalisation normalise = NormalisationOf(data);
+  const Normalisation normalise =
+      plan.pixel_facts() ? plan.pixel_facts()->normalisation : NormalisationOf(data);
   std::array<float, 256> value;
   for (int v = 0; v < 256; ++v) value[v] = normalise(static_cast<float>(v));
 

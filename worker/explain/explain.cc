@@ -144,7 +144,9 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
   HiddenColors hidden;
   switch (perturbation.hidden()) {
     case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      hidden.assign(segmentation.count, data.channel_mean);
+      hidden.assign(segmentation.count, data.split.training.empty() && plan.pixel_facts()
+                                            ? plan.pixel_facts()->mean
+                                            : data.channel_mean);
       break;
     case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
       hidden = SuperpixelMeans(rgb, segmentation);
@@ -155,7 +157,8 @@ absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const 
   std::optional<Composer> composer;
   {
     ASSIGN_OR_RETURN(const PinnedImage quantised, data.Pin(image));
-    composer.emplace(rgb, segmentation, hidden, quantised.data(), data.size, NormalisationOf(data));
+    composer.emplace(rgb, segmentation, hidden, quantised.data(), data.size,
+                     plan.pixel_facts() ? plan.pixel_facts()->normalisation : NormalisationOf(data));
   }
 
   const std::vector<Mask> masks = MasksOfRun(perturbation, task.run(), segmentation.count);
