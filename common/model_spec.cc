@@ -97,6 +97,13 @@ bool TakesBlackBoxes(const v1::MethodSpec& method) {
   }
 }
 
+absl::Status FillFormat(v1::ModelSpec& model) {
+  if (model.format() != v1::MODEL_FORMAT_UNSPECIFIED) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const v1::ModelFormat format, FormatOf(model.file()));
+  model.set_format(format);
+  return absl::OkStatus();
+}
+
 absl::Status ResolveModelSpec(v1::StudySpec& spec) {
   v1::ModelSpec& model = *spec.mutable_model();
   if (spec.has_sweep()) return Wrong("", "excludes 'sweep': the model is there already");
@@ -110,10 +117,7 @@ absl::Status ResolveModelSpec(v1::StudySpec& spec) {
                                               : "was not uploaded: submit with `dermis run`");
   }
   if (!Digest::FromHex(model.digest()).ok()) return Wrong("digest", "must be 64 hex digits");
-  if (model.format() == v1::MODEL_FORMAT_UNSPECIFIED) {
-    ASSIGN_OR_RETURN(const v1::ModelFormat format, FormatOf(model.file()));
-    model.set_format(format);
-  }
+  RETURN_IF_ERROR(FillFormat(model));
   if (!IsBlackBox(model)) return ResolveSafetensors(model);
   RETURN_IF_ERROR(ResolveBlackBox(model));
   if (!spec.has_explanation()) return absl::OkStatus();

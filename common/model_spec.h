@@ -19,6 +19,9 @@ inline bool IsBlackBox(const v1::ModelSpec& model) {
 // Whether a method needs only outputs of masked inputs.
 bool TakesBlackBoxes(const v1::MethodSpec& method);
 
+// Fills `format` from the file's ending. INVALID_ARGUMENT: it is of none.
+absl::Status FillFormat(v1::ModelSpec& model);
+
 // Fills the defaults of spec.model, and of what it is explained by; checks its values. Idempotent. The study has a
 // `model`. INVALID_ARGUMENT says which key, why, and what would be right.
 absl::Status ResolveModelSpec(v1::StudySpec& spec);
