@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
+#include "tools/dermis/submit.h"
 
 namespace dermis {
 namespace fs = std::filesystem;
@@ -198,6 +199,23 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
     RETURN_IF_ERROR(Launch(directory, name, command).status());
   }
   return absl::OkStatus();
+}
+
+absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options) {
+  const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
+  int registered = 0;
+  while (true) {
+    const auto status = client.ClusterStatus();
+    if (status.ok()) registered = status->workers_size();
+    if (registered >= static_cast<int>(options.workers)) return absl::OkStatus();
+    if (Interrupted()) return absl::CancelledError("interrupted");
+    if (Clock::Real().Now() > until) {
+      return absl::UnavailableError(
+          absl::StrCat("only ", registered, " of ", options.workers,
+                       " workers came up within 60 s; see ", options.directory, "/logs"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 absl::StatusOr<int> StopLocalCluster(const std::string& directory) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tools/dermis/client.h"
 
 namespace dermis {
 
@@ -24,6 +25,10 @@ struct LocalClusterOptions {
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
 // did not start.
 absl::Status StartLocalCluster(const LocalClusterOptions& options);
+
+// Waits until that many workers have registered: they measure their numerics first. UNAVAILABLE after a minute;
+// CANCELLED where the user interrupts.
+absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options);
 
 // Workers, then the coordinator: SIGTERM, and SIGKILL after 40 s. Fine when nothing runs. Returns how many processes
 // were stopped.

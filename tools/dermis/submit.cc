@@ -52,6 +52,7 @@ absl::Status UploadImages(Client& client, const ImageSet& set) {
 void CatchInterrupts() {
   signal(SIGINT, OnInterrupt);
   signal(SIGTERM, OnInterrupt);
+  signal(SIGHUP, OnInterrupt);
 }
 
 bool Interrupted() { return interrupted != 0; }

@@ -13,7 +13,7 @@
 
 namespace dermis {
 
-// From now on Ctrl-C (and SIGTERM) only sets what Interrupted() says.
+// From now on Ctrl-C (and SIGTERM, SIGHUP) only sets what Interrupted() says.
 void CatchInterrupts();
 bool Interrupted();
 

@@ -1,0 +1,32 @@
+// What `dermis explain` leaves: overlays, numbers and the report of a study that is done.
+#ifndef DERMIS_TOOLS_DERMIS_EXPLAIN_OUTPUT_H_
+#define DERMIS_TOOLS_DERMIS_EXPLAIN_OUTPUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "dermis/v1/studies.pb.h"
+#include "tools/report/report.h"
+
+namespace dermis {
+
+// Short names of the methods, as files and columns have them: "lime", "shapley", and "shapley-2" for a second one.
+std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec);
+
+// Writes into the folder (there and empty):
+//   report.html               what `dermis report` writes
+//   scores.csv                what `dermis results --scores` writes
+//   attributions.csv          image,method,superpixel,pixels,value,standard_error: a row a superpixel
+//   attributions.safetensors  by IMAGE/METHOD: values and standard_errors [S] F64, superpixels [H, W] I32; maps by
+//                             IMAGE/METHOD/LAYER [h, w] F32
+//   overlays/IMAGE.METHOD.png (maps: IMAGE.METHOD.LAYER.png); '/' in a name becomes '_'
+// Gives the number of overlays. Errors: disk, a result that cannot be had.
+absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results, const ReportInputs& inputs,
+                                           const std::string& folder);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_EXPLAIN_OUTPUT_H_
