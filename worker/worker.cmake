@@ -14,3 +14,4 @@ dermis_binary(dermis-worker
   SOURCES main.cc
   DEPS dermis_worker dermis_task_runner dermis_device dermis_data dermis_training
        dermis_collective CLI11::CLI11)
+add_dependencies(dermis-worker dermis_onnx)  # It loads it where a task asks for it.
