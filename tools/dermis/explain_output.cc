@@ -67,11 +67,11 @@ class Writer {
     for (const v1::ExplainedImage& image : results_.explained()) RETURN_IF_ERROR(AddImage(image));
     RETURN_IF_ERROR(WriteFile(folder_ / "attributions.csv", csv_));
     const std::string& positive = manifest_.classes(manifest_.classes_size() - 1);
-    return WriteFile(folder_ / "attributions.safetensors",
-                     tensors_.Serialise({{"format", "dermis attributions"},
-                                         {"version", "1"},
-                                         {"class", positive},
-                                         {"output", OutputName()}}));
+    metadata_.insert({{"format", "dermis attributions"},
+                      {"version", "1"},
+                      {"class", positive},
+                      {"output", OutputName()}});
+    return WriteFile(folder_ / "attributions.safetensors", tensors_.Serialise(metadata_));
   }
   uint32_t overlays() const { return overlays_; }
 
@@ -89,6 +89,7 @@ class Writer {
     ASSIGN_OR_RETURN(const std::string_view pixels, inputs_.images->Pixels(image.image()));
     const Raster picture{static_cast<int>(manifest_.width()), static_cast<int>(manifest_.height()), 3,
                          std::vector<uint8_t>(pixels.begin(), pixels.end())};
+    std::vector<std::string> cuts;
     for (int m = 0; m < image.results_size(); ++m) {
       const v1::MethodResult& method = image.results(m);
       const std::string name = absl::StrCat(entry.name(), "/", keys_[m]);
@@ -98,12 +99,27 @@ class Writer {
       ASSIGN_OR_RETURN(const v1::Payload payload, inputs_.fetch_payload(method.result()));
       if (payload.has_fit()) {
         ASSIGN_OR_RETURN(const v1::Payload cut, inputs_.fetch_payload(method.superpixels()));
+        AddCut(entry.name(), keys_[m], method.superpixels().task(), cut.superpixels(), cuts);
         RETURN_IF_ERROR(AddAttribution(entry.name(), keys_[m], picture, payload.fit(), cut.superpixels()));
       } else if (payload.has_activations()) {
         RETURN_IF_ERROR(AddMaps(image.image(), entry.name(), m, picture, payload.activations()));
       }
     }
     return absl::OkStatus();
+  }
+
+  // Once for all methods that share it. `cuts`: tasks of the image's cuts, in the order of the methods: the same for all
+  // images, so a method's cut has one name.
+  void AddCut(const std::string& image, const std::string& method, const std::string& task,
+              const v1::SuperpixelOutput& cut, std::vector<std::string>& cuts) {
+    const auto at = std::find(cuts.begin(), cuts.end(), task);
+    const size_t number = static_cast<size_t>(at - cuts.begin()) + 1;
+    const std::string name = number == 1 ? "superpixels" : absl::StrCat("superpixels-", number);
+    metadata_["superpixels of " + method] = name;
+    if (at != cuts.end()) return;
+    cuts.push_back(task);
+    tensors_.Add(absl::StrCat(image, "/", name), "U16", {cut.height(), cut.width()}, cut.labels().data(),
+                 cut.labels().size());
   }
 
   absl::Status AddAttribution(const std::string& image, const std::string& method, const Raster& picture,
@@ -127,7 +143,6 @@ class Writer {
     if (errors) {
       tensors_.Add(at + "/standard_errors", "F64", {count}, fit.standard_errors().data(), values.size());
     }
-    tensors_.Add(at + "/superpixels", "I32", {picture.height, picture.width}, labels.data(), labels.size());
     const std::string& positive = manifest_.classes(manifest_.classes_size() - 1);
     OverlayText text;
     text.title = absl::StrCat(method, ": red for ", positive, ", blue against it");
@@ -186,6 +201,7 @@ class Writer {
   std::map<uint32_t, int> row_of_;
   std::string csv_;
   TensorFile tensors_;
+  std::map<std::string, std::string> metadata_;
   std::set<std::string> names_;
   uint32_t overlays_ = 0;
 };
@@ -205,9 +221,10 @@ std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec) {
 }
 
 absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results, const ReportInputs& inputs,
-                                           const std::string& folder) {
+                                           const std::string& folder, bool report) {
   Writer writer(results, inputs, folder);
   RETURN_IF_ERROR(writer.Write());
+  if (!report) return writer.overlays();
   RETURN_IF_ERROR(WriteReport(results, inputs, absl::StrCat(folder, "/report.html")));
   RETURN_IF_ERROR(WriteScoresCsv(results, inputs.images->manifest(), absl::StrCat(folder, "/scores.csv")));
   return writer.overlays();

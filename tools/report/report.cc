@@ -284,6 +284,22 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
                       Escape(ToYaml(spec)), "</pre></details>");
 }
 
+// All explained images where they are few; else the first of each outcome in turn: a page holds no more.
+std::vector<int> ShownCases(const v1::StudyResults& results) {
+  constexpr size_t kMost = 60;
+  std::map<std::string, std::vector<int>> outcomes;
+  for (int i = 0; i < results.explained_size(); ++i) outcomes[results.explained(i).why()].push_back(i);
+  std::vector<int> shown;
+  const size_t most = std::min<size_t>(kMost, static_cast<size_t>(results.explained_size()));
+  for (size_t round = 0; shown.size() < most; ++round) {
+    for (const auto& [why, images] : outcomes) {
+      if (round < images.size() && shown.size() < most) shown.push_back(images[round]);
+    }
+  }
+  std::sort(shown.begin(), shown.end());
+  return shown;
+}
+
 std::string Section(const std::string& id, const std::string& title, const std::string& body) {
   return absl::StrCat("<section id=\"", id, "\"><h2>", title, "</h2>", body, "</section>");
 }
@@ -374,9 +390,16 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
         kind == v1::OUTPUT_KIND_PROBABILITY ? "the probability of " + positive
         : kind == v1::OUTPUT_KIND_LOGIT     ? "the logit of " + positive
                                             : "the margin: the logit of " + positive + " minus the mean of the others";
-    std::string cases = absl::StrCat("<p>Every method explains the same function f, ", f, ".</p><nav class=\"index\">");
+    std::string cases = absl::StrCat("<p>Every method explains the same function f, ", f, ".</p>");
     std::string articles;
-    for (int i = 0; i < results.explained_size(); ++i) {
+    const std::vector<int> shown = ShownCases(results);
+    if (shown.size() < static_cast<size_t>(results.explained_size())) {
+      absl::StrAppend(&cases, "<p class=\"note\">", shown.size(), " of ", results.explained_size(),
+                      " explained images are shown, evenly from each outcome. All are written by <code>dermis results "
+                      "STUDY --explanations DIR</code>.</p>");
+    }
+    cases += "<nav class=\"index\">";
+    for (const int i : shown) {
       const v1::ExplainedImage& explained = results.explained(i);
       ExplainedView view;
       view.number = i + 1;

@@ -89,7 +89,8 @@ TEST_F(ExplainOutputTest, TheTensorsHoldTheSameNumbers) {
   const TensorView& values = file->tensors.at(at + "/values");
   ASSERT_EQ(values.data.size(), fit.values_size() * sizeof(double));
   EXPECT_EQ(std::memcmp(values.data.data(), fit.values().data(), values.data.size()), 0);
-  EXPECT_THAT(file->tensors.at(at + "/superpixels").shape, ElementsAre(64, 64));
+  const std::string cut = file->metadata.at("superpixels of " + MethodKeys(study_.results.spec().explanation())[m]);
+  EXPECT_THAT(file->tensors.at(NameOf(0) + "/" + cut).shape, ElementsAre(64, 64));
 }
 
 TEST_F(ExplainOutputTest, EachImageAndMethodHasAPicture_UnderANameWithoutFolders) {
