@@ -91,6 +91,8 @@ bool TakesBlackBoxes(const v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
     case v1::MethodSpec::kShapley:
+    case v1::MethodSpec::kOcclusion:
+    case v1::MethodSpec::kRise:
       return true;
     default:
       return false;
@@ -132,7 +134,14 @@ absl::Status ResolveModelSpec(v1::StudySpec& spec) {
         "'explanation.methods' has ", field->name(), ", which looks inside the network; of ", model.file(),
         " only the outputs are known. Take lime or shapley, or a safetensors model"));
   }
-  return absl::OkStatus();
+  if (!spec.explanation().checks().has_stability()) return absl::OkStatus();
+  v1::StabilitySpec& stability =
+      *spec.mutable_explanation()->mutable_checks()->mutable_stability();
+  if (!stability.has_randomisation()) stability.set_randomisation(false);
+  if (!stability.randomisation()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("'explanation.checks.stability.randomisation' needs the layers of a network; of ",
+                   model.file(), " only the outputs are known: leave it out"));
 }
 
 absl::StatusOr<v1::ModelRef> ModelRefOf(const v1::ModelSpec& model,

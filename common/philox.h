@@ -23,6 +23,18 @@ enum class Purpose : uint32_t {
   kTest = 10,
   kSweep = 11,         // a = trial, b = the key's hash
   kChunkShuffle = 12,  // a = epoch, b = chunk of the image set
+  kBootstrap = 13,     // a = draw, b = place in the sample
+  kKernelShap = 40,    // a = draw, element = superpixel; its first word beyond the last superpixel: the size
+  kLeverage = 41,      // a = draw, b = try, element = superpixel or what is drawn
+  kRise = 42,          // a = mask, element = superpixel
+  kRandomise = 55,     // element: seed of the weights that replace trained ones
+  kImageNoise = 56,    // a = draw, b = image, element = pixel and channel
+  kHalf = 57,          // a = draw, b = image, element = superpixel
+  kRandomOrder = 58,   // a = draw, b = superpixel, element = image
+  kInfidelity = 59,    // a = draw, b = image, element = pixel and channel
+  kBackground = 45,          // a = image
+  kExpectedGradients = 46,   // a = draw, b = image
+  kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel
 };
 
 // The block of four 32-bit words at counter (element, a, b, purpose) under key = seed.

@@ -591,10 +591,56 @@ absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
     case v1::MethodSpec::kGradCam:
     case v1::MethodSpec::kActivationMaps:
       return absl::OkStatus();
+    case v1::MethodSpec::kOcclusion:
+    case v1::MethodSpec::kRise:
+    case v1::MethodSpec::kDeepShap:
+    case v1::MethodSpec::kExpectedGradients:
+    case v1::MethodSpec::kIntegratedGradients:
+    case v1::MethodSpec::kSmoothGrad:
+    case v1::MethodSpec::kCam:
+    case v1::MethodSpec::kGradCamPlusPlus:
+    case v1::MethodSpec::kHiresCam:
+    case v1::MethodSpec::kLayerCam:
     case v1::MethodSpec::KIND_NOT_SET:
       break;
   }
   return Wrong(at, "names no method (lime, shapley, grad_cam, activation_maps)");
+}
+
+// Those of the first method that has some; else the defaults.
+v1::SuperpixelSpec CommonSuperpixels(const v1::ExplanationSpec& explanation) {
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    if (method.has_lime()) return method.lime().superpixels();
+    if (method.has_shapley()) return method.shapley().superpixels();
+  }
+  return {};
+}
+
+// After the methods: whose superpixels they are.
+absl::Status ResolveChecks(v1::ExplanationSpec& explanation) {
+  const std::string at = "explanation.checks";
+  v1::ChecksSpec& checks = *explanation.mutable_checks();
+  DERMIS_DEFAULT(checks, fidelity, true);
+  DERMIS_DEFAULT(checks, blur, 0.1);
+  DERMIS_DEFAULT(checks, halves, 64);
+  DERMIS_DEFAULT(checks, random_orders, 5);
+  if (checks.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) checks.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  if (!checks.has_superpixels()) *checks.mutable_superpixels() = CommonSuperpixels(explanation);
+  RETURN_IF_ERROR(InRange(at + ".blur", checks.blur(), 0.001, 1));
+  RETURN_IF_ERROR(InRange(at + ".halves", checks.halves(), 2, 1e5));
+  RETURN_IF_ERROR(InRange(at + ".random_orders", checks.random_orders(), 1, 1000));
+  RETURN_IF_ERROR(ResolveSuperpixels(at + ".superpixels", *checks.mutable_superpixels()));
+  if (!checks.has_stability()) return absl::OkStatus();
+  v1::StabilitySpec& stability = *checks.mutable_stability();
+  DERMIS_DEFAULT(stability, images, 32);
+  DERMIS_DEFAULT(stability, noise_draws, 10);
+  DERMIS_DEFAULT(stability, noise_radius, 0.02);
+  DERMIS_DEFAULT(stability, seeds, 3);
+  DERMIS_DEFAULT(stability, randomisation, true);
+  RETURN_IF_ERROR(InRange(at + ".stability.images", stability.images(), 1, 1e6));
+  RETURN_IF_ERROR(InRange(at + ".stability.noise_draws", stability.noise_draws(), 0, 1000));
+  RETURN_IF_ERROR(InRange(at + ".stability.noise_radius", stability.noise_radius(), 1e-6, 1));
+  return InRange(at + ".stability.seeds", stability.seeds(), 0, 100);
 }
 
 absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
@@ -614,7 +660,7 @@ absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
   for (int i = 0; i < explanation.methods_size(); ++i) {
     RETURN_IF_ERROR(ResolveMethod(absl::StrCat("explanation.methods[", i, "]"), *explanation.mutable_methods(i)));
   }
-  return absl::OkStatus();
+  return ResolveChecks(explanation);
 }
 
 absl::Status CheckName(const std::string& name) {

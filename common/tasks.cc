@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "common/checks.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -141,18 +143,85 @@ absl::Status CheckFit(const v1::Attribution& output) {
   return absl::OkStatus();
 }
 
-absl::Status CheckActivations(const v1::ActivationOutput& output) {
+absl::Status CheckActivations(const v1::ActivationTask& task, const v1::ActivationOutput& output) {
   if (output.layers_size() == 0) return Bad("no layers");
   for (const v1::LayerMaps& layer : output.layers()) {
     const uint64_t pixels = uint64_t{layer.height()} * layer.width();
+    const uint64_t channels = task.cams_only() ? 0 : layer.channels();
     // Bounded before it is multiplied again.
     if (layer.layer().empty() || pixels == 0 || pixels > (1u << 26) || layer.channels() == 0 ||
-        static_cast<uint64_t>(layer.activations_size()) != pixels * layer.channels() ||
+        static_cast<uint64_t>(layer.activations_size()) != pixels * channels ||
         static_cast<uint64_t>(layer.grad_cam_size()) != pixels) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': sizes of its maps do not fit"));
     }
     if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam())) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': maps are not finite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCurve(const std::string& what, const v1::OutputCurve& curve, int superpixels) {
+  if (curve.probability_size() != superpixels + 1 || curve.margin_size() != superpixels + 1) {
+    return Bad(absl::StrCat(what, " has ", curve.probability_size(), " probabilities and ",
+                            curve.margin_size(), " margins for ", superpixels, " superpixels"));
+  }
+  if (!AllFinite(curve.probability()) || !AllFinite(curve.margin())) {
+    return Bad(what + " is not finite");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFidelity(const v1::FidelityTask& task, const v1::FidelityOutput& output) {
+  const int priors = static_cast<int>(std::size(kPriorNames));
+  if (output.maps().empty() || (task.has_priors() && output.maps_size() != priors)) {
+    return Bad(absl::StrCat(output.maps_size(), " maps are judged"));
+  }
+  for (const v1::Fidelity& map : output.maps()) {
+    if (map.values_size() == 0 || map.values_size() != output.maps(0).values_size()) {
+      return Bad(absl::StrCat("map '", map.map(), "' has ", map.values_size(), " values, the first has ",
+                              output.maps(0).values_size()));
+    }
+    RETURN_IF_ERROR(CheckCurve(absl::StrCat("map '", map.map(), "': deletion"), map.deletion(),
+                               map.values_size()));
+    RETURN_IF_ERROR(CheckCurve(absl::StrCat("map '", map.map(), "': insertion"), map.insertion(),
+                               map.values_size()));
+    if (!AllFinite(map.values()) || !std::isfinite(map.infidelity()) || map.infidelity() < 0 ||
+        !std::isfinite(map.scale())) {
+      return Bad(absl::StrCat("map '", map.map(), "' is not finite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Within [-1, 1] up to rounding: rank correlations and SSIM alike.
+bool IsSimilarity(const v1::Similarity& similarity) {
+  for (const double value : {similarity.rank(), similarity.absolute_rank(), similarity.ssim()}) {
+    if (!(std::abs(value) <= 1 + 1e-9)) return false;
+  }
+  return true;
+}
+
+absl::Status CheckStability(const v1::StabilityTask& task, const v1::StabilityOutput& output) {
+  const int priors = static_cast<int>(std::size(kPriorNames));
+  if (output.maps().empty() || (task.has_priors() && output.maps_size() != priors)) {
+    return Bad(absl::StrCat(output.maps_size(), " maps are judged"));
+  }
+  const auto draws = static_cast<int>(task.noise_draws());
+  // The task's own seed is one more.
+  const int seeds = task.has_priors() ? 0 : static_cast<int>(task.seeds());
+  for (const v1::Stability& map : output.maps()) {
+    if (map.noise_size() != draws || map.seeds_size() != seeds * (seeds + 1) / 2 ||
+        map.cascading_size() != task.layers_size() ||
+        map.independent_size() != task.layers_size()) {
+      return Bad(absl::StrCat("map '", map.map(), "': numbers of similarities do not fit"));
+    }
+    bool good = IsSimilarity(map.second_hidden());
+    for (const auto* list : {&map.noise(), &map.seeds(), &map.cascading(), &map.independent()}) {
+      good = good && std::all_of(list->begin(), list->end(), IsSimilarity);
+    }
+    if (!good || !std::isfinite(map.max_sensitivity()) || map.max_sensitivity() < 0) {
+      return Bad(absl::StrCat("map '", map.map(), "': a similarity is out of range"));
     }
   }
   return absl::OkStatus();
@@ -169,6 +238,10 @@ std::string MethodName(const v1::Perturbation& perturbation) {
       return "lime";
     case v1::Perturbation::kShapley:
       return "shapley";
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -186,7 +259,10 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFit:
     case v1::TaskSpec::kActivations:
     case v1::TaskSpec::kNoop:
+    case v1::TaskSpec::kFidelity:
+    case v1::TaskSpec::kStability:
       return 1;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -259,6 +335,10 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
+    case v1::Perturbation::kCoalitions:
+    case v1::Perturbation::kOcclusion:
+    case v1::Perturbation::kRise:
+    case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -340,12 +420,21 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       break;
     case v1::TaskSpec::kActivations:
       if (!payload.has_activations()) return wrong_kind();
-      status = CheckActivations(payload.activations());
+      status = CheckActivations(task.activations(), payload.activations());
       break;
     case v1::TaskSpec::kNoop:
       if (payload.kind_case() != v1::Payload::kNoop) return wrong_kind();
       if (payload.noop() != task.noop().index()) status = Bad("another index came back");
       break;
+    case v1::TaskSpec::kFidelity:
+      if (!payload.has_fidelity()) return wrong_kind();
+      status = CheckFidelity(task.fidelity(), payload.fidelity());
+      break;
+    case v1::TaskSpec::kStability:
+      if (!payload.has_stability()) return wrong_kind();
+      status = CheckStability(task.stability(), payload.stability());
+      break;
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -393,6 +482,15 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("activations of image ", task.activations().image());
     case v1::TaskSpec::kNoop:
       return absl::StrCat("noop ", task.noop().index());
+    case v1::TaskSpec::kFidelity:
+      return absl::StrCat("fidelity of ",
+                          task.fidelity().has_priors() ? absl::StrCat("the priors of image ", task.fidelity().image())
+                                                       : Describe(task.fidelity().attribution()));
+    case v1::TaskSpec::kStability:
+      return absl::StrCat("stability of ",
+                          task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
+                                                        : Describe(task.stability().attribution()));
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -15,10 +15,13 @@ namespace dermis {
 namespace {
 
 constexpr size_t kMaxAlarms = 100;
+// The disk is looked at so often, and so many states make room at a time.
+constexpr absl::Duration kDiskLook = absl::Seconds(1);
+constexpr size_t kRetiredAtOnce = 16;
 
 }  // namespace
 
-Core::Core(Clock& clock, Journal& journal, Outbox& outbox, const BlobIndex& blobs, Options options)
+Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Options options)
     : clock_(clock),
       journal_(journal),
       blobs_(blobs),
@@ -65,10 +68,12 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
       continue;
     }
     if (const StoredTask* stored = studies_.state().Find(done.task)) {
-      ++studies_.counters().duplicates;
-      if (stored->payload.bytes() == done.completion.result().payload_digest()) continue;
-      Conflict(done, stored->payload, verdict);
-      continue;
+      const bool same = stored->payload.bytes() == done.completion.result().payload_digest();
+      if (!same) Conflict(done, stored->payload, verdict);
+      if (!same || !stored->retired) {
+        ++studies_.counters().duplicates;
+        continue;
+      }
     }
     if (const Digest* before = studies_.state().FindForgotten(done.task);
         before != nullptr && before->bytes() != done.completion.result().payload_digest()) {
@@ -83,6 +88,10 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
     completed.mutable_result()->Swap(done.completion.mutable_result());
     completed.mutable_attempt()->Swap(done.completion.mutable_attempt());
     studies_.Record(std::move(event), done.task, done.payload.get());
+    if (const StoredTask* stored = studies_.state().Find(done.task);
+        stored != nullptr && !stored->recipe.none()) {
+      studies_.RetireStates(stored->recipe);
+    }
   }
   batch_.AfterFlush([response, reply = std::move(reply)] { reply(*response); });
 }
@@ -225,6 +234,10 @@ void Core::AfterFlush(std::function<void()> callback) { batch_.AfterFlush(std::m
 void Core::Tick() {
   const absl::Duration now = clock_.Now();
   fleet_.Look(now);
+  if (now >= next_disk_look_) {
+    next_disk_look_ = now + kDiskLook;
+    if (blobs_.LowDisk()) studies_.RetireIdleStates(kRetiredAtOnce);
+  }
   if (studies_.Settle(now)) fleet_.StopUnwanted();
   fleet_.GiveOut(now);
 }

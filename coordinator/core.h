@@ -37,7 +37,7 @@ class Core {
   using Options = FleetOptions;
 
   // All but options must outlive the core.
-  Core(Clock& clock, Journal& journal, Outbox& outbox, const BlobIndex& blobs, Options options);
+  Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Options options);
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
@@ -105,11 +105,12 @@ class Core {
 
   Clock& clock_;
   Journal& journal_;
-  const BlobIndex& blobs_;
+  BlobIndex& blobs_;
   Batch batch_;
   Studies studies_;
   Fleet fleet_;
   std::vector<std::string> alarms_;
+  absl::Duration next_disk_look_;
 };
 
 }  // namespace dermis

@@ -240,7 +240,7 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     gang.generation = running.generation();
     gang.members = {name};
     gang.world = 1;
-    gang.states_before = studies_.CountStates(*recipe);
+    gang.states_before = studies_.state().StatesStored(*recipe);
     gang.step = running.step();
     work.assignment = id;
   } else {

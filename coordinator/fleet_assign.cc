@@ -233,7 +233,7 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
     for (auto it = states->upper_bound(limit); it != states->begin();) {
       --it;
       absl::StatusOr<v1::TrainOutput> output = studies_.ReadState(recipe, it->first);
-      if (!output.ok()) continue;
+      if (!output.ok() || output->state().empty()) continue;
       absl::StatusOr<Digest> blob = Digest::FromBytes(output->state());
       if (!blob.ok()) continue;
       if (!blobs_.Has(*blob)) {
@@ -274,7 +274,7 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
   gang.generation.set_counter(assignment_counter_);
   gang.members.insert(members.begin(), members.end());
   gang.world = static_cast<uint32_t>(members.size());
-  gang.states_before = studies_.CountStates(recipe);
+  gang.states_before = studies_.state().StatesStored(recipe);
   gang.step = start_step;
   works_[recipe].assignment = id;
 

@@ -88,7 +88,7 @@ void Fleet::GangMemberEnded(const std::string& name, Worker& worker, Assignment&
 void Fleet::FinishGang(Assignment& gang) {
   RecipeWork& work = works_[gang.recipe];
   if (work.assignment == gang.id) work.assignment = 0;
-  const bool advanced = studies_.CountStates(gang.recipe) > gang.states_before;
+  const bool advanced = studies_.state().StatesStored(gang.recipe) > gang.states_before;
   if (!advanced && !(gang.yielding && !gang.doomed)) {
     work.not_before = clock_.Now() + BackOff(work.back_offs++);
   }

@@ -57,6 +57,15 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
         ASSIGN_OR_RETURN(Digest digest, Digest::FromBytes(done.result().payload_blob()));
         stored.blobs.push_back(digest);
       }
+      const auto before = completed_.find(entry.task);
+      if (before != completed_.end()) {
+        if (!before->second.retired) {
+          return absl::InternalError(
+              absl::StrCat("row ", row, ": a second result of task ", entry.task.short_hex()));
+        }
+        stored.row = before->second.row;  // What was known when stays as it was.
+        for (const Digest& blob : before->second.blobs) Unname(blob, entry.task);
+      }
       for (const Digest& blob : stored.blobs) users_[blob].push_back(entry.task);
       forgotten_.erase(entry.task);
       if (done.spec().has_train()) {
@@ -64,13 +73,11 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
                          RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class()));
       }
       const Digest recipe = stored.recipe;
-      if (!completed_.try_emplace(entry.task, std::move(stored)).second) {
-        return absl::InternalError(
-            absl::StrCat("row ", row, ": a second result of task ", entry.task.short_hex()));
-      }
+      completed_[entry.task] = std::move(stored);
       if (!losses_.empty()) losses_.erase(entry.task);
       if (done.spec().has_train()) {
         states_[recipe][done.spec().train().step()] = entry.task;
+        ++states_stored_[recipe];
         losses_.erase(recipe);
       }
       return absl::OkStatus();
@@ -107,11 +114,34 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       Forget(blob);
       return absl::OkStatus();
     }
+    case v1::Event::kStatesRetired:
+      for (const std::string& bytes : event.states_retired().tasks()) {
+        ASSIGN_OR_RETURN(Digest task, Digest::FromBytes(bytes));
+        Retire(task);
+      }
+      return absl::OkStatus();
     case v1::Event::KIND_NOT_SET:
       break;
   }
   return absl::InternalError(absl::StrCat(
       "row ", row, ": an event of an unknown kind; was the store written by a newer version?"));
+}
+
+void State::Unname(const Digest& blob, const Digest& task) {
+  auto it = users_.find(blob);
+  if (it == users_.end()) return;
+  std::erase(it->second, task);
+  if (it->second.empty()) users_.erase(it);
+}
+
+// Its payload, which holds the metrics, may be a blob: that one stays.
+void State::Retire(const Digest& task) {
+  auto it = completed_.find(task);
+  if (it == completed_.end() || it->second.recipe.none()) return;
+  it->second.retired = true;
+  for (const Digest& blob : it->second.blobs) {
+    if (blob != it->second.payload) Unname(blob, task);
+  }
 }
 
 // Results without all of their bytes are none: their tasks are wanted again.
@@ -124,10 +154,7 @@ void State::Forget(const Digest& blob) {
     auto stored = completed_.find(task);
     if (stored == completed_.end()) continue;
     for (const Digest& other : stored->second.blobs) {
-      if (auto it = users_.find(other); it != users_.end()) {
-        std::erase(it->second, task);
-        if (it->second.empty()) users_.erase(it);
-      }
+      Unname(other, task);
     }
     forgotten_[task] = stored->second.payload;
     if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
@@ -153,6 +180,25 @@ std::vector<Digest> State::NamedBlobs() const {
 std::vector<Digest> State::UsersOf(const Digest& blob) const {
   const auto users = users_.find(blob);
   return users == users_.end() ? std::vector<Digest>() : users->second;
+}
+
+uint64_t State::StatesStored(const Digest& recipe) const {
+  auto it = states_stored_.find(recipe);
+  return it == states_stored_.end() ? 0 : it->second;
+}
+
+std::vector<Digest> State::UnnamedBlobs() const {
+  std::vector<Digest> blobs;
+  for (const auto& [recipe, states] : states_) {
+    for (const auto& [step, task] : states) {
+      const StoredTask& stored = completed_.at(task);
+      if (!stored.retired) continue;
+      for (const Digest& blob : stored.blobs) {
+        if (!Names(blob)) blobs.push_back(blob);
+      }
+    }
+  }
+  return blobs;
 }
 
 const StoredTask* State::Find(const Digest& task) const {
@@ -186,7 +232,7 @@ std::string State::Dump() const {
   std::sort(tasks.begin(), tasks.end());
   for (const auto& [digest, stored] : tasks) {
     absl::StrAppend(&out, "task ", digest.hex(), " ", stored->payload.hex(), " row ", stored->row,
-                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), "\n");
+                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), stored->retired ? " retired" : "", "\n");
   }
   for (const auto& [task, payload] : forgotten_) {
     absl::StrAppend(&out, "forgotten ", task.hex(), " ", payload.hex(), "\n");

@@ -37,6 +37,7 @@ struct StoredTask {
   uint32_t bytes = 0;         // Inline payload; 0 where a blob holds it.
   std::vector<Digest> blobs;  // Named by the payload, and the payload's own.
   Digest recipe;              // Of a training state.
+  bool retired = false;       // A training state whose blobs are not kept.
 };
 
 // Attempts that ended with the worker. Cleared by a completion and by `retry`.
@@ -68,8 +69,13 @@ class State {
   std::vector<Digest> NamedBlobs() const;
   // Tasks whose results name the blob.
   std::vector<Digest> UsersOf(const Digest& blob) const;
-  // Stored training states of a recipe: step -> task. Null: none.
+  // Stored training states of a recipe, the retired ones too: step -> task. Null: none.
   const std::map<uint64_t, Digest>* StatesOf(const Digest& recipe) const;
+  const std::map<Digest, std::map<uint64_t, Digest>>& states() const { return states_; }
+  // How often one was stored.
+  uint64_t StatesStored(const Digest& recipe) const;
+  // Blobs of retired states that nothing names any more.
+  std::vector<Digest> UnnamedBlobs() const;
   // Of a unit: by task digest; of training: by recipe digest. Null: none.
   const LossRecord* LossesOf(const Digest& task) const;
   // (study, task) -> why.
@@ -80,6 +86,8 @@ class State {
 
  private:
   void Forget(const Digest& blob);
+  void Retire(const Digest& task);
+  void Unname(const Digest& blob, const Digest& task);
 
   uint64_t incarnation_ = 0;
   std::map<std::string, StudyRecord> studies_;
@@ -88,6 +96,7 @@ class State {
       users_;                           // Blob -> the tasks whose results name it.
   std::map<Digest, Digest> forgotten_;  // Task -> payload.
   std::map<Digest, std::map<uint64_t, Digest>> states_;
+  absl::flat_hash_map<Digest, uint64_t> states_stored_;  // By recipe.
   std::map<Digest, LossRecord> losses_;
   std::map<std::pair<std::string, Digest>, Failure> failures_;
 };

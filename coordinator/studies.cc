@@ -34,6 +34,7 @@ void Studies::LookForBlobs() {
   for (const Digest& blob : state_.NamedBlobs()) {
     if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
   }
+  for (const Digest& blob : state_.UnnamedBlobs()) RemoveUnused(blob);  // It died before it could.
   std::set<std::string> inits;  // And models that were given.
   for (const auto& [id, study] : studies_) {
     if (study->run == nullptr) continue;
@@ -455,7 +456,13 @@ absl::StatusOr<v1::TrainOutput> Studies::ReadState(const Digest& recipe, uint64_
     return absl::NotFoundError(absl::StrCat("no state at step ", step));
   }
   ASSIGN_OR_RETURN(v1::Payload payload, ReadPayload(it->second));
-  return std::move(*payload.mutable_train());
+  v1::TrainOutput& output = *payload.mutable_train();
+  if (state_.Find(it->second)->retired) {
+    output.clear_state();
+    output.clear_best_model();
+    output.clear_last_model();
+  }
+  return std::move(output);
 }
 
 absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Studies::Manifest(
@@ -520,11 +527,6 @@ std::set<std::string> Studies::Wanting(const Digest& recipe) const {
     if (Wants(*study, recipe)) ids.insert(id);
   }
   return ids;
-}
-
-size_t Studies::CountStates(const Digest& recipe) const {
-  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
-  return states == nullptr ? 0 : states->size();
 }
 
 void Studies::SetWaiting(Unit& unit, bool waiting) {

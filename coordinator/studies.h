@@ -76,7 +76,7 @@ inline absl::Duration BackOff(uint32_t times) {
 class Studies {
  public:
   // All outlive this.
-  Studies(Clock& clock, Batch& batch, const BlobIndex& blobs)
+  Studies(Clock& clock, Batch& batch, BlobIndex& blobs)
       : clock_(clock), batch_(batch), blobs_(blobs) {}
 
   // --- Events.
@@ -92,7 +92,11 @@ class Studies {
   void BlobLost(const Digest& blob, const std::string& cause);
   // Noticed while something was read; told (BlobLost) at the next Settle.
   void NoticeLost(const Digest& blob) const { lost_blobs_.push_back(blob); }
-  // After the replay: looks for every blob that is named.
+  // A state of the recipe was stored: the blobs of earlier ones that it supersedes go (retention.h).
+  void RetireStates(const Digest& recipe);
+  // The disk is almost full: so do those of up to `most` states that nobody trains on from, oldest first.
+  void RetireIdleStates(size_t most);
+  // After the replay: looks for every blob that is named, and removes those of retired states.
   void LookForBlobs();
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
   // True: some work may be unwanted now.
@@ -115,10 +119,10 @@ class Studies {
     return Training(study) && study.run->sweep().FindActive(recipe) != nullptr;
   }
   std::set<std::string> Wanting(const Digest& recipe) const;
-  size_t CountStates(const Digest& recipe) const;
 
   // --- What is stored.
   absl::StatusOr<v1::Payload> ReadPayload(const Digest& task) const;
+  // Of a retired state: without its blobs.
   absl::StatusOr<v1::TrainOutput> ReadState(const Digest& recipe, uint64_t step) const;
   void Touch(const std::string& id);
   // A worker of this class came or went: what studies of it say changes.
@@ -161,6 +165,10 @@ class Studies {
   static bool BeginsWith(const Study& study, const Digest& init);
   // Studies that something which is lost concerns.
   bool Concerns(const Study& study, const std::vector<Digest>& tasks) const;
+  // Steps whose states some study's result is taken from, or may be.
+  std::set<uint64_t> PinnedSteps(const Digest& recipe) const;
+  void Retire(const std::vector<Digest>& tasks);
+  void RemoveUnused(const Digest& blob);
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
   void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);
@@ -171,7 +179,7 @@ class Studies {
 
   Clock& clock_;
   Batch& batch_;
-  const BlobIndex& blobs_;
+  BlobIndex& blobs_;
 
   State state_;
   uint64_t next_row_ = 1;

@@ -33,12 +33,14 @@ void TrainingPlanner::OnState(const v1::TrainOutput& output) {
   // Metrics of a prefix decide a prefix: a state that ends the stage also holds the metrics that
   // say so, so it is recognised whenever it comes.
   if (outcome_ || !stop_epoch_ || output.step() != *target_step()) return;
+  const bool best = early_stopping_ && !output.best_model().empty();
+  const std::string& weights = best ? output.best_model() : output.last_model();
+  if (weights.empty()) return;  // A retired state: its metrics are known, its weights are gone.
   Outcome outcome;
   outcome.step = output.step();
   outcome.stop_epoch = *stop_epoch_;
   outcome.model.set_kind(kind_);
-  const bool best = early_stopping_ && !output.best_model().empty();
-  outcome.model.set_weights(best ? output.best_model() : output.last_model());
+  outcome.model.set_weights(weights);
   outcome_ = outcome;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/blob_sender.h"
+#include "common/log.h"
 
 namespace dermis {
 namespace {
@@ -91,6 +92,13 @@ absl::Status CheckPeer(const v1::BlobPeer& peer) {
 }
 
 }  // namespace
+
+void StoredBlobs::Remove(const Digest& digest) {
+  const absl::Status status = store_.Remove(digest);
+  if (!status.ok() && !absl::IsNotFound(status)) {
+    DERMIS_LOG(kWarning, "blob ", digest.short_hex(), " stays: ", status.message());
+  }
+}
 
 grpc::ServerUnaryReactor* BlobService::Has(grpc::CallbackServerContext* context,
                                            const v1::HasRequest* request, v1::HasResponse* response) {

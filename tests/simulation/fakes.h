@@ -85,6 +85,7 @@ class FakeBlobs : public BlobIndex {
     if (it == blobs.end()) return absl::NotFoundError("no such blob");
     return it->second;
   }
+  void Remove(const Digest& digest) override { blobs.erase(digest); }
   uint64_t FreeBytes() const override { return 1ull << 40; }
   bool LowDisk() const override { return low; }
   std::string Put(const std::string& bytes) {

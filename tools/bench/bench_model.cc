@@ -13,10 +13,10 @@
 
 #include "common/tasks.h"
 #include "tools/bench/bench.h"
+#include "tools/bench/network_plan.h"
 #include "tools/bench/training.h"
 #include "worker/collective/collective.h"
 #include "worker/explain/explain.h"
-#include "worker/models/model.h"
 #include "worker/plan/inference_plan.h"
 
 namespace dermis::bench {
@@ -35,30 +35,6 @@ int Train(const Arguments& arguments) {
       TimedTraining(RecipeOf(arguments, network, v), data, *collective, threads, steps);
   Report(RateOf(taken, kWarm, network.batch), "images/s");
   return 0;
-}
-
-std::string Weights(const Network& network) {
-  Model model;
-  auto layout = LayoutOf(network.kind, network.size, 2, network.stem);
-  if (!layout.ok()) Die(layout.status().ToString());
-  model.layout = *layout;
-  model.parameters.resize(layout->parameter_count);
-  model.statistics.resize(layout->statistic_count);
-  InitializeModel(1, model);
-  model.pixel_mean = 127.5;
-  model.pixel_deviation = 73.9;
-  return SerializeModel(model);
-}
-
-std::unique_ptr<InferencePlan> Plan(const Arguments& arguments) {
-  const Network network(arguments);
-  auto plan =
-      MakeInferencePlan(network.kind, Weights(network), network.size, PrecisionOf(arguments));
-  if (!plan.ok()) Die(plan.status().ToString());
-  for (size_t i = 0; i < size_t{(*plan)->max_batch()} * network.size * network.size * 3; ++i) {
-    (*plan)->input()[i] = static_cast<float>(i % 255) / 127.0f - 1.0f;
-  }
-  return *std::move(plan);
 }
 
 // Images a second of one plan over `batches` full batches whose inputs are written anew.
@@ -80,7 +56,7 @@ int ForwardAll(const Arguments& arguments) {
   std::atomic<long> ready{0};
   for (long t = 0; t < count; ++t) {
     threads.emplace_back([&, t] {
-      auto plan = Plan(arguments);
+      auto plan = MakePlan(Network(arguments), PrecisionOf(arguments));
       Forward(*plan, batch, 3);
       ++ready;
       while (ready < count) std::this_thread::yield();
@@ -104,7 +80,7 @@ int Masked(const Arguments& arguments) {
   cut.mutable_superpixels()->mutable_slic()->set_sigma(1);
   const auto superpixels = RunSuperpixels(cut, *data->set);
   if (!superpixels.ok()) Die(superpixels.status().ToString());
-  auto plan = Plan(arguments);
+  auto plan = MakePlan(network, PrecisionOf(arguments));
   v1::PerturbTask task;
   task.mutable_perturbation()->mutable_lime()->set_samples(static_cast<uint32_t>(runs + 1) *
                                                            kLimeRun);

@@ -189,12 +189,17 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint32_t threads =
       options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, options.workers));
+  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  const uint64_t image_memory = options.image_memory > 0
+                                    ? options.image_memory
+                                    : memory / 4 / std::max(1u, options.workers);
   for (uint32_t w = 0; w < options.workers; ++w) {
     const std::string name = absl::StrCat("worker-", w);
     if (Running(directory / "pids" / name)) continue;
     std::vector<std::string> command = {
         ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs", directory / "certs", "--cache",
-        directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads), "--supervise"};
+        directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads),
+        "--image-memory", absl::StrCat(image_memory), "--supervise"};
     if (options.allow_torchscript) command.push_back("--allow-torchscript");
     RETURN_IF_ERROR(Launch(directory, name, command).status());
   }

@@ -20,6 +20,7 @@ struct LocalClusterOptions {
   std::string listen = "127.0.0.1:0";
   double segment = 30;             // Seconds of training between two stored states.
   bool allow_torchscript = false;  // Studies may bring models that carry code.
+  uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.
 };
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what

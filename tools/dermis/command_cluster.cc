@@ -69,6 +69,10 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
       ->check(CLI::Range(0.01, 86400.0));
   start->add_flag("--allow-torchscript", options->allow_torchscript,
                   "Take studies of TorchScript models, which carry code");
+  start->add_option("--image-memory", options->image_memory,
+                    "Bytes of an image set, at the model's size, that a worker holds, e.g. 4GB; a larger set is read "
+                    "by chunks (default: a quarter of this machine's memory, shared by all workers)")
+      ->transform(CLI::AsSizeValue(true));
   start->callback([options, &outcome] { outcome = Start(*options); });
 
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");

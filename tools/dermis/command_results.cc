@@ -3,13 +3,17 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/explain_output.h"
 #include "tools/dermis/summary.h"
+#include "tools/report/compare.h"
 #include "tools/report/report.h"
 
 namespace dermis {
@@ -34,7 +38,8 @@ absl::Status Report(const ResultOptions& options) {
 absl::Status SaveModel(Client& client, const v1::StudyResults& results, const std::string& path) {
   ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(results.model().weights()));
   if (digest.none()) {
-    return absl::FailedPreconditionError(absl::StrCat("study ", results.status().id(), " has no model yet"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("study ", results.status().id(), " has no model yet"));
   }
   ASSIGN_OR_RETURN(const std::string bytes, client.blobs().Get(digest));
   std::ofstream out(path, std::ios::binary);
@@ -69,11 +74,33 @@ absl::Status PrintResults(const ResultOptions& options) {
   return absl::OkStatus();
 }
 
+struct CompareOptions {
+  std::string cluster;
+  std::vector<std::string> first, second;
+};
+
+absl::Status CompareStudies(const CompareOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
+  std::vector<v1::StudyResults> results[2];
+  for (int side = 0; side < 2; ++side) {
+    for (const std::string& id : side == 0 ? options.first : options.second) {
+      ASSIGN_OR_RETURN(v1::StudyResults one, client->Results(id));
+      results[side].push_back(std::move(one));
+    }
+  }
+  ASSIGN_OR_RETURN(auto images, client->OpenImages(results[0][0].image_set()));
+  ASSIGN_OR_RETURN(const Comparison comparison,
+                   CompareModels(results[0], results[1], images->manifest()));
+  std::printf("%s", Describe(comparison).c_str());
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   auto options = std::make_shared<ResultOptions>();
-  auto* report = app.add_subcommand("report", "Write a study's report: one self-contained HTML file");
+  auto* report =
+      app.add_subcommand("report", "Write a study's report: one self-contained HTML file");
   auto* results = app.add_subcommand("results", "Print a study's results; save scores and model");
   for (auto* command : {report, results}) {
     AddClusterOption(*command, options->cluster);
@@ -84,6 +111,16 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("--explanations", options->explanations,
                       "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
   results->add_option("--model", options->model, "safetensors file to write: the trained weights");
+  auto compared = std::make_shared<CompareOptions>();
+  auto* compare = app.add_subcommand("compare",
+                                     "One model against another on the same test images: areas "
+                                     "under ROC of the scores, averaged over the\n"
+                                     "studies of a side (training seeds), and their difference "
+                                     "with its 95 % bootstrap interval by group");
+  AddClusterOption(*compare, compared->cluster);
+  compare->add_option("studies", compared->first, "Studies of the first model")->required();
+  compare->add_option("--against", compared->second, "Studies of the second model")->required();
+  compare->callback([compared, &outcome] { outcome = CompareStudies(*compared); });
   report->callback([options, &outcome] { outcome = Report(*options); });
   results->callback([options, &outcome] { outcome = PrintResults(*options); });
 }

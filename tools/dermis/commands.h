@@ -13,7 +13,7 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome);   // cluster star
 void AddExplainCommand(CLI::App& app, absl::Status& outcome);    // explain
 void AddRunCommand(CLI::App& app, absl::Status& outcome);        // run, watch
 void AddStatusCommands(CLI::App& app, absl::Status& outcome);    // status, cancel, retry
-void AddResultCommands(CLI::App& app, absl::Status& outcome);    // report, results
+void AddResultCommands(CLI::App& app, absl::Status& outcome);    // report, results, compare
 
 }  // namespace dermis
 

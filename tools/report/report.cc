@@ -69,7 +69,8 @@ absl::Status CheckScores(const v1::StudyResults& results, const v1::ImageSetMani
         "study ", results.status().id(), ": ", results.test_logits_size(), " logits for ",
         results.test_images_size(), " test images of ", classes, " classes; is this the study's image set?"));
   }
-  for (const uint32_t image : results.test_images()) {
+  for (int i = 0; i < results.test_images_size(); ++i) {
+    const uint32_t image = results.test_images(i);
     if (image >= static_cast<uint32_t>(manifest.images_size())) {
       return absl::InvalidArgumentError(absl::StrCat("study ", results.status().id(), ": test image ", image,
                                                      " is not in the set '", manifest.name(), "'"));
@@ -85,21 +86,27 @@ int PredictedClass(const std::vector<double>& p) {
 
 }  // namespace
 
-absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
+                                    const v1::ImageSetManifest& manifest) {
   const int classes = manifest.classes_size();
   RETURN_IF_ERROR(CheckScores(results, manifest));
   if (manifest.unlabelled()) {
     return absl::FailedPreconditionError(
         absl::StrCat("study ", results.status().id(), ": its images have no labels to compare with"));
   }
-  std::vector<double> probability;
-  std::vector<uint32_t> label;
+  TestScores scores;
   for (int i = 0; i < results.test_images_size(); ++i) {
     const uint32_t image = results.test_images(i);
-    probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
-    label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
+    scores.probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
+    scores.label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
   }
-  return Evaluate(probability, label);
+  return scores;
+}
+
+absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results,
+                                         const v1::ImageSetManifest& manifest) {
+  ASSIGN_OR_RETURN(const TestScores scores, ScoresOf(results, manifest));
+  return Evaluate(scores.probability, scores.label);
 }
 
 namespace {

@@ -20,6 +20,14 @@ struct ReportInputs {
   std::function<absl::StatusOr<v1::Payload>(const v1::TaskResult&)> fetch_payload;
 };
 
+// Of each test image, in the order of the results: the probability of the positive class (the last), and whether it is
+// of that class. Errors as EvaluateStudy's.
+struct TestScores {
+  std::vector<double> probability;
+  std::vector<uint32_t> label;
+};
+absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
+
 // The stored test logits against the manifest's labels. FAILED_PRECONDITION: there are none yet.
 // INVALID_ARGUMENT: results and image set do not belong together.
 absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);

@@ -212,7 +212,9 @@ ImageSources::ImageSources(Fetch fetch, uint64_t memory)
 ImageSources::~ImageSources() = default;
 
 absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::ImageSource& source) {
-  ASSIGN_OR_RETURN(const Digest key, MessageDigest(source));
+  v1::ImageSource clean = source;  // Noise comes later (noise.h): the images are the same.
+  clean.clear_noise();
+  ASSIGN_OR_RETURN(const Digest key, MessageDigest(clean));
   std::shared_ptr<Cache::Entry> entry;
   {
     absl::MutexLock lock(&cache_->mutex);

@@ -6,7 +6,7 @@
 
 namespace dermis {
 
-std::vector<double> RgbToLab(const uint8_t* rgb, size_t pixels, uint8_t low, uint8_t high) {
+LabPlanes RgbToLab(const uint8_t* rgb, size_t pixels, uint8_t low, uint8_t high) {
   std::array<double, 256> linear{};
   for (int v = 0; v < 256; ++v) {
     // In this order: skimage divides by 255 first, then rescales.
@@ -18,7 +18,8 @@ std::vector<double> RgbToLab(const uint8_t* rgb, size_t pixels, uint8_t low, uin
                                  {0.212671, 0.715160, 0.072169},
                                  {0.019334, 0.119193, 0.950227}};
   constexpr double kWhite[3] = {0.95047, 1.0, 1.08883};
-  std::vector<double> lab(pixels * 3);
+  LabPlanes lab;
+  for (std::vector<double>& plane : lab) plane.resize(pixels);
   for (size_t i = 0; i < pixels; ++i) {
     double f[3];
     for (int k = 0; k < 3; ++k) {
@@ -27,9 +28,9 @@ std::vector<double> RgbToLab(const uint8_t* rgb, size_t pixels, uint8_t low, uin
                        kWhite[k];
       f[k] = t > 0.008856 ? std::cbrt(t) : 7.787 * t + 16.0 / 116.0;
     }
-    lab[3 * i] = 116.0 * f[1] - 16.0;
-    lab[3 * i + 1] = 500.0 * (f[0] - f[1]);
-    lab[3 * i + 2] = 200.0 * (f[1] - f[2]);
+    lab[0][i] = 116.0 * f[1] - 16.0;
+    lab[1][i] = 500.0 * (f[0] - f[1]);
+    lab[2][i] = 200.0 * (f[1] - f[2]);
   }
   return lab;
 }

@@ -5,13 +5,15 @@
 #include <limits>
 #include <vector>
 
+#include "common/simd.h"
 #include "worker/explain/lab.h"
 #include "worker/explain/superpixels.h"
 
 namespace dermis {
 namespace {
 
-// skimage.util.regular_grid over (1, height, width): where centres start and how far they are apart.
+// skimage.util.regular_grid over (1, height, width): where centres start and how far they are
+// apart.
 struct Grid {
   int start_y = 0, step_y = 1, start_x = 0, step_x = 1;
 };
@@ -39,9 +41,20 @@ Grid RegularGrid(int height, int width, int points) {
   return {start(y), step(y), start(x), step(x)};
 }
 
-// scipy.ndimage.gaussian_filter of three interleaved channels: radius 4 sigma, mirrored at the border with
-// the border pixel repeated.
-void Smooth(std::vector<double>& image, int height, int width, double sigma) {
+// One line of a convolution with a symmetric kernel: from[x - k] to from[x + k] are there, `stride`
+// apart.
+DERMIS_SIMD void SmoothLine(const double* from, ptrdiff_t stride, int n,
+                            const double* __restrict kernel, int radius, double* __restrict to) {
+  for (int x = 0; x < n; ++x) to[x] = from[x] * kernel[0];
+  for (int k = radius; k > 0; --k) {
+    const double *left = from - k * stride, *right = from + k * stride;
+    for (int x = 0; x < n; ++x) to[x] += (left[x] + right[x]) * kernel[k];
+  }
+}
+
+// scipy.ndimage.gaussian_filter: radius 4 sigma, mirrored at the border with the border pixel
+// repeated.
+void Smooth(std::vector<double>& plane, int height, int width, double sigma) {
   const int radius = static_cast<int>(4.0 * sigma + 0.5);
   std::vector<double> kernel(radius + 1);
   double total = 0;
@@ -56,24 +69,22 @@ void Smooth(std::vector<double>& image, int height, int width, double sigma) {
     i = ((i % period) + period) % period;
     return i < n ? i : period - 1 - i;
   };
-  const auto pass = [&](int lines, int n, size_t line_stride, size_t stride) {
-    std::vector<double> line(n + 2 * radius);
-    for (int l = 0; l < lines; ++l) {
-      for (int c = 0; c < 3; ++c) {
-        double* const base = image.data() + l * line_stride + c;
-        for (int i = -radius; i < n + radius; ++i) line[i + radius] = base[mirror(i, n) * stride];
-        for (int i = 0; i < n; ++i) {
-          double sum = line[i + radius] * kernel[0];
-          for (int k = radius; k > 0; --k) {
-            sum += (line[i + radius - k] + line[i + radius + k]) * kernel[k];
-          }
-          base[i * stride] = sum;
-        }
-      }
-    }
-  };
-  pass(width, height, 3, size_t{3} * width);
-  pass(height, width, size_t{3} * width, 3);
+  // Down the columns, then along the rows; each with its border written out.
+  std::vector<double> padded(size_t(height + 2 * radius) * width);
+  for (int y = -radius; y < height + radius; ++y) {
+    std::copy_n(&plane[size_t(mirror(y, height)) * width], width,
+                &padded[size_t(y + radius) * width]);
+  }
+  for (int y = 0; y < height; ++y) {
+    SmoothLine(&padded[size_t(y + radius) * width], width, width, kernel.data(), radius,
+               &plane[size_t(y) * width]);
+  }
+  std::vector<double> line(width + 2 * radius);
+  for (int y = 0; y < height; ++y) {
+    double* const row = &plane[size_t(y) * width];
+    for (int x = -radius; x < width + radius; ++x) line[x + radius] = row[mirror(x, width)];
+    SmoothLine(line.data() + radius, 1, width, kernel.data(), radius, row);
+  }
 }
 
 struct Center {
@@ -81,13 +92,28 @@ struct Center {
   size_t size = 1;
 };
 
-std::vector<int> KMeans(const std::vector<double>& image, int height, int width,
-                        std::vector<Center> centers, int step) {
+// Pixels [first, last) of a row: `number` becomes the nearest centre of those that it is nearer to
+// than to any before. Numbers are doubles, so that all lanes of a vector are alike.
+DERMIS_SIMD void Claim(const double* __restrict l, const double* __restrict a,
+                       const double* __restrict b, int first, int last, Center center, double dy2,
+                       double place, double number, double* __restrict distance,
+                       double* __restrict nearest) {
+  for (int x = first; x < last; ++x) {
+    const double dx = center.x - x, t0 = l[x] - center.color[0], t1 = a[x] - center.color[1],
+                 t2 = b[x] - center.color[2];
+    const double d = (dy2 + dx * dx) * place + (t0 * t0 + t1 * t1 + t2 * t2);
+    const double before = distance[x], was = nearest[x];
+    nearest[x] = d < before ? number : was;
+    distance[x] = d < before ? d : before;
+  }
+}
+
+std::vector<int> KMeans(const LabPlanes& image, int height, int width, std::vector<Center> centers,
+                        int step) {
   const Grid grid = RegularGrid(height, width, static_cast<int>(centers.size()));
   const int reach_y = 2 * grid.step_y, reach_x = 2 * grid.step_x;
   const double place = 1.0 / (double(step) * step);
-  std::vector<int> nearest(size_t(height) * width, 0);
-  std::vector<double> distance(nearest.size());
+  std::vector<double> nearest(size_t(height) * width, 0.0), distance(nearest.size());
   for (int round = 0; round < 10; ++round) {
     std::fill(distance.begin(), distance.end(), std::numeric_limits<double>::max());
     for (size_t k = 0; k < centers.size(); ++k) {
@@ -98,21 +124,10 @@ std::vector<int> KMeans(const std::vector<double>& image, int height, int width,
       const int x0 = static_cast<int>(std::max(center.x - reach_x, 0.0));
       const int x1 = static_cast<int>(std::min(center.x + reach_x + 1, double(width)));
       for (int y = y0; y < y1; ++y) {
-        const double dy = (center.y - y) * (center.y - y);
-        for (int x = x0; x < x1; ++x) {
-          const size_t i = size_t(y) * width + x;
-          double d = (dy + (center.x - x) * (center.x - x)) * place;
-          double color = 0;
-          for (int c = 0; c < 3; ++c) {
-            const double t = image[3 * i + c] - center.color[c];
-            color += t * t;
-          }
-          d += color;
-          if (distance[i] > d) {
-            nearest[i] = static_cast<int>(k);
-            distance[i] = d;
-          }
-        }
+        const size_t row = size_t(y) * width;
+        Claim(&image[0][row], &image[1][row], &image[2][row], x0, x1, center,
+              (center.y - y) * (center.y - y), place, static_cast<double>(k), &distance[row],
+              &nearest[row]);
       }
     }
     for (Center& center : centers) {
@@ -122,11 +137,11 @@ std::vector<int> KMeans(const std::vector<double>& image, int height, int width,
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x) {
         const size_t i = size_t(y) * width + x;
-        Center& center = centers[nearest[i]];
+        Center& center = centers[static_cast<size_t>(nearest[i])];
         ++center.size;
         center.y += y;
         center.x += x;
-        for (int c = 0; c < 3; ++c) center.color[c] += image[3 * i + c];
+        for (int c = 0; c < 3; ++c) center.color[c] += image[c][i];
       }
     }
     for (Center& center : centers) {
@@ -137,11 +152,11 @@ std::vector<int> KMeans(const std::vector<double>& image, int height, int width,
       for (double& c : center.color) c /= n;
     }
   }
-  return nearest;
+  return {nearest.begin(), nearest.end()};
 }
 
-// Connected pieces in raster order become superpixels; pieces below `least` pixels join a neighbour found
-// on the way; a piece ends at `most` pixels.
+// Connected pieces in raster order become superpixels; pieces below `least` pixels join a neighbour
+// found on the way; a piece ends at `most` pixels.
 std::vector<uint32_t> EnforceConnectivity(const std::vector<int>& nearest, int height, int width,
                                           size_t least, size_t most) {
   constexpr int kNone = -1;
@@ -184,16 +199,19 @@ std::vector<uint32_t> EnforceConnectivity(const std::vector<int>& nearest, int h
 Segmentation Slic(const uint8_t* rgb, int height, int width, const SlicParameters& parameters) {
   const size_t pixels = size_t(height) * width;
   const auto [low, high] = std::minmax_element(rgb, rgb + pixels * 3);
-  std::vector<double> image = RgbToLab(rgb, pixels, *low, *high);
-  if (parameters.sigma > 0) Smooth(image, height, width, parameters.sigma);
+  LabPlanes image = RgbToLab(rgb, pixels, *low, *high);
   const double ratio = 1.0 / parameters.compactness;
-  for (double& v : image) v *= ratio;
+  for (std::vector<double>& plane : image) {
+    if (parameters.sigma > 0) Smooth(plane, height, width, parameters.sigma);
+    for (double& v : plane) v *= ratio;
+  }
 
   const Grid grid = RegularGrid(height, width, parameters.count);
   std::vector<Center> centers;
   for (int y = grid.start_y; y < height; y += grid.step_y) {
     for (int x = grid.start_x; x < width; x += grid.step_x) {
-      Center center;  // Colour zero at the start, as there: place alone decides the first round's ties.
+      Center center;  // Colour zero at the start, as there: place alone decides the first round's
+                      // ties.
       center.y = y;
       center.x = x;
       centers.push_back(center);

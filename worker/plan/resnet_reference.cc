@@ -2,7 +2,7 @@
 #include <cstddef>
 
 #include "worker/plan/resnet_weights.h"
-#include "worker/training/simd.h"
+#include "common/simd.h"
 
 namespace dermis {
 namespace {

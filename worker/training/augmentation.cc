@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "common/philox.h"
-#include "worker/training/simd.h"
+#include "common/simd.h"
 
 namespace dermis {
 namespace {

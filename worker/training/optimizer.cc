@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "worker/training/simd.h"
+#include "common/simd.h"
 
 namespace dermis {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "common/philox.h"
-#include "worker/training/simd.h"
+#include "common/simd.h"
 
 namespace dermis {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "worker/training/simd.h"
+#include "common/simd.h"
 
 namespace dermis {
 

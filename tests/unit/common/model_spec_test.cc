@@ -63,6 +63,14 @@ TEST(ModelSpecTest, MethodsThatLookInside_AreRefusedForABlackBox_ByName) {
   EXPECT_TRUE(Resolved("file: a.safetensors, kind: resnet18", "explanation: {methods: [grad_cam]}\n").ok());
 }
 
+TEST(ModelSpecTest, LayersOfABlackBoxAreNotRandomised) {
+  const auto spec = Resolved("file: a.onnx", "explanation: {checks: {stability: {}}}\n");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_FALSE(spec->explanation().checks().stability().randomisation());
+  EXPECT_THAT(ErrorOf("file: a.onnx", "explanation: {checks: {stability: {randomisation: true}}}\n"),
+              HasSubstr("only the outputs are known"));
+}
+
 TEST(ModelSpecTest, WhatASafetensorsFileSays_IsNotSaidAgain) {
   EXPECT_THAT(ErrorOf("file: a.safetensors"), HasSubstr("dermis run"));
   EXPECT_THAT(ErrorOf("file: a.safetensors, kind: seed_cnn, outputs: logits"), HasSubstr("model.outputs"));

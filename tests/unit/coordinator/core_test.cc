@@ -670,6 +670,87 @@ TEST_F(CoreTest, LowDisk_RefusesNewStudies_AndKeepsTakingResults) {
   EXPECT_EQ(Complete(task, FakePayload(task, {})).verdict(), v1::CompletionReply::STORED);
 }
 
+// As a worker that stores a state after every epoch, up to the one given.
+TEST_F(CoreTest, StatesThatLaterOnesSupersede_LoseTheirBlobs_AndKeepTheirMetrics) {
+  const ConnectionId worker = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 40, 0, "")).ok());
+  Pass(absl::Milliseconds(200));
+  const v1::Assign gang = *LastAssign(worker);
+  const v1::Recipe recipe = gang.gang().recipe();
+  const auto state = [&](uint64_t epoch) {
+    return *Digest::FromBytes(TrainPayload(recipe, epoch * per_epoch_).train().state());
+  };
+  constexpr uint64_t kStored = 21;
+  for (uint64_t epoch = 1; epoch <= kStored; ++epoch) {
+    EXPECT_EQ(Complete(TrainTaskOf(recipe, epoch * per_epoch_, kClass),
+                       TrainPayload(recipe, epoch * per_epoch_))
+                  .verdict(),
+              v1::CompletionReply::STORED);
+  }
+  std::set<uint64_t> kept;
+  {
+    const FakeBlobs now = blobs_;  // `state` puts what it names.
+    for (uint64_t epoch = 1; epoch <= kStored; ++epoch) {
+      if (now.Has(state(epoch))) kept.insert(epoch);
+    }
+    blobs_ = now;
+  }
+  EXPECT_EQ(kept, (std::set<uint64_t>{1, 2, 4, 8, 16, 20, 21}));
+  // It died before it could remove one: the next start does.
+  const Digest left = state(5);
+  ASSERT_TRUE(blobs_.Has(left));
+  const std::string before = core_->Dump();
+  Start();
+  EXPECT_FALSE(blobs_.Has(left));
+  EXPECT_EQ(core_->Dump(), before);
+  EXPECT_EQ(core_->Status("a")->last_epoch().epoch(), kStored);
+
+  // Who trains on begins at the last state; who wants fewer epochs, at the nearest that is left.
+  names_.clear();
+  Join("w1", "2");
+  ASSERT_TRUE(Submit(*FakeSpec("b", 10, 0, "")).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  std::sort(starts_.begin(), starts_.end());
+  EXPECT_EQ(starts_, (std::vector<uint64_t>{8 * per_epoch_, 21 * per_epoch_}));
+  EXPECT_EQ(core_->counters().conflicts, 0u);
+  // Both models are there, whatever was stored after them.
+  for (const char* id : {"a", "b"}) {
+    EXPECT_TRUE(blobs_.Has(*Digest::FromBytes(core_->Results(id)->model().weights()))) << id;
+  }
+}
+
+TEST_F(CoreTest, AlmostFullDisk_LosesStatesThatNobodyGoesOnFrom_AndTheyAreComputedAgain) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("kept", 2, 0, "")).ok());
+  RunToEnd("kept");
+  auto other = *FakeSpec("gone", 3, 0, "");
+  other.mutable_training()->set_clip_norm(1);
+  ASSERT_TRUE(Submit(other).ok());
+  ASSERT_EQ(RunToEnd("gone").phase(), v1::StudyStatus::DONE);
+  const std::string weights = core_->Results("gone")->model().weights();
+  core_->Cancel("gone", [](const auto&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+
+  blobs_.low = true;
+  Pass(absl::Seconds(2));
+  EXPECT_FALSE(blobs_.Has(*Digest::FromBytes(weights)));
+  EXPECT_TRUE(blobs_.Has(*Digest::FromBytes(core_->Results("kept")->model().weights())));
+  EXPECT_EQ(core_->Status("kept")->phase(), v1::StudyStatus::DONE);
+  blobs_.low = false;
+
+  starts_.clear();
+  ASSERT_TRUE(Submit(other).ok());
+  EXPECT_EQ(RunToEnd("gone").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_, (std::vector<uint64_t>{0}));
+  EXPECT_EQ(core_->Results("gone")->model().weights(), weights);
+  EXPECT_TRUE(blobs_.Has(*Digest::FromBytes(weights)));
+  EXPECT_EQ(core_->counters().conflicts, 0u);
+  const std::string before = core_->Dump();
+  Start();
+  EXPECT_EQ(core_->Dump(), before);
+}
+
 TEST_F(CoreTest, UnknownStudy_IsNotFound_AndTheKnownOnesAreNamed) {
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   const auto status = core_->Status("b");

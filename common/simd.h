@@ -1,8 +1,8 @@
 // One function, compiled for several vector widths, chosen at load time. Only for loops whose every
 // element is computed alone: then any width gives the same bits (contraction to fused multiply-add
 // is off).
-#ifndef DERMIS_WORKER_TRAINING_SIMD_H_
-#define DERMIS_WORKER_TRAINING_SIMD_H_
+#ifndef DERMIS_COMMON_SIMD_H_
+#define DERMIS_COMMON_SIMD_H_
 
 #include <cstdint>
 #include <cstring>
@@ -40,6 +40,36 @@ DERMIS_INLINE float ExpNonPositive(float x) {
   return p * power;
 }
 
+// The same in double for x <= 0, relative error < 1e-14, 0 below -700.
+DERMIS_INLINE double ExpNonPositive(double x) {
+  const double clamped = x < -700.0 ? -700.0 : x;
+  // Adding 1.5 * 2^52 rounds to the nearest integer and leaves it in the low bits.
+  const double shifted = clamped * 1.4426950408889634 + 6755399441055744.0;
+  const double n = shifted - 6755399441055744.0;
+  const double r = (clamped - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+  double p = 1.0 / 6227020800.0;  // Taylor's series: |r| <= ln 2 / 2.
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  uint64_t bits;
+  std::memcpy(&bits, &shifted, 8);
+  bits = (bits + 1023u) << 52;  // The constant's own low bits are zero after the shift.
+  double power;
+  std::memcpy(&power, &bits, 8);
+  p *= power;
+  return x < -700.0 ? 0.0 : p;
+}
+
 // Nearest even; NaN stays NaN.
 DERMIS_INLINE uint16_t FloatToBf16(float value) {
   uint32_t bits;
@@ -57,4 +87,4 @@ DERMIS_INLINE float Bf16ToFloat(uint16_t value) {
 
 }  // namespace dermis
 
-#endif  // DERMIS_WORKER_TRAINING_SIMD_H_
+#endif  // DERMIS_COMMON_SIMD_H_

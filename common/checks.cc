@@ -1,0 +1,158 @@
+#include "common/checks.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/tasks.h"
+
+namespace dermis {
+namespace {
+
+// The parts that every attribution has, whatever its kind. Null: not an attribution.
+struct Parts {
+  v1::ImageSource* images = nullptr;
+  v1::ModelRef* model = nullptr;
+};
+
+Parts PartsOf(v1::TaskSpec& attribution) {
+  switch (attribution.kind_case()) {
+    case v1::TaskSpec::kFit: {
+      v1::Perturbation& perturbation = *attribution.mutable_fit()->mutable_perturbation();
+      return {perturbation.mutable_images(), perturbation.mutable_model()};
+    }
+    case v1::TaskSpec::kActivations:
+      return {attribution.mutable_activations()->mutable_images(),
+              attribution.mutable_activations()->mutable_model()};
+    default:
+      return {};
+  }
+}
+
+// Comparisons need no activations, which are large.
+v1::TaskSpec WithoutActivations(v1::TaskSpec attribution) {
+  if (attribution.has_activations()) attribution.mutable_activations()->set_cams_only(true);
+  return attribution;
+}
+
+v1::TaskSpec Randomised(const v1::TaskSpec& attribution, const v1::StabilityTask& task, int first,
+                        int last) {
+  v1::TaskSpec variant = attribution;
+  v1::RandomisedLayers& randomised = *PartsOf(variant).model->mutable_randomised();
+  for (int i = first; i < last; ++i) randomised.add_layers(task.layers(i));
+  randomised.set_seed(task.seed());
+  return variant;
+}
+
+v1::TaskSpec CommonSuperpixels(const v1::ImageSource& images, uint32_t image,
+                               const v1::SuperpixelSpec& superpixels,
+                               const std::string& numerics_class) {
+  v1::Perturbation perturbation;
+  *perturbation.mutable_images() = images;
+  perturbation.set_image(image);
+  *perturbation.mutable_superpixels() = superpixels;
+  return SuperpixelTaskOf(perturbation, numerics_class);
+}
+
+}  // namespace
+
+std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
+  switch (kind) {
+    case v1::MODEL_KIND_SEED_CNN:
+      return {"dense", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1"};
+    case v1::MODEL_KIND_RESNET18:
+    case v1::MODEL_KIND_RESNET34:
+    case v1::MODEL_KIND_RESNET50:
+      return {"fc", "layer4", "layer3", "layer2", "layer1", "conv1"};
+    default:
+      return {};
+  }
+}
+
+bool DrawsAtRandom(const v1::TaskSpec& attribution) { return attribution.has_fit(); }
+
+v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wanted) {
+  if (!attribution.has_fit()) return v1::HIDDEN_VALUE_UNSPECIFIED;
+  const v1::HiddenValue own = attribution.fit().perturbation().hidden();
+  if (wanted != v1::HIDDEN_VALUE_UNSPECIFIED && wanted != own) return wanted;
+  return own == v1::HIDDEN_VALUE_SUPERPIXEL_MEAN ? v1::HIDDEN_VALUE_TRAINING_MEAN
+                                                 : v1::HIDDEN_VALUE_SUPERPIXEL_MEAN;
+}
+
+Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_class) {
+  Variants variants;
+  if (!task.has_attribution()) return variants;
+  const v1::TaskSpec base =
+      MakeTask(WithoutActivations(task.attribution()), numerics_class);
+  for (uint32_t draw = 0; draw < task.noise_draws(); ++draw) {
+    v1::TaskSpec variant = base;
+    v1::ImageNoise& noise = *PartsOf(variant).images->mutable_noise();
+    noise.set_radius(task.noise_radius());
+    noise.set_draw(draw);
+    noise.set_seed(task.seed());
+    variants.noise.push_back(std::move(variant));
+  }
+  for (uint32_t k = 1; k <= task.seeds(); ++k) {
+    v1::TaskSpec variant = base;
+    v1::Perturbation& perturbation = *variant.mutable_fit()->mutable_perturbation();
+    perturbation.set_seed(perturbation.seed() + k);
+    variants.seeds.push_back(std::move(variant));
+  }
+  for (int i = 0; i < task.layers_size(); ++i) {
+    variants.cascading.push_back(Randomised(base, task, 0, i + 1));
+    variants.independent.push_back(Randomised(base, task, i, i + 1));
+  }
+  if (task.second_hidden() != v1::HIDDEN_VALUE_UNSPECIFIED) {
+    variants.second_hidden = base;
+    variants.second_hidden->mutable_fit()->mutable_perturbation()->set_hidden(task.second_hidden());
+  }
+  return variants;
+}
+
+std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
+  const std::string& numerics_class = task.numerics_class();
+  std::vector<v1::TaskSpec> needs;
+  switch (task.kind_case()) {
+    case v1::TaskSpec::kFit: {
+      const v1::Perturbation& perturbation = task.fit().perturbation();
+      needs.push_back(SuperpixelTaskOf(perturbation, numerics_class));
+      const uint32_t runs = RunCount(perturbation);
+      for (uint32_t run = 0; run < runs; ++run) {
+        needs.push_back(PerturbTaskOf(perturbation, run, numerics_class));
+      }
+      break;
+    }
+    case v1::TaskSpec::kFidelity: {
+      const v1::FidelityTask& fidelity = task.fidelity();
+      needs.push_back(CommonSuperpixels(fidelity.images(), fidelity.image(),
+                                        fidelity.superpixels(), numerics_class));
+      if (!fidelity.has_attribution()) break;
+      needs.push_back(fidelity.attribution());
+      if (fidelity.attribution().has_fit()) {
+        needs.push_back(SuperpixelTaskOf(fidelity.attribution().fit().perturbation(), numerics_class));
+      }
+      break;
+    }
+    case v1::TaskSpec::kStability: {
+      const v1::StabilityTask& stability = task.stability();
+      const v1::TaskSpec& own = stability.attribution();
+      needs.push_back(own.has_fit() ? SuperpixelTaskOf(own.fit().perturbation(), numerics_class)
+                                    : CommonSuperpixels(stability.images(), stability.image(),
+                                                        stability.superpixels(), numerics_class));
+      if (!stability.has_attribution()) break;
+      needs.push_back(own);
+      Variants variants = VariantsOf(stability, numerics_class);
+      for (auto* list : {&variants.noise, &variants.seeds, &variants.cascading,
+                         &variants.independent}) {
+        for (v1::TaskSpec& variant : *list) needs.push_back(std::move(variant));
+      }
+      if (variants.second_hidden) needs.push_back(*std::move(variants.second_hidden));
+      break;
+    }
+    default:
+      break;
+  }
+  return needs;
+}
+
+}  // namespace dermis

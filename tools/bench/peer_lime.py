@@ -1,0 +1,58 @@
+"""The package lime on one image, its model in PyTorch, channels-last: seconds an image, as bench_lime.cc. It explains the
+model's own input size, which is what its users do and the cheaper way; superpixels are made before and handed in.
+"""
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import torch
+from lime import lime_image
+from skimage.segmentation import slic
+
+from peer_model import network
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--samples", type=int, default=1000)
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--model", default="seed_cnn")
+    p.add_argument("--size", type=int, default=32)
+    p.add_argument("--batch", type=int, default=10)   # lime's own default.
+    p.add_argument("--compile", action="store_true")
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(1)
+    torch.set_flush_denormal(True)
+    kind = torch.bfloat16 if a.precision == "bf16" else torch.float32
+    model = network(a.model).to(memory_format=torch.channels_last).eval().to(kind)
+    if a.compile:
+        from torch._inductor import config
+        config.freezing = True
+        model = torch.compile(model)
+
+    def classify(images):
+        x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind)
+        x = (x - 127.5) / 73.9
+        with torch.no_grad():
+            return model(x).float().softmax(1).numpy()
+
+    image = np.random.default_rng(1).integers(0, 256, (a.size, a.size, 3), dtype=np.uint8)
+    segments = slic(image, n_segments=50, compactness=10, sigma=1, start_label=0)
+    explainer = lime_image.LimeImageExplainer(random_state=1)
+
+    def explain():
+        start = time.perf_counter()
+        explainer.explain_instance(image, classify, top_labels=2, num_samples=a.samples, batch_size=a.batch,
+                                   segmentation_fn=lambda _: segments, random_seed=1, progress_bar=False)
+        return time.perf_counter() - start
+    explain()
+    print(json.dumps({"value": statistics.median(explain() for _ in range(a.repeats)), "unit": "s"}))
+
+
+if __name__ == "__main__":
+    main()
