@@ -37,7 +37,8 @@ template <typename Values>
 absl::Status FillChannels(const std::string& key, double by_default, double low, double high,
                           Values& values) {
   if (values.empty()) values.Add(by_default);
-  if (values.size() == 1) values.Resize(3, values.Get(0));
+  const double first = values.Get(0);  // Resize may move what it would be given.
+  if (values.size() == 1) values.Resize(3, first);
   if (values.size() != 3) {
     return Wrong(key, absl::StrCat("has ", values.size(), " values; one or three are needed"));
   }

@@ -200,6 +200,26 @@ std::string MethodTitle(const v1::MethodSpec& method) {
       return method.shapley().superpixels().has_quickshift() ? "Shapley · quickshift" : "Shapley · SLIC";
     case v1::MethodSpec::kGradCam:
       return "Grad-CAM";
+    case v1::MethodSpec::kOcclusion:
+      return "Occlusion";
+    case v1::MethodSpec::kRise:
+      return "RISE";
+    case v1::MethodSpec::kDeepShap:
+      return "DeepSHAP";
+    case v1::MethodSpec::kExpectedGradients:
+      return "Expected gradients";
+    case v1::MethodSpec::kIntegratedGradients:
+      return "Integrated gradients";
+    case v1::MethodSpec::kSmoothGrad:
+      return "SmoothGrad";
+    case v1::MethodSpec::kCam:
+      return "CAM";
+    case v1::MethodSpec::kGradCamPlusPlus:
+      return "Grad-CAM++";
+    case v1::MethodSpec::kHiresCam:
+      return "HiResCAM";
+    case v1::MethodSpec::kLayerCam:
+      return "Layer-CAM";
     case v1::MethodSpec::kActivationMaps:
       return "Activation maps";
     case v1::MethodSpec::KIND_NOT_SET:

@@ -23,7 +23,8 @@ void Say(const std::string& what, char* error, uint64_t size) {
 
 std::string WordsOf(const std::exception& error) {
   const auto* const own = dynamic_cast<const cv::Exception*>(&error);
-  return own != nullptr ? own->err : std::string(error.what());
+  const std::string words = own != nullptr ? own->err : std::string(error.what());
+  return words.size() > 300 ? words.substr(0, 300) + " ..." : words;
 }
 
 void* Open(const void* bytes, uint64_t size, char* error, uint64_t error_size) {

@@ -1,5 +1,6 @@
 #include "worker/blackbox/torchscript.h"
 
+#include <exception>
 #include <sstream>
 #include <utility>
 
@@ -12,10 +13,16 @@
 namespace dermis {
 namespace {
 
-// Torch's messages end with a stack of its own.
-std::string WordsOf(const c10::Error& error) {
-  const std::string words = error.what_without_backtrace();
-  return words.size() > 500 ? words.substr(0, 500) + " ..." : words;
+// Messages of Torch come with stacks of C++, those of scripts with the script around them, the reason in the last line.
+std::string WordsOf(const std::exception& error) {
+  constexpr size_t kMost = 500;
+  const auto* const own = dynamic_cast<const c10::Error*>(&error);
+  std::string words = own != nullptr ? own->what_without_backtrace() : error.what();
+  if (own == nullptr) {
+    words.erase(words.find_last_not_of(" \n") + 1);
+    words.erase(0, words.rfind('\n') + 1);
+  }
+  return words.size() > kMost ? words.substr(0, kMost) + " ..." : words;
 }
 
 class TorchScript final : public ForeignRuntime {
@@ -39,7 +46,7 @@ class TorchScript final : public ForeignRuntime {
       const torch::Tensor output = value.toTensor().to(torch::kCPU, torch::kFloat32).contiguous();
       const float* const data = output.data_ptr<float>();
       return std::vector<float>(data, data + output.numel());
-    } catch (const c10::Error& error) {
+    } catch (const std::exception& error) {
       if (const absl::Status status = StatusOfException(error); IsUnavailability(status)) return status;
       return absl::InvalidArgumentError(absl::StrCat("the model's file does not run on a 1 x 3 x ", size_,
                                                      " x ", size_, " input: ", WordsOf(error)));
@@ -60,7 +67,7 @@ absl::StatusOr<std::unique_ptr<ForeignRuntime>> OpenTorchScript(const std::strin
     torch::jit::Module module = torch::jit::load(in, torch::kCPU);
     module.eval();
     return std::make_unique<TorchScript>(std::move(module), size);
-  } catch (const c10::Error& error) {
+  } catch (const std::exception& error) {
     if (const absl::Status status = StatusOfException(error); IsUnavailability(status)) return status;
     return absl::InvalidArgumentError(absl::StrCat(
         "the model's file is not TorchScript as torch.jit.save writes it (a pickled model or a state dict is not: "

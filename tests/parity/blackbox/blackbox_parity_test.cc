@@ -64,7 +64,7 @@ void FillPixels(int image, float* out) {
 }
 
 // Logits of both images, in one batch.
-std::vector<float> Run(InferencePlan& plan) {
+std::vector<float> LogitsOf(InferencePlan& plan) {
   for (int image = 0; image < 2; ++image) FillPixels(image, plan.input() + image * kValues);
   std::vector<float> logits(2 * plan.classes());
   EXPECT_TRUE(plan.Run(2, logits.data()).ok());
@@ -90,7 +90,7 @@ class ClassifierTest : public ::testing::TestWithParam<File> {
 TEST_P(ClassifierTest, GivesWhatPyTorchGives) {
   const auto golden = nlohmann::json::parse(Read("outputs.json"))["classifier"];
   ASSERT_EQ(plan_->classes(), 3u);
-  const std::vector<float> logits = Run(*plan_);
+  const std::vector<float> logits = LogitsOf(*plan_);
   for (int image = 0; image < 2; ++image) {
     // Sums of about 128 products of order 1 in fp32, in another order.
     for (int c = 0; c < 3; ++c) {
@@ -100,9 +100,9 @@ TEST_P(ClassifierTest, GivesWhatPyTorchGives) {
 }
 
 TEST_P(ClassifierTest, HasTheSameBits_AtAnyPlaceOfABatch_AndAfterManyRuns) {
-  const std::vector<float> once = Run(*plan_);
+  const std::vector<float> once = LogitsOf(*plan_);
   // TorchScript's executor specialises itself after some runs, if it is let.
-  for (int repeat = 0; repeat < 20; ++repeat) ASSERT_EQ(Run(*plan_), once) << repeat;
+  for (int repeat = 0; repeat < 20; ++repeat) ASSERT_EQ(LogitsOf(*plan_), once) << repeat;
   constexpr int kBatch = 7;
   for (int b = 0; b < kBatch; ++b) FillPixels(b == 5 ? 1 : 0, plan_->input() + b * kValues);
   std::vector<float> logits(kBatch * 3);
@@ -126,7 +126,7 @@ TEST(ScriptedTest, OneProbabilityBecomesTwoLogits_AndBranchesAreTaken) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ((*plan)->classes(), 2u);
   const auto golden = nlohmann::json::parse(Read("outputs.json"))["scripted"];
-  const std::vector<float> logits = Run(**plan);
+  const std::vector<float> logits = LogitsOf(**plan);
   for (int image = 0; image < 2; ++image) {
     const double p = golden[image][0].get<double>();
     EXPECT_EQ(logits[2 * image], 0);
