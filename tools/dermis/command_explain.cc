@@ -113,6 +113,8 @@ absl::StatusOr<v1::StudySpec> MakeSpec(const ExplainOptions& options) {
   }
   spec.set_name(absl::StrCat("explain-", name.substr(0, 80)));
   spec.set_seed(options.seed);
+  const fs::path shown = fs::absolute(options.images).lexically_normal();
+  spec.mutable_images()->set_set((shown.has_filename() ? shown : shown.parent_path()).filename().string());
   spec.mutable_images()->mutable_split()->set_test(1);
   spec.mutable_model()->set_file(fs::path(options.model).filename().string());
   RETURN_IF_ERROR(FillFormat(*spec.mutable_model()));
