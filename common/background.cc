@@ -8,6 +8,10 @@
 
 namespace dermis {
 
+uint32_t BackgroundPerClass(const v1::ExplanationSpec& spec) {
+  return spec.background().has_per_class() ? spec.background().per_class() : kBackgroundPerClass;
+}
+
 std::vector<uint32_t> BackgroundImages(absl::Span<const uint32_t> training,
                                        absl::Span<const uint32_t> labels, uint64_t seed,
                                        uint32_t per_class) {

@@ -10,10 +10,14 @@
 
 #include "common/digest.h"
 #include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/spec.pb.h"
 
 namespace dermis {
 
 inline constexpr uint32_t kBackgroundPerClass = 50;  // BackgroundSpec's default.
+
+// What a study asks for, or the default.
+uint32_t BackgroundPerClass(const v1::ExplanationSpec& spec);
 
 // Ascending image indices: `per_class` of each class's training images, or all where a class has
 // fewer, drawn without replacement by (seed, image). Balanced by class, so the set does not lean

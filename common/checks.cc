@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/estimators.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -69,7 +70,9 @@ std::vector<std::string> RandomisableLayers(v1::ModelKind kind) {
   }
 }
 
-bool DrawsAtRandom(const v1::TaskSpec& attribution) { return attribution.has_fit(); }
+bool DrawsAtRandom(const v1::TaskSpec& attribution) {
+  return attribution.has_fit() && SamplesMasks(attribution.fit().perturbation());
+}
 
 v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wanted) {
   if (!attribution.has_fit()) return v1::HIDDEN_VALUE_UNSPECIFIED;
@@ -116,7 +119,7 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
     case v1::TaskSpec::kFit: {
       const v1::Perturbation& perturbation = task.fit().perturbation();
       needs.push_back(SuperpixelTaskOf(perturbation, numerics_class));
-      const uint32_t runs = RunCount(perturbation);
+      const uint32_t runs = RunsOfUnits(perturbation, task.fit().units());
       for (uint32_t run = 0; run < runs; ++run) {
         needs.push_back(PerturbTaskOf(perturbation, run, numerics_class));
       }

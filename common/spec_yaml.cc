@@ -12,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/background.h"
 #include "common/digest.h"
+#include "common/estimators.h"
 #include "common/model_spec.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
@@ -572,6 +574,51 @@ absl::Status ResolveSuperpixels(const std::string& at, v1::SuperpixelSpec& super
   return InRange(at + ".slic.sigma", slic.sigma(), 0, 20);
 }
 
+absl::Status CheckTolerance(const std::string& at, double tolerance, bool given) {
+  return given ? InRange(at + ".tolerance", tolerance, 1e-6, 1) : absl::OkStatus();
+}
+
+// What is not given stays absent: LIME's defaults are the fit's own.
+absl::Status ResolveLimeFit(const std::string& at, v1::LimeSpec& lime) {
+  if (lime.has_num_features()) {
+    RETURN_IF_ERROR(InRange(at + ".num_features", lime.num_features(), 1, 65536));
+    if (lime.feature_selection() == v1::FEATURE_SELECTION_UNSPECIFIED) {
+      lime.set_feature_selection(v1::FEATURE_SELECTION_AUTO);
+    }
+  } else if (lime.feature_selection() != v1::FEATURE_SELECTION_UNSPECIFIED) {
+    return Wrong(at + ".feature_selection", "needs num_features: how many superpixels are kept");
+  }
+  if (lime.has_kernel_width()) {
+    RETURN_IF_ERROR(InRange(at + ".kernel_width", lime.kernel_width(), 1e-2, 1e3));
+  }
+  if (lime.has_alpha()) RETURN_IF_ERROR(InRange(at + ".alpha", lime.alpha(), 1e-6, 1e6));
+  return CheckTolerance(at, lime.tolerance(), lime.has_tolerance());
+}
+
+absl::Status ResolveEstimator(const std::string& at, v1::ShapleySpec& shapley) {
+  const bool permutation = shapley.estimator() == v1::ESTIMATOR_UNSPECIFIED ||
+                           shapley.estimator() == v1::ESTIMATOR_PERMUTATION;
+  if (shapley.has_permutations() && !permutation) {
+    return Wrong(at + ".permutations", "belongs to `estimator: permutation`; `budget` bounds the others");
+  }
+  if (shapley.has_permutations() && shapley.has_budget()) {
+    return Wrong(at + ".budget", "and permutations say the same twice: leave one of them out");
+  }
+  if (shapley.has_budget() && shapley.estimator() == v1::ESTIMATOR_EXACT) {
+    return Wrong(at + ".budget", "does not bound `estimator: exact`, which runs all subsets; `auto` heeds it");
+  }
+  if (shapley.has_tolerance() && (shapley.estimator() == v1::ESTIMATOR_EXACT ||
+                                  shapley.estimator() == v1::ESTIMATOR_PARTITION)) {
+    return Wrong(at + ".tolerance", "needs an estimator by sampling: auto, permutation, kernel or leverage");
+  }
+  if (permutation && !shapley.has_budget()) {
+    DERMIS_DEFAULT(shapley, permutations, 64);
+    RETURN_IF_ERROR(InRange(at + ".permutations", shapley.permutations(), 2, 1e5));
+  }
+  if (shapley.has_budget()) RETURN_IF_ERROR(InRange(at + ".budget", shapley.budget(), 16, kMostBudget));
+  return CheckTolerance(at, shapley.tolerance(), shapley.has_tolerance());
+}
+
 absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime: {
@@ -579,32 +626,62 @@ absl::Status ResolveMethod(const std::string& at, v1::MethodSpec& method) {
       DERMIS_DEFAULT(lime, samples, 1000);
       if (lime.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) lime.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
       RETURN_IF_ERROR(InRange(at + ".lime.samples", lime.samples(), 10, 1e6));
+      RETURN_IF_ERROR(ResolveLimeFit(at + ".lime", lime));
       return ResolveSuperpixels(at + ".lime.superpixels", *lime.mutable_superpixels());
     }
     case v1::MethodSpec::kShapley: {
       v1::ShapleySpec& shapley = *method.mutable_shapley();
-      DERMIS_DEFAULT(shapley, permutations, 64);
       if (shapley.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) shapley.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
-      RETURN_IF_ERROR(InRange(at + ".shapley.permutations", shapley.permutations(), 2, 1e5));
+      RETURN_IF_ERROR(ResolveEstimator(at + ".shapley", shapley));
       return ResolveSuperpixels(at + ".shapley.superpixels", *shapley.mutable_superpixels());
     }
-    case v1::MethodSpec::kGradCam:
-    case v1::MethodSpec::kActivationMaps:
-      return absl::OkStatus();
-    case v1::MethodSpec::kOcclusion:
-    case v1::MethodSpec::kRise:
+    case v1::MethodSpec::kOcclusion: {
+      v1::OcclusionSpec& occlusion = *method.mutable_occlusion();
+      if (occlusion.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) occlusion.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+      return ResolveSuperpixels(at + ".occlusion.superpixels", *occlusion.mutable_superpixels());
+    }
+    case v1::MethodSpec::kRise: {
+      v1::RiseSpec& rise = *method.mutable_rise();
+      DERMIS_DEFAULT(rise, samples, 4000);
+      DERMIS_DEFAULT(rise, probability, 0.5);
+      if (rise.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) rise.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+      RETURN_IF_ERROR(InRange(at + ".rise.samples", rise.samples(), 10, 1e6));
+      RETURN_IF_ERROR(InRange(at + ".rise.probability", rise.probability(), 0.01, 0.99));
+      return ResolveSuperpixels(at + ".rise.superpixels", *rise.mutable_superpixels());
+    }
+    case v1::MethodSpec::kExpectedGradients: {
+      v1::ExpectedGradientsSpec& expected = *method.mutable_expected_gradients();
+      DERMIS_DEFAULT(expected, samples, 200);
+      return InRange(at + ".expected_gradients.samples", expected.samples(), 1, 1e6);
+    }
+    case v1::MethodSpec::kIntegratedGradients: {
+      v1::IntegratedGradientsSpec& integrated = *method.mutable_integrated_gradients();
+      DERMIS_DEFAULT(integrated, steps, 50);
+      return InRange(at + ".integrated_gradients.steps", integrated.steps(), 1, 10000);
+    }
+    case v1::MethodSpec::kSmoothGrad: {
+      v1::SmoothGradSpec& smooth = *method.mutable_smooth_grad();
+      DERMIS_DEFAULT(smooth, samples, 50);
+      DERMIS_DEFAULT(smooth, noise, 0.1);
+      RETURN_IF_ERROR(InRange(at + ".smooth_grad.samples", smooth.samples(), 1, 1e6));
+      return InRange(at + ".smooth_grad.noise", smooth.noise(), 0, 1);
+    }
     case v1::MethodSpec::kDeepShap:
-    case v1::MethodSpec::kExpectedGradients:
-    case v1::MethodSpec::kIntegratedGradients:
-    case v1::MethodSpec::kSmoothGrad:
     case v1::MethodSpec::kCam:
+    case v1::MethodSpec::kGradCam:
     case v1::MethodSpec::kGradCamPlusPlus:
     case v1::MethodSpec::kHiresCam:
     case v1::MethodSpec::kLayerCam:
+    case v1::MethodSpec::kActivationMaps:
+      return absl::OkStatus();
     case v1::MethodSpec::KIND_NOT_SET:
       break;
   }
-  return Wrong(at, "names no method (lime, shapley, grad_cam, activation_maps)");
+  std::vector<std::string> known;
+  for (int i = 0; i < v1::MethodSpec::descriptor()->field_count(); ++i) {
+    known.push_back(v1::MethodSpec::descriptor()->field(i)->name());
+  }
+  return Wrong(at, absl::StrCat("names no method (", absl::StrJoin(known, ", "), ")"));
 }
 
 // Those of the first method that has some; else the defaults.
@@ -659,6 +736,17 @@ absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
   }
   for (int i = 0; i < explanation.methods_size(); ++i) {
     RETURN_IF_ERROR(ResolveMethod(absl::StrCat("explanation.methods[", i, "]"), *explanation.mutable_methods(i)));
+    const v1::MethodSpec& method = explanation.methods(i);
+    // Only where it is looked at: a study without it stays the study it was.
+    if (method.has_deep_shap() || method.has_expected_gradients()) explanation.mutable_background();
+    if (method.has_cam() && explanation.output() == v1::OUTPUT_KIND_PROBABILITY) {
+      return Wrong(absl::StrCat("explanation.methods[", i, "].cam"),
+                   "explains a margin or a logit; explanation.output is probability");
+    }
+  }
+  if (explanation.has_background()) {
+    explanation.mutable_background()->set_per_class(BackgroundPerClass(explanation));
+    RETURN_IF_ERROR(InRange("explanation.background.per_class", explanation.background().per_class(), 1, 10000));
   }
   return ResolveChecks(explanation);
 }
@@ -707,6 +795,18 @@ uint32_t EpochsOf(const v1::StudySpec& spec) {
 
 namespace {
 
+// Of a sweep the model may vary: there the task says it.
+absl::Status CheckMethodsFitModel(const v1::StudySpec& spec) {
+  if (spec.has_sweep() || spec.training().model() != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    if (method.has_cam()) {
+      return Wrong("explanation.methods: cam",
+                   "needs a network that averages its last maps, a ResNet; on seed_cnn hires_cam is exact");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTrials(v1::StudySpec& spec) {
   v1::SweepSpec& sweep = *spec.mutable_sweep();
   RETURN_IF_ERROR(ResolveSweep(sweep));
@@ -753,7 +853,10 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
   }
   DERMIS_DEFAULT(*resolved.mutable_evaluation(), batch_size, 64);
   RETURN_IF_ERROR(InRange("evaluation.batch_size", resolved.evaluation().batch_size(), 1, 1024));
-  if (resolved.has_explanation()) RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
+  if (resolved.has_explanation()) {
+    RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
+    RETURN_IF_ERROR(CheckMethodsFitModel(resolved));
+  }
   return resolved;
 }
 

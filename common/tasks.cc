@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/checks.h"
+#include "common/estimators.h"
+#include "common/model_methods.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -14,7 +16,6 @@ const char kVersion[] = "0.1.0";
 
 namespace {
 
-constexpr uint64_t kUsualSuperpixels = 50;  // For a size, where the image decides.
 
 absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
 
@@ -96,10 +97,9 @@ absl::Status CheckSuperpixels(const v1::SuperpixelOutput& output) {
 
 // Masks or pairs in a run; 0 where the run does not exist.
 uint32_t UnitsOfRun(const v1::Perturbation& perturbation, uint32_t run) {
-  const bool lime = perturbation.has_lime();
-  const uint64_t all =
-      lime ? perturbation.lime().samples() : perturbation.shapley().permutations();
-  const uint64_t length = lime ? kLimeRun : kShapleyRun;
+  const bool shapley = perturbation.has_shapley();
+  const uint64_t all = shapley ? perturbation.shapley().permutations() : RowCount(perturbation);
+  const uint64_t length = shapley ? kShapleyRun : perturbation.has_lime() ? kLimeRun : kMaskRun;
   const uint64_t first = length * run;
   return first >= all ? 0 : static_cast<uint32_t>(std::min(length, all - first));
 }
@@ -112,8 +112,11 @@ absl::Status CheckPerturb(const v1::PerturbTask& task, const v1::PerturbOutput& 
   uint64_t rows = static_cast<uint64_t>(output.logits_size()) / output.classes();
   const uint32_t units = UnitsOfRun(task.perturbation(), task.run());
   if (units == 0) return Bad(absl::StrCat("the perturbation has no run ", task.run()));
-  if (task.perturbation().has_lime()) {
-    if (rows != units) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
+  if (!task.perturbation().has_shapley()) {
+    // KernelSHAP's draws may repeat themselves.
+    const bool fewer =
+        task.perturbation().coalitions().estimator() == v1::ESTIMATOR_KERNEL && rows < units;
+    if (rows != units && !fewer) return Bad(absl::StrCat(rows, " rows, the run has ", units, " masks"));
   } else {
     // Rows: the two end points in run 0, then 2 (S - 1) a pair; S is not known here.
     const uint64_t ends = task.run() == 0 ? 2 : 0;
@@ -145,18 +148,45 @@ absl::Status CheckFit(const v1::Attribution& output) {
 
 absl::Status CheckActivations(const v1::ActivationTask& task, const v1::ActivationOutput& output) {
   if (output.layers_size() == 0) return Bad("no layers");
+  if (!std::isfinite(output.full())) return Bad("f(x) is not finite");
+  const bool cam = task.cam() != v1::CAM_KIND_UNSPECIFIED;
+  const uint64_t maps = !cam ? 0 : IsLinearCam(task.cam()) ? 1 : 2;
   for (const v1::LayerMaps& layer : output.layers()) {
     const uint64_t pixels = uint64_t{layer.height()} * layer.width();
     const uint64_t channels = task.cams_only() ? 0 : layer.channels();
     // Bounded before it is multiplied again.
     if (layer.layer().empty() || pixels == 0 || pixels > (1u << 26) || layer.channels() == 0 ||
-        static_cast<uint64_t>(layer.activations_size()) != pixels * channels ||
-        static_cast<uint64_t>(layer.grad_cam_size()) != pixels) {
+        static_cast<uint64_t>(layer.activations_size()) != (cam ? 0 : pixels * channels) ||
+        static_cast<uint64_t>(layer.grad_cam_size()) != (cam ? 0 : pixels) ||
+        static_cast<uint64_t>(layer.cam_size()) != pixels * maps) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': sizes of its maps do not fit"));
     }
-    if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam())) {
+    if (!AllFinite(layer.activations()) || !AllFinite(layer.grad_cam()) ||
+        !AllFinite(layer.cam()) || !std::isfinite(layer.offset())) {
       return Bad(absl::StrCat("layer '", layer.layer(), "': maps are not finite"));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGradient(const v1::GradientTask& task, const v1::PixelAttribution& output) {
+  // Bounded before they are multiplied.
+  if (output.height() == 0 || output.height() > 4096 || output.width() == 0 ||
+      output.width() > 4096 || output.channels() != 3 ||
+      static_cast<uint64_t>(output.values_size()) !=
+          uint64_t{3} * output.height() * output.width()) {
+    return Bad(absl::StrCat(output.values_size(), " values for ", output.height(), " x ",
+                            output.width(), " x ", output.channels(), " pixels"));
+  }
+  if (!AllFinite(output.values()) || !std::isfinite(output.full()) ||
+      !std::isfinite(output.reference()) || !std::isfinite(output.additivity_residual())) {
+    return Bad("the attribution is not finite");
+  }
+  if (output.has_reference() != output.has_additivity_residual()) {
+    return Bad("a reference and an additivity residual come together");
+  }
+  if (task.has_background() != IsDigest(output.background())) {
+    return Bad("the background's digest is missing, or there is one without a background");
   }
   return absl::OkStatus();
 }
@@ -170,6 +200,27 @@ absl::Status CheckCurve(const std::string& what, const v1::OutputCurve& curve, i
     return Bad(what + " is not finite");
   }
   return absl::OkStatus();
+}
+
+std::string CamName(v1::CamKind kind) {
+  switch (kind) {
+    case v1::CAM_KIND_CAM: return "cam";
+    case v1::CAM_KIND_GRAD_CAM_PLUS_PLUS: return "grad_cam_plus_plus";
+    case v1::CAM_KIND_HIRES_CAM: return "hires_cam";
+    case v1::CAM_KIND_LAYER_CAM: return "layer_cam";
+    default: return "activations";
+  }
+}
+
+std::string GradientName(const v1::GradientTask& task) {
+  switch (task.method_case()) {
+    case v1::GradientTask::kDeepShap: return "deep_shap";
+    case v1::GradientTask::kExpectedGradients: return "expected_gradients";
+    case v1::GradientTask::kIntegratedGradients: return "integrated_gradients";
+    case v1::GradientTask::kSmoothGrad: return "smooth_grad";
+    case v1::GradientTask::METHOD_NOT_SET: break;
+  }
+  return "unknown gradient method";
 }
 
 absl::Status CheckFidelity(const v1::FidelityTask& task, const v1::FidelityOutput& output) {
@@ -239,9 +290,13 @@ std::string MethodName(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return "shapley";
     case v1::Perturbation::kCoalitions:
-    case v1::Perturbation::kOcclusion:
-    case v1::Perturbation::kRise:
+      return absl::StrCat("shapley (", EstimatorName(perturbation.coalitions().estimator()), ")");
     case v1::Perturbation::kPartition:
+      return "shapley (partition)";
+    case v1::Perturbation::kOcclusion:
+      return "occlusion";
+    case v1::Perturbation::kRise:
+      return "rise";
     case v1::Perturbation::MASKS_NOT_SET:
       break;
   }
@@ -259,10 +314,13 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kFit:
     case v1::TaskSpec::kActivations:
     case v1::TaskSpec::kNoop:
+    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
       return 1;
-    case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -335,14 +393,12 @@ uint32_t RunCount(const v1::Perturbation& perturbation) {
     case v1::Perturbation::kShapley:
       return static_cast<uint32_t>(
           (uint64_t{perturbation.shapley().permutations()} + kShapleyRun - 1) / kShapleyRun);
-    case v1::Perturbation::kCoalitions:
-    case v1::Perturbation::kOcclusion:
-    case v1::Perturbation::kRise:
     case v1::Perturbation::kPartition:
     case v1::Perturbation::MASKS_NOT_SET:
-      break;
+      return 0;
+    default:
+      return static_cast<uint32_t>((RowCount(perturbation) + kMaskRun - 1) / kMaskRun);
   }
-  return 0;
 }
 
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class) {
@@ -371,21 +427,9 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
     size.images = std::min(size.images, classes * classes * each);
   }
   for (const v1::MethodSpec& method : spec.methods()) {
-    v1::Perturbation perturbation;  // Its masks alone.
-    if (method.has_lime()) {
-      perturbation.mutable_lime()->set_samples(method.lime().samples());
-      size.inputs += method.lime().samples();
-    } else if (method.has_shapley()) {
-      perturbation.mutable_shapley()->set_permutations(method.shapley().permutations());
-      const v1::SuperpixelSpec& superpixels = method.shapley().superpixels();
-      // Each order hides one superpixel after the other.
-      size.inputs += 2 * uint64_t{method.shapley().permutations()} *
-                     (superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels);
-    } else {
-      ++size.tasks;  // Activations.
-      continue;
-    }
-    size.tasks += 2 + RunCount(perturbation);  // Superpixels and fit.
+    const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+    size.tasks += price.tasks;
+    size.inputs += price.inputs;
   }
   size.tasks *= size.images;
   size.inputs *= size.images;
@@ -422,6 +466,10 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_activations()) return wrong_kind();
       status = CheckActivations(task.activations(), payload.activations());
       break;
+    case v1::TaskSpec::kGradient:
+      if (!payload.has_gradient()) return wrong_kind();
+      status = CheckGradient(task.gradient(), payload.gradient());
+      break;
     case v1::TaskSpec::kNoop:
       if (payload.kind_case() != v1::Payload::kNoop) return wrong_kind();
       if (payload.noop() != task.noop().index()) status = Bad("another index came back");
@@ -434,7 +482,9 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_stability()) return wrong_kind();
       status = CheckStability(task.stability(), payload.stability());
       break;
-    case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -477,9 +527,15 @@ std::string Describe(const v1::TaskSpec& task) {
                           MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
       return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
-                          task.fit().perturbation().image());
+                          task.fit().perturbation().image(),
+                          task.fit().units() == 0
+                              ? std::string()
+                              : absl::StrCat(", first ", task.fit().units()));
     case v1::TaskSpec::kActivations:
-      return absl::StrCat("activations of image ", task.activations().image());
+      return absl::StrCat(CamName(task.activations().cam()), " of image ",
+                          task.activations().image());
+    case v1::TaskSpec::kGradient:
+      return absl::StrCat(GradientName(task.gradient()), " of image ", task.gradient().image());
     case v1::TaskSpec::kNoop:
       return absl::StrCat("noop ", task.noop().index());
     case v1::TaskSpec::kFidelity:
@@ -490,7 +546,9 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
-    case v1::TaskSpec::kGradient:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -33,6 +33,7 @@ v1::TaskSpec TrainTaskOf(const v1::Recipe& recipe, uint64_t step, const std::str
 // Runs of perturbations.
 inline constexpr uint32_t kLimeRun = 250;      // Masks a run.
 inline constexpr uint32_t kShapleyRun = 2;     // Antithetic pairs a run.
+inline constexpr uint32_t kMaskRun = 256;      // Masks a run, of all other methods.
 uint32_t RunCount(const v1::Perturbation& perturbation);
 // What its masks refer to.
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class);

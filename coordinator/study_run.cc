@@ -20,7 +20,7 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
   return absl::InvalidArgumentError(
       absl::StrCat("study ", spec.name(), ": its explanation asks for about ", size.tasks,
                    " tasks (", size.images, " images); at most ", kMostExplanationTasks,
-                   " are taken: explain fewer images, or lower samples and permutations"));
+                   " are taken: explain fewer images, or lower samples, permutations and budget"));
 }
 
 }  // namespace
@@ -83,7 +83,7 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   }
   if (explanation_ == nullptr) return Wants();
   Wants wants;
-  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task));
+  ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }

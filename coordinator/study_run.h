@@ -55,7 +55,6 @@ class StudyRun {
   absl::StatusOr<Wants> OnTrainingFailed(const Digest& recipe);
 
   // A wanted unit's result. `payload` is called only where the plan depends on it.
-  using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
   // Whether the task is one of its evaluation or explanation.

@@ -219,7 +219,15 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   if (study.run == nullptr) return results;
   const SweepPlanner& sweep = study.run->sweep();
   if (record.spec.has_sweep()) ViewTrials(studies, id, sweep, results);
-  if (!study.run->training_done()) return results;
+  if (!study.run->training_done()) {
+    // What is known of a training that goes on; a sweep has many, and its trials' scores say more.
+    if (const auto* states = studies.state().StatesOf(sweep.training(0).digest);
+        !record.spec.has_sweep() && states != nullptr) {
+      ASSIGN_OR_RETURN(*results.mutable_training(),
+                       studies.ReadState(sweep.training(0).digest, states->rbegin()->first));
+    }
+    return results;
+  }
   if (record.spec.has_sweep()) {
     *results.mutable_spec() = sweep.SpecOfTrial(*sweep.chosen());
     *results.mutable_spec()->mutable_sweep() = record.spec.sweep();

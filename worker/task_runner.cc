@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/estimators.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/evaluation/evaluate.h"
@@ -52,11 +53,14 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kPerturb: return &TaskRunner::Perturb;
     case v1::TaskSpec::kFit: return &TaskRunner::Fit;
     case v1::TaskSpec::kActivations: return &TaskRunner::Activations;
+    case v1::TaskSpec::kGradient: return &TaskRunner::Gradient;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
-    case v1::TaskSpec::kGradient:
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
+    case v1::TaskSpec::kLesion:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET: break;
   }
   return nullptr;
@@ -126,17 +130,28 @@ absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCa
   return payload;
 }
 
-absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&, uint64_t*) const {
+absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache& plans,
+                                            uint64_t* items) const {
   const v1::Perturbation& perturbation = task.fit().perturbation();
   std::vector<v1::TaskSpec> wanted = {SuperpixelTaskOf(perturbation, inputs_.numerics_class)};
-  const uint32_t runs = RunCount(perturbation);
+  const uint32_t runs = RunsOfUnits(perturbation, task.fit().units());
   for (uint32_t run = 0; run < runs; ++run) {
     wanted.push_back(PerturbTaskOf(perturbation, run, inputs_.numerics_class));
   }
   ASSIGN_OR_RETURN(const auto results, inputs_.results(wanted));
+  v1::Payload payload;
+  if (perturbation.has_partition()) {
+    ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
+    ASSIGN_OR_RETURN(InferencePlan * plan,
+                     plans.Get(perturbation.model(), perturbation.images().size(),
+                               perturbation.precision(), inputs_.blob));
+    ASSIGN_OR_RETURN(*payload.mutable_fit(),
+                     RunPartition(task.fit(), *data, results[0]->superpixels(), *plan));
+    *items = payload.fit().evaluations();
+    return payload;
+  }
   std::vector<v1::PerturbOutput> outputs;
   for (size_t i = 1; i < results.size(); ++i) outputs.push_back(results[i]->perturb());
-  v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_fit(),
                    RunFit(task.fit(), results[0]->superpixels().count(), outputs));
   return payload;
@@ -150,6 +165,19 @@ absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, Pl
   ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_activations(), RunActivations(activations, *data, weights));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Gradient(const v1::TaskSpec& task, PlanCache& plans,
+                                                 uint64_t* items) const {
+  const v1::GradientTask& gradient = task.gradient();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(gradient.images()));
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(gradient.model().weights()));
+  ASSIGN_OR_RETURN(const std::string weights, inputs_.blob(digest));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_gradient(),
+                   RunGradient(gradient, *data, weights, plans.gradients()));
+  *items = payload.gradient().evaluations();
   return payload;
 }
 

@@ -13,6 +13,7 @@
 #include "dermis/v1/task.pb.h"
 #include "worker/blackbox/foreign.h"
 #include "worker/data/image_source.h"
+#include "worker/models/gradients.h"
 #include "worker/plan/inference_plan.h"
 
 namespace dermis {
@@ -24,6 +25,7 @@ class PlanCache {
   using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
   absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
                                      const GetBlob& get_blob);
+  GradientCache& gradients() { return gradients_; }
 
  private:
   struct Entry {
@@ -32,6 +34,7 @@ class PlanCache {
   };
   const ForeignOptions foreign_;
   std::list<Entry> entries_;  // Least recently used first, at most four.
+  GradientCache gradients_;
 };
 
 class TaskRunner {
@@ -61,6 +64,7 @@ class TaskRunner {
   absl::StatusOr<v1::Payload> Perturb(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Fit(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Activations(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Gradient(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Noop(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
 
   const Inputs inputs_;

@@ -10,7 +10,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/estimators.h"
 #include "common/metrics.h"
+#include "common/model_methods.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -49,6 +51,9 @@ double Confidence(absl::Span<const float> logits, uint32_t predicted) {
   }
   return against == against ? -against : -std::numeric_limits<double>::infinity();
 }
+
+// Of a fit without standard errors: no tolerance is met.
+constexpr double kUnknownError = std::numeric_limits<double>::infinity();
 
 struct Scored {
   uint32_t image;
@@ -118,14 +123,8 @@ ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1
       chosen_(std::move(chosen)),
       numerics_class_(std::move(numerics_class)) {}
 
-v1::TaskSpec ExplanationPlanner::Activations(uint32_t image) const {
-  v1::TaskSpec task;
-  v1::ActivationTask& activations = *task.mutable_activations();
-  *activations.mutable_images() = images_;
-  activations.set_image(image);
-  *activations.mutable_model() = model_;
-  activations.set_output(spec_.output());
-  return MakeTask(std::move(task), numerics_class_);
+v1::TaskSpec ExplanationPlanner::ModelTask(uint32_t image, const v1::MethodSpec& method) const {
+  return MakeTask(ModelTaskOf(method, {images_, image, model_, spec_, seed_}), numerics_class_);
 }
 
 bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& method,
@@ -135,12 +134,18 @@ bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& me
     case v1::MethodSpec::kLime:
       *out.mutable_superpixels() = method.lime().superpixels();
       out.set_hidden(method.lime().hidden());
-      out.mutable_lime()->set_samples(method.lime().samples());
       break;
     case v1::MethodSpec::kShapley:
       *out.mutable_superpixels() = method.shapley().superpixels();
       out.set_hidden(method.shapley().hidden());
-      out.mutable_shapley()->set_permutations(method.shapley().permutations());
+      break;
+    case v1::MethodSpec::kOcclusion:
+      *out.mutable_superpixels() = method.occlusion().superpixels();
+      out.set_hidden(method.occlusion().hidden());
+      break;
+    case v1::MethodSpec::kRise:
+      *out.mutable_superpixels() = method.rise().superpixels();
+      out.set_hidden(method.rise().hidden());
       break;
     default:
       return false;
@@ -153,72 +158,149 @@ bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& me
   return true;
 }
 
+v1::TaskSpec ExplanationPlanner::FitOf(const Job& job) const {
+  v1::TaskSpec task;
+  v1::FitTask& fit = *task.mutable_fit();
+  *fit.mutable_perturbation() = job.perturbation;
+  fit.set_output(spec_.output());
+  SetFitOptions(*job.method, fit);
+  if (job.at < job.checkpoints.size()) fit.set_units(job.checkpoints[job.at]);
+  return MakeTask(std::move(task), numerics_class_);
+}
+
+absl::StatusOr<ExplanationPlanner::Node*> ExplanationPlanner::Want(v1::TaskSpec task, Kind kind,
+                                                                   Wants& wants) {
+  ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
+  const auto [node, fresh] = nodes_.try_emplace(digest);
+  if (fresh) {
+    node->second.kind = kind;
+    wants.emplace_back(digest, std::move(task));
+  }
+  return &node->second;
+}
+
+void ExplanationPlanner::Expect(Job& job) {
+  expected_ -= job.expected;
+  job.expected = job.finished ? 0
+                              : RunCount(job.perturbation) - job.runs_wanted +
+                                    (job.checkpoints.size() - job.at) + 1;
+  expected_ += job.expected;
+}
+
+void ExplanationPlanner::Begin(Job& job, uint32_t superpixels) {
+  SetMasks(*job.method, superpixels, job.perturbation);
+  if (ToleranceOf(*job.method) > 0) job.checkpoints = Checkpoints(job.perturbation);
+}
+
+absl::Status ExplanationPlanner::Advance(size_t index, Wants& wants) {
+  Job& job = jobs_[index];
+  const uint32_t units = job.at < job.checkpoints.size() ? job.checkpoints[job.at] : 0;
+  const uint32_t runs = RunsOfUnits(job.perturbation, units);
+  for (; job.runs_wanted < runs; ++job.runs_wanted) {
+    ASSIGN_OR_RETURN(Node * const run,
+                     Want(PerturbTaskOf(job.perturbation, job.runs_wanted, numerics_class_),
+                          Kind::kRun, wants));
+    if (run->done) continue;
+    run->dependents.push_back(index);
+    ++job.runs_open;
+  }
+  Expect(job);
+  return job.runs_open == 0 ? AdvanceToFit(index, wants) : absl::OkStatus();
+}
+
+absl::Status ExplanationPlanner::AdvanceToFit(size_t index, Wants& wants) {
+  ASSIGN_OR_RETURN(Node * const fit, Want(FitOf(jobs_[index]), Kind::kFit, wants));
+  if (fit->done) return Judge(index, fit->error, wants);
+  fit->dependents.push_back(index);
+  Job& job = jobs_[index];
+  --job.expected;
+  --expected_;
+  return absl::OkStatus();
+}
+
+absl::Status ExplanationPlanner::Judge(size_t index, double error, Wants& wants) {
+  Job& job = jobs_[index];
+  if (job.at == job.checkpoints.size() || error <= ToleranceOf(*job.method)) {
+    job.finished = true;
+    Expect(job);
+    return absl::OkStatus();
+  }
+  ++job.at;
+  return Advance(index, wants);
+}
+
 absl::StatusOr<ExplanationPlanner::Wants> ExplanationPlanner::Start() {
   Wants wants;
   started_ = true;
   for (const ChosenImage& chosen : chosen_) {
     for (const v1::MethodSpec& method : spec_.methods()) {
-      v1::Perturbation perturbation;
-      if (!PerturbationOf(chosen.image, method, perturbation)) {
-        v1::TaskSpec task = Activations(chosen.image);
-        ASSIGN_OR_RETURN(Digest digest, TaskDigest(task));
-        const auto [node, fresh] = nodes_.try_emplace(digest);
-        if (!fresh) continue;  // Grad-CAM and activation maps share it.
-        node->second.kind = Kind::kActivations;
-        ++tasks_total_;
-        wants.emplace_back(digest, std::move(task));
+      Job job;
+      job.method = &method;
+      if (!PerturbationOf(chosen.image, method, job.perturbation)) {
+        // Grad-CAM and activation maps share it.
+        RETURN_IF_ERROR(
+            Want(ModelTask(chosen.image, method), Kind::kActivations, wants).status());
         continue;
       }
-      v1::TaskSpec fit;
-      *fit.mutable_fit()->mutable_perturbation() = perturbation;
-      fit.mutable_fit()->set_output(spec_.output());
-      fit = MakeTask(std::move(fit), numerics_class_);
-      ASSIGN_OR_RETURN(Digest fit_digest, TaskDigest(fit));
-      if (nodes_.contains(fit_digest)) continue;  // The method is named twice.
-      const uint32_t runs = RunCount(perturbation);
-      Node& node = nodes_[fit_digest];
-      node.waits_for = runs;
-      node.spec = std::move(fit);
-      tasks_total_ += 1 + runs;
-
-      v1::TaskSpec superpixels = SuperpixelTaskOf(perturbation, numerics_class_);
-      ASSIGN_OR_RETURN(Digest digest, TaskDigest(superpixels));
-      const auto [parent, fresh] = nodes_.try_emplace(digest);
-      parent->second.dependents.push_back(fit_digest);
-      if (fresh) {
-        parent->second.kind = Kind::kSuperpixels;
-        ++tasks_total_;
-        wants.emplace_back(digest, std::move(superpixels));
+      const size_t index = jobs_.size();
+      if (!job_of_.try_emplace({chosen.image, method.SerializeAsString()}, index).second) {
+        continue;  // The method is named twice.
       }
+      expected_ += job.expected;
+      if (!MasksDependOnCount(method)) {
+        Begin(job, 0);
+        Expect(job);
+      }
+      ASSIGN_OR_RETURN(Node * const superpixels,
+                       Want(SuperpixelTaskOf(job.perturbation, numerics_class_),
+                            Kind::kSuperpixels, wants));
+      superpixels->dependents.push_back(index);
+      jobs_.push_back(std::move(job));
     }
   }
   return wants;
 }
 
-absl::StatusOr<ExplanationPlanner::Wants> ExplanationPlanner::OnDone(const Digest& task) {
+absl::StatusOr<ExplanationPlanner::Wants> ExplanationPlanner::OnDone(const Digest& task,
+                                                                     const PayloadReader& payload) {
   Wants wants;
-  auto it = nodes_.find(task);
+  const auto it = nodes_.find(task);
   if (it == nodes_.end() || it->second.done) return wants;
-  it->second.done = true;
+  Node& node = it->second;
+  const auto waits = [&](auto needs) {
+    return std::any_of(node.dependents.begin(), node.dependents.end(),
+                       [&](size_t index) { return needs(jobs_[index]); });
+  };
+  uint32_t superpixels = 0;
+  if (node.kind == Kind::kSuperpixels &&
+      waits([](const Job& job) { return MasksDependOnCount(*job.method); })) {
+    ASSIGN_OR_RETURN(const v1::Payload output, payload());
+    superpixels = output.superpixels().count();
+  }
+  if (node.kind == Kind::kFit &&
+      waits([](const Job& job) { return job.at < job.checkpoints.size(); })) {
+    ASSIGN_OR_RETURN(const v1::Payload output, payload());
+    node.error = RelativeError(output.fit()).value_or(kUnknownError);
+  }
+  node.done = true;
   ++tasks_done_;
-  const Kind kind = it->second.kind;
-  const std::vector<Digest> dependents = std::move(it->second.dependents);
-  it->second.dependents.clear();
-  for (const Digest& dependent : dependents) {
-    Node& fit = nodes_.at(dependent);
-    if (kind == Kind::kSuperpixels) {
-      const v1::Perturbation& perturbation = fit.spec.fit().perturbation();
-      for (uint32_t run = 0; run < RunCount(perturbation); ++run) {
-        v1::TaskSpec spec = PerturbTaskOf(perturbation, run, numerics_class_);
-        ASSIGN_OR_RETURN(Digest digest, TaskDigest(spec));
-        Node& node = nodes_[digest];
-        node.kind = Kind::kRun;
-        node.dependents.push_back(dependent);
-        wants.emplace_back(digest, std::move(spec));
-      }
-    } else if (kind == Kind::kRun && --fit.waits_for == 0) {
-      wants.emplace_back(dependent, std::move(fit.spec));
-      fit.spec.Clear();
+  const std::vector<size_t> dependents = std::move(node.dependents);
+  node.dependents.clear();
+  for (size_t index : dependents) {
+    Job& job = jobs_[index];
+    switch (node.kind) {
+      case Kind::kSuperpixels:
+        if (MasksDependOnCount(*job.method)) Begin(job, superpixels);
+        RETURN_IF_ERROR(Advance(index, wants));
+        break;
+      case Kind::kRun:
+        if (--job.runs_open == 0) RETURN_IF_ERROR(AdvanceToFit(index, wants));
+        break;
+      case Kind::kFit:
+        RETURN_IF_ERROR(Judge(index, node.error, wants));
+        break;
+      case Kind::kActivations:
+        break;
     }
   }
   return wants;
@@ -228,14 +310,12 @@ absl::StatusOr<ExplanationPlanner::MethodTask> ExplanationPlanner::TaskOf(
     size_t chosen, const v1::MethodSpec& method) const {
   MethodTask out;
   const uint32_t image = chosen_[chosen].image;
-  v1::Perturbation perturbation;
-  if (PerturbationOf(image, method, perturbation)) {
+  if (const auto job = job_of_.find({image, method.SerializeAsString()}); job != job_of_.end()) {
+    const v1::Perturbation& perturbation = jobs_[job->second].perturbation;
     ASSIGN_OR_RETURN(out.superpixels, TaskDigest(SuperpixelTaskOf(perturbation, numerics_class_)));
-    *out.task.mutable_fit()->mutable_perturbation() = std::move(perturbation);
-    out.task.mutable_fit()->set_output(spec_.output());
-    out.task = MakeTask(std::move(out.task), numerics_class_);
+    out.task = FitOf(jobs_[job->second]);
   } else {
-    out.task = Activations(image);
+    out.task = ModelTask(image, method);
   }
   ASSIGN_OR_RETURN(out.digest, TaskDigest(out.task));
   return out;

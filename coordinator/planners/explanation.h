@@ -3,8 +3,10 @@
 #define DERMIS_COORDINATOR_PLANNERS_EXPLANATION_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -33,27 +35,35 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
                                       absl::Span<const float> logits, uint32_t classes,
                                       uint64_t seed);
 
-// superpixels -> perturbation runs -> fit, for LIME and Shapley; one activation task for both
-// Grad-CAM and activation maps. Equal tasks are one.
+// Reads the payload of the result that is told; called only where the plan depends on it.
+using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
+
+// superpixels -> perturbation runs -> fit, for the methods with masks; one activation task for both
+// Grad-CAM and activation maps. Equal tasks are one. Where masks depend on the number of superpixels, that is read from the
+// superpixels' result. With a tolerance, runs are wanted up to the next checkpoint, then a fit of those; the
+// next ones only if its error is larger. Which fit is the last follows from results alone, in any order.
 class ExplanationPlanner {
  public:
   // `spec` resolved; `recipe` gives images, precision; model: the trained one.
   ExplanationPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe, v1::ModelRef model,
                      uint64_t seed, std::vector<ChosenImage> chosen, std::string numerics_class);
+  ExplanationPlanner(const ExplanationPlanner&) = delete;  // Jobs point into its spec.
+  ExplanationPlanner& operator=(const ExplanationPlanner&) = delete;
 
   using Wants = std::vector<std::pair<Digest, v1::TaskSpec>>;
   absl::StatusOr<Wants> Start();
   // A wanted task's result is stored. Gives what it makes possible. Any order, any repetition.
-  absl::StatusOr<Wants> OnDone(const Digest& task);
+  absl::StatusOr<Wants> OnDone(const Digest& task, const PayloadReader& payload);
 
   bool Has(const Digest& task) const { return nodes_.contains(task); }
-  bool done() const { return started_ && tasks_done_ == tasks_total_; }
+  bool done() const { return started_ && tasks_done_ == tasks_total(); }
   uint64_t tasks_done() const { return tasks_done_; }
-  uint64_t tasks_total() const { return tasks_total_; }  // Also those that are not wanted yet.
+  // Also those that are not wanted yet, as far as they are known: a tolerance may spare some.
+  uint64_t tasks_total() const { return nodes_.size() + expected_; }
   const std::vector<ChosenImage>& chosen() const { return chosen_; }
 
-  // For reading results: the final task of (chosen image, method) and its superpixels (none: no
-  // such).
+  // For reading results: the final task of (chosen image, method), or the fit of the checkpoint where it is now, and its
+  // superpixels (none: no such). As long as the number of superpixels is not known, the task has no masks.
   struct MethodTask {
     v1::TaskSpec task;
     Digest digest;
@@ -66,14 +76,35 @@ class ExplanationPlanner {
   struct Node {
     Kind kind = Kind::kFit;
     bool done = false;
-    uint32_t waits_for = 0;          // A fit: runs that are not stored yet.
-    std::vector<Digest> dependents;  // Superpixels: the fits that need them. A run: its fit.
-    v1::TaskSpec spec;               // Of fits only: kept until they are wanted.
+    double error = 0;                // Of a fit that was read: what its tolerance is compared with.
+    std::vector<size_t> dependents;  // Jobs that wait for it.
+  };
+  // One image, explained by one method with masks.
+  struct Job {
+    const v1::MethodSpec* method = nullptr;  // In spec_.
+    v1::Perturbation perturbation;           // Without masks until they are known.
+    std::vector<uint32_t> checkpoints;
+    size_t at = 0;                   // Which checkpoint is next; their number: the whole.
+    uint32_t runs_wanted = 0;
+    uint32_t runs_open = 0;          // Of these, not stored yet.
+    uint64_t expected = 1;           // Tasks that are not wanted yet.
+    bool finished = false;
   };
 
-  // False: the method has no perturbation.
+  // False: the method has no masks.
   bool PerturbationOf(uint32_t image, const v1::MethodSpec& method, v1::Perturbation& out) const;
-  v1::TaskSpec Activations(uint32_t image) const;
+  // Of a method that looks into the model: one task an image.
+  v1::TaskSpec ModelTask(uint32_t image, const v1::MethodSpec& method) const;
+  v1::TaskSpec FitOf(const Job& job) const;  // Of the checkpoint where it is.
+  // Wants the task unless it is known. Gives its node.
+  absl::StatusOr<Node*> Want(v1::TaskSpec task, Kind kind, Wants& wants);
+  // The masks are known: sets the checkpoints.
+  void Begin(Job& job, uint32_t superpixels);
+  // Wants what the next checkpoint needs, as far as all that is stored allows.
+  absl::Status Advance(size_t job, Wants& wants);
+  absl::Status AdvanceToFit(size_t job, Wants& wants);
+  absl::Status Judge(size_t job, double error, Wants& wants);
+  void Expect(Job& job);
 
   const v1::ExplanationSpec spec_;
   const v1::ImageSource images_;
@@ -83,9 +114,11 @@ class ExplanationPlanner {
   const std::vector<ChosenImage> chosen_;
   const std::string numerics_class_;
   std::map<Digest, Node> nodes_;
+  std::vector<Job> jobs_;
+  std::map<std::pair<uint32_t, std::string>, size_t> job_of_;  // By image and method, as bytes.
   bool started_ = false;
   uint64_t tasks_done_ = 0;
-  uint64_t tasks_total_ = 0;
+  uint64_t expected_ = 0;            // Of all jobs.
 };
 
 }  // namespace dermis

@@ -30,8 +30,15 @@ std::string ChaosStudy() {
   methods:
     - lime: {samples: 1000, superpixels: {slic: {count: 12}}}
     - shapley: {permutations: 24, superpixels: {slic: {count: 12}}}
+    - shapley: {estimator: auto, budget: 600, tolerance: 0.1, superpixels: {slic: {count: 12}}}
+    - shapley: {estimator: partition, budget: 100, superpixels: {slic: {count: 12}}}
+    - occlusion: {superpixels: {slic: {count: 12}}}
     - grad_cam
     - activation_maps
+    - deep_shap
+    - expected_gradients: {samples: 20}
+    - hires_cam
+  background: {per_class: 10}
 )");
 }
 

@@ -85,7 +85,12 @@ class FakeBlobs : public BlobIndex {
     if (it == blobs.end()) return absl::NotFoundError("no such blob");
     return it->second;
   }
-  void Remove(const Digest& digest) override { blobs.erase(digest); }
+  void Remove(const Digest& digest) override {
+    const auto it = blobs.find(digest);
+    if (it == blobs.end()) return;
+    graveyard[digest] = std::move(it->second);
+    blobs.erase(it);
+  }
   uint64_t FreeBytes() const override { return 1ull << 40; }
   bool LowDisk() const override { return low; }
   std::string Put(const std::string& bytes) {
@@ -94,6 +99,7 @@ class FakeBlobs : public BlobIndex {
     return digest.bytes();
   }
   std::map<Digest, std::string> blobs;
+  std::map<Digest, std::string> graveyard;  // What was here: whoever made it can bring it again.
   bool low = false;
 };
 
@@ -212,6 +218,9 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       uint32_t rows;
       if (perturbation.has_lime()) {
         rows = std::min(kLimeRun, perturbation.lime().samples() - task.perturb().run() * kLimeRun);
+      } else if (!perturbation.has_shapley()) {
+        rows = std::min(kMaskRun, static_cast<uint32_t>(RowCount(perturbation)) -
+                                      task.perturb().run() * kMaskRun);
       } else {
         const uint32_t pairs = std::min(kShapleyRun, perturbation.shapley().permutations() -
                                                          task.perturb().run() * kShapleyRun);
@@ -228,6 +237,10 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       payload.mutable_fit()->set_count(2);
       payload.mutable_fit()->add_values(FakeNumber(key));
       payload.mutable_fit()->add_values(1.0);
+      if (task.fit().units() > 0) {  // Judged by a tolerance.
+        payload.mutable_fit()->add_standard_errors(FakeNumber(key + " error"));
+        payload.mutable_fit()->add_standard_errors(0.0);
+      }
       break;
     case v1::TaskSpec::kActivations: {
       v1::LayerMaps& layer = *payload.mutable_activations()->add_layers();
@@ -235,8 +248,25 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       layer.set_channels(1);
       layer.set_height(1);
       layer.set_width(1);
+      if (task.activations().cam() != v1::CAM_KIND_UNSPECIFIED) {
+        layer.add_cam(static_cast<float>(FakeNumber(key)));
+        if (task.activations().cam() == v1::CAM_KIND_GRAD_CAM_PLUS_PLUS ||
+            task.activations().cam() == v1::CAM_KIND_LAYER_CAM) {
+          layer.add_cam(0.25f);
+        }
+        break;
+      }
       layer.add_activations(static_cast<float>(FakeNumber(key)));
       layer.add_grad_cam(0.5f);
+      break;
+    }
+    case v1::TaskSpec::kGradient: {
+      v1::PixelAttribution& pixels = *payload.mutable_gradient();
+      pixels.set_height(1);
+      pixels.set_width(1);
+      pixels.set_channels(3);
+      for (int c = 0; c < 3; ++c) pixels.add_values(static_cast<float>(FakeNumber(key)));
+      if (task.gradient().has_background()) pixels.set_background(std::string(32, 'b'));
       break;
     }
     default:

@@ -242,7 +242,7 @@ class Simulation {
   // What is durable gives the same state again.
   void CheckReplay() {
     // A coordinator that starts looks for every blob; let the one that runs know as much.
-    for (const auto& [blob, bytes] : graveyard_) core_->BlobLost(blob, "damaged");
+    for (const auto& [blob, bytes] : blobs_.graveyard) core_->BlobLost(blob, "damaged");
     if (!core_->Flush().ok()) return;
     const std::string live = core_->Dump();
     FakeDisk copy = disk_;
@@ -394,10 +394,8 @@ class Simulation {
     if (!event.task_completed().spec().has_train()) return;
     const auto& named = event.task_completed().result().blobs();
     const Digest blob = *Digest::FromBytes(named[static_cast<int>(Uniform(0, named.size()))]);
-    auto it = blobs_.blobs.find(blob);
-    if (it == blobs_.blobs.end()) return;
-    graveyard_[blob] = std::move(it->second);
-    blobs_.blobs.erase(it);
+    if (!blobs_.Has(blob)) return;
+    blobs_.Remove(blob);
     After(Draw() * 5, [this, blob] { Notice(blob); });
   }
 
@@ -579,7 +577,7 @@ class Simulation {
       if (!gang.seat.start_state().empty()) {
         const Digest state = *Digest::FromBytes(gang.seat.start_state());
         if (!blobs_.Has(state)) {
-          if (!graveyard_.contains(state))
+          if (!blobs_.graveyard.contains(state))
             problem_ = "a gang starts from a state that is not there";
           LeaveMesh(w);
           End(w, v1::OUTCOME_UNAVAILABLE, "the start state cannot be read");
@@ -751,7 +749,7 @@ class Simulation {
                                // What was lost meanwhile: the worker has it still.
                                for (const std::string& bytes : reply.missing()) {
                                  const Digest blob = *Digest::FromBytes(bytes);
-                                 blobs_.blobs[blob] = graveyard_.at(blob);
+                                 blobs_.blobs[blob] = blobs_.graveyard.at(blob);
                                }
                                again = true;
                              } else if (reply.verdict() != v1::CompletionReply::STORED) {
@@ -780,7 +778,7 @@ class Simulation {
   // ---------------------------------------------------------------- the end
 
   void CheckEnd() {
-    // A task has one result, but where bytes of it were lost: then another time the same.
+    // A task has one result, but where bytes of it were lost or removed: then another time the same.
     std::map<Digest, std::pair<std::string, bool>>
         results;  // Task -> payload, whether it may come again.
     for (const auto& [task, bytes] : disk_.rows) {
@@ -788,6 +786,9 @@ class Simulation {
       event.ParseFromString(bytes);
       if (event.has_blob_dropped()) {
         for (auto& [other, result] : results) result.second = true;
+      }
+      for (const std::string& retired : event.states_retired().tasks()) {
+        results.at(*Digest::FromBytes(retired)).second = true;
       }
       if (task.none()) continue;
       const std::string& payload = event.task_completed().result().payload_digest();
@@ -847,7 +848,6 @@ class Simulation {
   double drop_, repeat_, late_, kill_worker_, kill_coordinator_;
   double lose_blob_;
   bool deterministic_failures_, jump_wall_, slow_disk_ = false;
-  std::map<Digest, std::string> graveyard_;
   std::map<std::string, absl::Duration> unserved_since_;
   std::vector<Worker> workers_;
   std::map<uint64_t, Gang> gangs_;

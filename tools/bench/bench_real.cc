@@ -10,33 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "common/image_set.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/training.h"
-#include "worker/data/image_source.h"
 
 namespace dermis::bench {
 namespace {
-
-std::shared_ptr<const ImageData> Load(const std::string& path, uint32_t size) {
-  auto set = ImageSet::OpenFile(path);
-  if (!set.ok()) Die(set.status().ToString());
-  v1::ImageSource source;
-  source.set_image_set((*set)->digest().bytes());
-  source.set_size(size);
-  source.mutable_split()->set_test(0.2);
-  source.mutable_split()->set_validation(0.1);
-  source.set_split_seed(1);
-  ImageSources sources([&](const Digest& digest) -> absl::StatusOr<std::string> {
-    if (digest == (*set)->digest()) return (*set)->manifest_blob();
-    const auto bytes = (*set)->ChunkBytes(digest);
-    if (!bytes.ok()) return bytes.status();
-    return std::string(*bytes);
-  });
-  auto data = sources.Get(source);
-  if (!data.ok()) Die(data.status().ToString());
-  return *data;
-}
 
 int Main(int argc, char** argv) {
   const Arguments arguments(argc, argv);
@@ -46,7 +24,7 @@ int Main(int argc, char** argv) {
   const Network network(arguments);
 
   const double start = Seconds();
-  const auto real = Load(arguments.Text("--images"), network.size);
+  const auto real = LoadImages(arguments.Text("--images"), network.size);
   std::fprintf(stderr, "%zu images read and resized to %u pixels in %.2f s, once a worker\n",
                real->labels.size(), network.size, Seconds() - start);
   const auto made_up = MakeData(network.size, static_cast<uint32_t>(real->split.training.size()),

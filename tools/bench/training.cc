@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/image_set.h"
 #include "common/philox.h"
 #include "worker/training/trainer.h"
 
@@ -123,6 +124,26 @@ std::shared_ptr<ImageData> MakeData(uint32_t size, uint32_t training, uint32_t v
   data->deviation = 73.9;
   data->channel_mean = {127.5, 127.5, 127.5};
   return data;
+}
+
+std::shared_ptr<const ImageData> LoadImages(const std::string& path, uint32_t size) {
+  auto set = ImageSet::OpenFile(path);
+  if (!set.ok()) Die(set.status().ToString());
+  v1::ImageSource source;
+  source.set_image_set((*set)->digest().bytes());
+  source.set_size(size);
+  source.mutable_split()->set_test(0.2);
+  source.mutable_split()->set_validation(0.1);
+  source.set_split_seed(1);
+  ImageSources sources([&](const Digest& digest) -> absl::StatusOr<std::string> {
+    if (digest == (*set)->digest()) return (*set)->manifest_blob();
+    const auto bytes = (*set)->ChunkBytes(digest);
+    if (!bytes.ok()) return bytes.status();
+    return std::string(*bytes);
+  });
+  auto data = sources.Get(source);
+  if (!data.ok()) Die(data.status().ToString());
+  return *data;
 }
 
 v1::Recipe RecipeOf(const Arguments& arguments, const Network& network, uint32_t logical_shards) {

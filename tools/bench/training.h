@@ -31,6 +31,9 @@ std::string NoisePixels(uint32_t image, uint32_t count);
 // Images of noise at model size, resident; the set holds one image of noise at display size.
 std::shared_ptr<ImageData> MakeData(uint32_t size, uint32_t training, uint32_t validation);
 
+// A packed set, split .2 / .1 by seed 1.
+std::shared_ptr<const ImageData> LoadImages(const std::string& path, uint32_t size);
+
 // The seed's recipe, but for what the arguments say; without augmentation.
 v1::Recipe RecipeOf(const Arguments& arguments, const Network& network, uint32_t logical_shards);
 

@@ -17,6 +17,7 @@
 #include "common/safetensors.h"
 #include "common/status_macros.h"
 #include "tools/ingest/csv.h"
+#include "tools/report/looking_inside.h"
 #include "tools/report/overlay.h"
 
 namespace dermis {
@@ -101,6 +102,8 @@ class Writer {
         ASSIGN_OR_RETURN(const v1::Payload cut, inputs_.fetch_payload(method.superpixels()));
         AddCut(entry.name(), keys_[m], method.superpixels().task(), cut.superpixels(), cuts);
         RETURN_IF_ERROR(AddAttribution(entry.name(), keys_[m], picture, payload.fit(), cut.superpixels()));
+      } else if (payload.has_gradient()) {
+        RETURN_IF_ERROR(AddPixels(entry.name(), keys_[m], picture, payload.gradient()));
       } else if (payload.has_activations()) {
         RETURN_IF_ERROR(AddMaps(image.image(), entry.name(), m, picture, payload.activations()));
       }
@@ -152,6 +155,24 @@ class Writer {
     return Draw(absl::StrCat(image, ".", method), SuperpixelOverlayPng(picture, values, labels, text));
   }
 
+  absl::Status AddPixels(const std::string& image, const std::string& method, const Raster& picture,
+                         const v1::PixelAttribution& pixels) {
+    const size_t cells = size_t{pixels.height()} * pixels.width(), channels = pixels.channels();
+    if (cells == 0 || channels == 0 || static_cast<size_t>(pixels.values_size()) != cells * channels) {
+      return absl::DataLossError(absl::StrCat(image, "/", method, ": its pixels differ in number"));
+    }
+    tensors_.Add(absl::StrCat(image, "/", method), "F32", {pixels.height(), pixels.width(), pixels.channels()},
+                 pixels.values().data(), cells * channels);
+    std::vector<double> sums(cells);
+    for (size_t i = 0; i < cells * channels; ++i) sums[i / channels] += pixels.values(static_cast<int>(i));
+    OverlayText text;
+    text.title = absl::StrCat(method, ": red for ", manifest_.classes(manifest_.classes_size() - 1), ", blue against it");
+    text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(), pixels.full());
+    if (pixels.has_reference()) absl::StrAppendFormat(&text.numbers, ", reference %.4g", pixels.reference());
+    return Draw(absl::StrCat(image, ".", method),
+                GridOverlayPng(picture, sums, static_cast<int>(pixels.width()), static_cast<int>(pixels.height()), text));
+  }
+
   absl::Status AddMaps(uint32_t index, const std::string& image, int m, const Raster& picture,
                        const v1::ActivationOutput& maps) {
     const v1::MethodSpec& method = results_.spec().explanation().methods(m);
@@ -173,14 +194,18 @@ class Writer {
         RETURN_IF_ERROR(Draw(key, PngBytes(tiles)));
         continue;
       }
-      const auto map = absl::MakeConstSpan(layer.grad_cam().data(), static_cast<size_t>(layer.grad_cam_size()));
+      const Cam cam = CamOf(layer, sign);
+      const absl::Span<const float> map = cam.values;
+      if (map.size() != static_cast<size_t>(width) * height) {
+        return absl::DataLossError(absl::StrCat(key, ": the map differs in size"));
+      }
       tensors_.Add(absl::StrCat(image, "/", keys_[m], "/", layer.layer()), "F32", {height, width}, map.data(),
                    map.size());
       OverlayText text;
       text.title = absl::StrCat(keys_[m], " of ", layer.layer(), ": evidence for ",
                                 sign > 0 ? manifest_.classes(classes - 1) : manifest_.classes(0));
       text.numbers = absl::StrCat("grid of ", width, " x ", height);
-      RETURN_IF_ERROR(Draw(key, MapOverlayPng(picture, map, width, height, sign, text)));
+      RETURN_IF_ERROR(Draw(key, MapOverlayPng(picture, map, width, height, cam.sign, text)));
     }
     return absl::OkStatus();
   }

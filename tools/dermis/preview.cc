@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "common/background.h"
+#include "common/model_methods.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
 #include "common/status_macros.h"
@@ -98,8 +100,14 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
-  return absl::StrFormat("Explanation: at most %d images, %d tasks, about %.3g masked inputs\n",
-                         size.images, size.tasks, static_cast<double>(size.inputs));
+  uint64_t gradients = 0;
+  for (const v1::MethodSpec& method : spec.explanation().methods()) {
+    gradients += GradientsOf(method, classes * BackgroundPerClass(spec.explanation()));
+  }
+  return absl::StrFormat(
+      "Explanation: at most %d images, %d tasks, about %.3g masked inputs, %.3g gradients\n",
+      size.images, size.tasks, static_cast<double>(size.inputs),
+      static_cast<double>(size.images * gradients));
 }
 
 }  // namespace

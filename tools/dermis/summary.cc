@@ -50,7 +50,10 @@ std::string SummariseTrials(const v1::StudyResults& results) {
 
 std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
   std::string text = SummariseTrials(results);
-  if (results.training().epochs_size() > 0) {
+  if (results.stop_epoch() == 0 && results.training().epochs_size() > 0) {
+    absl::StrAppendFormat(&text, "Training goes on; %d epochs so far (best %d)\n",
+                          results.training().epochs_size(), results.training().best_epoch());
+  } else if (results.training().epochs_size() > 0) {
     absl::StrAppendFormat(&text, "Trained %d epochs (best %d); weights %s\n", results.stop_epoch(),
                           results.training().best_epoch(),
                           absl::BytesToHexString(results.model().weights()));

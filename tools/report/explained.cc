@@ -8,49 +8,21 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/estimators.h"
 #include "common/metrics.h"
+#include "common/model_methods.h"
 #include "common/status_macros.h"
+#include "tools/report/estimators.h"
+#include "tools/report/looking_inside.h"
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
+#include "tools/report/scene.h"
 
 namespace dermis {
 namespace {
 
 constexpr size_t kLimeShown = 5;    // lime's own display of positive evidence.
 constexpr size_t kSignsShown = 10;
-
-// What all figures of one image share.
-struct Scene {
-  std::string id;          // Of the picture, defined once and used by every figure.
-  int width = 0, height = 0;
-  std::string name, predicted, positive;
-  double sign = 1;         // f * sign points towards the predicted class.
-  double cam_sign = 1;
-  std::string cam_target;
-};
-
-std::string Figure(const std::string& picture, const std::string& caption, const std::string& kind = "") {
-  return absl::StrCat("<figure", kind.empty() ? "" : absl::StrCat(" class=\"", kind, "\""), ">", picture,
-                      "<figcaption>", caption, "</figcaption></figure>");
-}
-
-std::string OpenSvg(const Scene& scene, const std::string& alt) {
-  return absl::StrCat("<svg class=\"picture\" viewBox=\"0 0 ", scene.width, " ", scene.height,
-                      "\" role=\"img\" aria-label=\"", Escape(alt), "\">");
-}
-
-std::string UseBase(const Scene& scene, const std::string& more = "") {
-  return absl::StrCat("<use href=\"#", scene.id, "\"", more, "/>");
-}
-
-std::string Overlay(const Scene& scene, const Raster& raster, const std::string& more) {
-  return absl::StrCat("<image width=\"", scene.width, "\" height=\"", scene.height,
-                      "\" preserveAspectRatio=\"none\" ", more, " href=\"", PngUri(raster), "\"/>");
-}
-
-std::string Missing(const std::string& title, const std::string& why) {
-  return absl::StrCat("<p class=\"missing\"><b>", Escape(title), "</b> ", Escape(why), "</p>");
-}
 
 std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
                         const std::string& title) {
@@ -84,8 +56,16 @@ std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const st
   return html;
 }
 
+// RISE's values are mean outputs: what tells superpixels apart is how far each is from all others.
+v1::Attribution FromTheirMean(v1::Attribution fit) {
+  double mean = 0;
+  for (double value : fit.values()) mean += value / fit.values_size();
+  for (double& value : *fit.mutable_values()) value -= mean;
+  return fit;
+}
+
 std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
-                          const std::string& title) {
+                          const std::string& title, const std::string& what = "") {
   const double limit = PixelPercentile(fit.values(), labels, 99.9);
   return Figure(
       absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": red superpixels raise, blue ones lower the output for ",
@@ -94,37 +74,9 @@ std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const 
                    UseBase(scene, " filter=\"url(#grey)\" opacity=\".15\""),
                    Overlay(scene, ShapleyOverlay(fit.values(), labels, scene.width, scene.height, limit), ""),
                    "</svg>"),
-      absl::StrCat("<b>", Escape(title), "</b> towards <em>", Escape(scene.positive),
+      absl::StrCat("<b>", Escape(title), "</b> ", what, "towards <em>", Escape(scene.positive),
                    "</em><span class=\"scale\"><span>", Number(-limit), "</span><i></i><span>+", Number(limit),
                    "</span></span>"));
-}
-
-std::string CamFigures(const Scene& scene, const v1::ActivationOutput& maps) {
-  std::string html;
-  for (const v1::LayerMaps& layer : maps.layers()) {
-    const int width = layer.width(), height = layer.height();
-    const std::string name = absl::StrCat("<b>", Escape(layer.layer()), "</b> ", width, " × ", height);
-    const auto cam = NormaliseCam(layer.grad_cam(), scene.cam_sign);
-    if (!cam) {
-      html += Figure(absl::StrCat("<span class=\"pair\">", OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(),
-                                                              ": no positive evidence")),
-                                  UseBase(scene, " filter=\"url(#grey)\" opacity=\".35\""),
-                                  "<text class=\"none\" x=\"50%\" y=\"52%\">no positive evidence</text></svg></span>"),
-                     name);
-      continue;
-    }
-    const Raster smooth = Heat(ResizeBilinear(*cam, width, height, scene.width, scene.height), scene.width,
-                               scene.height, Inferno, /*veil=*/true);
-    html += Figure(
-        absl::StrCat("<span class=\"pair\">",
-                     OpenSvg(scene, absl::StrCat("Grad-CAM of ", layer.layer(), " over the image")),
-                     UseBase(scene), Overlay(scene, smooth, "opacity=\".85\""), "</svg><img class=\"native\" alt=\"",
-                     Escape(absl::StrCat("Grad-CAM of ", layer.layer(), " on its own grid of ", width, " by ",
-                                         height)),
-                     "\" src=\"", PngUri(Heat(*cam, width, height, Inferno)), "\"></span>"),
-        name);
-  }
-  return html;
 }
 
 std::string TileFigures(const v1::ActivationOutput& maps) {
@@ -142,13 +94,16 @@ std::string TileFigures(const v1::ActivationOutput& maps) {
 }
 
 std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, const v1::Attribution& fit) {
-  const bool lime = method.has_lime();
+  const bool lime = method.has_lime(), adds_up = method.has_shapley();
   const std::string none = "<td class=\"none\">–</td>";
-  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title), "</th><td>", fit.count(), "</td><td>",
-                                 fit.evaluations(), "</td><td>", Number(fit.full()), "</td>",
-                                 lime ? none : absl::StrCat("<td>", Number(fit.hidden()), "</td>"));
-  absl::StrAppend(&row, lime ? none
-                             : absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual())));
+  const std::string note = EstimatorNote(method, fit);
+  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title),
+                                 note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
+                                 "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>",
+                                 Number(fit.full()), "</td>",
+                                 adds_up ? absl::StrCat("<td>", Number(fit.hidden()), "</td>") : none);
+  absl::StrAppend(&row, adds_up ? absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual()))
+                                : none);
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
   const auto& errors = fit.standard_errors();
   absl::StrAppend(&row, errors.empty()
@@ -196,14 +151,18 @@ std::string MethodTitle(const v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
       return method.lime().superpixels().has_quickshift() ? "LIME · quickshift" : "LIME · SLIC";
-    case v1::MethodSpec::kShapley:
-      return method.shapley().superpixels().has_quickshift() ? "Shapley · quickshift" : "Shapley · SLIC";
-    case v1::MethodSpec::kGradCam:
-      return "Grad-CAM";
+    case v1::MethodSpec::kShapley: {
+      const v1::Estimator estimator = method.shapley().estimator();
+      const std::string by = estimator == v1::ESTIMATOR_UNSPECIFIED
+                                 ? std::string()
+                                 : absl::StrCat(" (", EstimatorName(estimator), ")");
+      return absl::StrCat("Shapley", by,
+                          method.shapley().superpixels().has_quickshift() ? " · quickshift" : " · SLIC");
+    }
     case v1::MethodSpec::kOcclusion:
-      return "Occlusion";
+      return method.occlusion().superpixels().has_quickshift() ? "Occlusion · quickshift" : "Occlusion · SLIC";
     case v1::MethodSpec::kRise:
-      return "RISE";
+      return method.rise().superpixels().has_quickshift() ? "RISE · quickshift" : "RISE · SLIC";
     case v1::MethodSpec::kDeepShap:
       return "DeepSHAP";
     case v1::MethodSpec::kExpectedGradients:
@@ -214,6 +173,8 @@ std::string MethodTitle(const v1::MethodSpec& method) {
       return "SmoothGrad";
     case v1::MethodSpec::kCam:
       return "CAM";
+    case v1::MethodSpec::kGradCam:
+      return "Grad-CAM";
     case v1::MethodSpec::kGradCamPlusPlus:
       return "Grad-CAM++";
     case v1::MethodSpec::kHiresCam:
@@ -288,7 +249,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   original += "</svg>";
 
   std::string figures = Figure(original, original_caption);
-  std::string cams, tiles, rows, missing;
+  std::string cams, tiles, rows, pixel_rows, missing;
   std::map<std::string, v1::Payload> fetched;   // Grad-CAM and activation maps share one result.
   const auto fetch = [&](const v1::TaskResult& result) -> absl::StatusOr<const v1::Payload*> {
     if (result.task().empty()) return absl::NotFoundError("is not computed yet");
@@ -303,7 +264,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
       missing += Missing(title, std::string(payload.status().message()));
       continue;
     }
-    if (method.method().has_lime() || method.method().has_shapley()) {
+    if (HasMasks(method.method())) {
       const auto superpixels = fetch(method.superpixels());
       if (!superpixels.ok()) {
         missing += Missing(title, std::string(superpixels.status().message()));
@@ -315,16 +276,31 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         missing += Missing(title, std::string(fits.message()));
         continue;
       }
-      figures += method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
-                                            : ShapleyFigure(scene, fit, labels, title);
+      figures += method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
+                 : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
+                                                              "from their mean, ")
+                                              : ShapleyFigure(scene, fit, labels, title);
       rows += NumbersRow(method.method(), title, fit);
       continue;
     }
+    if (IsPixelMethod(method.method())) {
+      if (const absl::Status fits = CheckPixels((*payload)->gradient()); !fits.ok()) {
+        missing += Missing(title, std::string(fits.message()));
+        continue;
+      }
+      figures += PixelFigure(scene, (*payload)->gradient(), title);
+      pixel_rows += PixelNumbersRow((*payload)->gradient(), title);
+      continue;
+    }
     const v1::ActivationOutput& maps = (*payload)->activations();
+    if (const v1::CamKind kind = CamKindOf(method.method()); kind != v1::CAM_KIND_UNSPECIFIED) {
+      cams += CamSection(scene, title, maps);
+      continue;
+    }
     if (const absl::Status fits = CheckMaps(maps); !fits.ok()) {
       missing += Missing(title, std::string(fits.message()));
     } else if (method.method().has_grad_cam()) {
-      cams = CamFigures(scene, maps);
+      cams += CamSection(scene, title, maps);
     } else {
       tiles = TileFigures(maps);
     }
@@ -341,11 +317,8 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
                     "<th>largest standard error</th></tr></thead><tbody>",
                     rows, "</tbody></table></div>");
   }
-  if (!cams.empty()) {
-    absl::StrAppend(&html, "<details open><summary>Grad-CAM by layer <span>towards ", Escape(scene.cam_target),
-                    "; bilinear over the image, its own grid beside</span></summary><div class=\"figures cams\">",
-                    cams, "</div></details>");
-  }
+  if (!pixel_rows.empty()) absl::StrAppend(&html, PixelNumbersTable(pixel_rows));
+  html += cams;
   if (!tiles.empty()) {
     absl::StrAppend(&html,
                     "<details><summary>Activation maps by layer <span>every channel, each scaled to its own range"

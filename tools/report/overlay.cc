@@ -91,7 +91,7 @@ Colour Signed(double v) {
 std::string PngBytes(const Raster& raster) { return Encode(MatOf(raster)); }
 
 std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> values,
-                                 absl::Span<const int> labels, const OverlayText& text) {
+                                 absl::Span<const int> labels, const OverlayText& text, bool borders) {
   const int factor = FactorOf(image);
   const double limit = std::max(1e-300, PixelPercentile(values, labels, 99.9));
   const cv::Mat original = Enlarge(MatOf(image), factor, cv::INTER_CUBIC);
@@ -105,7 +105,8 @@ std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> v
       const double v = std::clamp(values[label] / limit, -1.0, 1.0);
       const double opacity = 0.75 * std::abs(v);
       const Colour colour = Signed(v < 0 ? -1 : 1);
-      const bool border = above[x / factor] != label || (x > 0 && here[(x - 1) / factor] != label);
+      const bool border =
+          borders && (above[x / factor] != label || (x > 0 && here[(x - 1) / factor] != label));
       for (int c = 0; c < 3; ++c) {
         const double mixed = row[x][c] * (1 - opacity) + colour[c] * opacity;
         row[x][c] = static_cast<uint8_t>(std::lround(border ? mixed * 0.8 + 255 * 0.2 : mixed));
@@ -116,6 +117,18 @@ std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> v
   Scale(canvas, original.cols, original.rows + kGap, absl::StrFormat("-%.3g", limit),
         absl::StrFormat("+%.3g", limit), [](double t) { return Signed(2 * t - 1); });
   return Encode(canvas);
+}
+
+std::string GridOverlayPng(const Raster& image, absl::Span<const double> values, int width, int height,
+                           const OverlayText& text) {
+  std::vector<int> labels;
+  labels.reserve(static_cast<size_t>(image.width) * image.height);
+  for (int y = 0; y < image.height; ++y) {
+    for (int x = 0; x < image.width; ++x) {
+      labels.push_back(y * height / image.height * width + x * width / image.width);
+    }
+  }
+  return SuperpixelOverlayPng(image, values, labels, text, /*borders=*/false);
 }
 
 std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int width, int height,

@@ -19,7 +19,12 @@ struct OverlayText {
 // |value| over the pixels; thin lines are the borders of the superpixels. image: RGB; labels: of its pixels, each below
 // values.size().
 std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> values,
-                                 absl::Span<const int> labels, const OverlayText& text);
+                                 absl::Span<const int> labels, const OverlayText& text,
+                                 bool borders = true);
+
+// The same for values of a grid's cells, row by row, without borders.
+std::string GridOverlayPng(const Raster& image, absl::Span<const double> values, int width, int height,
+                           const OverlayText& text);
 
 // The same for a map of values on a grid of its own; sign: +1, or -1 for what it says of -f. Only what is above 0 is
 // shown, the largest brightest.

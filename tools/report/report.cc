@@ -269,7 +269,10 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   html += Fact("software", absl::StrCat("Dermis ", kVersion));
   if (results.training().epochs_size() > 0) {
     const bool early = spec.training().has_early_stopping();
-    html += Fact("epochs", absl::StrCat(results.stop_epoch(), " of at most ", spec.training().epochs(), "; best epoch ",
+    const std::string ran = results.stop_epoch() > 0
+                                ? absl::StrCat(results.stop_epoch())
+                                : absl::StrCat("so far ", results.training().epochs_size());
+    html += Fact("epochs", absl::StrCat(ran, " of at most ", spec.training().epochs(), "; best epoch ",
                                         BestEpoch(results), "; the weights of the ",
                                         early ? "best" : "last", " epoch are used"));
     html += Fact("steps an epoch", absl::StrCat(results.training().steps_per_epoch()));

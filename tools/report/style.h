@@ -77,8 +77,10 @@ gap:.6rem;align-items:center}.augmented b{font-weight:500;font-size:.8rem;color:
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
 border:1px solid var(--line)}
 .numbers{margin-top:1.1rem;font-size:.84rem}
+.numbers .note{display:block;max-width:34em;font-weight:400;opacity:.75;white-space:normal}
 .cams{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
 align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
+.grid{image-rendering:pixelated}
 .maps{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}.maps img{width:100%;image-rendering:pixelated;
 display:block;border-radius:4px}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;

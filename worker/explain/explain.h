@@ -20,11 +20,16 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
 absl::StatusOr<v1::PerturbOutput> RunPerturb(const v1::PerturbTask& task, const ImageData& data,
                                              const v1::SuperpixelOutput& superpixels, InferencePlan& plan);
 
-// `runs`: outputs of all runs of the perturbation, in order of run. One thread, double.
+// Of a perturbation by `partition`, whose masks depend on outputs: runs the model itself.
+absl::StatusOr<v1::Attribution> RunPartition(const v1::FitTask& task, const ImageData& data,
+                                             const v1::SuperpixelOutput& superpixels, InferencePlan& plan);
+
+// `runs`: outputs of the first RunsOfUnits (common/estimators.h) runs of the perturbation, in order of run; what lies
+// beyond `units` is ignored. One thread, double.
 absl::StatusOr<v1::Attribution> RunFit(const v1::FitTask& task, uint32_t superpixel_count,
                                        const std::vector<v1::PerturbOutput>& runs);
 
-// Mask row -> S bits, as LIME and Shapley runs use them (row r of the whole perturbation; for Shapley rows of pair p
+// Mask row -> S bits, as the runs of all methods use them (for shapley, row r of the whole perturbation; for Shapley rows of pair p
 // are: the S - 1 proper prefixes of the order, then of its reverse; the two end points f(x), f(hidden)
 // are rows 0 and 1 of run 0, before its pairs).
 std::vector<std::vector<uint8_t>> MasksOfRun(const v1::Perturbation& perturbation, uint32_t run,

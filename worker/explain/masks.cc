@@ -15,6 +15,15 @@ Mask LimeMask(uint64_t seed, uint32_t row, uint32_t superpixels) {
   return mask;
 }
 
+Mask RiseMask(uint64_t seed, uint32_t row, uint32_t superpixels, double p) {
+  Mask mask(superpixels);
+  for (uint32_t k = 0; k < superpixels; ++k) {
+    const auto block = PhiloxBlock(seed, Purpose::kRise, row, 0, k);
+    mask[k] = ToUnitDouble(block[0], block[1]) < p;
+  }
+  return mask;
+}
+
 std::vector<uint32_t> ShapleyOrder(uint64_t seed, uint32_t pair, uint32_t superpixels) {
   return PhiloxPermutation(seed, Purpose::kShapley, pair, superpixels);
 }

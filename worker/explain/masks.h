@@ -13,6 +13,9 @@ using Mask = std::vector<uint8_t>;
 // Row 0 shows everything; in the others each superpixel is shown with probability 1/2.
 Mask LimeMask(uint64_t seed, uint32_t row, uint32_t superpixels);
 
+// Each superpixel is shown with probability p, in (0, 1).
+Mask RiseMask(uint64_t seed, uint32_t row, uint32_t superpixels, double p);
+
 // The order in which pair p's first half shows the superpixels; its second half shows them in reverse.
 std::vector<uint32_t> ShapleyOrder(uint64_t seed, uint32_t pair, uint32_t superpixels);
 

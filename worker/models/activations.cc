@@ -6,71 +6,89 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/metrics.h"
+#include "common/model_methods.h"
 #include "common/status_macros.h"
+#include "worker/models/cams.h"
 #include "worker/models/model.h"
+#include "worker/models/network.h"
 #include "worker/models/resnet.h"
-#include "worker/models/resnet_graph.h"
-#include "worker/models/seed_cnn.h"
 
 namespace dermis {
 namespace {
 
-// f of the explanation, differentiable (its value alone: OutputOf in common/metrics.h).
-torch::Tensor ScalarOutput(v1::OutputKind kind, const torch::Tensor& logits) {
-  const int64_t classes = logits.size(1), positive = classes - 1;
-  const torch::Tensor row = logits[0];
+std::vector<float> CamOf(v1::CamKind kind, const LayerView& layer) {
   switch (kind) {
-    case v1::OUTPUT_KIND_LOGIT:
-      return row[positive];
-    case v1::OUTPUT_KIND_PROBABILITY:
-      return torch::softmax(row, 0)[positive];
+    case v1::CAM_KIND_GRAD_CAM_PLUS_PLUS:
+      return GradCamPlusPlus(layer);
+    case v1::CAM_KIND_LAYER_CAM:
+      return LayerCam(layer);
+    case v1::CAM_KIND_CAM:  // Of a network that averages: w_c / P is the gradient everywhere.
+    case v1::CAM_KIND_HIRES_CAM:
+      return HiresCam(layer);
     default:
-      return row[positive] - row.slice(0, 0, positive).mean();
+      return GradCam(layer);
   }
 }
 
-// The layers' names and taps, in the order of the network, and the logits.
-struct Graph {
-  std::vector<std::string> layers;
-  std::vector<torch::Tensor> taps;
-  torch::Tensor logits;
-};
-
-Graph GraphOf(const Model& model, const torch::Tensor& input) {
-  Graph graph;
-  if (IsResNet(model.layout.kind)) {
-    ResNetGraph network = ResNetForward(model, input);
-    graph.layers = {"conv1", "layer1", "layer2", "layer3", "layer4"};
-    graph.taps = std::move(network.taps);
-    graph.logits = network.logits;
-    return graph;
-  }
-  SeedCnnGraph network = SeedCnnForward(model, input);
-  for (int k = 1; k <= kSeedCnnConvolutions; ++k) graph.layers.push_back(absl::StrCat("conv", k));
-  graph.taps = std::move(network.taps);
-  graph.logits = network.logits;
-  return graph;
+// f of the logits' biases: what an exact map leaves to add. f is linear.
+double OffsetOf(const Model& model, v1::OutputKind output) {
+  const char* const bias = IsResNet(model.layout.kind) ? "fc.bias" : "dense.bias";
+  return OutputOf(output, {model.at(bias), model.layout.classes});
 }
 
-// Grad-CAM before ReLU (Selvaraju 2017): sum over channels of A times the spatial mean of d output
-// / d A. Own loops, so that the order of the sums is ours.
-void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1::LayerMaps& maps) {
-  const torch::Tensor a = activation.detach().contiguous(), g = gradient.detach().contiguous();
-  const int64_t channels = a.size(1), pixels = a.size(2) * a.size(3);
+// The layers that the task is about.
+std::vector<Tap> TapsOf(const NetworkGraph& graph, v1::CamKind kind) {
+  if (kind == v1::CAM_KIND_CAM) return {graph.last};
+  std::vector<Tap> taps = graph.taps;
+  if (kind != v1::CAM_KIND_UNSPECIFIED && taps.back().layer != graph.last.layer) {
+    taps.push_back(graph.last);
+  }
+  return taps;
+}
+
+absl::Status CheckCam(const v1::ActivationTask& task, const Model& model) {
+  if (task.cam() != v1::CAM_KIND_CAM) return absl::OkStatus();
+  if (!IsResNet(model.layout.kind)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "activations: ", ModelName(model.layout.kind),
+        " has no CAM, it does not average its last maps; hires_cam at its last pool is exact"));
+  }
+  if (task.output() == v1::OUTPUT_KIND_PROBABILITY) {
+    return absl::InvalidArgumentError(
+        "activations: a probability has no CAM, it is not linear in the maps; explain the margin "
+        "or the logit");
+  }
+  return absl::OkStatus();
+}
+
+void FillMaps(const Tap& tap, const torch::Tensor& gradient, const v1::ActivationTask& task,
+              v1::LayerMaps& maps) {
+  const torch::Tensor a = tap.maps.detach().contiguous(), g = gradient.detach().contiguous();
+  const auto channels = static_cast<size_t>(a.size(1));
+  const auto pixels = static_cast<size_t>(a.size(2) * a.size(3));
+  const LayerView layer{{a.const_data_ptr<float>(), channels * pixels},
+                        {g.const_data_ptr<float>(), channels * pixels},
+                        channels,
+                        pixels};
+  maps.set_layer(tap.layer);
   maps.set_channels(static_cast<uint32_t>(channels));
   maps.set_height(static_cast<uint32_t>(a.size(2)));
   maps.set_width(static_cast<uint32_t>(a.size(3)));
-  const float* av = a.data_ptr<float>();
-  const float* gv = g.data_ptr<float>();
-  maps.mutable_activations()->Add(av, av + channels * pixels);
-  std::vector<double> cam(static_cast<size_t>(pixels), 0.0);
-  for (int64_t c = 0; c < channels; ++c) {
-    double alpha = 0;
-    for (int64_t p = 0; p < pixels; ++p) alpha += gv[c * pixels + p];
-    alpha /= static_cast<double>(pixels);
-    for (int64_t p = 0; p < pixels; ++p) cam[p] += alpha * av[c * pixels + p];
+  const v1::CamKind kind = task.cam();
+  const std::vector<float> cam = CamOf(kind, layer);
+  if (kind != v1::CAM_KIND_UNSPECIFIED) {
+    maps.mutable_cam()->Add(cam.begin(), cam.end());
+    if (!IsLinearCam(kind)) {
+      std::vector<float> negative(layer.gradient.begin(), layer.gradient.end());
+      for (float& v : negative) v = -v;
+      const std::vector<float> against = CamOf(kind, {layer.maps, negative, channels, pixels});
+      maps.mutable_cam()->Add(against.begin(), against.end());
+    }
+    return;
   }
-  for (double v : cam) maps.add_grad_cam(static_cast<float>(v));
+  if (!task.cams_only()) maps.mutable_activations()->Add(layer.maps.begin(), layer.maps.end());
+  maps.mutable_grad_cam()->Add(cam.begin(), cam.end());
 }
 
 }  // namespace
@@ -78,48 +96,30 @@ void FillMaps(const torch::Tensor& activation, const torch::Tensor& gradient, v1
 absl::StatusOr<v1::ActivationOutput> RunActivations(const v1::ActivationTask& task,
                                                     const ImageData& data,
                                                     std::string_view weights) {
-  ASSIGN_OR_RETURN(const Model model, ParseModel(weights));
-  if (model.layout.kind != task.model().kind()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("activations: the task asks for ", v1::ModelKind_Name(task.model().kind()),
-                     ", the weights are of ", v1::ModelKind_Name(model.layout.kind)));
-  }
-  if (data.size != model.layout.size) {
-    return absl::InvalidArgumentError(absl::StrCat("activations: images of ", data.size,
-                                                   " pixels a side, the model wants ",
-                                                   model.layout.size));
-  }
-  if (task.image() >= data.labels.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("activations: no image ", task.image(), ", the set has ", data.labels.size()));
-  }
+  ASSIGN_OR_RETURN(const Model model, ModelOf(task.model(), weights, data, "activations"));
+  RETURN_IF_ERROR(CheckCam(task, model));
   at::set_num_threads(1);
-  const int64_t size = data.size;
-  std::vector<float> input(static_cast<size_t>(3 * size * size));
-  // The model file's own constants: the model is what was trained, whatever set it now looks at.
-  const float mean = static_cast<float>(model.pixel_mean);
-  const float inverse = static_cast<float>(1.0 / (model.pixel_deviation + 1e-7));
-  {
-    ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(task.image()));
-    const uint8_t* pixels = pinned.data();
-    for (int64_t p = 0; p < size * size; ++p) {
-      for (int64_t c = 0; c < 3; ++c) {
-        input[c * size * size + p] = (static_cast<float>(pixels[p * 3 + c]) - mean) * inverse;
-      }
-    }
-  }
+  ASSIGN_OR_RETURN(torch::Tensor input, ExplainedInput(model, data, task.images(), task.image()));
   try {
     // A leaf that requires gradients, so that every tap is part of the recorded graph.
-    torch::Tensor x =
-        torch::from_blob(input.data(), {1, 3, size, size}, torch::kFloat32).requires_grad_(true);
-    const Graph graph = GraphOf(model, x);
+    const NetworkGraph graph = GraphOf(model, input.requires_grad_(true));
+    const std::vector<Tap> taps = TapsOf(graph, task.cam());
+    std::vector<torch::Tensor> maps;
+    for (const Tap& tap : taps) maps.push_back(tap.maps);
     const std::vector<torch::Tensor> gradients =
-        torch::autograd::grad({ScalarOutput(task.output(), graph.logits)}, graph.taps);
+        torch::autograd::grad({OutputsOf(task.output(), graph.logits)[0]}, maps);
     v1::ActivationOutput output;
-    for (size_t k = 0; k < graph.taps.size(); ++k) {
-      v1::LayerMaps* maps = output.add_layers();
-      maps->set_layer(graph.layers[k]);
-      FillMaps(graph.taps[k], gradients[k], *maps);
+    if (task.cam() != v1::CAM_KIND_UNSPECIFIED) {
+      output.set_full(OutputOfRow(task.output(), graph.logits, 0));
+    }
+    const bool exact = task.output() != v1::OUTPUT_KIND_PROBABILITY &&
+                       (task.cam() == v1::CAM_KIND_CAM || task.cam() == v1::CAM_KIND_HIRES_CAM);
+    for (size_t k = 0; k < taps.size(); ++k) {
+      v1::LayerMaps* layer = output.add_layers();
+      FillMaps(taps[k], gradients[k], task, *layer);
+      if (exact && taps[k].layer == graph.last.layer) {
+        layer->set_offset(OffsetOf(model, task.output()));
+      }
     }
     return output;
   } catch (const std::exception& e) {

@@ -1,5 +1,6 @@
 #include "worker/models/resnet_graph.h"
 
+#include "worker/models/ops.h"
 #include "worker/models/resnet.h"
 
 namespace dermis {
@@ -44,18 +45,18 @@ torch::Tensor Apply(const ResNetLayer& layer, const Tensors& t, const torch::Ten
 ResNetGraph Forward(const Tensors& t, const torch::Tensor& input) {
   const ResNetShape shape = ResNetShapeOf(t.layout.kind, t.layout.stem);
   ResNetGraph graph;
-  torch::Tensor x = torch::relu(Apply(shape.layers[0], t, input));
+  torch::Tensor x = Activate(Activation::kRelu, Apply(shape.layers[0], t, input));
   graph.taps.push_back(x);
-  if (shape.pooled_stem) x = torch::max_pool2d(x, 3, 2, 1);
+  if (shape.pooled_stem) x = MaxPool({.kernel = 3, .stride = 2, .padding = 1}, x);
   for (const ResNetBlock& block : shape.blocks) {
     torch::Tensor branch = x;
     for (uint32_t k = 0; k < block.count; ++k) {
-      if (k > 0) branch = torch::relu(branch);
+      if (k > 0) branch = Activate(Activation::kRelu, branch);
       branch = Apply(shape.layers[block.first + k], t, branch);
     }
     const torch::Tensor shortcut =
         block.downsample ? Apply(shape.layers[block.first + block.count], t, x) : x;
-    x = torch::relu(branch + shortcut);
+    x = Activate(Activation::kRelu, branch + shortcut);
     if (block.last_of_stage) graph.taps.push_back(x);
   }
   graph.logits = torch::linear(x.mean({2, 3}), t.parameter("fc.weight"), t.parameter("fc.bias"));

@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "worker/models/ops.h"
+
 namespace dermis {
 namespace {
 
@@ -35,14 +37,16 @@ SeedCnnGraph Evaluate(const Model& model, const torch::Tensor& input, bool bf16)
       x = RoundToBf16(x);
       weight = RoundToBf16(weight);
     }
-    torch::Tensor a = torch::elu(torch::conv2d(x, weight, parameter(conv + ".bias"), 1, 1));
+    torch::Tensor a =
+        Activate(Activation::kElu, torch::conv2d(x, weight, parameter(conv + ".bias"), 1, 1));
     graph.taps.push_back(a);
     const torch::Tensor scale =
         parameter(bn + ".weight") / torch::sqrt(statistic(bn + ".running_var") + kBatchNormEpsilon);
     const torch::Tensor shift = parameter(bn + ".bias") - statistic(bn + ".running_mean") * scale;
     x = a * Channels(scale) + Channels(shift);
-    if (k % 2 == 0) x = torch::max_pool2d(x, 2);
+    if (k % 2 == 0) x = MaxPool({}, x);
   }
+  graph.pooled = x;
   graph.logits =
       torch::linear(x.contiguous().flatten(1), parameter("dense.weight"), parameter("dense.bias"));
   return graph;

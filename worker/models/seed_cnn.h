@@ -21,6 +21,7 @@ inline constexpr double kSeedCnnDropout[3] = {0.2, 0.3, 0.4};
 struct SeedCnnGraph {
   torch::Tensor logits;             // [N, classes]
   std::vector<torch::Tensor> taps;  // Six: after ELU, before batch norm, [N, C, H, W].
+  torch::Tensor pooled;             // The last pool's maps, which the dense layer reads.
 };
 
 // Evaluation form: running statistics, no dropout. input: [N, 3, size, size] float. All tensors

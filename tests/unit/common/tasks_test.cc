@@ -75,6 +75,15 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
       *task.mutable_activations()->mutable_model() = SomePerturbation().model();
       task.mutable_activations()->set_output(v1::OUTPUT_KIND_MARGIN);
       break;
+    case v1::TaskSpec::kGradient:
+      *task.mutable_gradient()->mutable_images() = SomeRecipe().images();
+      task.mutable_gradient()->set_image(17);
+      *task.mutable_gradient()->mutable_model() = SomePerturbation().model();
+      task.mutable_gradient()->set_output(v1::OUTPUT_KIND_MARGIN);
+      task.mutable_gradient()->mutable_deep_shap();
+      task.mutable_gradient()->mutable_background()->set_per_class(50);
+      task.mutable_gradient()->mutable_background()->set_seed(1);
+      break;
     case v1::TaskSpec::kNoop:
       task.mutable_noop()->set_index(7);
       break;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/estimators.h"
 #include "coordinator/planners/explanation.h"
 #include "coordinator/planners/training.h"
 #include "coordinator/study_run.h"
@@ -146,14 +147,15 @@ TEST_F(ChooseImagesTest, Ties_GoToTheSmallerImageDigest) {
 struct Folded {
   std::set<Digest> wanted;
   std::vector<ChosenImage> chosen;
+  std::vector<ExplanationPlanner::MethodTask> last;  // What is shown: by image and method.
   bool done = false;
 };
 
-Folded Fold(uint64_t seed) {
+Folded Fold(uint64_t seed, const std::string& explanation = kFakeExplanation) {
   FakeBlobs blobs;
   const auto manifest = FakeManifest(60);
   const Digest image_set = Sha256Of("set");
-  const v1::StudySpec spec = *FakeSpec("a", 3, 0, kFakeExplanation);
+  const v1::StudySpec spec = *FakeSpec("a", 3, 0, explanation);
   auto run = *StudyRun::Make(spec, image_set, manifest, kClass);
   const Split split = *MakeSplit(*manifest, spec.images().split(), spec.seed());
   const SweepPlanner::Training& training = run->sweep().training(0);
@@ -180,7 +182,10 @@ Folded Fold(uint64_t seed) {
     finished.push_back(want);
     const auto give = [&](const StudyRun::Want& w) {
       take(run->OnResult(w.task, [&]() -> absl::StatusOr<v1::Payload> {
-        return FakePayload(w.spec, split.test);
+        v1::Payload payload = FakePayload(w.spec, split.test);
+        // Another number of superpixels for each image.
+        if (payload.has_superpixels()) payload.mutable_superpixels()->set_count(5 + w.spec.superpixels().image());
+        return payload;
       }));
     };
     give(want);
@@ -188,6 +193,12 @@ Folded Fold(uint64_t seed) {
   }
   folded.done = run->done();
   folded.chosen = run->explanation()->chosen();
+  for (size_t i = 0; i < folded.chosen.size(); ++i) {
+    for (const v1::MethodSpec& method : spec.explanation().methods()) {
+      folded.last.push_back(*run->explanation()->TaskOf(i, method));
+      EXPECT_TRUE(folded.wanted.contains(folded.last.back().digest)) << "a result that nobody made";
+    }
+  }
   EXPECT_EQ(run->explanation()->tasks_done(), run->explanation()->tasks_total());
   return folded;
 }
@@ -206,6 +217,61 @@ TEST(StudyRun, AnyOrderAndRepetitionOfResults_EndsInTheSameWantsAndResult) {
       EXPECT_EQ(first.chosen[i].why, other.chosen[i].why);
     }
   }
+}
+
+constexpr char kSampled[] =
+    "explanation:\n"
+    "  images: {per_confusion_cell: {most_confident: 1, least_confident: 1, random: 2}}\n"
+    "  methods:\n"
+    "    - lime: {samples: 700, tolerance: 0.3}\n"
+    "    - shapley: {permutations: 100, tolerance: 0.2}\n"
+    "    - shapley: {permutations: 100}\n"             // The same runs, all of them.
+    "    - shapley: {estimator: auto}\n"
+    "    - shapley: {estimator: leverage, budget: 3000, tolerance: 0.2}\n"
+    "    - shapley: {estimator: leverage, budget: 3000, tolerance: 0.4}\n"  // The same runs, at times fewer.
+    "    - shapley: {estimator: kernel, budget: 1000, tolerance: 0.1}\n"
+    "    - shapley: {estimator: partition}\n"
+    "    - occlusion: {}\n"
+    "    - rise: {samples: 300}\n";
+
+TEST(StudyRun, ToleranceAndMasksThatDependOnTheImage_EndAlike_InAnyOrder) {
+  const Folded first = Fold(1, kSampled);
+  ASSERT_TRUE(first.done);
+  std::set<uint32_t> units;
+  bool exact = false, leverage = false;
+  for (const ExplanationPlanner::MethodTask& last : first.last) {
+    const v1::FitTask& fit = last.task.fit();
+    units.insert(fit.units());
+    exact |= fit.perturbation().coalitions().estimator() == v1::ESTIMATOR_EXACT;
+    leverage |= fit.perturbation().coalitions().estimator() == v1::ESTIMATOR_LEVERAGE;
+    if (fit.units() == 0) continue;
+    EXPECT_LE(*RelativeError(FakePayload(last.task, {}).fit()), 0.4) << "stopped before its tolerance";
+  }
+  EXPECT_GT(units.size(), 3u);  // Some stop early, at different checkpoints, some never.
+  EXPECT_TRUE(units.contains(0));
+  EXPECT_TRUE(exact && leverage);  // `auto` chose both.
+  for (uint64_t seed = 2; seed < 20; ++seed) {
+    const Folded other = Fold(seed, kSampled);
+    EXPECT_TRUE(other.done);
+    EXPECT_EQ(first.wanted, other.wanted);
+    ASSERT_EQ(first.last.size(), other.last.size());
+    for (size_t i = 0; i < first.last.size(); ++i) {
+      EXPECT_EQ(first.last[i].digest, other.last[i].digest);
+    }
+  }
+}
+
+TEST(StudyRun, Tolerance_SparesTheRunsBeyondItsCheckpoint) {
+  const auto wanted_with = [](const char* method) {
+    return Fold(1, absl::StrCat("explanation: {images: {per_confusion_cell: {most_confident: 1, "
+                                "least_confident: 0, random: 0}}, methods: [{shapley: ",
+                                method, "}]}\n"))
+        .wanted.size();
+  };
+  const size_t all = wanted_with("{permutations: 2000}");
+  const size_t tolerant = wanted_with("{permutations: 2000, tolerance: 0.9}");
+  EXPECT_LT(tolerant, all / 10);
+  EXPECT_GT(wanted_with("{permutations: 2000, tolerance: 0.000001}"), all);  // And the fits in between.
 }
 
 TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/tasks.h"
 #include "tests/unit/worker/explain/test_data.h"
@@ -55,6 +56,26 @@ v1::Perturbation Lime(uint32_t samples, v1::HiddenValue hidden = v1::HIDDEN_VALU
   return p;
 }
 
+v1::Perturbation Coalitions(v1::Estimator estimator, const Case& c, uint32_t budget) {
+  v1::Perturbation p = Shapley(1);
+  p.mutable_coalitions()->set_estimator(estimator);
+  p.mutable_coalitions()->set_superpixels(c.segmentation.count);
+  p.mutable_coalitions()->set_budget(budget);
+  return p;
+}
+
+v1::Perturbation Occlusion(const Case& c) {
+  v1::Perturbation p = Shapley(1);
+  p.mutable_occlusion()->set_superpixels(c.segmentation.count);
+  return p;
+}
+
+v1::Perturbation Partition(uint32_t budget) {
+  v1::Perturbation p = Shapley(1);
+  p.mutable_partition()->set_budget(budget);
+  return p;
+}
+
 absl::StatusOr<v1::PerturbOutput> Perturb(const v1::Perturbation& perturbation, uint32_t run,
                                           const Case& c, InferencePlan& plan) {
   v1::PerturbTask task;
@@ -64,16 +85,22 @@ absl::StatusOr<v1::PerturbOutput> Perturb(const v1::Perturbation& perturbation, 
 }
 
 v1::Attribution Explain(const v1::Perturbation& perturbation, const Case& c, InferencePlan& plan,
-                        v1::OutputKind kind = v1::OUTPUT_KIND_MARGIN) {
+                        v1::OutputKind kind = v1::OUTPUT_KIND_MARGIN, uint32_t units = 0) {
+  v1::FitTask task;
+  *task.mutable_perturbation() = perturbation;
+  task.set_output(kind);
+  task.set_units(units);
+  if (perturbation.has_partition()) {
+    auto fit = RunPartition(task, c.data, c.superpixels, plan);
+    EXPECT_TRUE(fit.ok()) << fit.status();
+    return *std::move(fit);
+  }
   std::vector<v1::PerturbOutput> runs;
-  for (uint32_t run = 0; run < RunCount(perturbation); ++run) {
+  for (uint32_t run = 0; run < RunsOfUnits(perturbation, units); ++run) {
     auto output = Perturb(perturbation, run, c, plan);
     EXPECT_TRUE(output.ok()) << output.status();
     runs.push_back(*std::move(output));
   }
-  v1::FitTask task;
-  *task.mutable_perturbation() = perturbation;
-  task.set_output(kind);
   auto fit = RunFit(task, c.segmentation.count, runs);
   EXPECT_TRUE(fit.ok()) << fit.status();
   return *std::move(fit);
@@ -161,34 +188,101 @@ TEST(Composition, AllShown_IsTheEvaluatedInputBitForBit_InEveryMethod) {
   }
 }
 
-TEST(Explain, LinearModel_IsExplainedExactly) {
-  const Case c = MakeCase();
-  std::vector<double> w(EvaluatedInput(c).size());
-  for (uint32_t i = 0; i < w.size(); ++i) {
-    w[i] = ToUnitFloat(PhiloxBlock(3, Purpose::kTest, 0, 0, i)[0]) - 0.4;
+// What each superpixel of a linear model is due: sum of w (x - b).
+struct LinearModel {
+  explicit LinearModel(const Case& c) : weights(EvaluatedInput(c).size()) {
+    for (uint32_t i = 0; i < weights.size(); ++i) {
+      weights[i] = ToUnitFloat(PhiloxBlock(3, Purpose::kTest, 0, 0, i)[0]) - 0.4;
+    }
+    const HiddenColors colors = ColorsOf(c, v1::HIDDEN_VALUE_TRAINING_MEAN);
+    const std::vector<uint8_t> all(c.segmentation.count, 1);
+    const auto full = ComposedByResize(c, colors, all);
+    for (uint32_t k = 0; k < c.segmentation.count; ++k) {
+      std::vector<uint8_t> mask = all;
+      mask[k] = 0;
+      const auto without = ComposedByResize(c, colors, mask);
+      double value = 0;
+      for (size_t i = 0; i < weights.size(); ++i) value += weights[i] * (full[i] - without[i]);
+      due.push_back(value);
+      scale = std::max(scale, std::abs(value));
+    }
   }
-  FunctionPlan plan(kSize, [&](const std::vector<float>& x) {
-    double sum = 0;
-    for (size_t i = 0; i < w.size(); ++i) sum += w[i] * x[i];
-    return std::pair(-0.25 * sum, 0.75 * sum);  // Margin: sum.
-  });
-  const v1::Attribution fit = Explain(Shapley(3), c, plan);
-  const HiddenColors colors = ColorsOf(c, v1::HIDDEN_VALUE_TRAINING_MEAN);
-  const std::vector<uint8_t> all(c.segmentation.count, 1);
-  const auto full = ComposedByResize(c, colors, all);
+  FunctionPlan Plan() const {
+    return FunctionPlan(kSize, [this](const std::vector<float>& x) {
+      double sum = 0;
+      for (size_t i = 0; i < weights.size(); ++i) sum += weights[i] * x[i];
+      return std::pair(-0.25 * sum, 0.75 * sum);  // Margin: sum.
+    });
+  }
+  std::vector<double> weights, due;
   double scale = 0;
-  for (double v : fit.values()) scale = std::max(scale, std::abs(v));
-  for (uint32_t k = 0; k < c.segmentation.count; ++k) {
-    std::vector<uint8_t> mask = all;
-    mask[k] = 0;
-    const auto without = ComposedByResize(c, colors, mask);
-    double expected = 0;
-    for (size_t i = 0; i < w.size(); ++i) expected += w[i] * (full[i] - without[i]);
-    EXPECT_NEAR(fit.values(static_cast<int>(k)), expected, 1e-4 * scale);
-    EXPECT_LT(fit.standard_errors(static_cast<int>(k)), 1e-4 * scale);  // Logits are float.
+};
+
+TEST(Explain, LinearModel_IsExplainedExactly_ByEveryEstimator) {
+  const Case c = MakeCase();
+  const LinearModel model(c);
+  for (const v1::Perturbation& perturbation :
+       {Shapley(3), Coalitions(v1::ESTIMATOR_EXACT, c, 0), Coalitions(v1::ESTIMATOR_KERNEL, c, 300),
+        Coalitions(v1::ESTIMATOR_LEVERAGE, c, 200), Occlusion(c), Partition(3000)}) {
+    FunctionPlan plan = model.Plan();
+    const v1::Attribution fit = Explain(perturbation, c, plan);
+    ASSERT_EQ(static_cast<size_t>(fit.values_size()), model.due.size());
+    ASSERT_EQ(fit.standard_errors_size(), fit.values_size());
+    for (uint32_t k = 0; k < c.segmentation.count; ++k) {
+      EXPECT_NEAR(fit.values(static_cast<int>(k)), model.due[k], 1e-4 * model.scale)
+          << perturbation.ShortDebugString();
+      EXPECT_LT(fit.standard_errors(static_cast<int>(k)), 1e-4 * model.scale);  // Logits are float.
+    }
+    EXPECT_NEAR(fit.additivity_residual(), 0, 1e-9);
+    EXPECT_EQ(fit.evaluations(), plan.inputs.size());
   }
-  EXPECT_NEAR(fit.additivity_residual(), 0, 1e-9);
-  EXPECT_EQ(fit.evaluations(), 2 + 3 * 2 * (c.segmentation.count - 1));
+}
+
+TEST(Explain, APrefixOfTheUnits_IsTheFitOfFewerMasks) {
+  const Case c = MakeCase();
+  FunctionPlan plan(kSize, [](const std::vector<float>& x) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += std::sin(static_cast<double>(i)) * x[i];
+    return std::pair(0.0, std::tanh(sum));
+  });
+  const uint32_t pair = 2 * (c.segmentation.count - 1);
+  const auto prefix = [&](const v1::Perturbation& perturbation, uint32_t units) {
+    return Explain(perturbation, c, plan, v1::OUTPUT_KIND_MARGIN, units);
+  };
+  const auto same = [](const v1::Attribution& a, const v1::Attribution& b) {
+    EXPECT_EQ(a.SerializeAsString(), b.SerializeAsString());
+  };
+  same(prefix(Shapley(40), 16), Explain(Shapley(16), c, plan));
+  EXPECT_EQ(prefix(Shapley(40), 16).evaluations(), 2 + 16 * pair);
+  same(prefix(Lime(600), 64), Explain(Lime(64), c, plan));
+  // Leverage pairs are a sequence: the budget only ends it.
+  same(prefix(Coalitions(v1::ESTIMATOR_LEVERAGE, c, 402), 100),
+       Explain(Coalitions(v1::ESTIMATOR_LEVERAGE, c, 202), c, plan));
+}
+
+TEST(Explain, PartitionByTheRealPlan_AddsUp_WithoutAnErrorWhereItIsCutOff) {
+  const Case c = MakeCase();
+  const auto plan = *MakeInferencePlan(v1::MODEL_KIND_SEED_CNN, ModelBytes(MakeTestModel(1, kSize, 2)),
+                                       kSize, v1::PRECISION_FP32);
+  const v1::Attribution fit = Explain(Partition(40), c, *plan);
+  EXPECT_TRUE(fit.standard_errors().empty());
+  EXPECT_LE(fit.evaluations(), 40u);
+  EXPECT_EQ(fit.estimator(), v1::ESTIMATOR_PARTITION);
+  EXPECT_LT(std::abs(fit.additivity_residual()), 1e-12);
+  EXPECT_EQ(fit.full(), Explain(Shapley(2), c, *plan).full());
+}
+
+TEST(Explain, ExactOfTooManySuperpixels_IsRefused_WithWhatToDo) {
+  v1::Perturbation perturbation;
+  perturbation.mutable_coalitions()->set_estimator(v1::ESTIMATOR_EXACT);
+  perturbation.mutable_coalitions()->set_superpixels(20);
+  v1::FitTask task;
+  *task.mutable_perturbation() = perturbation;
+  const auto fit = RunFit(task, 20, {});
+  EXPECT_EQ(fit.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(fit.status().message().find("estimator: auto"), std::string::npos) << fit.status();
+  // Masks made for another cut of the image.
+  EXPECT_EQ(RunFit(task, 9, {}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Explain, SuperpixelThatTheModelDoesNotSee_GetsNothing) {
@@ -225,15 +319,18 @@ TEST(Explain, RunsInAnyOrderOnAnyPlan_GiveTheSameBits) {
   const auto make = [&] {
     return *MakeInferencePlan(v1::MODEL_KIND_SEED_CNN, model, kSize, v1::PRECISION_FP32);
   };
-  for (const v1::Perturbation& perturbation : {Lime(600), Shapley(6)}) {
-    ASSERT_EQ(RunCount(perturbation), 3u);
+  for (const v1::Perturbation& perturbation :
+       {Lime(600), Shapley(6), Coalitions(v1::ESTIMATOR_LEVERAGE, c, 600),
+        Coalitions(v1::ESTIMATOR_KERNEL, c, 600)}) {
+    const uint32_t runs = RunCount(perturbation);
+    ASSERT_GE(runs, 2u);
     const auto first = make();
-    std::vector<std::string> forward(3), backward(3);
-    for (uint32_t run : {0u, 1u, 2u}) {
+    std::vector<std::string> forward(runs), backward(runs);
+    for (uint32_t run = 0; run < runs; ++run) {
       forward[run] = Perturb(perturbation, run, c, *first)->SerializeAsString();
     }
     const auto second = make();
-    for (uint32_t run : {2u, 0u, 1u}) {
+    for (uint32_t run = runs; run-- > 0;) {
       backward[run] = Perturb(perturbation, run, c, *second)->SerializeAsString();
     }
     EXPECT_EQ(forward, backward);

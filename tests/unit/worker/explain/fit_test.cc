@@ -1,36 +1,18 @@
 // The estimators on games whose answer is known.
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <functional>
 #include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "common/philox.h"
+#include "tests/unit/worker/explain/games.h"
 #include "worker/explain/lime.h"
 #include "worker/explain/masks.h"
 #include "worker/explain/shapley.h"
 
 namespace dermis {
 namespace {
-
-using Game = std::function<double(uint32_t)>;  // Of a set of players, as bits.
-
-double Uniform(uint64_t seed, uint32_t a, uint32_t element) {
-  return 2.0 * ToUnitFloat(PhiloxBlock(seed, Purpose::kTest, a, 0, element)[0]) - 1.0;
-}
-
-Game RandomGame(uint64_t seed) {
-  return [seed](uint32_t set) { return Uniform(seed, 1, set); };
-}
-
-uint32_t Bits(const Mask& mask) {
-  uint32_t bits = 0;
-  for (size_t k = 0; k < mask.size(); ++k) bits |= uint32_t{mask[k]} << k;
-  return bits;
-}
 
 ShapleyFit Estimate(const Game& game, const std::vector<std::vector<uint32_t>>& orders) {
   const auto n = static_cast<uint32_t>(orders[0].size());
@@ -45,21 +27,6 @@ std::vector<std::vector<uint32_t>> RandomOrders(uint64_t seed, uint32_t pairs, u
   std::vector<std::vector<uint32_t>> orders;
   for (uint32_t p = 0; p < pairs; ++p) orders.push_back(ShapleyOrder(seed, p, n));
   return orders;
-}
-
-// Shapley (1953): the mean contribution over all coalitions, weighted by size.
-std::vector<double> Exact(const Game& game, uint32_t n) {
-  std::vector<double> phi(n, 0.0), factorial(n + 1, 1.0);
-  for (uint32_t i = 1; i <= n; ++i) factorial[i] = factorial[i - 1] * i;
-  for (uint32_t k = 0; k < n; ++k) {
-    for (uint32_t set = 0; set < (1u << n); ++set) {
-      if (set & (1u << k)) continue;
-      const int s = std::popcount(set);
-      phi[k] += factorial[s] * factorial[n - s - 1] / factorial[n] *
-                (game(set | (1u << k)) - game(set));
-    }
-  }
-  return phi;
 }
 
 TEST(Shapley, Efficiency_HoldsToRounding_ForAnyGame) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/tasks.h"
@@ -21,6 +22,7 @@
 #include "worker/evaluation/evaluate.h"
 #include "worker/explain/explain.h"
 #include "worker/models/activations.h"
+#include "worker/models/gradients.h"
 #include "worker/models/model.h"
 #include "worker/plan/inference_plan.h"
 #include "worker/training/trainer.h"
@@ -46,6 +48,11 @@ std::string Weights() {
   model.pixel_deviation = 47.3;
   InitializeModel(3, model);
   return SerializeModel(model);
+}
+
+// GRAD_CAM_PLUS_PLUS -> grad_cam_plus_plus
+std::string CamName(v1::CamKind kind) {
+  return absl::AsciiStrToLower(v1::CamKind_Name(kind).substr(std::string_view("CAM_KIND_").size()));
 }
 
 std::string HashOf(const v1::Payload& payload) { return Sha256Of(payload.SerializeAsString()).hex().substr(0, 16); }
@@ -85,6 +92,28 @@ v1::Payload Training(v1::Precision precision, const std::shared_ptr<const ImageD
   return payload;
 }
 
+// One run of masks by name.
+void SetSomeMasks(const std::string& name, uint32_t superpixels, v1::Perturbation& perturbation) {
+  if (name == "lime") {
+    perturbation.mutable_lime()->set_samples(60);
+    perturbation.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+  } else if (name == "shapley") {
+    perturbation.mutable_shapley()->set_permutations(2);
+  } else if (name == "occlusion") {
+    perturbation.mutable_occlusion()->set_superpixels(superpixels);
+  } else if (name == "rise") {
+    perturbation.mutable_rise()->set_samples(60);
+    perturbation.mutable_rise()->set_probability(0.5);
+  } else if (name == "partition") {
+    perturbation.mutable_partition()->set_budget(60);
+  } else {
+    v1::CoalitionMasks& masks = *perturbation.mutable_coalitions();
+    masks.set_estimator(name == "kernel" ? v1::ESTIMATOR_KERNEL : v1::ESTIMATOR_LEVERAGE);
+    masks.set_superpixels(superpixels);
+    masks.set_budget(250);
+  }
+}
+
 // Name -> hash.
 std::map<std::string, std::string> Results() {
   std::map<std::string, std::string> results;
@@ -116,27 +145,25 @@ std::map<std::string, std::string> Results() {
       *payload.mutable_superpixels() = superpixels;
       results[slic ? "superpixels.slic" : "superpixels.quickshift"] = HashOf(payload);
       if (!slic) continue;
-      for (const bool lime : {true, false}) {
+      for (const char* name : {"lime", "shapley", "kernel", "leverage", "occlusion", "rise", "partition"}) {
         v1::FitTask fit;
         fit.set_output(v1::OUTPUT_KIND_MARGIN);
         v1::Perturbation& perturbation = *fit.mutable_perturbation();
         perturbation.set_seed(9);
         perturbation.set_precision(precision);
-        if (lime) {
-          perturbation.mutable_lime()->set_samples(60);
-          perturbation.set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+        perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+        SetSomeMasks(name, superpixels.count(), perturbation);
+        if (perturbation.has_partition()) {
+          *payload.mutable_fit() = *RunPartition(fit, *data, superpixels, **plan);
         } else {
-          perturbation.mutable_shapley()->set_permutations(2);
-          perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+          v1::PerturbTask task;
+          *task.mutable_perturbation() = perturbation;
+          const v1::PerturbOutput run = *RunPerturb(task, *data, superpixels, **plan);
+          *payload.mutable_perturb() = run;
+          results[absl::StrCat("perturb.", name, suffix)] = HashOf(payload);
+          *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
         }
-        v1::PerturbTask task;
-        *task.mutable_perturbation() = perturbation;
-        const v1::PerturbOutput run = *RunPerturb(task, *data, superpixels, **plan);
-        *payload.mutable_perturb() = run;
-        const std::string name = lime ? ".lime" : ".shapley";
-        results[absl::StrCat("perturb", name, suffix)] = HashOf(payload);
-        *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
-        results[absl::StrCat("fit", name, suffix)] = HashOf(payload);
+        results[absl::StrCat("fit.", name, suffix)] = HashOf(payload);
       }
     }
   }
@@ -146,6 +173,30 @@ std::map<std::string, std::string> Results() {
   v1::Payload payload;
   *payload.mutable_activations() = *RunActivations(activations, *data, weights);
   results["activations"] = HashOf(payload);
+  for (const auto cam : {v1::CAM_KIND_GRAD_CAM_PLUS_PLUS, v1::CAM_KIND_HIRES_CAM, v1::CAM_KIND_LAYER_CAM}) {
+    activations.set_cam(cam);
+    *payload.mutable_activations() = *RunActivations(activations, *data, weights);
+    results["activations." + CamName(cam)] = HashOf(payload);
+  }
+  v1::GradientTask gradient;
+  gradient.set_output(v1::OUTPUT_KIND_MARGIN);
+  gradient.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);
+  gradient.set_seed(9);
+  const auto run = [&](const std::string& name) {
+    GradientCache cache;
+    *payload.mutable_gradient() = *RunGradient(gradient, *data, weights, cache);
+    results["gradient." + name] = HashOf(payload);
+  };
+  gradient.mutable_integrated_gradients()->set_steps(20);
+  run("integrated_gradients");
+  gradient.mutable_smooth_grad()->set_samples(8);
+  gradient.mutable_smooth_grad()->set_noise(0.1);
+  run("smooth_grad");
+  gradient.mutable_background()->set_per_class(9);
+  gradient.mutable_expected_gradients()->set_samples(20);
+  run("expected_gradients");
+  gradient.mutable_deep_shap();
+  run("deep_shap");
   return results;
 }
 

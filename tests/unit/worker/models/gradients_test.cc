@@ -1,0 +1,235 @@
+#include "worker/models/gradients.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include <torch/torch.h>
+
+#include "common/background.h"
+#include "common/metrics.h"
+#include "tests/unit/worker/explain/test_data.h"
+#include "worker/models/model.h"
+#include "worker/models/network.h"
+
+namespace dermis {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr uint32_t kSize = 16, kImages = 40;
+
+ImageData Images() {
+  ImageData data = TestImageData(kImages, 32, 32, kSize);
+  data.classes = 2;
+  data.labels.clear();
+  for (uint32_t i = 0; i < kImages; ++i) {
+    data.labels.push_back(i % 2);
+    if (i >= 4) data.split.training.push_back(i);
+  }
+  data.channel_mean = {108, 128, 148};
+  return data;
+}
+
+Model RandomModel(v1::ModelKind kind = v1::MODEL_KIND_SEED_CNN,
+                  v1::Stem stem = v1::STEM_UNSPECIFIED) {
+  Model model;
+  model.layout = *LayoutOf(kind, kSize, 2, stem);
+  model.pixel_mean = 120;
+  model.pixel_deviation = 20;
+  InitializeModel(3, model);
+  return model;
+}
+
+v1::GradientTask TaskOf(uint32_t image, v1::OutputKind output = v1::OUTPUT_KIND_MARGIN) {
+  v1::GradientTask task;
+  task.set_image(image);
+  task.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);
+  task.set_output(output);
+  task.set_seed(9);
+  return task;
+}
+
+v1::GradientTask DeepShapTask(uint32_t image, v1::OutputKind output = v1::OUTPUT_KIND_MARGIN) {
+  v1::GradientTask task = TaskOf(image, output);
+  task.mutable_deep_shap();
+  task.mutable_background()->set_per_class(10);
+  task.mutable_background()->set_seed(5);
+  return task;
+}
+
+v1::PixelAttribution Explain(const v1::GradientTask& task, const Model& model, const ImageData& data) {
+  GradientCache cache;
+  auto result = RunGradient(task, data, SerializeModel(model), cache);
+  EXPECT_TRUE(result.ok()) << result.status();
+  return result.ok() ? *std::move(result) : v1::PixelAttribution();
+}
+
+// The residual over what the issue measures it by.
+double RelativeResidual(const v1::PixelAttribution& result) {
+  double magnitude = 0;
+  for (const float v : result.values()) magnitude += std::abs(v);
+  return std::abs(result.additivity_residual()) /
+         std::max(std::abs(result.full() - result.reference()), 0.01 * magnitude);
+}
+
+double OutputOfImage(const Model& model, const ImageData& data, uint32_t image) {
+  torch::NoGradGuard no_graph;
+  return OutputOfRow(v1::OUTPUT_KIND_MARGIN, GraphOf(model, *InputsOf(model, data, {image})).logits,
+                     0);
+}
+
+TEST(DeepShapTest, AddsUp_AndNamesWhatItIsComparedWith) {
+  const Model model = RandomModel();
+  const ImageData data = Images();
+  for (const auto output :
+       {v1::OUTPUT_KIND_MARGIN, v1::OUTPUT_KIND_LOGIT, v1::OUTPUT_KIND_PROBABILITY}) {
+    const v1::PixelAttribution result = Explain(DeepShapTask(1, output), model, data);
+    EXPECT_EQ(result.height(), kSize);
+    EXPECT_EQ(result.values_size(), static_cast<int>(3 * kSize * kSize));
+    EXPECT_LE(RelativeResidual(result), 1e-5);
+    EXPECT_EQ(result.evaluations(), 20u);
+  }
+  const v1::PixelAttribution result = Explain(DeepShapTask(1), model, data);
+  EXPECT_NEAR(result.full(), OutputOfImage(model, data, 1), 1e-5);
+  const std::vector<uint32_t> background =
+      BackgroundImages(data.split.training, data.labels, 5, 10);
+  double mean = 0;
+  for (const uint32_t b : background) mean += OutputOfImage(model, data, b) / 20;
+  EXPECT_NEAR(result.reference(), mean, 1e-5);
+  EXPECT_EQ(result.background(), BackgroundDigest(data.set->manifest(), background).bytes());
+}
+
+TEST(DeepShapTest, AddsUp_ForAResNet) {
+  const Model model = RandomModel(v1::MODEL_KIND_RESNET18, v1::STEM_SMALL);
+  v1::GradientTask task = DeepShapTask(1);
+  task.mutable_model()->set_kind(v1::MODEL_KIND_RESNET18);
+  task.mutable_background()->set_per_class(3);
+  EXPECT_LE(RelativeResidual(Explain(task, model, Images())), 1e-4);
+}
+
+// What a thread did before, and how much it may remember, decides no bits.
+TEST(DeepShapTest, CacheDecidesNoBits) {
+  const std::string weights = SerializeModel(RandomModel());
+  const ImageData data = Images();
+  GradientCache warm, small(600'000), none(0);
+  ASSERT_TRUE(RunGradient(DeepShapTask(0), data, weights, warm).ok());
+  v1::GradientTask expected = TaskOf(0);
+  *expected.mutable_background() = DeepShapTask(0).background();
+  expected.mutable_expected_gradients()->set_samples(7);
+  ASSERT_TRUE(RunGradient(expected, data, weights, none).ok());
+  const std::string fresh = Explain(DeepShapTask(2), RandomModel(), data).SerializeAsString();
+  for (GradientCache* cache : {&warm, &small, &none, &warm, &small}) {
+    const auto result = RunGradient(DeepShapTask(2), data, weights, *cache);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->SerializeAsString(), fresh);
+  }
+  // Another background is another entry.
+  v1::GradientTask other = DeepShapTask(2);
+  other.mutable_background()->set_seed(6);
+  EXPECT_NE(RunGradient(other, data, weights, warm)->SerializeAsString(), fresh);
+  EXPECT_EQ(RunGradient(DeepShapTask(2), data, weights, warm)->SerializeAsString(), fresh);
+}
+
+TEST(ExpectedGradientsTest, AddUpAboutAsWellAsTheirDraws) {
+  const Model model = RandomModel();
+  const ImageData data = Images();
+  v1::GradientTask task = DeepShapTask(1);
+  task.mutable_expected_gradients()->set_samples(400);
+  const v1::PixelAttribution result = Explain(task, model, data),
+                             shap = Explain(DeepShapTask(1), model, data);
+  EXPECT_EQ(result.background(), shap.background());
+  EXPECT_DOUBLE_EQ(result.reference(), shap.reference());
+  double magnitude = 0;
+  for (const float v : result.values()) magnitude += std::abs(v);
+  EXPECT_LT(std::abs(result.additivity_residual()), 0.2 * magnitude);
+  // Another method, but of about the same game: pixels agree.
+  double both = 0, own = 0, other = 0;
+  for (int i = 0; i < result.values_size(); ++i) {
+    both += double{result.values(i)} * shap.values(i);
+    own += double{result.values(i)} * result.values(i);
+    other += double{shap.values(i)} * shap.values(i);
+  }
+  EXPECT_GT(both / std::sqrt(own * other), 0.4);
+  task.set_seed(10);
+  EXPECT_NE(Explain(task, model, data).values(0), result.values(0));
+}
+
+TEST(IntegratedGradientsTest, AddUpBetterTheMorePoints) {
+  const Model model = RandomModel();
+  const ImageData data = Images();
+  double residual[2];
+  for (const int k : {0, 1}) {
+    v1::GradientTask task = TaskOf(1);
+    task.mutable_integrated_gradients()->set_steps(k == 0 ? 1 : 300);
+    const v1::PixelAttribution result = Explain(task, model, data);
+    residual[k] = RelativeResidual(result);
+    EXPECT_TRUE(result.background().empty());
+    EXPECT_EQ(result.evaluations(), k == 0 ? 1u : 300u);
+  }
+  EXPECT_LT(residual[1], 0.01);
+  EXPECT_LT(residual[1], residual[0]);
+}
+
+// Against differences of f itself. Without noise all copies are the image.
+TEST(SmoothGradTest, WithoutNoise_IsTheGradientByThePixel) {
+  const Model model = RandomModel();
+  ImageData data = Images();
+  v1::GradientTask task = TaskOf(1);
+  task.mutable_smooth_grad()->set_samples(3);
+  const v1::PixelAttribution result = Explain(task, model, data);
+  EXPECT_FALSE(result.has_reference());
+  EXPECT_FALSE(result.has_additivity_residual());
+  const torch::Tensor input = *InputsOf(model, data, {1});
+  const auto f = [&](int64_t at, double step) {
+    torch::NoGradGuard no_graph;
+    torch::Tensor moved = input.to(torch::kDouble);
+    moved.data_ptr<double>()[at] += step * InputRange(model);
+    return OutputOfRow(v1::OUTPUT_KIND_MARGIN, GraphOf(model, moved.to(torch::kFloat32)).logits, 0);
+  };
+  double largest = 0;
+  for (const float v : result.values()) largest = std::max<double>(largest, std::abs(v));
+  for (const int64_t pixel : {0, 37, 120, 255}) {
+    for (const int64_t c : {0, 2}) {
+      const int64_t at = c * kSize * kSize + pixel;
+      const double slope = (f(at, 2e-3) - f(at, -2e-3)) / 4e-3;
+      // A pool's kink may lie between.
+      EXPECT_NEAR(result.values(static_cast<int>(pixel * 3 + c)), slope, 0.05 * largest) << pixel;
+    }
+  }
+  task.mutable_smooth_grad()->set_noise(0.1);
+  const v1::PixelAttribution noisy = Explain(task, model, data);
+  EXPECT_NE(noisy.values(0), result.values(0));
+  task.set_seed(10);
+  EXPECT_NE(Explain(task, model, data).values(0), noisy.values(0));
+}
+
+TEST(GradientsTest, WrongTasks_AreErrors) {
+  const std::string weights = SerializeModel(RandomModel());
+  const ImageData data = Images();
+  GradientCache cache;
+  const auto why = [&](const v1::GradientTask& task) {
+    return std::string(RunGradient(task, data, weights, cache).status().message());
+  };
+  EXPECT_THAT(why(TaskOf(1)), HasSubstr("no method"));
+  EXPECT_THAT(why(DeepShapTask(kImages)), HasSubstr("no image 40"));
+  v1::GradientTask empty = DeepShapTask(1);
+  empty.mutable_background()->set_per_class(0);
+  EXPECT_THAT(why(empty), HasSubstr("background set is empty"));
+  v1::GradientTask other = DeepShapTask(1);
+  other.mutable_model()->set_kind(v1::MODEL_KIND_RESNET18);
+  EXPECT_THAT(why(other), HasSubstr("the weights are of MODEL_KIND_SEED_CNN"));
+  Model diverged = RandomModel();
+  diverged.parameters[0] = NAN;
+  GradientCache fresh;
+  EXPECT_THAT(
+      std::string(
+          RunGradient(DeepShapTask(1), data, SerializeModel(diverged), fresh).status().message()),
+      HasSubstr("not finite"));
+}
+
+}  // namespace
+}  // namespace dermis
