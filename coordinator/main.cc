@@ -44,6 +44,7 @@ struct Flags {
   bool insecure = false;
   uint64_t reserve_mib = 512;
   double segment = 30;
+  double bundle = 1;
   bool allow_torchscript = false;
 };
 
@@ -101,7 +102,7 @@ int Serve(const Flags& flags) {
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
-  Core core(Clock::Real(), **journal, streams, blobs, {.segment = absl::Seconds(flags.segment)});
+  Core core(Clock::Real(), **journal, streams, blobs, {.segment = absl::Seconds(flags.segment), .bundle = absl::Seconds(flags.bundle)});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
@@ -205,6 +206,11 @@ int main(int argc, char** argv) {
   app.add_option("--segment", flags.segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  app.add_option("--bundle", flags.bundle,
+                 "Seconds of evaluation and explanation that a worker is given at a time; more of them "
+                 "leave shorter gaps, and let other studies wait longer")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 600.0));
   app.add_flag("--allow-torchscript", flags.allow_torchscript,
                "Take studies of TorchScript models, which carry code (docs/security.md)");
   CLI11_PARSE(app, argc, argv);
