@@ -59,7 +59,8 @@ absl::Status ResolveBlackBox(v1::ModelSpec& model) {
   v1::ModelInputSpec& input = *model.mutable_input();
   if (!input.has_range()) input.set_range(1);
   if (!(input.range() >= 1e-6 && input.range() <= 65535)) {
-    return Wrong("input.range", absl::StrCat("is ", input.range(), "; it must be from 1e-6 to 65535"));
+    return Wrong("input.range",
+                 absl::StrCat("is ", input.range(), "; it must be from 1e-6 to 65535"));
   }
   RETURN_IF_ERROR(FillChannels("input.mean", 0, -1e6, 1e6, *input.mutable_mean()));
   RETURN_IF_ERROR(FillChannels("input.deviation", 1, 1e-6, 1e6, *input.mutable_deviation()));
@@ -112,7 +113,8 @@ absl::Status ResolveModelSpec(v1::StudySpec& spec) {
   if (spec.has_sweep()) return Wrong("", "excludes 'sweep': the model is there already");
   if (spec.training().ByteSizeLong() > 0) {
     return absl::InvalidArgumentError(
-        "'model' excludes 'training': the model is there already. To train on from a file give training.init");
+        "'model' excludes 'training': the model is there already. To train on from a file give "
+        "training.init");
   }
   spec.clear_training();
   if (model.digest().empty()) {
@@ -132,17 +134,16 @@ absl::Status ResolveModelSpec(v1::StudySpec& spec) {
     if (method.kind_case() == v1::MethodSpec::KIND_NOT_SET || TakesBlackBoxes(method)) continue;
     const auto* field = v1::MethodSpec::descriptor()->FindFieldByNumber(method.kind_case());
     return absl::InvalidArgumentError(absl::StrCat(
-        "'explanation.methods' has ", field->name(), ", which looks inside the network; of ", model.file(),
-        " only the outputs are known. Take lime or shapley, or a safetensors model"));
+        "'explanation.methods' has ", field->name(), ", which looks inside the network; of ",
+        model.file(), " only the outputs are known. Take lime or shapley, or a safetensors model"));
   }
   if (!spec.explanation().checks().has_stability()) return absl::OkStatus();
-  v1::StabilitySpec& stability =
-      *spec.mutable_explanation()->mutable_checks()->mutable_stability();
+  v1::StabilitySpec& stability = *spec.mutable_explanation()->mutable_checks()->mutable_stability();
   if (!stability.has_randomisation()) stability.set_randomisation(false);
   if (!stability.randomisation()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("'explanation.checks.stability.randomisation' needs the layers of a network; of ",
-                   model.file(), " only the outputs are known: leave it out"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'explanation.checks.stability.randomisation' needs the layers of a network; of ",
+      model.file(), " only the outputs are known: leave it out"));
 }
 
 absl::StatusOr<v1::ModelRef> ModelRefOf(const v1::ModelSpec& model,
@@ -161,13 +162,15 @@ absl::StatusOr<v1::ModelRef> ModelRefOf(const v1::ModelSpec& model,
   foreign.set_width(static_cast<uint32_t>(model.classes_size()));
   const int classes = manifest.classes_size();
   if (model.classes_size() == 0) return ref;
-  if (model.classes_size() == 1 && classes == 2 && model.classes(0) == manifest.classes(1)) return ref;
+  if (model.classes_size() == 1 && classes == 2 && model.classes(0) == manifest.classes(1))
+    return ref;
   std::vector<uint32_t> columns;
   for (const std::string& name : manifest.classes()) {
     const auto at = std::find(model.classes().begin(), model.classes().end(), name);
     if (at == model.classes().end()) {
-      return Wrong("classes", absl::StrCat("has no '", name, "', which is a class of the image set; it has ",
-                                           absl::StrJoin(model.classes(), ", ")));
+      return Wrong("classes",
+                   absl::StrCat("has no '", name, "', which is a class of the image set; it has ",
+                                absl::StrJoin(model.classes(), ", ")));
     }
     columns.push_back(static_cast<uint32_t>(std::distance(model.classes().begin(), at)));
   }

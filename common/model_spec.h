@@ -22,11 +22,12 @@ bool TakesBlackBoxes(const v1::MethodSpec& method);
 // Fills `format` from the file's ending. INVALID_ARGUMENT: it is of none.
 absl::Status FillFormat(v1::ModelSpec& model);
 
-// Fills the defaults of spec.model, and of what it is explained by; checks its values. Idempotent. The study has a
-// `model`. INVALID_ARGUMENT says which key, why, and what would be right.
+// Fills the defaults of spec.model, and of what it is explained by; checks its values. Idempotent.
+// The study has a `model`. INVALID_ARGUMENT says which key, why, and what would be right.
 absl::Status ResolveModelSpec(v1::StudySpec& spec);
 
-// The model of a resolved study on these images. INVALID_ARGUMENT: it has no output for one of their classes.
+// The model of a resolved study on these images. INVALID_ARGUMENT: it has no output for one of
+// their classes.
 absl::StatusOr<v1::ModelRef> ModelRefOf(const v1::ModelSpec& model,
                                         const v1::ImageSetManifest& manifest);
 

@@ -5,10 +5,9 @@
 #include <future>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-
-#include "absl/strings/str_cat.h"
 
 #include "common/image_set.h"
 #include "tests/integration/test_cluster.h"
@@ -54,7 +53,8 @@ std::string BoxStudy(const TestCluster& cluster, const std::string& file, const 
   return cluster.Write(
       name + ".yaml",
       absl::StrCat("name: ", name, "\nimages: {size: 16, split: {test: 0.25}}\n",
-                   "model: {file: ", file, ", classes: [malignant, other, benign], input: {mean: [.485, .456, .406], "
+                   "model: {file: ", file,
+                   ", classes: [malignant, other, benign], input: {mean: [.485, .456, .406], "
                    "deviation: [.229, .224, .225]}}\n",
                    kMethods));
 }
@@ -87,7 +87,8 @@ TEST(BlackBoxStudy, OfTorchScript_IsRefusedWithWhatToDo_AndRunsWhereItIsAllowed)
   ASSERT_EQ(strict.Start(1).exit_code, 0);
   const CommandResult refused = RunStudy(strict, BoxStudy(strict, "classifier.pt", "script"));
   EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_THAT(refused.output, AllOf(HasSubstr("carries code"), HasSubstr("--allow-torchscript"), HasSubstr("ONNX")));
+  EXPECT_THAT(refused.output, AllOf(HasSubstr("carries code"), HasSubstr("--allow-torchscript"),
+                                    HasSubstr("ONNX")));
   ASSERT_EQ(open.Run("cluster start --workers 1 --threads 2 --allow-torchscript").exit_code, 0);
   const CommandResult run = RunStudy(open, BoxStudy(open, "classifier.pt", "script"));
   EXPECT_EQ(BitsOf(run).size(), 64u);
@@ -103,17 +104,19 @@ TEST(GivenModel, ThatAStudySaved_GivesTheLogitsOfThatStudy) {
   const std::string model = (cluster.directory() / "model.safetensors").string();
   const auto scores = [&](const std::string& name) {
     const std::string path = (cluster.directory() / (name + ".csv")).string();
-    const CommandResult results = cluster.Run(absl::StrCat("results ", name, " --scores ", path,
-                                                           name == "trained" ? " --model " + model : ""));
+    const CommandResult results = cluster.Run(absl::StrCat(
+        "results ", name, " --scores ", path, name == "trained" ? " --model " + model : ""));
     EXPECT_EQ(results.exit_code, 0) << results.output;
     std::ifstream in(path);
     return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   };
   const std::string before = scores("trained");
-  const std::string given = cluster.Write(
-      "g.yaml", "name: given\nseed: 3\nimages: {split: {test: 0.25, validation: 0.2}}\n"
-                "model: {file: model.safetensors}\nexplanation: {images: {per_confusion_cell: {most_confident: 1, "
-                "least_confident: 0, random: 1}}, methods: [grad_cam]}\n");
+  const std::string given =
+      cluster.Write("g.yaml",
+                    "name: given\nseed: 3\nimages: {split: {test: 0.25, validation: 0.2}}\n"
+                    "model: {file: model.safetensors}\nexplanation: {images: {per_confusion_cell: "
+                    "{most_confident: 1, "
+                    "least_confident: 0, random: 1}}, methods: [grad_cam]}\n");
   const CommandResult run = RunStudy(cluster, given);
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_EQ(scores("given"), before);
@@ -124,23 +127,27 @@ TEST(GivenModel, ThatAStudySaved_GivesTheLogitsOfThatStudy) {
 TEST(Explain, OfOneFolder_LeavesPicturesNumbersAndAReport_AndNothingRunning) {
   TestCluster place;
   const std::string out = (place.directory() / "out").string();
-  const CommandResult run = Dermis(absl::StrCat(
-      "explain --model ", Golden("classifier.onnx"), " --size 16 --display 64 --classes benign,nevus,malignant --target nevus",
-      " --mean .485 .456 .406 --deviation .229 .224 .225 --method 'lime: {samples: 300}' --method shapley --images ",
-      Pictures(place, 3), " -o ", out));
+  const CommandResult run =
+      Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"),
+                          " --size 16 --display 64 --classes benign,nevus,malignant --target nevus",
+                          " --mean .485 .456 .406 --deviation .229 .224 .225 --method 'lime: "
+                          "{samples: 300}' --method shapley --images ",
+                          Pictures(place, 3), " -o ", out));
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_THAT(run.output, HasSubstr("3 images explained, 6 overlays"));
-  for (const char* file : {"report.html", "attributions.csv", "attributions.safetensors", "scores.csv",
-                           "overlays/lesion0.png.lime.png", "overlays/lesion2.png.shapley.png"}) {
+  for (const char* file :
+       {"report.html", "attributions.csv", "attributions.safetensors", "scores.csv",
+        "overlays/lesion0.png.lime.png", "overlays/lesion2.png.shapley.png"}) {
     EXPECT_TRUE(fs::exists(fs::path(out) / file)) << file;
   }
   std::ifstream in(fs::path(out) / "scores.csv");
   std::string header;
   std::getline(in, header);
-  EXPECT_THAT(header, HasSubstr("logit_benign,logit_malignant,logit_nevus")) << "the target is last";
+  EXPECT_THAT(header, HasSubstr("logit_benign,logit_malignant,logit_nevus"))
+      << "the target is last";
 
-  const CommandResult again = Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"), " --images ",
-                                                  Pictures(place, 3), " -o ", out));
+  const CommandResult again = Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"),
+                                                  " --images ", Pictures(place, 3), " -o ", out));
   EXPECT_EQ(again.exit_code, 1);
   EXPECT_THAT(again.output, HasSubstr("is there already"));
 }
@@ -156,15 +163,21 @@ std::string ExplainError(const TestCluster& place, const std::string& options) {
 TEST(Explain, SaysWhatIsWrong) {
   TestCluster place;
   const std::string images = absl::StrCat(" --images ", Pictures(place, 1));
-  const std::string onnx = absl::StrCat("--model ", Golden("classifier.onnx"), " --size 16 --display 64");
-  EXPECT_THAT(ExplainError(place, "--model nowhere.onnx" + images), HasSubstr("no model file nowhere.onnx"));
-  EXPECT_THAT(ExplainError(place, onnx + " --images nowhere"), HasSubstr("no folder or picture nowhere"));
+  const std::string onnx =
+      absl::StrCat("--model ", Golden("classifier.onnx"), " --size 16 --display 64");
+  EXPECT_THAT(ExplainError(place, "--model nowhere.onnx" + images),
+              HasSubstr("no model file nowhere.onnx"));
+  EXPECT_THAT(ExplainError(place, onnx + " --images nowhere"),
+              HasSubstr("no folder or picture nowhere"));
   EXPECT_THAT(ExplainError(place, onnx + images), HasSubstr("--classes benign,malignant"));
   EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --method shaply" + images),
               HasSubstr("did you mean 'shapley'?"));
-  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --method grad_cam" + images), HasSubstr("looks inside"));
-  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --target d" + images), HasSubstr("there are a, b, c"));
-  EXPECT_THAT(ExplainError(place, absl::StrCat("--model ", Golden("classifier.pt"), " --classes a,b,c", images)),
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --method grad_cam" + images),
+              HasSubstr("looks inside"));
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --target d" + images),
+              HasSubstr("there are a, b, c"));
+  EXPECT_THAT(ExplainError(place, absl::StrCat("--model ", Golden("classifier.pt"),
+                                               " --classes a,b,c", images)),
               HasSubstr("--allow-torchscript"));
   EXPECT_THAT(ExplainError(place, absl::StrCat("--model ", Golden("classifier.onnx"),
                                                " --size 24 --display 64 --classes a,b,c", images)),
@@ -191,8 +204,10 @@ TEST(Explain, WhenInterrupted_LeavesNothingBehind) {
   // Ctrl-C reaches `timeout` and what it runs; the study would take much longer.
   const char* build = std::getenv("DERMIS_BUILD_DIR");
   const std::string command = absl::StrCat(
-      "TMPDIR=", scratch.string(), " timeout --foreground -s INT 8 ", build == nullptr ? "build" : build, "/bin/dermis explain --model ",
-      Golden("classifier.onnx"), " --size 16 --display 64 --classes a,b,c --method 'shapley: {permutations: 100000}' --images ",
+      "TMPDIR=", scratch.string(), " timeout --foreground -s INT 8 ",
+      build == nullptr ? "build" : build, "/bin/dermis explain --model ", Golden("classifier.onnx"),
+      " --size 16 --display 64 --classes a,b,c --method 'shapley: {permutations: 100000}' "
+      "--images ",
       Pictures(place, 4), " -o ", out, " > ", (place.directory() / "log").string(), " 2>&1");
   const int status = std::system(command.c_str());
   EXPECT_EQ(WEXITSTATUS(status), 124) << "timeout says that it had to interrupt";

@@ -1,7 +1,8 @@
 // What a finished explanation took, read from the journal of a coordinator that has stopped.
 //   dermis_bench_explain --store DIR --plain RATE
-// RATE: images a second of the plain forward pass of all workers together, measured beside it. Value: (model inputs run /
-// RATE) / wall, from the first assignment to the last result. On standard error: where the workers' time went.
+// RATE: images a second of the plain forward pass of all workers together, measured beside it.
+// Value: (model inputs run / RATE) / wall, from the first assignment to the last result. On
+// standard error: where the workers' time went.
 #include <algorithm>
 #include <map>
 #include <string>
@@ -60,11 +61,11 @@ int Main(int argc, char** argv) {
   if (inputs == 0 || last <= first) Die("the store holds no explanation");
   const double wall = static_cast<double>(last - first) / 1e3;
   for (const auto& [name, kind] : kinds) {
-    std::fprintf(stderr, "%-24s %8lu tasks %10lu inputs %9.2f s of compute threads\n", name.c_str(), kind.tasks,
-                 kind.inputs, kind.seconds);
+    std::fprintf(stderr, "%-24s %8lu tasks %10lu inputs %9.2f s of compute threads\n", name.c_str(),
+                 kind.tasks, kind.inputs, kind.seconds);
   }
-  std::fprintf(stderr, "%lu inputs in %.2f s: %.0f/s, plain %.0f/s; threads computed for %.2f s\n", inputs, wall,
-               static_cast<double>(inputs) / wall, plain, busy);
+  std::fprintf(stderr, "%lu inputs in %.2f s: %.0f/s, plain %.0f/s; threads computed for %.2f s\n",
+               inputs, wall, static_cast<double>(inputs) / wall, plain, busy);
   Report(static_cast<double>(inputs) / (arguments.Text("--what") == "rate" ? wall : plain * wall),
          arguments.Text("--what") == "rate" ? "inputs/s" : "of plain forward");
   return 0;

@@ -36,8 +36,8 @@ absl::Status WriteFile(const fs::path& path, std::string_view bytes) {
 class TensorFile {
  public:
   template <typename Value>
-  void Add(const std::string& name, const char* dtype, std::vector<int64_t> shape, const Value* values,
-           size_t count) {
+  void Add(const std::string& name, const char* dtype, std::vector<int64_t> shape,
+           const Value* values, size_t count) {
     bytes_.emplace_back(reinterpret_cast<const char*>(values), count * sizeof(Value));
     tensors_[name] = {dtype, std::move(shape), bytes_.back()};
   }
@@ -79,17 +79,20 @@ class Writer {
  private:
   std::string OutputName() const {
     switch (results_.spec().explanation().output()) {
-      case v1::OUTPUT_KIND_LOGIT: return "logit";
-      case v1::OUTPUT_KIND_PROBABILITY: return "probability";
-      default: return "margin";
+      case v1::OUTPUT_KIND_LOGIT:
+        return "logit";
+      case v1::OUTPUT_KIND_PROBABILITY:
+        return "probability";
+      default:
+        return "margin";
     }
   }
 
   absl::Status AddImage(const v1::ExplainedImage& image) {
     const v1::ImageEntry& entry = manifest_.images(static_cast<int>(image.image()));
     ASSIGN_OR_RETURN(const std::string_view pixels, inputs_.images->Pixels(image.image()));
-    const Raster picture{static_cast<int>(manifest_.width()), static_cast<int>(manifest_.height()), 3,
-                         std::vector<uint8_t>(pixels.begin(), pixels.end())};
+    const Raster picture{static_cast<int>(manifest_.width()), static_cast<int>(manifest_.height()),
+                         3, std::vector<uint8_t>(pixels.begin(), pixels.end())};
     std::vector<std::string> cuts;
     for (int m = 0; m < image.results_size(); ++m) {
       const v1::MethodResult& method = image.results(m);
@@ -101,7 +104,8 @@ class Writer {
       if (payload.has_fit()) {
         ASSIGN_OR_RETURN(const v1::Payload cut, inputs_.fetch_payload(method.superpixels()));
         AddCut(entry.name(), keys_[m], method.superpixels().task(), cut.superpixels(), cuts);
-        RETURN_IF_ERROR(AddAttribution(entry.name(), keys_[m], picture, payload.fit(), cut.superpixels()));
+        RETURN_IF_ERROR(
+            AddAttribution(entry.name(), keys_[m], picture, payload.fit(), cut.superpixels()));
       } else if (payload.has_gradient()) {
         RETURN_IF_ERROR(AddPixels(entry.name(), keys_[m], picture, payload.gradient()));
       } else if (payload.has_activations()) {
@@ -111,8 +115,8 @@ class Writer {
     return absl::OkStatus();
   }
 
-  // Once for all methods that share it. `cuts`: tasks of the image's cuts, in the order of the methods: the same for all
-  // images, so a method's cut has one name.
+  // Once for all methods that share it. `cuts`: tasks of the image's cuts, in the order of the
+  // methods: the same for all images, so a method's cut has one name.
   void AddCut(const std::string& image, const std::string& method, const std::string& task,
               const v1::SuperpixelOutput& cut, std::vector<std::string>& cuts) {
     const auto at = std::find(cuts.begin(), cuts.end(), task);
@@ -121,22 +125,27 @@ class Writer {
     metadata_["superpixels of " + method] = name;
     if (at != cuts.end()) return;
     cuts.push_back(task);
-    tensors_.Add(absl::StrCat(image, "/", name), "U16", {cut.height(), cut.width()}, cut.labels().data(),
-                 cut.labels().size());
+    tensors_.Add(absl::StrCat(image, "/", name), "U16", {cut.height(), cut.width()},
+                 cut.labels().data(), cut.labels().size());
   }
 
-  absl::Status AddAttribution(const std::string& image, const std::string& method, const Raster& picture,
-                              const v1::Attribution& fit, const v1::SuperpixelOutput& cut) {
+  absl::Status AddAttribution(const std::string& image, const std::string& method,
+                              const Raster& picture, const v1::Attribution& fit,
+                              const v1::SuperpixelOutput& cut) {
     const std::vector<int> labels = LabelsOf(cut.labels());
-    const auto values = absl::MakeConstSpan(fit.values().data(), static_cast<size_t>(fit.values_size()));
-    if (labels.size() != static_cast<size_t>(picture.width) * picture.height || cut.count() != values.size()) {
-      return absl::DataLossError(absl::StrCat(image, "/", method, ": attribution and superpixels differ in size"));
+    const auto values =
+        absl::MakeConstSpan(fit.values().data(), static_cast<size_t>(fit.values_size()));
+    if (labels.size() != static_cast<size_t>(picture.width) * picture.height ||
+        cut.count() != values.size()) {
+      return absl::DataLossError(
+          absl::StrCat(image, "/", method, ": attribution and superpixels differ in size"));
     }
     std::vector<uint64_t> pixels(values.size());
     for (const int label : labels) ++pixels[label];
     const bool errors = fit.standard_errors_size() == fit.values_size();
     for (size_t k = 0; k < values.size(); ++k) {
-      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), method, k, pixels[k], values[k]);
+      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), method, k, pixels[k],
+                            values[k]);
       if (errors) absl::StrAppendFormat(&csv_, "%.17g", fit.standard_errors(static_cast<int>(k)));
       csv_ += "\r\n";
     }
@@ -144,44 +153,54 @@ class Writer {
     const auto count = static_cast<int64_t>(values.size());
     tensors_.Add(at + "/values", "F64", {count}, values.data(), values.size());
     if (errors) {
-      tensors_.Add(at + "/standard_errors", "F64", {count}, fit.standard_errors().data(), values.size());
+      tensors_.Add(at + "/standard_errors", "F64", {count}, fit.standard_errors().data(),
+                   values.size());
     }
     const std::string& positive = manifest_.classes(manifest_.classes_size() - 1);
     OverlayText text;
     text.title = absl::StrCat(method, ": red for ", positive, ", blue against it");
     text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(), fit.full());
     if (fit.r_squared() != 0) absl::StrAppendFormat(&text.numbers, ", R2 %.3f", fit.r_squared());
-    if (fit.hidden() != 0) absl::StrAppendFormat(&text.numbers, ", f(all hidden) = %.4g", fit.hidden());
-    return Draw(absl::StrCat(image, ".", method), SuperpixelOverlayPng(picture, values, labels, text));
+    if (fit.hidden() != 0)
+      absl::StrAppendFormat(&text.numbers, ", f(all hidden) = %.4g", fit.hidden());
+    return Draw(absl::StrCat(image, ".", method),
+                SuperpixelOverlayPng(picture, values, labels, text));
   }
 
   absl::Status AddPixels(const std::string& image, const std::string& method, const Raster& picture,
                          const v1::PixelAttribution& pixels) {
     const size_t cells = size_t{pixels.height()} * pixels.width(), channels = pixels.channels();
-    if (cells == 0 || channels == 0 || static_cast<size_t>(pixels.values_size()) != cells * channels) {
+    if (cells == 0 || channels == 0 ||
+        static_cast<size_t>(pixels.values_size()) != cells * channels) {
       return absl::DataLossError(absl::StrCat(image, "/", method, ": its pixels differ in number"));
     }
-    tensors_.Add(absl::StrCat(image, "/", method), "F32", {pixels.height(), pixels.width(), pixels.channels()},
-                 pixels.values().data(), cells * channels);
+    tensors_.Add(absl::StrCat(image, "/", method), "F32",
+                 {pixels.height(), pixels.width(), pixels.channels()}, pixels.values().data(),
+                 cells * channels);
     std::vector<double> sums(cells);
-    for (size_t i = 0; i < cells * channels; ++i) sums[i / channels] += pixels.values(static_cast<int>(i));
+    for (size_t i = 0; i < cells * channels; ++i)
+      sums[i / channels] += pixels.values(static_cast<int>(i));
     OverlayText text;
-    text.title = absl::StrCat(method, ": red for ", manifest_.classes(manifest_.classes_size() - 1), ", blue against it");
+    text.title = absl::StrCat(method, ": red for ", manifest_.classes(manifest_.classes_size() - 1),
+                              ", blue against it");
     text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(), pixels.full());
-    if (pixels.has_reference()) absl::StrAppendFormat(&text.numbers, ", reference %.4g", pixels.reference());
+    if (pixels.has_reference())
+      absl::StrAppendFormat(&text.numbers, ", reference %.4g", pixels.reference());
     return Draw(absl::StrCat(image, ".", method),
-                GridOverlayPng(picture, sums, static_cast<int>(pixels.width()), static_cast<int>(pixels.height()), text));
+                GridOverlayPng(picture, sums, static_cast<int>(pixels.width()),
+                               static_cast<int>(pixels.height()), text));
   }
 
   absl::Status AddMaps(uint32_t index, const std::string& image, int m, const Raster& picture,
                        const v1::ActivationOutput& maps) {
     const v1::MethodSpec& method = results_.spec().explanation().methods(m);
-    // A map towards the class that is predicted: of two, the other's is that of -f. A logit has no other side.
+    // A map towards the class that is predicted: of two, the other's is that of -f. A logit has no
+    // other side.
     const int classes = manifest_.classes_size();
     int predicted = classes - 1;
     if (const auto row = row_of_.find(index); row != row_of_.end()) {
-      const std::vector<double> p =
-          Softmax({results_.test_logits().data() + row->second * classes, static_cast<size_t>(classes)});
+      const std::vector<double> p = Softmax(
+          {results_.test_logits().data() + row->second * classes, static_cast<size_t>(classes)});
       predicted = static_cast<int>(std::max_element(p.begin(), p.end()) - p.begin());
     }
     const bool logit = results_.spec().explanation().output() == v1::OUTPUT_KIND_LOGIT;
@@ -190,7 +209,8 @@ class Writer {
       const std::string key = absl::StrCat(image, ".", keys_[m], ".", layer.layer());
       const int width = static_cast<int>(layer.width()), height = static_cast<int>(layer.height());
       if (method.has_activation_maps()) {
-        const Raster tiles = Tiles(layer.activations(), static_cast<int>(layer.channels()), width, height);
+        const Raster tiles =
+            Tiles(layer.activations(), static_cast<int>(layer.channels()), width, height);
         RETURN_IF_ERROR(Draw(key, PngBytes(tiles)));
         continue;
       }
@@ -199,8 +219,8 @@ class Writer {
       if (map.size() != static_cast<size_t>(width) * height) {
         return absl::DataLossError(absl::StrCat(key, ": the map differs in size"));
       }
-      tensors_.Add(absl::StrCat(image, "/", keys_[m], "/", layer.layer()), "F32", {height, width}, map.data(),
-                   map.size());
+      tensors_.Add(absl::StrCat(image, "/", keys_[m], "/", layer.layer()), "F32", {height, width},
+                   map.data(), map.size());
       OverlayText text;
       text.title = absl::StrCat(keys_[m], " of ", layer.layer(), ": evidence for ",
                                 sign > 0 ? manifest_.classes(classes - 1) : manifest_.classes(0));
@@ -211,9 +231,11 @@ class Writer {
   }
 
   absl::Status Draw(const std::string& key, const std::string& png) {
-    if (png.empty()) return absl::InternalError(absl::StrCat("the overlay ", key, " cannot be made"));
+    if (png.empty())
+      return absl::InternalError(absl::StrCat("the overlay ", key, " cannot be made"));
     std::string name = absl::StrReplaceAll(key, {{"/", "_"}});
-    while (!names_.insert(name).second) name += "_";  // Two images that differ in '/' and '_' alone.
+    while (!names_.insert(name).second)
+      name += "_";  // Two images that differ in '/' and '_' alone.
     ++overlays_;
     return WriteFile(folder_ / "overlays" / (name + ".png"), png);
   }
@@ -245,13 +267,15 @@ std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec) {
   return keys;
 }
 
-absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results, const ReportInputs& inputs,
-                                           const std::string& folder, bool report) {
+absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,
+                                           const ReportInputs& inputs, const std::string& folder,
+                                           bool report) {
   Writer writer(results, inputs, folder);
   RETURN_IF_ERROR(writer.Write());
   if (!report) return writer.overlays();
   RETURN_IF_ERROR(WriteReport(results, inputs, absl::StrCat(folder, "/report.html")));
-  RETURN_IF_ERROR(WriteScoresCsv(results, inputs.images->manifest(), absl::StrCat(folder, "/scores.csv")));
+  RETURN_IF_ERROR(
+      WriteScoresCsv(results, inputs.images->manifest(), absl::StrCat(folder, "/scores.csv")));
   return writer.overlays();
 }
 

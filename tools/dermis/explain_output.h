@@ -13,20 +13,24 @@
 
 namespace dermis {
 
-// Short names of the methods, as files and columns have them: "lime", "shapley", and "shapley-2" for a second one.
+// Short names of the methods, as files and columns have them: "lime", "shapley", and "shapley-2"
+// for a second one.
 std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec);
 
 // Writes into the folder (there and empty):
 //   report.html               what `dermis report` writes
 //   scores.csv                what `dermis results --scores` writes
-//   attributions.csv          image,method,superpixel,pixels,value,standard_error: a row a superpixel
-//   attributions.safetensors  by IMAGE/METHOD: values and standard_errors [S] F64; maps by IMAGE/METHOD/LAYER [h, w] F32;
-//                             by IMAGE/superpixels (superpixels-2, ...): labels [H, W] U16; the metadata's "superpixels of
-//                             METHOD" says which are a method's
+//   attributions.csv          image,method,superpixel,pixels,value,standard_error: a row a
+//   superpixel attributions.safetensors  by IMAGE/METHOD: values and standard_errors [S] F64; maps
+//   by IMAGE/METHOD/LAYER [h, w] F32;
+//                             by IMAGE/superpixels (superpixels-2, ...): labels [H, W] U16; the
+//                             metadata's "superpixels of METHOD" says which are a method's
 //   overlays/IMAGE.METHOD.png (maps: IMAGE.METHOD.LAYER.png); '/' in a name becomes '_'
-// report: whether to write the report and the scores. Gives the number of overlays. Errors: disk, a result that cannot be had.
-absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results, const ReportInputs& inputs,
-                                           const std::string& folder, bool report = true);
+// report: whether to write the report and the scores. Gives the number of overlays. Errors: disk, a
+// result that cannot be had.
+absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,
+                                           const ReportInputs& inputs, const std::string& folder,
+                                           bool report = true);
 
 }  // namespace dermis
 

@@ -20,7 +20,8 @@ void RemainingTime::See(absl::Duration now, uint64_t done, uint64_t total) {
   if (!samples_.empty() && done < samples_.back().done) samples_.clear();
   total_ = total;
   // The last one is always the newest state.
-  if (samples_.size() >= 2 && samples_.back().at - samples_[samples_.size() - 2].at < kSampleInterval) {
+  if (samples_.size() >= 2 &&
+      samples_.back().at - samples_[samples_.size() - 2].at < kSampleInterval) {
     samples_.pop_back();
   }
   samples_.push_back({now, done});
@@ -30,9 +31,10 @@ void RemainingTime::See(absl::Duration now, uint64_t done, uint64_t total) {
 std::optional<absl::Duration> RemainingTime::left() const {
   if (samples_.size() < 2) return std::nullopt;
   const Sample &first = samples_.front(), &last = samples_.back();
-  if (last.at - first.at < kLeast || last.done <= first.done || last.done >= total_) return std::nullopt;
-  return (last.at - first.at) * (static_cast<double>(total_ - last.done) /
-                                 static_cast<double>(last.done - first.done));
+  if (last.at - first.at < kLeast || last.done <= first.done || last.done >= total_)
+    return std::nullopt;
+  return (last.at - first.at) *
+         (static_cast<double>(total_ - last.done) / static_cast<double>(last.done - first.done));
 }
 
 std::string RoughTime(absl::Duration time) {

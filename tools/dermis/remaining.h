@@ -13,7 +13,8 @@ namespace dermis {
 
 class RemainingTime {
  public:
-  // `done` of `total` units at `now` (monotonic). What was done before the first call says nothing of the speed.
+  // `done` of `total` units at `now` (monotonic). What was done before the first call says nothing
+  // of the speed.
   void See(absl::Duration now, uint64_t done, uint64_t total);
   // None before some of it went by, and where nothing is left.
   std::optional<absl::Duration> left() const;

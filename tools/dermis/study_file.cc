@@ -37,18 +37,20 @@ absl::Status FillDigest(const std::string& key, const std::string& file, const s
 absl::Status FillFromModel(const std::string& file, const std::string& bytes, v1::StudySpec& spec) {
   const absl::StatusOr<Model> model = ParseModel(bytes);
   if (!model.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, " is not a model that Dermis saved (dermis results --model): ",
-                     model.status().message()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        file,
+        " is not a model that Dermis saved (dermis results --model): ", model.status().message()));
   }
   const ModelLayout& layout = model->layout;
   if (spec.model().kind() != v1::MODEL_KIND_UNSPECIFIED && spec.model().kind() != layout.kind) {
-    return absl::InvalidArgumentError(absl::StrCat("model.kind is ", ModelName(spec.model().kind()), ", but ", file,
-                                                   " holds a ", ModelName(layout.kind)));
+    return absl::InvalidArgumentError(absl::StrCat("model.kind is ", ModelName(spec.model().kind()),
+                                                   ", but ", file, " holds a ",
+                                                   ModelName(layout.kind)));
   }
   if (spec.images().has_size() && spec.images().size() != layout.size) {
-    return absl::InvalidArgumentError(absl::StrCat("images.size is ", spec.images().size(), ", but the model in ",
-                                                   file, " takes ", layout.size, ": leave it out"));
+    return absl::InvalidArgumentError(absl::StrCat("images.size is ", spec.images().size(),
+                                                   ", but the model in ", file, " takes ",
+                                                   layout.size, ": leave it out"));
   }
   spec.mutable_model()->set_kind(layout.kind);
   spec.mutable_images()->set_size(layout.size);
@@ -83,9 +85,11 @@ absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manif
 absl::Status CheckModel(const StudyFile& study, const v1::ImageSetManifest& manifest) {
   if (IsBlackBox(study.spec.model())) return ModelRefOf(study.spec.model(), manifest).status();
   ASSIGN_OR_RETURN(const Model model, ParseModel(study.model));
-  if (model.layout.classes == static_cast<uint32_t>(manifest.classes_size())) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(study.spec.model().file(), " tells ", model.layout.classes,
-                                                 " classes apart, the image set has ", manifest.classes_size()));
+  if (model.layout.classes == static_cast<uint32_t>(manifest.classes_size()))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(study.spec.model().file(), " tells ", model.layout.classes,
+                   " classes apart, the image set has ", manifest.classes_size()));
 }
 
 }  // namespace
@@ -108,7 +112,8 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
     v1::InitSpec& init = *spec.mutable_training()->mutable_init();
     const std::string file = (folder / init.file()).string();
     ASSIGN_OR_RETURN(study.init, ReadFile(file));
-    const absl::Status status = FillDigest("training.init", file, study.init, init.mutable_digest());
+    const absl::Status status =
+        FillDigest("training.init", file, study.init, init.mutable_digest());
     if (!status.ok()) return told(status);
   } else if (spec.training().has_init() && spec.training().init().ByteSizeLong() == 0) {
     spec.mutable_training()->clear_init();

@@ -21,14 +21,16 @@ struct StudyFile {
 
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 
-// Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from the files (digest;
-// a safetensors model's kind and images.size), and resolves it. `where` begins the errors.
+// Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from
+// the files (digest; a safetensors model's kind and images.size), and resolves it. `where` begins
+// the errors.
 absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
                                     const std::string& where);
 
 absl::StatusOr<StudyFile> ReadStudy(const std::string& path);
 
-// Whether the files fit the network and the images, before anything is sent; prints what of them is not used.
+// Whether the files fit the network and the images, before anything is sent; prints what of them is
+// not used.
 absl::Status CheckFiles(const StudyFile& study, const v1::ImageSetManifest& manifest);
 
 }  // namespace dermis

@@ -6,9 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include <signal.h>
-
 #include "absl/strings/str_cat.h"
+#include <signal.h>
 
 #include "common/clock.h"
 #include "common/digest.h"
@@ -70,7 +69,8 @@ absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study
   request.set_image_set(images.digest().bytes());
   v1::SubmitResponse response;
   const grpc::Status status = client.studies().Submit(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", study.spec.name(), " was not taken"));
+  if (!status.ok())
+    return ToAbsl(status, absl::StrCat("study ", study.spec.name(), " was not taken"));
   return response;
 }
 

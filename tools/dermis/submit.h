@@ -21,8 +21,8 @@ bool Interrupted();
 absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
                                           const ImageSet& images);
 
-// Watches until the study ends, printing its progress. A lost coordinator is waited for. CANCELLED: interrupted, the
-// study goes on.
+// Watches until the study ends, printing its progress. A lost coordinator is waited for. CANCELLED:
+// interrupted, the study goes on.
 absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id);
 
 // ABORTED with its problems where the study did not end well.

@@ -1,5 +1,5 @@
-// The parts of a report that stand for what is not there: a training, where the model was given, and an evaluation, where
-// the images have no labels.
+// The parts of a report that stand for what is not there: a training, where the model was given,
+// and an evaluation, where the images have no labels.
 #ifndef DERMIS_TOOLS_REPORT_GIVEN_H_
 #define DERMIS_TOOLS_REPORT_GIVEN_H_
 
@@ -13,7 +13,8 @@ namespace dermis {
 std::string RenderGivenModel(const v1::ModelSpec& model);
 
 // What the model says of the images. Its logits fit them (checked by the caller).
-std::string RenderPredictions(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
+std::string RenderPredictions(const v1::StudyResults& results,
+                              const v1::ImageSetManifest& manifest);
 
 }  // namespace dermis
 

@@ -5,10 +5,9 @@
 #include <optional>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
-
-#include "absl/strings/str_format.h"
 
 namespace dermis {
 namespace {
@@ -83,7 +82,8 @@ Colour Signed(double v) {
   const auto faded = [&](int c) {
     return static_cast<uint8_t>(std::lround(255 + (c - 255) * std::min(1.0, std::abs(v))));
   };
-  return v >= 0 ? Colour{faded(214), faded(24), faded(50)} : Colour{faded(30), faded(96), faded(214)};
+  return v >= 0 ? Colour{faded(214), faded(24), faded(50)}
+                : Colour{faded(30), faded(96), faded(214)};
 }
 
 }  // namespace
@@ -91,7 +91,8 @@ Colour Signed(double v) {
 std::string PngBytes(const Raster& raster) { return Encode(MatOf(raster)); }
 
 std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> values,
-                                 absl::Span<const int> labels, const OverlayText& text, bool borders) {
+                                 absl::Span<const int> labels, const OverlayText& text,
+                                 bool borders) {
   const int factor = FactorOf(image);
   const double limit = std::max(1e-300, PixelPercentile(values, labels, 99.9));
   const cv::Mat original = Enlarge(MatOf(image), factor, cv::INTER_CUBIC);
@@ -99,7 +100,8 @@ std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> v
   for (int y = 0; y < shown.rows; ++y) {
     auto* row = shown.ptr<cv::Vec3b>(y);
     const int* const here = labels.data() + static_cast<ptrdiff_t>(y / factor) * image.width;
-    const int* const above = y == 0 ? here : labels.data() + static_cast<ptrdiff_t>((y - 1) / factor) * image.width;
+    const int* const above =
+        y == 0 ? here : labels.data() + static_cast<ptrdiff_t>((y - 1) / factor) * image.width;
     for (int x = 0; x < shown.cols; ++x) {
       const int label = here[x / factor];
       const double v = std::clamp(values[label] / limit, -1.0, 1.0);
@@ -119,8 +121,8 @@ std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> v
   return Encode(canvas);
 }
 
-std::string GridOverlayPng(const Raster& image, absl::Span<const double> values, int width, int height,
-                           const OverlayText& text) {
+std::string GridOverlayPng(const Raster& image, absl::Span<const double> values, int width,
+                           int height, const OverlayText& text) {
   std::vector<int> labels;
   labels.reserve(static_cast<size_t>(image.width) * image.height);
   for (int y = 0; y < image.height; ++y) {
@@ -146,7 +148,8 @@ std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int 
         const Colour colour = Inferno(v);
         const double opacity = std::min(0.85, 1.2 * v);
         for (int c = 0; c < 3; ++c) {
-          row[x][c] = static_cast<uint8_t>(std::lround(row[x][c] * (1 - opacity) + colour[c] * opacity));
+          row[x][c] =
+              static_cast<uint8_t>(std::lround(row[x][c] * (1 - opacity) + colour[c] * opacity));
         }
       }
     }
@@ -154,11 +157,12 @@ std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int 
     Write(shown, "no positive evidence", shown.cols / 2 - 80, shown.rows / 2);
   }
   cv::Mat canvas = Canvas(original, shown, text);
-  const float most = map.empty() ? 0 : *std::max_element(map.begin(), map.end(), [&](float a, float b) {
-    return a * sign < b * sign;
-  });
-  Scale(canvas, original.cols, original.rows + kGap, "0", absl::StrFormat("%.3g", std::max(0.0, most * sign)),
-        Inferno);
+  const float most =
+      map.empty() ? 0 : *std::max_element(map.begin(), map.end(), [&](float a, float b) {
+        return a * sign < b * sign;
+      });
+  Scale(canvas, original.cols, original.rows + kGap, "0",
+        absl::StrFormat("%.3g", std::max(0.0, most * sign)), Inferno);
   return Encode(canvas);
 }
 

@@ -40,7 +40,8 @@ class ForeignBox final : public BlackBox {
   absl::Status Logits(uint32_t count, const float* images, float* logits) override {
     for (uint32_t b = 0; b < count; ++b) {
       ASSIGN_OR_RETURN(const std::vector<float> row, One(images + b * tensor_.size()));
-      if (row.size() != classes_) return Bad("the number of its outputs changes from image to image");
+      if (row.size() != classes_)
+        return Bad("the number of its outputs changes from image to image");
       std::copy(row.begin(), row.end(), logits + size_t{b} * classes_);
     }
     return absl::OkStatus();
@@ -87,14 +88,15 @@ void FillTensor(const v1::ModelInputSpec& input, uint32_t size, const float* ima
 absl::StatusOr<std::vector<float>> LogitsOf(const v1::ForeignModel& model,
                                             absl::Span<const float> outputs) {
   if (outputs.empty() || (model.width() != 0 && outputs.size() != model.width())) {
-    return Bad(absl::StrCat("it gives ", outputs.size(), " outputs, the study names ", model.width(),
-                            " in model.classes"));
+    return Bad(absl::StrCat("it gives ", outputs.size(), " outputs, the study names ",
+                            model.width(), " in model.classes"));
   }
   const bool probabilities = model.outputs() == v1::MODEL_OUTPUTS_PROBABILITIES;
   for (const float v : outputs) {
     if (!std::isfinite(v)) return Bad("it gives outputs that are not finite");
     if (probabilities && !(v >= -1e-6f && v <= 1 + 1e-6f)) {
-      return Bad(absl::StrCat("it gives ", v, " where model.outputs says probabilities: are they logits?"));
+      return Bad(absl::StrCat("it gives ", v,
+                              " where model.outputs says probabilities: are they logits?"));
     }
   }
   const auto logit = [&](double v) {
@@ -103,7 +105,8 @@ absl::StatusOr<std::vector<float>> LogitsOf(const v1::ForeignModel& model,
   std::vector<float> logits;
   if (outputs.size() == 1) {
     // The last of two classes: a difference to the other, whose logit is 0.
-    const double z = probabilities ? logit(outputs[0]) - logit(1 - double{outputs[0]}) : double{outputs[0]};
+    const double z =
+        probabilities ? logit(outputs[0]) - logit(1 - double{outputs[0]}) : double{outputs[0]};
     return std::vector<float>{0, static_cast<float>(z)};
   }
   if (model.columns().empty()) {
@@ -138,7 +141,8 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakeForeignPlan(const v1::Foreign
     case v1::MODEL_FORMAT_TORCHSCRIPT: {
       if (!options.allow_torchscript) {
         return absl::PermissionDeniedError(
-            "this worker runs no TorchScript, which is code: give --allow-torchscript to every worker of the cluster, "
+            "this worker runs no TorchScript, which is code: give --allow-torchscript to every "
+            "worker of the cluster, "
             "or export the model to ONNX");
       }
       ASSIGN_OR_RETURN(runtime, OpenTorchScript(bytes, size));
@@ -152,7 +156,8 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakeForeignPlan(const v1::Foreign
       return absl::InvalidArgumentError(
           absl::StrCat("no runtime for a model of ", v1::ModelFormat_Name(model.format())));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<BlackBox> box, MakeForeignModel(model, size, std::move(runtime)));
+  ASSIGN_OR_RETURN(std::unique_ptr<BlackBox> box,
+                   MakeForeignModel(model, size, std::move(runtime)));
   return MakeBlackBoxPlan(std::move(box));
 }
 

@@ -16,21 +16,23 @@
 
 namespace dermis {
 
-// One image at a time: a file may have been made for a batch of one, and neither runtime promises the same bits at
-// other places of a batch.
+// One image at a time: a file may have been made for a batch of one, and neither runtime promises
+// the same bits at other places of a batch.
 class ForeignRuntime {
  public:
   virtual ~ForeignRuntime() = default;
-  // tensor: 1 x 3 x size x size. Gives all values of the model's one output. Errors say what the file lacks.
+  // tensor: 1 x 3 x size x size. Gives all values of the model's one output. Errors say what the
+  // file lacks.
   virtual absl::StatusOr<std::vector<float>> Run(const float* tensor) = 0;
 };
 
-// (pixel * range / 255 - mean) / deviation by channel, into 3 x size x size, in double and rounded once.
+// (pixel * range / 255 - mean) / deviation by channel, into 3 x size x size, in double and rounded
+// once.
 void FillTensor(const v1::ModelInputSpec& input, uint32_t size, const float* image, float* tensor);
 
-// A file's outputs for one image as logits, one a class. Probabilities must lie in 0..1; their logarithms are taken from
-// at least 1e-12. One output of two classes: logits 0 and z. INVALID_ARGUMENT: another number of outputs than the study
-// says, or not finite.
+// A file's outputs for one image as logits, one a class. Probabilities must lie in 0..1; their
+// logarithms are taken from at least 1e-12. One output of two classes: logits 0 and z.
+// INVALID_ARGUMENT: another number of outputs than the study says, or not finite.
 absl::StatusOr<std::vector<float>> LogitsOf(const v1::ForeignModel& model,
                                             absl::Span<const float> outputs);
 

@@ -4,9 +4,8 @@
 #include <system_error>
 #include <utility>
 
-#include <dlfcn.h>
-
 #include "absl/strings/str_cat.h"
+#include <dlfcn.h>
 
 #include "common/status_macros.h"
 #include "worker/blackbox/onnx_library.h"
@@ -24,7 +23,8 @@ absl::StatusOr<const OnnxLibraryTable*> Load(const std::string& path) {
     return absl::UnavailableError(absl::StrCat("this worker runs no ONNX files: ", dlerror(),
                                                "; install libopencv-dnn406 (tools/setup does)"));
   }
-  const auto entry = reinterpret_cast<decltype(&DermisOnnxLibrary)>(dlsym(library, "DermisOnnxLibrary"));
+  const auto entry =
+      reinterpret_cast<decltype(&DermisOnnxLibrary)>(dlsym(library, "DermisOnnxLibrary"));
   if (entry == nullptr || entry()->release != kOnnxLibraryRelease) {
     return absl::UnavailableError(
         absl::StrCat(path, " is not of this program's release: build or install both together"));
@@ -46,8 +46,8 @@ class Onnx final : public ForeignRuntime {
     const int64_t count =
         table_->run(network_, tensor, size_, outputs.data(), outputs.size(), error, sizeof error);
     if (count < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("the model's file does not run on a 1 x 3 x ", size_, " x ",
-                                                     size_, " input: ", error));
+      return absl::InvalidArgumentError(absl::StrCat("the model's file does not run on a 1 x 3 x ",
+                                                     size_, " x ", size_, " input: ", error));
     }
     if (count > static_cast<int64_t>(kMostOutputs)) {
       return absl::InvalidArgumentError(
@@ -78,8 +78,9 @@ absl::StatusOr<std::unique_ptr<ForeignRuntime>> OpenOnnx(const std::string& byte
   char error[kWords] = {};
   void* const network = table->open(bytes.data(), bytes.size(), error, sizeof error);
   if (network == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the model's file is no ONNX that OpenCV ", table->version, " can run (try another opset, e.g. 11): ", error));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model's file is no ONNX that OpenCV ", table->version,
+                     " can run (try another opset, e.g. 11): ", error));
   }
   return std::make_unique<Onnx>(table, network, size);
 }

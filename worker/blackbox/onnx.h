@@ -15,8 +15,8 @@ namespace dermis {
 // Beside the running program: where the build and an installation put it.
 std::string OnnxLibraryPath();
 
-// `library`: its path; empty: OnnxLibraryPath(). UNAVAILABLE: no such library here, or OpenCV is missing.
-// INVALID_ARGUMENT: no ONNX file, or operations that OpenCV does not know.
+// `library`: its path; empty: OnnxLibraryPath(). UNAVAILABLE: no such library here, or OpenCV is
+// missing. INVALID_ARGUMENT: no ONNX file, or operations that OpenCV does not know.
 absl::StatusOr<std::unique_ptr<ForeignRuntime>> OpenOnnx(const std::string& bytes, uint32_t size,
                                                          const std::string& library);
 

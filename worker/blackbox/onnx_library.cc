@@ -43,8 +43,9 @@ void* Open(const void* bytes, uint64_t size, char* error, uint64_t error_size) {
     network->setPreferableTarget(cv::dnn::DNN_TARGET_CPU);
     const std::vector<std::string> outputs = network->getUnconnectedOutLayersNames();
     if (outputs.size() != 1) {
-      Say("it has " + std::to_string(outputs.size()) + " outputs; one with a value for each class is needed", error,
-          error_size);
+      Say("it has " + std::to_string(outputs.size()) +
+              " outputs; one with a value for each class is needed",
+          error, error_size);
       return nullptr;
     }
     return network.release();
@@ -83,7 +84,7 @@ int64_t Run(void* network, const float* tensor, uint32_t side, float* outputs, u
 
 extern "C" __attribute__((visibility("default"))) const dermis::OnnxLibraryTable*
 DermisOnnxLibrary() {
-  static const dermis::OnnxLibraryTable kTable = {dermis::kOnnxLibraryRelease, CV_VERSION, dermis::Open,
-                                                  dermis::Close, dermis::Run};
+  static const dermis::OnnxLibraryTable kTable = {dermis::kOnnxLibraryRelease, CV_VERSION,
+                                                  dermis::Open, dermis::Close, dermis::Run};
   return &kTable;
 }

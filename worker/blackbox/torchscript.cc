@@ -4,16 +4,16 @@
 #include <sstream>
 #include <utility>
 
-#include <torch/script.h>
-
 #include "absl/strings/str_cat.h"
+#include <torch/script.h>
 
 #include "worker/unavailability.h"
 
 namespace dermis {
 namespace {
 
-// Messages of Torch come with stacks of C++, those of scripts with the script around them, the reason in the last line.
+// Messages of Torch come with stacks of C++, those of scripts with the script around them, the
+// reason in the last line.
 std::string WordsOf(const std::exception& error) {
   constexpr size_t kMost = 500;
   const auto* const own = dynamic_cast<const c10::Error*>(&error);
@@ -40,16 +40,19 @@ class TorchScript final : public ForeignRuntime {
           torch::from_blob(const_cast<float*>(tensor), {1, 3, side, side}, torch::kFloat32).clone();
       const torch::jit::IValue value = module_.forward({input});
       if (!value.isTensor()) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "the model's file: its forward gives a ", value.tagKind(), "; one tensor of class outputs is needed"));
+        return absl::InvalidArgumentError(absl::StrCat("the model's file: its forward gives a ",
+                                                       value.tagKind(),
+                                                       "; one tensor of class outputs is needed"));
       }
       const torch::Tensor output = value.toTensor().to(torch::kCPU, torch::kFloat32).contiguous();
       const float* const data = output.data_ptr<float>();
       return std::vector<float>(data, data + output.numel());
     } catch (const std::exception& error) {
-      if (const absl::Status status = StatusOfException(error); IsUnavailability(status)) return status;
-      return absl::InvalidArgumentError(absl::StrCat("the model's file does not run on a 1 x 3 x ", size_,
-                                                     " x ", size_, " input: ", WordsOf(error)));
+      if (const absl::Status status = StatusOfException(error); IsUnavailability(status))
+        return status;
+      return absl::InvalidArgumentError(absl::StrCat("the model's file does not run on a 1 x 3 x ",
+                                                     size_, " x ", size_,
+                                                     " input: ", WordsOf(error)));
     }
   }
 
@@ -68,10 +71,13 @@ absl::StatusOr<std::unique_ptr<ForeignRuntime>> OpenTorchScript(const std::strin
     module.eval();
     return std::make_unique<TorchScript>(std::move(module), size);
   } catch (const std::exception& error) {
-    if (const absl::Status status = StatusOfException(error); IsUnavailability(status)) return status;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the model's file is not TorchScript as torch.jit.save writes it (a pickled model or a state dict is not: "
-        "torch.jit.trace or torch.jit.script it first): ", WordsOf(error)));
+    if (const absl::Status status = StatusOfException(error); IsUnavailability(status))
+      return status;
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model's file is not TorchScript as torch.jit.save writes it (a pickled "
+                     "model or a state dict is not: "
+                     "torch.jit.trace or torch.jit.script it first): ",
+                     WordsOf(error)));
   }
 }
 

@@ -10,8 +10,10 @@ void MoveClassLast(uint32_t c, Model& model) {
   for (const ParameterSpec& spec : model.layout.parameters) {
     if (!absl::StartsWith(spec.name, "fc.") && !absl::StartsWith(spec.name, "dense.")) continue;
     const auto row = static_cast<std::ptrdiff_t>(spec.count / model.layout.classes);
-    const auto first = model.parameters.begin() + static_cast<std::ptrdiff_t>(spec.offset) + c * row;
-    const auto end = model.parameters.begin() + static_cast<std::ptrdiff_t>(spec.offset + spec.count);
+    const auto first =
+        model.parameters.begin() + static_cast<std::ptrdiff_t>(spec.offset) + c * row;
+    const auto end =
+        model.parameters.begin() + static_cast<std::ptrdiff_t>(spec.offset + spec.count);
     std::rotate(first, first + row, end);
   }
 }

@@ -8,7 +8,8 @@
 
 namespace dermis {
 
-// Class c becomes the last one (the one that is explained); the others keep their order. c < classes.
+// Class c becomes the last one (the one that is explained); the others keep their order. c <
+// classes.
 void MoveClassLast(uint32_t c, Model& model);
 
 }  // namespace dermis

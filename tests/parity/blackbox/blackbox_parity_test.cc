@@ -1,4 +1,5 @@
-// Files that PyTorch wrote give what PyTorch gives (goldens: make_goldens.py), whatever runs beside and before them.
+// Files that PyTorch wrote give what PyTorch gives (goldens: make_goldens.py), whatever runs beside
+// and before them.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -36,11 +37,13 @@ std::string Read(const std::string& name) {
 
 ForeignOptions Allowed() {
   const char* build = std::getenv("DERMIS_BUILD_DIR");
-  return {.allow_torchscript = true,
-          .onnx_library = std::string(build == nullptr ? "build" : build) + "/bin/libdermis_onnx.so"};
+  return {
+      .allow_torchscript = true,
+      .onnx_library = std::string(build == nullptr ? "build" : build) + "/bin/libdermis_onnx.so"};
 }
 
-v1::ForeignModel ModelOf(v1::ModelFormat format, v1::ModelOutputs outputs = v1::MODEL_OUTPUTS_LOGITS) {
+v1::ForeignModel ModelOf(v1::ModelFormat format,
+                         v1::ModelOutputs outputs = v1::MODEL_OUTPUTS_LOGITS) {
   v1::ForeignModel model;
   model.set_format(format);
   model.set_outputs(outputs);
@@ -80,7 +83,8 @@ class ClassifierTest : public ::testing::TestWithParam<File> {
  protected:
   void SetUp() override {
     PrepareComputeThread();
-    auto plan = MakeForeignPlan(ModelOf(GetParam().format), Read(GetParam().name), kSize, Allowed());
+    auto plan =
+        MakeForeignPlan(ModelOf(GetParam().format), Read(GetParam().name), kSize, Allowed());
     ASSERT_TRUE(plan.ok()) << plan.status();
     plan_ = *std::move(plan);
   }
@@ -117,12 +121,14 @@ INSTANTIATE_TEST_SUITE_P(Files, ClassifierTest,
                          ::testing::Values(File{"classifier.pt", v1::MODEL_FORMAT_TORCHSCRIPT},
                                            File{"classifier.onnx", v1::MODEL_FORMAT_ONNX}),
                          [](const auto& info) {
-                           return info.param.format == v1::MODEL_FORMAT_ONNX ? "onnx" : "torchscript";
+                           return info.param.format == v1::MODEL_FORMAT_ONNX ? "onnx"
+                                                                             : "torchscript";
                          });
 
 TEST(ScriptedTest, OneProbabilityBecomesTwoLogits_AndBranchesAreTaken) {
-  const auto plan = MakeForeignPlan(ModelOf(v1::MODEL_FORMAT_TORCHSCRIPT, v1::MODEL_OUTPUTS_PROBABILITIES),
-                                    Read("scripted.pt"), kSize, Allowed());
+  const auto plan =
+      MakeForeignPlan(ModelOf(v1::MODEL_FORMAT_TORCHSCRIPT, v1::MODEL_OUTPUTS_PROBABILITIES),
+                      Read("scripted.pt"), kSize, Allowed());
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ((*plan)->classes(), 2u);
   const auto golden = nlohmann::json::parse(Read("outputs.json"))["scripted"];
@@ -150,18 +156,22 @@ TEST(ForeignErrorsTest, DamagedOnnxIsAnError_NotACrash) {
   const std::string good = Read("classifier.onnx");
   EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, "no onnx at all"), HasSubstr("no ONNX that OpenCV"));
   EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, ""), HasSubstr("no ONNX that OpenCV"));
-  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, good.substr(0, good.size() / 2)), HasSubstr("no ONNX that OpenCV"));
+  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, good.substr(0, good.size() / 2)),
+              HasSubstr("no ONNX that OpenCV"));
 }
 
 TEST(ForeignErrorsTest, AnotherInputSizeIsNamed) {
-  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_TORCHSCRIPT, Read("classifier.pt"), 24), HasSubstr("1 x 3 x 24 x 24"));
-  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, Read("classifier.onnx"), 24), HasSubstr("1 x 3 x 24 x 24"));
+  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_TORCHSCRIPT, Read("classifier.pt"), 24),
+              HasSubstr("1 x 3 x 24 x 24"));
+  EXPECT_THAT(ErrorOf(v1::MODEL_FORMAT_ONNX, Read("classifier.onnx"), 24),
+              HasSubstr("1 x 3 x 24 x 24"));
 }
 
 TEST(ForeignErrorsTest, WithoutTheLibrary_ThisWorkerIsBlamed_NotTheTask) {
   ForeignOptions options = Allowed();
   options.onnx_library = "/nowhere/libdermis_onnx.so";
-  const auto plan = MakeForeignPlan(ModelOf(v1::MODEL_FORMAT_ONNX), Read("classifier.onnx"), kSize, options);
+  const auto plan =
+      MakeForeignPlan(ModelOf(v1::MODEL_FORMAT_ONNX), Read("classifier.onnx"), kSize, options);
   EXPECT_EQ(plan.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(plan.status().message()), HasSubstr("libopencv-dnn"));
 }

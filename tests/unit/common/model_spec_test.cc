@@ -2,13 +2,12 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-#include "absl/strings/str_cat.h"
-
-#include "common/spec_yaml.h"
 #include "common/digest.h"
+#include "common/spec_yaml.h"
 
 namespace dermis {
 namespace {
@@ -32,9 +31,9 @@ std::string ErrorOf(const std::string& model, const std::string& more = "") {
 }
 
 TEST(ModelSpecTest, TheFormatFollowsFromTheEnding) {
-  for (const auto& [file, format] :
-       {std::pair("a.onnx", v1::MODEL_FORMAT_ONNX), {"a.PT", v1::MODEL_FORMAT_TORCHSCRIPT},
-        {"a.torchscript", v1::MODEL_FORMAT_TORCHSCRIPT}}) {
+  for (const auto& [file, format] : {std::pair("a.onnx", v1::MODEL_FORMAT_ONNX),
+                                     {"a.PT", v1::MODEL_FORMAT_TORCHSCRIPT},
+                                     {"a.torchscript", v1::MODEL_FORMAT_TORCHSCRIPT}}) {
     const auto spec = Resolved(absl::StrCat("file: ", file));
     ASSERT_TRUE(spec.ok()) << spec.status();
     EXPECT_EQ(spec->model().format(), format) << file;
@@ -43,7 +42,8 @@ TEST(ModelSpecTest, TheFormatFollowsFromTheEnding) {
 }
 
 TEST(ModelSpecTest, ABlackBoxGetsItsDefaults_AndResolvingAgainChangesNothing) {
-  const auto spec = Resolved("file: a.onnx, input: {mean: [0.5], deviation: [.1, .2, .3]}", "explanation: {}\n");
+  const auto spec =
+      Resolved("file: a.onnx, input: {mean: [0.5], deviation: [.1, .2, .3]}", "explanation: {}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_THAT(spec->model().input().mean(), ElementsAre(.5, .5, .5));
   EXPECT_THAT(spec->model().input().deviation(), ElementsAre(.1, .2, .3));
@@ -60,20 +60,23 @@ TEST(ModelSpecTest, ABlackBoxGetsItsDefaults_AndResolvingAgainChangesNothing) {
 TEST(ModelSpecTest, MethodsThatLookInside_AreRefusedForABlackBox_ByName) {
   EXPECT_THAT(ErrorOf("file: a.onnx", "explanation: {methods: [lime, grad_cam]}\n"),
               AllOf(HasSubstr("grad_cam"), HasSubstr("a.onnx"), HasSubstr("lime or shapley")));
-  EXPECT_TRUE(Resolved("file: a.safetensors, kind: resnet18", "explanation: {methods: [grad_cam]}\n").ok());
+  EXPECT_TRUE(
+      Resolved("file: a.safetensors, kind: resnet18", "explanation: {methods: [grad_cam]}\n").ok());
 }
 
 TEST(ModelSpecTest, LayersOfABlackBoxAreNotRandomised) {
   const auto spec = Resolved("file: a.onnx", "explanation: {checks: {stability: {}}}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_FALSE(spec->explanation().checks().stability().randomisation());
-  EXPECT_THAT(ErrorOf("file: a.onnx", "explanation: {checks: {stability: {randomisation: true}}}\n"),
-              HasSubstr("only the outputs are known"));
+  EXPECT_THAT(
+      ErrorOf("file: a.onnx", "explanation: {checks: {stability: {randomisation: true}}}\n"),
+      HasSubstr("only the outputs are known"));
 }
 
 TEST(ModelSpecTest, WhatASafetensorsFileSays_IsNotSaidAgain) {
   EXPECT_THAT(ErrorOf("file: a.safetensors"), HasSubstr("dermis run"));
-  EXPECT_THAT(ErrorOf("file: a.safetensors, kind: seed_cnn, outputs: logits"), HasSubstr("model.outputs"));
+  EXPECT_THAT(ErrorOf("file: a.safetensors, kind: seed_cnn, outputs: logits"),
+              HasSubstr("model.outputs"));
   EXPECT_THAT(ErrorOf("file: a.onnx, kind: seed_cnn"), HasSubstr("model.kind"));
   EXPECT_THAT(ErrorOf("file: a.onnx, precision: bf16"), HasSubstr("model.precision"));
 }
@@ -81,9 +84,10 @@ TEST(ModelSpecTest, WhatASafetensorsFileSays_IsNotSaidAgain) {
 TEST(ModelSpecTest, AModelExcludesTrainingAndSweep_AndNeedsItsFile) {
   EXPECT_THAT(ErrorOf("file: a.onnx", "training: {epochs: 3}\n"),
               AllOf(HasSubstr("excludes 'training'"), HasSubstr("training.init")));
-  EXPECT_THAT(std::string(ResolveSpec(*ParseStudyYaml("name: x\nmodel: {file: a.onnx}\n", "s"))
-                              .status().message()),
-              HasSubstr("dermis run"));
+  EXPECT_THAT(
+      std::string(
+          ResolveSpec(*ParseStudyYaml("name: x\nmodel: {file: a.onnx}\n", "s")).status().message()),
+      HasSubstr("dermis run"));
   EXPECT_THAT(ErrorOf("file: a.onnx, input: {deviation: [0]}"), HasSubstr("model.input.deviation"));
   EXPECT_THAT(ErrorOf("file: a.onnx, input: {mean: [1, 2]}"), HasSubstr("one or three"));
   EXPECT_THAT(ErrorOf("file: a.onnx, classes: [a, b, a]"), HasSubstr("'a' twice"));
@@ -109,21 +113,26 @@ v1::ForeignModel ForeignOf(const std::string& model, const std::vector<std::stri
 }
 
 TEST(ModelRefTest, OutputsAreFoundByTheNamesOfTheClasses) {
-  const v1::ForeignModel foreign = ForeignOf("file: a.onnx, classes: [cat, malignant, dog, benign]",
-                                             {"benign", "malignant"});
+  const v1::ForeignModel foreign =
+      ForeignOf("file: a.onnx, classes: [cat, malignant, dog, benign]", {"benign", "malignant"});
   EXPECT_EQ(foreign.width(), 4u);
   EXPECT_THAT(foreign.columns(), ElementsAre(3, 1));
-  const auto lacking = ModelRefOf(Resolved("file: a.onnx, classes: [cat, dog]")->model(), Classes({"cat", "cow"}));
-  EXPECT_THAT(std::string(lacking.status().message()), AllOf(HasSubstr("'cow'"), HasSubstr("cat, dog")));
+  const auto lacking =
+      ModelRefOf(Resolved("file: a.onnx, classes: [cat, dog]")->model(), Classes({"cat", "cow"}));
+  EXPECT_THAT(std::string(lacking.status().message()),
+              AllOf(HasSubstr("'cow'"), HasSubstr("cat, dog")));
 }
 
 TEST(ModelRefTest, OneMeaningHasOneAddress) {
-  EXPECT_THAT(ForeignOf("file: a.onnx, classes: [benign, malignant]", {"benign", "malignant"}).columns(), IsEmpty());
+  EXPECT_THAT(
+      ForeignOf("file: a.onnx, classes: [benign, malignant]", {"benign", "malignant"}).columns(),
+      IsEmpty());
   EXPECT_EQ(ForeignOf("file: a.onnx", {"benign", "malignant"}).width(), 0u);
 }
 
 TEST(ModelRefTest, ASafetensorsModelIsTheSameTaskAsATrainedOne) {
-  const auto ref = ModelRefOf(Resolved("file: a.safetensors, kind: seed_cnn")->model(), Classes({"a", "b"}));
+  const auto ref =
+      ModelRefOf(Resolved("file: a.safetensors, kind: seed_cnn")->model(), Classes({"a", "b"}));
   ASSERT_TRUE(ref.ok());
   EXPECT_FALSE(ref->has_foreign());
   EXPECT_EQ(ref->kind(), v1::MODEL_KIND_SEED_CNN);

@@ -7,11 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 #include "common/safetensors.h"
 #include "tests/unit/common/test_folder.h"
@@ -39,10 +38,13 @@ class ExplainOutputTest : public ::testing::Test {
     overlays_ = *overlays;
   }
   const v1::Attribution& Fit(int image, int method) {
-    return study_.payloads.at(study_.results.explained(image).results(method).result().task()).fit();
+    return study_.payloads.at(study_.results.explained(image).results(method).result().task())
+        .fit();
   }
   std::string NameOf(int image) {
-    return study_.images->manifest().images(static_cast<int>(study_.results.explained(image).image())).name();
+    return study_.images->manifest()
+        .images(static_cast<int>(study_.results.explained(image).image()))
+        .name();
   }
   // The first method that has superpixels.
   int Perturbing() {
@@ -84,12 +86,14 @@ TEST_F(ExplainOutputTest, TheTensorsHoldTheSameNumbers) {
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(file->metadata.at("class"), "malignant");
   const int m = Perturbing();
-  const std::string at = absl::StrCat(NameOf(0), "/", MethodKeys(study_.results.spec().explanation())[m]);
+  const std::string at =
+      absl::StrCat(NameOf(0), "/", MethodKeys(study_.results.spec().explanation())[m]);
   const v1::Attribution& fit = Fit(0, m);
   const TensorView& values = file->tensors.at(at + "/values");
   ASSERT_EQ(values.data.size(), fit.values_size() * sizeof(double));
   EXPECT_EQ(std::memcmp(values.data.data(), fit.values().data(), values.data.size()), 0);
-  const std::string cut = file->metadata.at("superpixels of " + MethodKeys(study_.results.spec().explanation())[m]);
+  const std::string cut =
+      file->metadata.at("superpixels of " + MethodKeys(study_.results.spec().explanation())[m]);
   EXPECT_THAT(file->tensors.at(NameOf(0) + "/" + cut).shape, ElementsAre(64, 64));
 }
 
@@ -102,7 +106,8 @@ TEST_F(ExplainOutputTest, EachImageAndMethodHasAPicture_UnderANameWithoutFolders
   EXPECT_EQ(pictures, overlays_);
   const std::string name = absl::StrReplaceAll(NameOf(0), {{"/", "_"}});
   const std::string key = MethodKeys(study_.results.spec().explanation())[Perturbing()];
-  EXPECT_TRUE(fs::exists(fs::path(folder_.path()) / "overlays" / absl::StrCat(name, ".", key, ".png")));
+  EXPECT_TRUE(
+      fs::exists(fs::path(folder_.path()) / "overlays" / absl::StrCat(name, ".", key, ".png")));
   EXPECT_TRUE(fs::exists(fs::path(folder_.path()) / "report.html"));
   EXPECT_TRUE(fs::exists(fs::path(folder_.path()) / "scores.csv"));
 }

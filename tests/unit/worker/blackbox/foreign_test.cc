@@ -77,7 +77,8 @@ TEST(LogitsOfTest, CertainProbabilitiesStayFinite_AndWhatIsNoneIsToldApart) {
   const auto certain = *LogitsOf(model, {0, 1});
   EXPECT_TRUE(std::isfinite(certain[0]));
   EXPECT_EQ(certain[1], 0);
-  EXPECT_THAT(std::string(LogitsOf(model, {-3, 2}).status().message()), HasSubstr("are they logits?"));
+  EXPECT_THAT(std::string(LogitsOf(model, {-3, 2}).status().message()),
+              HasSubstr("are they logits?"));
   EXPECT_FALSE(LogitsOf(Plain(), {0, std::numeric_limits<float>::quiet_NaN()}).ok());
 }
 
@@ -88,7 +89,8 @@ class Means final : public ForeignRuntime {
   absl::StatusOr<std::vector<float>> Run(const float* tensor) override {
     std::vector<float> means(3);
     for (size_t c = 0; c < 3; ++c) {
-      for (size_t p = 0; p < pixels_; ++p) means[c] += tensor[c * pixels_ + p] / static_cast<float>(pixels_);
+      for (size_t p = 0; p < pixels_; ++p)
+        means[c] += tensor[c * pixels_ + p] / static_cast<float>(pixels_);
     }
     return means;
   }
@@ -127,7 +129,8 @@ class Regression final : public BlackBox {
     const size_t n = size_t{size_} * size_ * 3;
     for (uint32_t b = 0; b < count; ++b) {
       double z = 0;
-      for (size_t i = 0; i < n; ++i) z += images[b * n + i] * std::sin(static_cast<double>(i)) / 100;
+      for (size_t i = 0; i < n; ++i)
+        z += images[b * n + i] * std::sin(static_cast<double>(i)) / 100;
       logits[2 * b] = 0;
       logits[2 * b + 1] = static_cast<float>(z);
     }
