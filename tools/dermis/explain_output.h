@@ -18,14 +18,16 @@ namespace dermis {
 std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec);
 
 // Writes into the folder (there and empty):
-//   report.html               what `dermis report` writes
-//   scores.csv                what `dermis results --scores` writes
-//   attributions.csv          image,method,superpixel,pixels,value,standard_error: a row a
-//   superpixel attributions.safetensors  by IMAGE/METHOD: values and standard_errors [S] F64; maps
-//   by IMAGE/METHOD/LAYER [h, w] F32;
-//                             by IMAGE/superpixels (superpixels-2, ...): labels [H, W] U16; the
-//                             metadata's "superpixels of METHOD" says which are a method's
-//   overlays/IMAGE.METHOD.png (maps: IMAGE.METHOD.LAYER.png); '/' in a name becomes '_'
+//   report.html           what `dermis report` writes
+//   scores.csv            what `dermis results --scores` writes
+//   attributions.csv      image,method,superpixel,pixels,value,standard_error: a row a superpixel
+//   attributions.safetensors
+//     IMAGE/METHOD/values, /standard_errors   [S] F64
+//     IMAGE/METHOD                            [h, w, channels] F32, of pixels
+//     IMAGE/METHOD/LAYER                      [h, w] F32, of maps
+//     IMAGE/superpixels, /superpixels-2, ...  [H, W] U16, labels from 0; the metadata's
+//                                             "superpixels of METHOD" says which are a method's
+//   overlays/IMAGE.METHOD.png or, of maps, IMAGE.METHOD.LAYER.png; '/' in a name becomes '_'
 // report: whether to write the report and the scores. Gives the number of overlays. Errors: disk, a
 // result that cannot be had.
 absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,
