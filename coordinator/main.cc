@@ -102,7 +102,8 @@ int Serve(const Flags& flags) {
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
-  Core core(Clock::Real(), **journal, streams, blobs, {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment)});
+  Core core(Clock::Real(), **journal, streams, blobs,
+            {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment)});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,

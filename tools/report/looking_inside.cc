@@ -16,7 +16,6 @@
 namespace dermis {
 namespace {
 
-// The map of a layer, whichever the task was about, and what turns it towards the scene's target.
 std::string CamFigure(const Scene& scene, const std::string& title, const v1::LayerMaps& layer,
                       double full) {
   const int width = static_cast<int>(layer.width()), height = static_cast<int>(layer.height());
@@ -52,6 +51,7 @@ std::string CamFigure(const Scene& scene, const std::string& title, const v1::La
 
 }  // namespace
 
+// Whichever the task was about.
 Cam CamOf(const v1::LayerMaps& layer, double sign) {
   const size_t pixels = size_t{layer.width()} * layer.height();
   if (layer.cam().empty()) return {layer.grad_cam(), sign};
