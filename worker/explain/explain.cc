@@ -120,7 +120,10 @@ absl::StatusOr<v1::SuperpixelOutput> RunSuperpixels(const v1::SuperpixelTask& ta
       }
       return ToProto(Quickshift(rgb, height, width, parameters));
     }
-    default:
+    case v1::SuperpixelSpec::kGrid:
+    case v1::SuperpixelSpec::kLabelMap:
+    case v1::SuperpixelSpec::kLesionZones:
+    case v1::SuperpixelSpec::KIND_NOT_SET:
       break;
   }
   return Invalid(task.image(), "no superpixel method is named (slic or quickshift)");

@@ -16,6 +16,7 @@
 #include "common/background.h"
 #include "common/digest.h"
 #include "common/philox.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/models/cost.h"
 #include "worker/models/deep_lift.h"
@@ -191,6 +192,7 @@ class GradientRun {
         entry_.bytes += recorded->bytes();
         pass.graph = std::move(recorded);
       }
+      NoteProgress();
     }
     for (double& v : values_) v /= static_cast<double>(entry_.background.size());
     evaluations_ = entry_.background.size();
@@ -244,6 +246,7 @@ class GradientRun {
       for (int64_t n = 0; n < rows; ++n) {
         use(first + static_cast<uint32_t>(n), gradients.const_data_ptr<float>() + n * stride);
       }
+      NoteProgress();
     }
     evaluations_ = count;
     return absl::OkStatus();

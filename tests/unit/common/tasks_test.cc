@@ -87,7 +87,7 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kNoop:
       task.mutable_noop()->set_index(7);
       break;
-    case v1::TaskSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return MakeTask(std::move(task), kClass);

@@ -1,6 +1,7 @@
 #include "worker/models/gradients.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 
 #include "common/background.h"
 #include "common/metrics.h"
+#include "common/progress.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "worker/models/model.h"
 #include "worker/models/network.h"
@@ -109,6 +111,14 @@ TEST(DeepShapTest, AddsUp_ForAResNet) {
   task.mutable_model()->set_kind(v1::MODEL_KIND_RESNET18);
   task.mutable_background()->set_per_class(3);
   EXPECT_LE(RelativeResidual(Explain(task, model, Images())), 1e-4);
+}
+
+// Or a worker that explains a large network would be taken for stuck.
+TEST(DeepShapTest, GivesASignOfLife_AfterEachPass) {
+  std::atomic<uint64_t> progress{0};
+  const ProgressScope scope(&progress);
+  Explain(DeepShapTask(1), RandomModel(), Images());
+  EXPECT_GT(progress, 0u);
 }
 
 // What a thread did before, and how much it may remember, decides no bits.
