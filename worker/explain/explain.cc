@@ -17,6 +17,7 @@
 #include "worker/explain/estimators/owen.h"
 #include "worker/explain/rows.h"
 #include "worker/explain/superpixels.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 namespace {
@@ -49,10 +50,7 @@ absl::StatusOr<Composer> ComposerOf(const v1::Perturbation& perturbation, const 
   HiddenColors hidden;
   switch (perturbation.hidden()) {
     case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      // A model that was given has a mean of its own, where no training images have one.
-      hidden.assign(segmentation.count, data.split.training.empty() && plan.pixel_facts()
-                                            ? plan.pixel_facts()->mean
-                                            : data.channel_mean);
+      hidden.assign(segmentation.count, MeanColorOf(data, plan));
       break;
     case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
       hidden = SuperpixelMeans(rgb, segmentation);
@@ -62,7 +60,7 @@ absl::StatusOr<Composer> ComposerOf(const v1::Perturbation& perturbation, const 
   }
   ASSIGN_OR_RETURN(const PinnedImage quantised, data.Pin(image));
   return Composer(rgb, segmentation, hidden, quantised.data(), data.size,
-                  plan.pixel_facts() ? plan.pixel_facts()->normalisation : NormalisationOf(data));
+                  NormalisationOf(data, plan));
 }
 
 // Outputs of masks, classes x masks, a full batch of the plan at a time.
