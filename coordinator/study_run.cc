@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/checks.h"
+#include "common/model_spec.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -40,8 +41,13 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   run->spec_ = spec;
   run->numerics_class_ = numerics_class;
   run->manifest_ = std::move(manifest);
-  ASSIGN_OR_RETURN(run->sweep_,
-                   SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
+  if (spec.has_model()) {
+    ASSIGN_OR_RETURN(v1::ModelRef model, ModelRefOf(spec.model(), *run->manifest_));
+    run->sweep_ = SweepPlanner::Given(spec, image_set, std::move(model), numerics_class);
+  } else {
+    ASSIGN_OR_RETURN(run->sweep_,
+                     SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
+  }
   ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
                                         static_cast<uint64_t>(run->manifest_->classes_size())));
@@ -132,6 +138,11 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartChecks() {
   }));
   for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
   return wants;
+}
+
+std::string StudyRun::given_model() const {
+  return spec_.has_model() ? sweep_->final_training()->planner.outcome()->model.weights()
+                           : std::string();
 }
 
 bool StudyRun::done() const {

@@ -22,6 +22,9 @@ struct IngestOptions {
   std::string file_column, label_column, group_column;
   // Folder of masks, STEM.png of each image or as the images lie; "" = FOLDER/masks where it is.
   std::string masks;
+  // The classes in their order; empty: what the labels say, the positive one last. Excludes `positive`.
+  std::vector<std::string> classes;
+  bool unlabelled = false;         // All pictures beneath the folder, of which nobody says what they show. Needs `classes`.
   bool leave_out = false;          // Go on without files that are damaged, missing or there twice.
 };
 

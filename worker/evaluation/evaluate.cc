@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 
 #include "common/status_macros.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 
@@ -26,7 +27,7 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
                      " x ", data.size, " pixels and ", data.classes, " classes"));
   }
   // One normalised float a byte value: the same bits as computing each, and several times faster.
-  const Normalisation normalise = NormalisationOf(data);
+  const Normalisation normalise = NormalisationOf(data, plan);
   std::array<float, 256> value;
   for (int v = 0; v < 256; ++v) value[v] = normalise(static_cast<float>(v));
 

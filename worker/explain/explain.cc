@@ -35,7 +35,7 @@ absl::StatusOr<Composer> ComposerOf(const v1::Perturbation& perturbation,
                                                       " pixels a side, the data have ", data.size));
   }
   return ComposerOf(perturbation.images(), perturbation.image(), perturbation.hidden(),
-                    segmentation, data);
+                    segmentation, data, plan);
 }
 
 }  // namespace

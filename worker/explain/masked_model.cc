@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "worker/data/noise.h"
 #include "worker/explain/smooth.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 namespace {
@@ -43,12 +44,12 @@ absl::StatusOr<const uint8_t*> DisplayPixels(uint32_t image, const Segmentation&
 
 absl::StatusOr<Composer> ComposerOf(const v1::ImageSource& source, uint32_t image,
                                     v1::HiddenValue hidden, const Segmentation& segmentation,
-                                    const ImageData& data) {
+                                    const ImageData& data, const InferencePlan& plan) {
   ASSIGN_OR_RETURN(const uint8_t* const rgb, DisplayPixels(image, segmentation, data));
   HiddenColors colors;
   switch (hidden) {
     case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      colors.assign(segmentation.count, data.channel_mean);
+      colors.assign(segmentation.count, MeanColorOf(data, plan));
       break;
     case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
       colors = SuperpixelMeans(rgb, segmentation);
@@ -57,12 +58,13 @@ absl::StatusOr<Composer> ComposerOf(const v1::ImageSource& source, uint32_t imag
       return Invalid(image, "no hidden value is named (training_mean or superpixel_mean)");
   }
   ASSIGN_OR_RETURN(const std::vector<float> evaluated, EvaluatedPixels(data, source, image));
-  return Composer(rgb, segmentation, colors, evaluated.data(), data.size, NormalisationOf(data));
+  return Composer(rgb, segmentation, colors, evaluated.data(), data.size,
+                  NormalisationOf(data, plan));
 }
 
 absl::StatusOr<Composer> BlurredComposerOf(const v1::ImageSource& source, uint32_t image,
                                            double blur, const Segmentation& segmentation,
-                                           const ImageData& data) {
+                                           const ImageData& data, const InferencePlan& plan) {
   ASSIGN_OR_RETURN(const uint8_t* const rgb, DisplayPixels(image, segmentation, data));
   const int height = segmentation.height, width = segmentation.width;
   std::vector<float> picture(segmentation.labels.size() * 3);
@@ -74,7 +76,7 @@ absl::StatusOr<Composer> BlurredComposerOf(const v1::ImageSource& source, uint32
   }
   ASSIGN_OR_RETURN(const std::vector<float> evaluated, EvaluatedPixels(data, source, image));
   return Composer(rgb, segmentation, picture.data(), evaluated.data(), data.size,
-                  NormalisationOf(data));
+                  NormalisationOf(data, plan));
 }
 
 absl::Status RunMasks(absl::Span<const Mask> masks, const Composer& composer, InferencePlan& plan,

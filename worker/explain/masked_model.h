@@ -23,10 +23,10 @@ namespace dermis {
 // not fit.
 absl::StatusOr<Composer> ComposerOf(const v1::ImageSource& source, uint32_t image,
                                     v1::HiddenValue hidden, const Segmentation& segmentation,
-                                    const ImageData& data);
+                                    const ImageData& data, const InferencePlan& plan);
 absl::StatusOr<Composer> BlurredComposerOf(const v1::ImageSource& source, uint32_t image,
                                            double blur, const Segmentation& segmentation,
-                                           const ImageData& data);
+                                           const ImageData& data, const InferencePlan& plan);
 
 // logits: masks x classes, row-major.
 absl::Status RunMasks(absl::Span<const Mask> masks, const Composer& composer, InferencePlan& plan,

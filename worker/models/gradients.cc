@@ -290,7 +290,10 @@ class GradientRun {
     torch::Tensor from = torch::empty_like(image_);
     const size_t pixels = values_.size() / 3;
     for (size_t c = 0; c < 3; ++c) {
-      const auto value = static_cast<float>((data_.channel_mean[c] - entry_.model.pixel_mean) /
+      // Without training images: the model's own mean, which is 0 to it.
+      const double mean =
+          data_.split.training.empty() ? entry_.model.pixel_mean : data_.channel_mean[c];
+      const auto value = static_cast<float>((mean - entry_.model.pixel_mean) /
                                             255 * InputRange(entry_.model));
       std::fill_n(from.data_ptr<float>() + c * pixels, pixels, value);
     }

@@ -19,6 +19,7 @@
 #include "worker/explain/composer.h"
 #include "worker/explain/masked_model.h"
 #include "worker/explain/superpixels.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 namespace {
@@ -130,8 +131,8 @@ void JudgeInfidelity(const Halves& halves, absl::Span<const double> values, MapU
 // As published, for a gradient: what it says of noise is compared with what taking the noise away
 // does. The noise is that of an image with noise, of the opposite sign.
 absl::Status JudgeGradient(const v1::FidelityTask& task, const v1::PixelAttribution& gradient,
-                           const ImageData& data, Probe& probe, v1::Fidelity& out) {
-  const Normalisation normalise = NormalisationOf(data);
+                           const ImageData& data, const Normalisation& normalise, Probe& probe,
+                           v1::Fidelity& out) {
   v1::ImageSource source = task.images();
   ASSIGN_OR_RETURN(const std::vector<float> clean, EvaluatedPixels(data, source, task.image()));
   if (gradient.values_size() != static_cast<int>(clean.size())) {
@@ -197,9 +198,9 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   }
   ASSIGN_OR_RETURN(const Segmentation common, FromProto(*inputs.superpixels));
   ASSIGN_OR_RETURN(const Composer hiding,
-                   ComposerOf(task.images(), task.image(), task.hidden(), common, data));
+                   ComposerOf(task.images(), task.image(), task.hidden(), common, data, plan));
   ASSIGN_OR_RETURN(const Composer blurring,
-                   BlurredComposerOf(task.images(), task.image(), task.blur(), common, data));
+                   BlurredComposerOf(task.images(), task.image(), task.blur(), common, data, plan));
   Probe probe(plan, task.output());
 
   const Mask shown(common.count, 1);
@@ -253,7 +254,7 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   if (inputs.attribution->has_fit()) {
     ASSIGN_OR_RETURN(as_fitted,
                      ComposerOf(task.images(), task.image(),
-                                task.attribution().fit().perturbation().hidden(), *own, data));
+                                task.attribution().fit().perturbation().hidden(), *own, data, plan));
     fitted.assign(inputs.attribution->fit().values().begin(),
                   inputs.attribution->fit().values().end());
   }
@@ -262,7 +263,8 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
     RETURN_IF_ERROR(judge(map, {OrderOf(map.values, predicted)}));
     v1::Fidelity& out = *output.mutable_maps(output.maps_size() - 1);
     if (map.units == MapUnits::kGradient) {
-      RETURN_IF_ERROR(JudgeGradient(task, inputs.attribution->gradient(), data, probe, out));
+      RETURN_IF_ERROR(JudgeGradient(task, inputs.attribution->gradient(), data,
+                                    NormalisationOf(data, plan), probe, out));
       continue;
     }
     if (!halves) {

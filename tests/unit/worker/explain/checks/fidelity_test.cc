@@ -61,7 +61,7 @@ class FidelityTest : public testing::Test {
   // f without single superpixels, from f(x): what a linear model's exact attribution is.
   std::vector<double> Exact(FunctionPlan& plan, const Segmentation& segmentation,
                             v1::HiddenValue hidden) {
-    const Composer composer = *ComposerOf(v1::ImageSource(), 0, hidden, segmentation, data_);
+    const Composer composer = *ComposerOf(v1::ImageSource(), 0, hidden, segmentation, data_, plan);
     std::vector<Mask> masks = {Mask(segmentation.count, 1)};
     for (uint32_t k = 0; k < segmentation.count; ++k) {
       masks.push_back(masks[0]);
@@ -262,9 +262,10 @@ TEST(NoisyComposer, HidesTheNoiseWithTheSuperpixel) {
   const Segmentation segmentation = Squares(4);
   v1::ImageSource noisy;
   noisy.mutable_noise()->set_radius(0.1);
+  const FunctionPlan plan(kSize, nullptr);
   const auto compose = [&](const v1::ImageSource& source, const Mask& mask) {
     std::vector<float> input(kSize * kSize * 3);
-    ComposerOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, segmentation, data)
+    ComposerOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, segmentation, data, plan)
         ->Compose(mask, input.data());
     return input;
   };
