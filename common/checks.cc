@@ -174,11 +174,12 @@ CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind
     prices.fidelity.tasks += 1;
     prices.fidelity.inputs += maps * curves + checks.halves() + 2;
     const Price once = PriceOf(explanation, method, classes);
-    // What hides superpixels draws at random, and hides by something else for once; the superpixels are there.
+    // What hides superpixels draws at random, and hides by something else for once; the superpixels
+    // are there.
     const bool hides = HasMasks(method);
     const bool draws = hides || method.has_expected_gradients() || method.has_smooth_grad();
-    const uint64_t variants = stability.noise_draws() + randomised +
-                              (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
+    const uint64_t variants =
+        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
     prices.stability.tasks += 1 + variants * (once.tasks - (hides ? 1 : 0));
     prices.stability.inputs += variants * once.inputs;
     prices.stability.gradients += variants * once.gradients;

@@ -380,6 +380,7 @@ absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
         (!entry.source().empty() && entry.source().size() != Digest::kSize)) {
       return bad("has a digest that is not 32 bytes long");
     }
+    if (m.unlabelled() && entry.label() != 0) return bad("has a label, though the set has none");
     if (entry.label() >= static_cast<uint32_t>(m.classes_size())) {
       return bad(absl::StrCat("has label ", entry.label(), " of ", m.classes_size(), " classes"));
     }

@@ -15,6 +15,7 @@
 #include "common/background.h"
 #include "common/digest.h"
 #include "common/estimators.h"
+#include "common/model_spec.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
@@ -306,7 +307,8 @@ absl::Status InRange(const std::string& key, double value, double low, double hi
 #define DERMIS_DEFAULT(message, field, value) \
   if (!(message).has_##field()) (message).set_##field(value)
 
-absl::Status ResolveImages(v1::ImagesSpec& images) {
+// `trains`: there must be images to train on.
+absl::Status ResolveImages(bool trains, v1::ImagesSpec& images) {
   DERMIS_DEFAULT(images, size, 32);
   v1::SplitSpec& split = *images.mutable_split();
   DERMIS_DEFAULT(split, validation, 0.1);
@@ -319,6 +321,7 @@ absl::Status ResolveImages(v1::ImagesSpec& images) {
     return absl::OkStatus();
   }
   DERMIS_DEFAULT(split, test, 0.2);
+  if (!trains && split.test() == 1) return absl::OkStatus();
   return InRange("images.split.test", split.test(), 0.01, 0.9);
 }
 
@@ -887,7 +890,8 @@ namespace {
 
 // Of a sweep the model may vary: there the task says it.
 absl::Status CheckMethodsFitModel(const v1::StudySpec& spec) {
-  if (spec.has_sweep() || spec.training().model() != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
+  const v1::ModelKind kind = spec.has_model() ? spec.model().kind() : spec.training().model();
+  if (spec.has_sweep() || kind != v1::MODEL_KIND_SEED_CNN) return absl::OkStatus();
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
     if (method.has_cam()) {
       return Wrong("explanation.methods: cam",
@@ -932,8 +936,10 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
   v1::StudySpec resolved = spec;
   RETURN_IF_ERROR(CheckName(resolved.name()));
   DERMIS_DEFAULT(resolved, seed, 1);
-  RETURN_IF_ERROR(ResolveImages(*resolved.mutable_images()));
-  if (resolved.has_sweep()) {
+  RETURN_IF_ERROR(ResolveImages(!resolved.has_model(), *resolved.mutable_images()));
+  if (resolved.has_model()) {
+    RETURN_IF_ERROR(ResolveModelSpec(resolved));
+  } else if (resolved.has_sweep()) {
     RETURN_IF_ERROR(CheckTrials(resolved));
   } else {
     RETURN_IF_ERROR(ResolveModel(resolved.images().size(), *resolved.mutable_training()));

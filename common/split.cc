@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -160,6 +161,12 @@ absl::Status TakeFold(const v1::ImageSetManifest& manifest, uint32_t folds, uint
 
 absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::SplitSpec& spec,
                                 uint64_t seed) {
+  if (spec.column().empty() && spec.test() == 1) {  // Nothing is trained: all is looked at.
+    Split all;
+    all.test.resize(static_cast<size_t>(manifest.images_size()));
+    std::iota(all.test.begin(), all.test.end(), 0u);
+    return all;
+  }
   std::vector<Group> groups = GroupsOf(manifest, spec.masked_only());
   if (groups.empty()) {
     return Bad("masked_only: no image of the set has a lesion mask; dermis ingest --masks takes them");

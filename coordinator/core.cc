@@ -149,7 +149,7 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
   response.set_id(id);
   for (const std::string& warning : submission.warnings) response.add_warnings(warning);
   uint32_t least = std::numeric_limits<uint32_t>::max();  // Images of a shard.
-  for (uint32_t k = 0; k < run->sweep().trainings(); ++k) {
+  for (uint32_t k = 0; k < run->sweep().trainings() && !submission.spec.has_model(); ++k) {
     const v1::Recipe& recipe = run->sweep().training(k).recipe;
     least = std::min(least, recipe.batch_size() / recipe.logical_shards());
   }

@@ -44,6 +44,8 @@ struct Flags {
   bool insecure = false;
   uint64_t reserve_mib = 512;
   double segment = 30;
+  double bundle = 1;
+  bool allow_torchscript = false;
 };
 
 // The address that a process on this machine reaches, in STORE/address: written whole or not at
@@ -100,7 +102,8 @@ int Serve(const Flags& flags) {
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
-  Core core(Clock::Real(), **journal, streams, blobs, {.segment = absl::Seconds(flags.segment)});
+  Core core(Clock::Real(), **journal, streams, blobs,
+            {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment)});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
@@ -121,7 +124,7 @@ int Serve(const Flags& flags) {
   const Access access(flags.insecure);
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
-  StudyService studies(access, core_thread, blobs, watches);
+  StudyService studies(access, core_thread, blobs, watches, flags.allow_torchscript);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -204,6 +207,13 @@ int main(int argc, char** argv) {
   app.add_option("--segment", flags.segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  app.add_option("--bundle", flags.bundle,
+                 "Seconds of evaluation and explanation that a worker is given at a time; more of them "
+                 "leave shorter gaps, and let other studies wait longer")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 600.0));
+  app.add_flag("--allow-torchscript", flags.allow_torchscript,
+               "Take studies of TorchScript models, which carry code (docs/security.md)");
   CLI11_PARSE(app, argc, argv);
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";

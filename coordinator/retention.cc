@@ -95,6 +95,7 @@ void Studies::RemoveUnused(const Digest& blob) {
   if (state_.Names(blob)) return;
   for (const auto& [id, record] : state_.studies()) {
     if (record.spec.training().init().digest() == blob.hex()) return;
+    if (record.spec.model().digest() == blob.hex()) return;
   }
   blobs_.Remove(blob);
 }

@@ -7,6 +7,12 @@
 namespace dermis {
 namespace {
 
+// Between two bundles a worker waits for the coordinator's disk (1 to 4 % of a second). Where nobody
+// else wants the workers, bundles are up to so much longer, as long as each worker has at least so
+// many more to come: the end must not find one with much and others with nothing.
+constexpr double kLonger = 3;
+constexpr double kToCome = 10;
+
 uint32_t Rounds(uint32_t shards, uint32_t world) { return (shards + world - 1) / world; }
 
 }  // namespace
@@ -19,6 +25,7 @@ uint32_t BestWorld(uint32_t shards, uint32_t limit) {
 }
 
 Plan Schedule(const Cluster& cluster) {
+  const bool alone = cluster.studies.size() == 1 && cluster.trials.empty();
   Plan plan;
   std::set<std::string> sound_classes;
   for (const Cluster::Worker& worker : cluster.workers) {
@@ -96,8 +103,14 @@ Plan Schedule(const Cluster& cluster) {
       }
       if (candidates == 0) continue;
       const double seconds = std::max(cluster.studies[s].unit_seconds, 1e-6);
+      double bundle_seconds = cluster.bundle_seconds;
+      if (alone) {
+        const double each = seconds * static_cast<double>(shares[s].units) /
+                            static_cast<double>(cluster.workers.size());
+        bundle_seconds = std::clamp(each / kToCome, bundle_seconds, kLonger * bundle_seconds);
+      }
       uint64_t units =
-          static_cast<uint64_t>(std::clamp(std::floor(cluster.bundle_seconds / seconds), 1.0,
+          static_cast<uint64_t>(std::clamp(std::floor(bundle_seconds / seconds), 1.0,
                                            static_cast<double>(cluster.max_bundle)));
       // The end of a queue is shared out, so that all finish together.
       units = std::min(units, (shares[s].units + candidates - 1) / candidates);

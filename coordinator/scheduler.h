@@ -37,7 +37,7 @@ struct Cluster {
   std::vector<Worker> workers;
   std::vector<Study> studies;
   std::vector<Trial> trials;
-  double bundle_seconds = 1.0;  // Work that a bundle holds.
+  double bundle_seconds = 1.0;  // Work that a bundle holds; up to thrice that for a long queue that is alone.
   uint32_t max_bundle = 256;
 };
 

@@ -35,9 +35,10 @@ void Studies::LookForBlobs() {
     if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
   }
   for (const Digest& blob : state_.UnnamedBlobs()) RemoveUnused(blob);  // It died before it could.
-  std::set<std::string> inits;
+  std::set<std::string> inits;  // And models that were given.
   for (const auto& [id, study] : studies_) {
     if (study->run == nullptr) continue;
+    inits.insert(study->run->given_model());
     for (uint32_t k : study->run->sweep().active()) {
       inits.insert(study->run->sweep().training(k).recipe.init());
     }
@@ -157,6 +158,7 @@ void Studies::FeedLongest(Study& study, const Digest& recipe, uint64_t row) {
 }
 
 void Studies::FeedStoredStates(Study& study) {
+  AddWants(study, study.run->Start());
   const SweepPlanner& sweep = study.run->sweep();
   constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
   std::set<Digest> seen;
@@ -352,6 +354,7 @@ bool Studies::HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob)
 bool Studies::BeginsWith(const Study& study, const Digest& init) {
   if (study.run == nullptr) return false;
   const SweepPlanner& sweep = study.run->sweep();
+  if (study.run->given_model() == init.bytes()) return true;
   return std::any_of(sweep.active().begin(), sweep.active().end(),
                      [&](uint32_t k) { return sweep.training(k).recipe.init() == init.bytes(); });
 }

@@ -6,6 +6,7 @@
 
 #include "common/checks.h"
 #include "common/lesion_tasks.h"
+#include "common/model_spec.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -112,8 +113,13 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   run->spec_ = spec;
   run->numerics_class_ = numerics_class;
   run->manifest_ = std::move(manifest);
-  ASSIGN_OR_RETURN(run->sweep_,
-                   SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
+  if (spec.has_model()) {
+    ASSIGN_OR_RETURN(v1::ModelRef model, ModelRefOf(spec.model(), *run->manifest_));
+    run->sweep_ = SweepPlanner::Given(spec, image_set, std::move(model), numerics_class);
+  } else {
+    ASSIGN_OR_RETURN(run->sweep_,
+                     SweepPlanner::Make(spec, image_set, *run->manifest_, numerics_class));
+  }
   ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
                                         MaskedImages(*run->manifest_, split.test).size(),
@@ -228,6 +234,11 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
   }));
   for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
   return absl::OkStatus();
+}
+
+std::string StudyRun::given_model() const {
+  return spec_.has_model() ? sweep_->final_training()->planner.outcome()->model.weights()
+                           : std::string();
 }
 
 bool StudyRun::done() const {

@@ -40,7 +40,7 @@ class StudyRun {
   using Wants = std::vector<Want>;
 
   // `spec` resolved. INVALID_ARGUMENT: the split cannot be made, the training split is smaller than
-  // a batch. The manifest is kept.
+  // a batch, a given model lacks a class. The manifest is kept.
   static absl::StatusOr<std::unique_ptr<StudyRun>> Make(
       const v1::StudySpec& spec, const Digest& image_set,
       std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class);
@@ -50,6 +50,9 @@ class StudyRun {
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
   const CheckPlanner* checks() const { return checks_.get(); }
   const LesionPlanner* lesions() const { return lesions_.get(); }
+
+  // What is wanted from the beginning: the evaluation's tasks where the model is there already.
+  absl::StatusOr<Wants> Start() { return StartEvaluation(); }
 
   // A stored state of a recipe, or its failure. Gives the evaluation's tasks once training is over.
   absl::StatusOr<Wants> OnState(const Digest& recipe, const v1::TrainOutput& output);
@@ -64,6 +67,9 @@ class StudyRun {
            (checks_ != nullptr && checks_->Has(task)) ||
            (lesions_ != nullptr && lesions_->Has(task));
   }
+
+  // Bytes of the digest of the model that was given; empty: it is trained.
+  std::string given_model() const;
 
   bool training_done() const { return sweep_->done(); }
   bool done() const;

@@ -179,7 +179,7 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
     stage.set_reused(study.reused[s]);
   }
   status.mutable_stages(0)->set_unit("epochs");
-  status.mutable_stages(0)->set_total(EpochsOf(record.spec));
+  if (!record.spec.has_model()) status.mutable_stages(0)->set_total(EpochsOf(record.spec));
   status.mutable_stages(1)->set_unit("images");
   for (int s = 2; s < status.stages_size(); ++s) status.mutable_stages(s)->set_unit("tasks");
   if (study.run != nullptr) {
@@ -253,8 +253,10 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   const TrainingPlanner::Outcome& outcome = *sweep.final_training()->planner.outcome();
   *results.mutable_model() = outcome.model;
   results.set_stop_epoch(outcome.stop_epoch);
-  ASSIGN_OR_RETURN(*results.mutable_training(),
-                   studies.ReadState(sweep.final_training()->digest, outcome.step));
+  if (!record.spec.has_model()) {
+    ASSIGN_OR_RETURN(*results.mutable_training(),
+                     studies.ReadState(sweep.final_training()->digest, outcome.step));
+  }
   if (const EvaluationPlanner* evaluation = study.run->evaluation();
       evaluation != nullptr && evaluation->done()) {
     for (uint32_t image : evaluation->test()) results.add_test_images(image);

@@ -60,7 +60,7 @@ struct Flags {
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
   uint64_t image_memory = 0;
   uint32_t threads = 0;
-  bool insecure = false, supervise = false;
+  bool insecure = false, supervise = false, allow_torchscript = false;
 };
 
 std::string HostName() {
@@ -248,7 +248,10 @@ int Work(const Flags& flags) {
         return runner.Run(task, plans, items);
       },
       &completer, &attempts,
-      {.threads = flags.threads, .worker = flags.name, .prepare_thread = PrepareComputeThread});
+      {.threads = flags.threads,
+       .worker = flags.name,
+       .prepare_thread = PrepareComputeThread,
+       .foreign = {.allow_torchscript = flags.allow_torchscript, .onnx_library = ""}});
   GangRunner gang_runner({.images = images,
                           .blob = get_blob,
                           .join = [&](const v1::GangSeat& seat,
@@ -338,6 +341,8 @@ int main(int argc, char** argv) {
   app.add_option("--listen", flags.listen, "HOST:PORT for other workers; port 0: any free one")
       ->capture_default_str();
   app.add_option("--advertise", flags.advertise, "Host name under which other workers reach this one");
+  app.add_flag("--allow-torchscript", flags.allow_torchscript,
+               "Run TorchScript models of studies, which are code (docs/security.md)");
   app.add_flag("--supervise", flags.supervise, "Stay as a small parent that restarts the worker");
   app.add_option("--claim-version", flags.claim_version, "For tests: another software version")
       ->group("");

@@ -39,6 +39,11 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
   std::string key =
       absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights(), "/",
                    absl::StrJoin(model.randomised().layers(), ","), "/", model.randomised().seed());
+  if (model.has_foreign()) {
+    // How a file is read is part of what it computes.
+    ASSIGN_OR_RETURN(const Digest reading, MessageDigest(model.foreign()));
+    absl::StrAppend(&key, "/", reading.hex());
+  }
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     if (it->key == key) {
       entries_.splice(entries_.end(), entries_, it);
@@ -47,7 +52,9 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
   }
   ASSIGN_OR_RETURN(const std::string weights, WeightsOf(model, get_blob));
   ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan,
-                   MakeInferencePlan(model.kind(), weights, size, precision));
+                   model.has_foreign()
+                       ? MakeForeignPlan(model.foreign(), weights, size, foreign_)
+                       : MakeInferencePlan(model.kind(), weights, size, precision));
   if (entries_.size() >= kPlans) entries_.pop_front();
   entries_.push_back({std::move(key), std::move(plan)});
   return entries_.back().plan.get();

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/digest.h"
 #include "dermis/v1/task.pb.h"
+#include "worker/blackbox/foreign.h"
 #include "worker/data/image_source.h"
 #include "worker/models/gradients.h"
 #include "worker/plan/inference_plan.h"
@@ -20,6 +21,7 @@ namespace dermis {
 // What a compute thread keeps between tasks: plans are not thread-safe, one set a thread.
 class PlanCache {
  public:
+  explicit PlanCache(ForeignOptions foreign = {}) : foreign_(std::move(foreign)) {}
   using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
   absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
                                      const GetBlob& get_blob);
@@ -30,6 +32,7 @@ class PlanCache {
     std::string key;
     std::unique_ptr<InferencePlan> plan;
   };
+  const ForeignOptions foreign_;
   std::list<Entry> entries_;  // Least recently used first, at most four.
   GradientCache gradients_;
 };

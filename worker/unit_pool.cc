@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "common/tasks.h"
 #include "worker/unavailability.h"
 
@@ -57,7 +58,7 @@ void UnitPool::Start(std::shared_ptr<RunningWork> work) {
 
 void UnitPool::Loop() {
   if (options_.prepare_thread != nullptr) options_.prepare_thread();
-  PlanCache plans;
+  PlanCache plans(options_.foreign);
   while (true) {
     Unit unit;
     {
@@ -83,7 +84,10 @@ void UnitPool::Compute(const Unit& unit, PlanCache& plans) {
   finished.attempt.set_started_unix_ms(Clock::Real().UnixMillis());
   const absl::Duration start = Clock::Real().Now();
   uint64_t items = 0;
-  absl::StatusOr<v1::Payload> payload = run_(task, plans, &items);
+  absl::StatusOr<v1::Payload> payload = [&] {
+    const ProgressScope progress(&work.progress);
+    return run_(task, plans, &items);
+  }();
   ++work.progress;
   if (!payload.ok()) {
     DERMIS_LOG(kWarning, Describe(task), ": ", payload.status().ToString());

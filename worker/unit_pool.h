@@ -28,6 +28,7 @@ class UnitPool {
     uint32_t threads = 1;
     std::string worker;
     std::function<void()> prepare_thread = nullptr;  // First thing in each compute thread; may be empty.
+    ForeignOptions foreign = {};                     // What the threads' plans may be made of.
   };
   // Arguments outlive the pool.
   UnitPool(Run run, Completer* completer, Attempts* attempts, Options options);

@@ -7,9 +7,11 @@ dermis_library(dermis_worker
 # The table of task kinds, and all that computes.
 dermis_library(dermis_task_runner
   SOURCES task_runner.cc
-  DEPS dermis_data dermis_evaluation dermis_explain dermis_explain_checks dermis_explain_lesion dermis_model dermis_models dermis_plan dermis_common)
+  DEPS dermis_blackbox dermis_data dermis_evaluation dermis_explain dermis_explain_checks
+       dermis_explain_lesion dermis_model dermis_models dermis_plan dermis_common)
 
 dermis_binary(dermis-worker
   SOURCES main.cc
   DEPS dermis_worker dermis_task_runner dermis_device dermis_data dermis_training
        dermis_collective CLI11::CLI11)
+add_dependencies(dermis-worker dermis_onnx)  # It loads it where a task asks for it.

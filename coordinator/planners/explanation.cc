@@ -23,15 +23,16 @@ namespace {
 
 std::string CellName(const v1::ImageSetManifest& manifest, uint32_t label, uint32_t predicted,
                      uint32_t classes) {
-  if (classes == 2) {
-    return absl::StrCat(label == predicted ? "true " : "false ",
-                        predicted == 1 ? "positive" : "negative");
-  }
   const auto name = [&](uint32_t c) {
     return c < static_cast<uint32_t>(manifest.classes_size())
                ? manifest.classes(static_cast<int>(c))
                : absl::StrCat("class ", c);
   };
+  if (manifest.unlabelled()) return absl::StrCat("predicted as ", name(predicted));
+  if (classes == 2) {
+    return absl::StrCat(label == predicted ? "true " : "false ",
+                        predicted == 1 ? "positive" : "negative");
+  }
   return absl::StrCat(name(label), " predicted as ", name(predicted));
 }
 

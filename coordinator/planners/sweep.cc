@@ -59,6 +59,19 @@ absl::StatusOr<std::unique_ptr<SweepPlanner>> SweepPlanner::Make(
   return planner;
 }
 
+std::unique_ptr<SweepPlanner> SweepPlanner::Given(const v1::StudySpec& spec,
+                                                  const Digest& image_set, v1::ModelRef model,
+                                                  const std::string& numerics_class) {
+  std::unique_ptr<SweepPlanner> planner(new SweepPlanner(spec, image_set, numerics_class));
+  v1::Recipe recipe = RecipeOf(spec, image_set);
+  recipe.set_precision(spec.model().precision());
+  planner->trials_.emplace_back().state = TrialState::kTrained;
+  planner->trainings_.push_back(std::make_unique<Training>(Training{
+      0, std::move(recipe), Digest(), TrainingPlanner::Given(std::move(model)), std::nullopt}));
+  planner->chosen_ = 0;
+  return planner;
+}
+
 absl::Status SweepPlanner::AddTraining(uint32_t trial, const v1::StudySpec& own, v1::Recipe recipe,
                                        uint64_t training_images) {
   const uint64_t steps = StepsPerEpoch(training_images, recipe.batch_size());

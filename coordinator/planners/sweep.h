@@ -58,6 +58,11 @@ class SweepPlanner {
                                                             const Digest& image_set,
                                                             const v1::ImageSetManifest& manifest,
                                                             const std::string& numerics_class);
+  // Of a study whose model is there already: one trial, trained before it began. Its recipe says what evaluation and
+  // explanation read of one (images, precision, seed), and has no digest.
+  static std::unique_ptr<SweepPlanner> Given(const v1::StudySpec& spec, const Digest& image_set,
+                                             v1::ModelRef model,
+                                             const std::string& numerics_class);
 
   // A stored state of a recipe. Any order, any repetition; nothing for a recipe of others.
   void OnState(const Digest& recipe, const v1::TrainOutput& output);

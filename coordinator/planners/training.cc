@@ -1,6 +1,7 @@
 #include "coordinator/planners/training.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/metrics.h"
 
@@ -15,6 +16,13 @@ TrainingPlanner::TrainingPlanner(const v1::TrainingSpec& training, uint64_t step
       patience_(early_stopping_ ? training.early_stopping().patience() : 0),
       metric_(early_stopping_ ? training.early_stopping().metric()
                               : v1::SELECTION_METRIC_VALIDATION_LOSS) {}
+
+TrainingPlanner TrainingPlanner::Given(v1::ModelRef model) {
+  TrainingPlanner planner(v1::TrainingSpec(), 1);
+  planner.stop_epoch_ = 0;
+  planner.outcome_ = Outcome{0, 0, std::move(model)};
+  return planner;
+}
 
 void TrainingPlanner::OnState(const v1::TrainOutput& output) {
   const size_t known = std::min<size_t>(output.epochs_size(), max_epochs_);

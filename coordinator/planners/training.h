@@ -20,6 +20,9 @@ class TrainingPlanner {
   // `training` resolved; steps_per_epoch > 0.
   TrainingPlanner(const v1::TrainingSpec& training, uint64_t steps_per_epoch);
 
+  // Training that is over before it began: the model was given.
+  static TrainingPlanner Given(v1::ModelRef model);
+
   // A stored state of the study's recipe. Any order, any repetition.
   void OnState(const v1::TrainOutput& output);
 

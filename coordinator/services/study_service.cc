@@ -173,7 +173,7 @@ void Watches::Remove(uint64_t number) {
 // Studies
 
 absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
-                                             const BlobIndex& blobs) {
+                                             const BlobIndex& blobs, bool allow_torchscript) {
   if (blobs.LowDisk()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the coordinator's disk is nearly full (", blobs.FreeBytes() >> 20,
@@ -216,9 +216,27 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
       }
     }
   }
-  if (submission.spec.training().has_init()) {
+  const v1::StudySpec& spec = submission.spec;
+  if (spec.model().format() == v1::MODEL_FORMAT_TORCHSCRIPT && !allow_torchscript) {
+    return absl::PermissionDeniedError(
+        "a TorchScript file carries code that workers would run, and this cluster does not allow it: export the model "
+        "to ONNX, or, where you trust all who may submit, start coordinator and workers with --allow-torchscript "
+        "(dermis cluster start --allow-torchscript)");
+  }
+  if (manifest->unlabelled() && !spec.has_model()) {
+    return absl::InvalidArgumentError(
+        "the image set has no labels to train on: ingest it with labels, or give the study a model");
+  }
+  if (spec.has_model()) {
+    ASSIGN_OR_RETURN(const Digest model, Digest::FromHex(spec.model().digest()));
+    if (!blobs.Has(model)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the model ", model.short_hex(), " is not stored: upload it first"));
+    }
+  }
+  if (spec.training().has_init()) {
     ASSIGN_OR_RETURN(const Digest init,
-                     Digest::FromHex(submission.spec.training().init().digest()));
+                     Digest::FromHex(spec.training().init().digest()));
     if (!blobs.Has(init)) {
       return absl::FailedPreconditionError(absl::StrCat(
           "the weights ", init.short_hex(), " of training.init are not stored: upload them first"));
@@ -237,7 +255,7 @@ grpc::ServerUnaryReactor* StudyService::Submit(grpc::CallbackServerContext* cont
     reactor->Finish(status);
     return reactor;
   }
-  absl::StatusOr<Submission> submission = PrepareSubmission(*request, blobs_);
+  absl::StatusOr<Submission> submission = PrepareSubmission(*request, blobs_, allow_torchscript_);
   if (!submission.ok()) {
     reactor->Finish(ToGrpc(submission.status()));
     return reactor;

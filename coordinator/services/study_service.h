@@ -47,14 +47,22 @@ class Watches {
 
 // What Submit checks before the core sees it: the spec resolved, the image set parsed and all there.
 // INVALID_ARGUMENT; FAILED_PRECONDITION where blobs are absent; RESOURCE_EXHAUSTED on a full disk.
+// PERMISSION_DENIED: a model that carries code, where the operator does not allow it.
 struct Submission;
-absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, const BlobIndex& blobs);
+absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, const BlobIndex& blobs,
+                                             bool allow_torchscript);
 
 // Arguments outlive the server.
 class StudyService : public v1::Studies::CallbackService {
  public:
-  StudyService(const Access& access, CoreThread& core, const BlobIndex& blobs, Watches& watches)
-      : access_(access), core_(core), blobs_(blobs), watches_(watches) {}
+  // allow_torchscript: studies may bring models that carry code.
+  StudyService(const Access& access, CoreThread& core, const BlobIndex& blobs, Watches& watches,
+               bool allow_torchscript = false)
+      : access_(access),
+        core_(core),
+        blobs_(blobs),
+        watches_(watches),
+        allow_torchscript_(allow_torchscript) {}
 
   grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context,
                                    const v1::SubmitRequest* request,
@@ -79,6 +87,7 @@ class StudyService : public v1::Studies::CallbackService {
   CoreThread& core_;
   const BlobIndex& blobs_;
   Watches& watches_;
+  const bool allow_torchscript_;
 };
 
 }  // namespace dermis

@@ -4,8 +4,10 @@
 //   N]    images/s dermis_bench_model --what forward [--precision ...] [--threads T] [--batches N]
 //   images/s dermis_bench_model --what masked  [--precision ...] [--runs N]    RunPerturb over the
 //   plain forward pass: a ratio
+//   dermis_bench_model --what save --output FILE    the model file
 // and the network's arguments (training.h).
 #include <atomic>
+#include <fstream>
 #include <memory>
 #include <thread>
 
@@ -100,13 +102,23 @@ int Masked(const Arguments& arguments) {
   return 0;
 }
 
+int Save(const Arguments& arguments) {
+  const std::string path = arguments.Text("--output");
+  std::ofstream out(path, std::ios::binary);
+  out << Weights(Network(arguments));
+  out.close();
+  if (!out) Die(path + " cannot be written");
+  return 0;
+}
+
 int Main(int argc, char** argv) {
   const Arguments arguments(argc, argv);
   const std::string what = arguments.Text("--what");
   if (what == "train") return Train(arguments);
   if (what == "forward") return ForwardAll(arguments);
   if (what == "masked") return Masked(arguments);
-  Die("--what train|forward|masked");
+  if (what == "save") return Save(arguments);
+  Die("--what train|forward|masked|save");
 }
 
 }  // namespace

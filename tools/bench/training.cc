@@ -127,17 +127,18 @@ std::shared_ptr<ImageData> MakeData(uint32_t size, uint32_t training, uint32_t v
 }
 
 std::shared_ptr<const ImageData> LoadImages(const std::string& path, uint32_t size) {
-  auto set = ImageSet::OpenFile(path);
-  if (!set.ok()) Die(set.status().ToString());
+  auto opened = ImageSet::OpenFile(path);
+  if (!opened.ok()) Die(opened.status().ToString());
+  const std::shared_ptr<const ImageSet> set = *std::move(opened);  // The data read it later, too.
   v1::ImageSource source;
-  source.set_image_set((*set)->digest().bytes());
+  source.set_image_set(set->digest().bytes());
   source.set_size(size);
   source.mutable_split()->set_test(0.2);
   source.mutable_split()->set_validation(0.1);
   source.set_split_seed(1);
-  ImageSources sources([&](const Digest& digest) -> absl::StatusOr<std::string> {
-    if (digest == (*set)->digest()) return (*set)->manifest_blob();
-    const auto bytes = (*set)->ChunkBytes(digest);
+  ImageSources sources([set](const Digest& digest) -> absl::StatusOr<std::string> {
+    if (digest == set->digest()) return set->manifest_blob();
+    const auto bytes = set->ChunkBytes(digest);
     if (!bytes.ok()) return bytes.status();
     return std::string(*bytes);
   });

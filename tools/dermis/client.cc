@@ -67,6 +67,15 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
   return std::unique_ptr<Client>(new Client(std::move(channel)));
 }
 
+absl::StatusOr<v1::ClusterStatusResponse> Client::ClusterStatus() {
+  grpc::ClientContext context;
+  SetDeadline(context, 10);
+  v1::ClusterStatusResponse response;
+  const grpc::Status status = studies_->ClusterStatus(&context, {}, &response);
+  if (!status.ok()) return ToAbsl(status, "cluster status");
+  return response;
+}
+
 absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
   grpc::ClientContext context;
   SetDeadline(context);

@@ -27,6 +27,7 @@ class Client {
   v1::Studies::Stub& studies() { return *studies_; }
   BlobClient& blobs() { return blobs_; }
 
+  absl::StatusOr<v1::ClusterStatusResponse> ClusterStatus();
   absl::StatusOr<v1::StudyResults> Results(const std::string& id);
   // The image set of a study, its chunks fetched on first use.
   absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const std::string& manifest_digest);

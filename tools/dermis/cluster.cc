@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
+#include "tools/dermis/submit.h"
 
 namespace dermis {
 namespace fs = std::filesystem;
@@ -100,11 +101,11 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   fs::remove(address);
   const fs::path log = directory / "logs" / "coordinator.log";
   const auto before = static_cast<std::streamoff>(fs::exists(log) ? fs::file_size(log) : 0);
-  ASSIGN_OR_RETURN(const pid_t pid,
-                   Launch(directory, "coordinator",
-                          {ProgramFolder() / "dermis-coordinator", "--store", directory / "store",
-                           "--certs", directory / "certs", "--listen", listen, "--segment",
-                           absl::StrCat(options.segment)}));
+  std::vector<std::string> command = {
+      ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
+      "--listen", listen, "--segment", absl::StrCat(options.segment)};
+  if (options.allow_torchscript) command.push_back("--allow-torchscript");
+  ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {
@@ -195,15 +196,31 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   for (uint32_t w = 0; w < options.workers; ++w) {
     const std::string name = absl::StrCat("worker-", w);
     if (Running(directory / "pids" / name)) continue;
-    ASSIGN_OR_RETURN(const pid_t pid,
-                     Launch(directory, name,
-                            {ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs",
-                             directory / "certs", "--cache", directory / "cache" / name, "--name", name,
-                             "--threads", absl::StrCat(threads), "--image-memory",
-                             absl::StrCat(image_memory), "--supervise"}));
-    (void)pid;
+    std::vector<std::string> command = {
+        ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs", directory / "certs", "--cache",
+        directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads),
+        "--image-memory", absl::StrCat(image_memory), "--supervise"};
+    if (options.allow_torchscript) command.push_back("--allow-torchscript");
+    RETURN_IF_ERROR(Launch(directory, name, command).status());
   }
   return absl::OkStatus();
+}
+
+absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options) {
+  const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
+  int registered = 0;
+  while (true) {
+    const auto status = client.ClusterStatus();
+    if (status.ok()) registered = status->workers_size();
+    if (registered >= static_cast<int>(options.workers)) return absl::OkStatus();
+    if (Interrupted()) return absl::CancelledError("interrupted");
+    if (Clock::Real().Now() > until) {
+      return absl::UnavailableError(
+          absl::StrCat("only ", registered, " of ", options.workers,
+                       " workers came up within 60 s; see ", options.directory, "/logs"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 absl::StatusOr<int> StopLocalCluster(const std::string& directory) {

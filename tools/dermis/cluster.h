@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tools/dermis/client.h"
 
 namespace dermis {
 
@@ -18,12 +19,17 @@ struct LocalClusterOptions {
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
   std::string listen = "127.0.0.1:0";
   double segment = 30;             // Seconds of training between two stored states.
+  bool allow_torchscript = false;  // Studies may bring models that carry code.
   uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.
 };
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
 // did not start.
 absl::Status StartLocalCluster(const LocalClusterOptions& options);
+
+// Waits until that many workers have registered: they measure their numerics first. UNAVAILABLE after a minute;
+// CANCELLED where the user interrupts.
+absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options);
 
 // Workers, then the coordinator: SIGTERM, and SIGKILL after 40 s. Fine when nothing runs. Returns how many processes
 // were stopped.

@@ -1,12 +1,9 @@
-#include <chrono>
 #include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "common/clock.h"
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
@@ -15,18 +12,9 @@
 namespace dermis {
 namespace {
 
-absl::StatusOr<v1::ClusterStatusResponse> FetchClusterStatus(Client& client) {
-  grpc::ClientContext context;
-  SetDeadline(context, 10);
-  v1::ClusterStatusResponse response;
-  const grpc::Status status = client.studies().ClusterStatus(&context, {}, &response);
-  if (!status.ok()) return ToAbsl(status, "cluster status");
-  return response;
-}
-
 absl::Status PrintClusterStatus(const std::string& directory) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(directory));
-  ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, FetchClusterStatus(*client));
+  ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, client->ClusterStatus());
   std::printf("coordinator %s, start %lu, %.1f GB free%s\n", status.version().c_str(),
               status.incarnation(), status.free_bytes() / 1e9,
               status.disk_low() ? " (too little: new studies and blobs are refused)" : "");
@@ -45,24 +33,11 @@ absl::Status PrintClusterStatus(const std::string& directory) {
   return absl::OkStatus();
 }
 
-// Workers measure their numerics before they register: wait for them, so that what follows finds a cluster.
 absl::Status Start(const LocalClusterOptions& options) {
   RETURN_IF_ERROR(StartLocalCluster(options));
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
-  const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
-  int registered = 0;
-  while (true) {
-    auto status = FetchClusterStatus(*client);
-    if (status.ok()) registered = status->workers_size();
-    if (registered >= static_cast<int>(options.workers)) break;
-    if (Clock::Real().Now() > until) {
-      return absl::UnavailableError(
-          absl::StrCat("only ", registered, " of ", options.workers,
-                       " workers came up within 60 s; see ", options.directory, "/logs"));
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
-  std::printf("A coordinator and %d workers run. Directory: %s\n", registered,
+  RETURN_IF_ERROR(AwaitWorkers(*client, options));
+  std::printf("A coordinator and %u workers run. Directory: %s\n", options.workers,
               options.directory.c_str());
   return absl::OkStatus();
 }
@@ -92,6 +67,8 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   start->add_option("--segment", options->segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  start->add_flag("--allow-torchscript", options->allow_torchscript,
+                  "Take studies of TorchScript models, which carry code");
   start->add_option("--image-memory", options->image_memory,
                     "Bytes of an image set, at the model's size, that a worker holds, e.g. 4GB; a larger set is read "
                     "by chunks (default: a quarter of this machine's memory, shared by all workers)")

@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/explain_output.h"
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
@@ -19,7 +21,7 @@ namespace dermis {
 namespace {
 
 struct ResultOptions {
-  std::string cluster, id, report, scores, model, format = "text";
+  std::string cluster, id, report, scores, model, explanations, format = "text";
 };
 
 // Both outlive what comes back.
@@ -68,7 +70,18 @@ absl::Status PrintResults(const ResultOptions& options) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::printf("%s\n", options.scores.c_str());
   }
-  if (!options.model.empty()) return SaveModel(*client, results, options.model);
+  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, options.model));
+  if (options.explanations.empty()) return absl::OkStatus();
+  if (!std::filesystem::create_directory(options.explanations)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(options.explanations, " is there already (--explanations): name a new folder"));
+  }
+  ReportInputs inputs;
+  inputs.images = images.get();
+  inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
+  ASSIGN_OR_RETURN(const uint32_t overlays,
+                   WriteExplanations(results, inputs, options.explanations, /*report=*/false));
+  std::printf("%u overlays  %s\n", overlays, options.explanations.c_str());
   return absl::OkStatus();
 }
 
@@ -108,6 +121,8 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("-o,--output", options->format, "text, or json: with every attribution and check")
       ->check(CLI::IsMember({"text", "json"}));
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
+  results->add_option("--explanations", options->explanations,
+                      "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
   results->add_option("--model", options->model, "safetensors file to write: the trained weights");
   auto compared = std::make_shared<CompareOptions>();
   auto* compare = app.add_subcommand("compare",

@@ -17,7 +17,8 @@ constexpr char kExamples[] = R"(Examples:
   dermis ingest photos --labels labels.csv -o photos.images        your own images
   dermis cluster start --workers 2                                 coordinator and workers on this machine
   dermis run studies/demo.yaml --images demo.images                submit, watch, results
-  dermis report demo -o report.html)";
+  dermis report demo -o report.html
+  dermis explain --model FILE --images photos -o explained         no study, no cluster needed)";
 
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -38,6 +39,7 @@ int Main(int argc, char** argv) {
   AddImageCommands(app, outcome);
   AddClusterCommands(app, outcome);
   AddRunCommand(app, outcome);
+  AddExplainCommand(app, outcome);
   AddStatusCommands(app, outcome);
   AddResultCommands(app, outcome);
   try {

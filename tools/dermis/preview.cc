@@ -115,15 +115,17 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
     gradients += GradientsOf(method, classes * BackgroundPerClass(spec.explanation()));
   }
-  std::string text = Priced("Explanation", size.images, size.tasks, size.inputs,
-                            size.images * gradients);
+  std::string text =
+      Priced("Explanation", size.images, size.tasks, size.inputs, size.images * gradients);
   const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   for (const auto& [what, images, each] :
        {std::tuple("Checks, fidelity", size.images, checks.fidelity),
         std::tuple("Checks, stability", sample, checks.stability)}) {
-    if (each.tasks > 0) text += Priced(what, images, images * each.tasks, images * each.inputs, images * each.gradients);
+    if (each.tasks > 0)
+      text +=
+          Priced(what, images, images * each.tasks, images * each.inputs, images * each.gradients);
   }
   const LesionSize lesions =
       SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size());

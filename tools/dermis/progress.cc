@@ -60,15 +60,29 @@ ProgressPrinter::~ProgressPrinter() {
   if (open_) std::printf("\n");
 }
 
+std::string ProgressPrinter::LeftOf(absl::Duration now, const v1::StudyStatus& status) {
+  if (status.phase() != v1::StudyStatus::RUNNING) return "";
+  for (const v1::StageProgress& stage : status.stages()) {
+    if (stage.total() == 0 || stage.done() >= stage.total()) continue;
+    if (stage.stage() != stage_) remaining_ = {};
+    stage_ = stage.stage();
+    remaining_.See(now, stage.done(), stage.total());
+    const auto left = remaining_.left();
+    return left ? absl::StrCat(" | about ", RoughTime(*left), " left of ", stage_) : "";
+  }
+  return "";
+}
+
 void ProgressPrinter::Update(const v1::StudyStatus& status) {
   for (const std::string& problem : status.problems()) {
     if (told_.insert(problem).second) Note(problem);
   }
+  const absl::Duration now = Clock::Real().Now();
   std::string line = ProgressLine(status);
+  absl::StrAppend(&line, LeftOf(now, status));
   // A line that wraps could not be drawn over.
   if (terminal_) line.resize(std::min(line.size(), TerminalWidth() - 1));
   if (line == last_) return;
-  const absl::Duration now = Clock::Real().Now();
   const bool ended = status.phase() != v1::StudyStatus::RUNNING;
   if (terminal_) {
     std::printf("\r\033[K%s", line.c_str());

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "dermis/v1/studies.pb.h"
+#include "tools/dermis/remaining.h"
 
 namespace dermis {
 
@@ -19,8 +20,13 @@ class ProgressPrinter {
   void Note(const std::string& text);       // A line of its own.
 
  private:
+  // " | about 3 min left of explanation"; empty: not known.
+  std::string LeftOf(absl::Duration now, const v1::StudyStatus& status);
+
   bool terminal_;
   bool open_ = false;
+  std::string stage_;                       // The one whose remaining time is told.
+  RemainingTime remaining_;
   std::string last_;
   std::set<std::string> told_;              // Problems, each once.
   absl::Duration last_printed_ = absl::ZeroDuration();

@@ -65,6 +65,9 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
                           results.training().best_epoch(),
                           absl::BytesToHexString(results.model().weights()));
   }
+  if (results.spec().has_model()) {
+    absl::StrAppend(&text, "Model ", results.spec().model().file(), ", ", results.spec().model().digest(), "\n");
+  }
   if (auto evaluation = EvaluateStudy(results, manifest); evaluation.ok()) {
     const Evaluation& e = *evaluation;
     absl::StrAppendFormat(

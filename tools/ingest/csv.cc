@@ -82,4 +82,11 @@ absl::StatusOr<CsvTable> ParseCsv(std::string_view text) {
   return table;
 }
 
+std::string CsvField(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string out = "\"";
+  for (char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
 }  // namespace dermis

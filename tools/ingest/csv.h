@@ -22,6 +22,9 @@ struct CsvTable {
 // Errors (INVALID_ARGUMENT) name the line: an open quote, a row of another length, a column named twice.
 absl::StatusOr<CsvTable> ParseCsv(std::string_view text);
 
+// Quoted where it must be.
+std::string CsvField(const std::string& text);
+
 }  // namespace dermis
 
 #endif  // DERMIS_TOOLS_INGEST_CSV_H_

@@ -145,6 +145,30 @@ absl::StatusOr<std::vector<Listed>> ListFromFolders(const IngestOptions& options
   return listed;
 }
 
+// All pictures, wherever they lie.
+absl::StatusOr<std::vector<Listed>> ListUnlabelled(const IngestOptions& options,
+                                                   const std::vector<std::string>& files) {
+  std::vector<Listed> listed;
+  for (const std::string& name : files) {
+    if (CanBeRead(name)) listed.push_back({name, options.classes.front(), "", {}});
+  }
+  if (listed.empty()) {
+    return absl::NotFoundError(absl::StrCat(options.folder, " holds no JPEG or PNG files"));
+  }
+  return listed;
+}
+
+// options.classes, if every label is one of them.
+absl::StatusOr<std::vector<std::string>> GivenClasses(const std::vector<Listed>& listed,
+                                                      const std::vector<std::string>& classes) {
+  for (const Listed& item : listed) {
+    if (std::find(classes.begin(), classes.end(), item.label) != classes.end()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(item.name, " is labelled '", item.label, "'; the classes are ",
+                                                   absl::StrJoin(classes, ", ")));
+  }
+  return classes;
+}
+
 // Classes in the order of their labels: the positive one last.
 absl::StatusOr<std::vector<std::string>> ClassesOf(const std::vector<Listed>& listed,
                                                    const std::string& positive) {
@@ -257,11 +281,17 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
     return absl::NotFoundError(absl::StrCat(options.label_maps, " (--label-maps) is not a folder"));
   }
   const std::vector<std::string> files = FilesBeneath(folder, {masks, label_maps});
-  ASSIGN_OR_RETURN(std::vector<Listed> listed,
-                   options.labels.empty() ? ListFromFolders(options, files) : ListFromCsv(options));
+  if (options.unlabelled && options.classes.size() < 2) {
+    return absl::InvalidArgumentError("images without labels need the names of two classes at least");
+  }
+  ASSIGN_OR_RETURN(std::vector<Listed> listed, options.unlabelled       ? ListUnlabelled(options, files)
+                                               : options.labels.empty() ? ListFromFolders(options, files)
+                                                                        : ListFromCsv(options));
   std::sort(listed.begin(), listed.end(),
             [](const Listed& a, const Listed& b) { return a.name < b.name; });
-  ASSIGN_OR_RETURN(const std::vector<std::string> classes, ClassesOf(listed, options.positive));
+  ASSIGN_OR_RETURN(const std::vector<std::string> classes,
+                   options.classes.empty() ? ClassesOf(listed, options.positive)
+                                           : GivenClasses(listed, options.classes));
 
   IngestResult result;
   std::vector<PackedImage> images;
@@ -336,6 +366,7 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   header.set_width(options.size);
   header.set_preprocessing("exif-upright/srgb/centre-square/area");
   for (const std::string& name : classes) header.add_classes(name);
+  header.set_unlabelled(options.unlabelled);
 
   result.images = images.size();
   result.groups = groups.size();

@@ -26,6 +26,9 @@ struct IngestOptions {
   // filled. "": the column mask_origin where there is one, else nobody said.
   std::string mask_origin, mask_origin_column;
   std::string label_maps;          // Folder of label maps, named like masks; "" = none.
+  // The classes in their order; empty: what the labels say, the positive one last. Excludes `positive`.
+  std::vector<std::string> classes;
+  bool unlabelled = false;         // All pictures beneath the folder, of which nobody says what they show. Needs `classes`.
   bool leave_out = false;          // Go on without files that are damaged, missing or there twice.
 };
 

@@ -256,6 +256,7 @@ class Collector {
       collected.out.prior = !check.has_method();
       collected.out.layer = !collected.out.prior && !map.empty();
       const std::string title = check.has_method() ? titles_[method] : "";
+      collected.out.method = title;
       collected.out.title = title.empty() ? map
                             : map.empty() ? title
                                           : absl::StrCat(title, " ", map);

@@ -51,6 +51,7 @@ struct CheckedMap {
   std::string title;  // "Shapley · SLIC", "Grad-CAM conv3", "edges".
   bool prior = false;
   bool layer = false;  // One of several maps of its method.
+  std::string method;  // "Grad-CAM"; empty for a prior.
 
   // Area under a curve: its mean height. A good order has a small one in deletion, a large one in
   // insertion.

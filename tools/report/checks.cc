@@ -140,29 +140,40 @@ std::string CurvePlots(const Chosen& chosen) {
                       CurvePlot(chosen, false, false), "</div>");
 }
 
-// Methods, each by its only map or the deepest layer's; layers; each with the priors.
-std::string Curves(const CheckSummary& summary) {
-  Chosen priors, methods, layers;
-  const CheckedMap* deepest = nullptr;
+// A line's style, by its place among the methods of a plot.
+std::string MethodStyle(size_t place) { return absl::StrCat("m", place % kColours); }
+
+// Maps in their order, by method.
+std::vector<std::vector<const CheckedMap*>> ByMethod(const CheckSummary& summary) {
+  std::vector<std::vector<const CheckedMap*>> methods;
   for (const CheckedMap& map : summary.maps) {
-    if (!HasCurves(map)) continue;
-    if (map.prior) {
-      priors.emplace_back(&map, absl::StrCat("p", priors.size()));
-    } else if (!map.layer) {
-      methods.emplace_back(&map, absl::StrCat("m", methods.size() % kColours));
-    } else {
-      layers.emplace_back(&map, absl::StrCat("m", layers.size() % kColours));
-      deepest = &map;
-    }
+    if (map.prior) continue;
+    if (methods.empty() || methods.back()[0]->method != map.method) methods.emplace_back();
+    methods.back().push_back(&map);
   }
-  if (deepest != nullptr)
-    methods.emplace_back(deepest, absl::StrCat("m", methods.size() % kColours));
+  return methods;
+}
+
+// Each method by its only map, or that of its last layer; and each method's layers; always beside
+// the priors.
+std::string Curves(const CheckSummary& summary) {
+  Chosen priors, methods;
+  for (const CheckedMap& map : summary.maps) {
+    if (map.prior && HasCurves(map)) priors.emplace_back(&map, absl::StrCat("p", priors.size()));
+  }
+  std::string details;
+  for (const std::vector<const CheckedMap*>& maps : ByMethod(summary)) {
+    if (!HasCurves(*maps.back())) continue;
+    methods.emplace_back(maps.back(), MethodStyle(methods.size()));
+    if (maps.size() < 2) continue;
+    Chosen layers;
+    for (const CheckedMap* map : maps) layers.emplace_back(map, MethodStyle(layers.size()));
+    layers.insert(layers.end(), priors.begin(), priors.end());
+    absl::StrAppend(&details, "<details><summary>", Escape(maps[0]->method), " by layer</summary>",
+                    CurvePlots(layers), "</details>");
+  }
   methods.insert(methods.end(), priors.begin(), priors.end());
-  std::string html = CurvePlots(methods);
-  if (layers.size() < 2) return html;
-  layers.insert(layers.end(), priors.begin(), priors.end());
-  return absl::StrCat(html, "<details><summary>The same for maps by layer</summary>",
-                      CurvePlots(layers), "</details>");
+  return CurvePlots(methods) + details;
 }
 
 // A square of rank correlations: warm where methods agree.
@@ -250,14 +261,16 @@ std::string RandomisationPlot(const CheckSummary& summary, const Chosen& chosen,
   return RenderPlot(plot);
 }
 
+// Methods by their only map or that of their last layer, and the edge detector as the control.
 std::string Randomisation(const CheckSummary& summary) {
   Chosen chosen;
-  size_t methods = 0;
+  for (const std::vector<const CheckedMap*>& maps : ByMethod(summary)) {
+    if (maps.back()->cascading.empty()) continue;
+    chosen.emplace_back(maps.back(), MethodStyle(chosen.size()));
+  }
   for (const CheckedMap& map : summary.maps) {
-    if (map.cascading.empty()) continue;
-    if (map.prior && map.title != "edges") continue;  // One control is enough.
-    chosen.emplace_back(&map,
-                        map.prior ? std::string("p2") : absl::StrCat("m", methods++ % kColours));
+    if (map.prior && map.title == "edges" && !map.cascading.empty())
+      chosen.emplace_back(&map, "p2");
   }
   if (chosen.empty() || summary.layers.empty()) return "";
   return absl::StrCat(Legend(chosen), "<div class=\"duo\">",

@@ -196,7 +196,7 @@ std::string MethodTitle(const v1::MethodSpec& method) {
       return "Layer-CAM";
     case v1::MethodSpec::kActivationMaps:
       return "Activation maps";
-    case v1::MethodSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return "Unknown method";
@@ -219,7 +219,8 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   scene.positive = classes > 0 ? manifest.classes(classes - 1) : "the positive class";
   const std::string truth =
       entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label()) : "unknown";
-  std::string verdict = absl::StrCat("<span class=\"chip\">is ", Escape(truth), "</span>");
+  std::string verdict =
+      manifest.unlabelled() ? "" : absl::StrCat("<span class=\"chip\">is ", Escape(truth), "</span>");
   std::string numbers;
   if (view.logits != nullptr) {
     const absl::Span<const float> logits(view.logits, classes);
@@ -228,8 +229,9 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
     scene.predicted = manifest.classes(static_cast<int>(predicted));
     scene.sign = static_cast<int>(predicted) == classes - 1 ? 1 : -1;
     const bool right = predicted == entry.label();
-    absl::StrAppend(&verdict, "<span class=\"chip ", right ? "right" : "wrong", "\">predicted ",
-                    Escape(scene.predicted), right ? " ✓" : " ✗", "</span>");
+    const bool judged = !manifest.unlabelled();
+    absl::StrAppend(&verdict, "<span class=\"chip", !judged ? "" : right ? " right" : " wrong", "\">predicted ",
+                    Escape(scene.predicted), !judged ? "" : right ? " ✓" : " ✗", "</span>");
     numbers = absl::StrCat("<dl class=\"facts\"><div><dt>probability of ", Escape(scene.positive), "</dt><dd>",
                            Number(p.back()), "</dd></div><div><dt>margin</dt><dd>",
                            Number(OutputOf(v1::OUTPUT_KIND_MARGIN, logits)), "</dd></div></dl>");

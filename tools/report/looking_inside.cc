@@ -16,20 +16,6 @@
 namespace dermis {
 namespace {
 
-// The map of a layer, whichever the task was about, and what turns it towards the scene's target.
-struct Cam {
-  absl::Span<const float> values;
-  double sign = 1;
-};
-
-Cam CamOf(const v1::LayerMaps& layer, double sign) {
-  const size_t pixels = size_t{layer.width()} * layer.height();
-  if (layer.cam().empty()) return {layer.grad_cam(), sign};
-  const absl::Span<const float> maps = layer.cam();
-  if (maps.size() != 2 * pixels) return {maps, sign};
-  return {maps.subspan(sign < 0 ? pixels : 0, pixels), 1};  // That of -f is a map of its own.
-}
-
 std::string CamFigure(const Scene& scene, const std::string& title, const v1::LayerMaps& layer,
                       double full) {
   const int width = static_cast<int>(layer.width()), height = static_cast<int>(layer.height());
@@ -64,6 +50,15 @@ std::string CamFigure(const Scene& scene, const std::string& title, const v1::La
 }
 
 }  // namespace
+
+// Whichever the task was about.
+Cam CamOf(const v1::LayerMaps& layer, double sign) {
+  const size_t pixels = size_t{layer.width()} * layer.height();
+  if (layer.cam().empty()) return {layer.grad_cam(), sign};
+  const absl::Span<const float> maps = layer.cam();
+  if (maps.size() != 2 * pixels) return {maps, sign};
+  return {maps.subspan(sign < 0 ? pixels : 0, pixels), 1};  // That of -f is a map of its own.
+}
 
 absl::Status CheckPixels(const v1::PixelAttribution& pixels) {
   const uint64_t count = uint64_t{pixels.height()} * pixels.width() * pixels.channels();

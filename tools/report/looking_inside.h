@@ -6,11 +6,19 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 
 #include "dermis/v1/task.pb.h"
 #include "tools/report/scene.h"
 
 namespace dermis {
+
+// A layer's map towards the class on the side of `sign` (+1: the positive one): values * sign is its evidence.
+struct Cam {
+  absl::Span<const float> values;
+  double sign = 1;
+};
+Cam CamOf(const v1::LayerMaps& layer, double sign);
 
 // Whether sizes and values fit, or indices would run out.
 absl::Status CheckPixels(const v1::PixelAttribution& pixels);

@@ -16,10 +16,12 @@
 #include "common/split.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "tools/ingest/csv.h"
 #include "tools/report/augmented.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
 #include "tools/report/explained.h"
+#include "tools/report/given.h"
 #include "tools/report/lesion.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
@@ -56,8 +58,10 @@ std::string Hex(const std::string& bytes) {
 
 }  // namespace
 
-absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
-                                    const v1::ImageSetManifest& manifest) {
+namespace {
+
+// Whether there is a row of logits for each test image of the set.
+absl::Status CheckScores(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
   const int classes = manifest.classes_size();
   if (results.test_images_size() == 0) {
     return absl::FailedPreconditionError(
@@ -68,13 +72,34 @@ absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
         "study ", results.status().id(), ": ", results.test_logits_size(), " logits for ",
         results.test_images_size(), " test images of ", classes, " classes; is this the study's image set?"));
   }
-  TestScores scores;
   for (int i = 0; i < results.test_images_size(); ++i) {
     const uint32_t image = results.test_images(i);
     if (image >= static_cast<uint32_t>(manifest.images_size())) {
       return absl::InvalidArgumentError(absl::StrCat("study ", results.status().id(), ": test image ", image,
                                                      " is not in the set '", manifest.name(), "'"));
     }
+  }
+  return absl::OkStatus();
+}
+
+// Of classes that tie, the last: as everywhere (the positive one at probability >= .5).
+int PredictedClass(const std::vector<double>& p) {
+  return static_cast<int>(p.rend() - std::max_element(p.rbegin(), p.rend())) - 1;
+}
+
+}  // namespace
+
+absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
+                                    const v1::ImageSetManifest& manifest) {
+  const int classes = manifest.classes_size();
+  RETURN_IF_ERROR(CheckScores(results, manifest));
+  if (manifest.unlabelled()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("study ", results.status().id(), ": its images have no labels to compare with"));
+  }
+  TestScores scores;
+  for (int i = 0; i < results.test_images_size(); ++i) {
+    const uint32_t image = results.test_images(i);
     scores.probability.push_back(Softmax({results.test_logits().data() + i * classes, static_cast<size_t>(classes)}).back());
     scores.label.push_back(manifest.images(image).label() + 1 == static_cast<uint32_t>(classes) ? 1 : 0);
   }
@@ -272,16 +297,24 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
                       Escape(ToYaml(spec)), "</pre></details>");
 }
 
-std::string Section(const std::string& id, const std::string& title, const std::string& body) {
-  return absl::StrCat("<section id=\"", id, "\"><h2>", title, "</h2>", body, "</section>");
+// All explained images where they are few; else the first of each outcome in turn: a page holds no more.
+std::vector<int> ShownCases(const v1::StudyResults& results) {
+  constexpr size_t kMost = 60;
+  std::map<std::string, std::vector<int>> outcomes;
+  for (int i = 0; i < results.explained_size(); ++i) outcomes[results.explained(i).why()].push_back(i);
+  std::vector<int> shown;
+  const size_t most = std::min<size_t>(kMost, static_cast<size_t>(results.explained_size()));
+  for (size_t round = 0; shown.size() < most; ++round) {
+    for (const auto& [why, images] : outcomes) {
+      if (round < images.size() && shown.size() < most) shown.push_back(images[round]);
+    }
+  }
+  std::sort(shown.begin(), shown.end());
+  return shown;
 }
 
-// A field of RFC 4180.
-std::string CsvField(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string out = "\"";
-  for (char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
+std::string Section(const std::string& id, const std::string& title, const std::string& body) {
+  return absl::StrCat("<section id=\"", id, "\"><h2>", title, "</h2>", body, "</section>");
 }
 
 absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
@@ -329,30 +362,39 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   const bool tested = results.test_images_size() > 0;
   std::map<uint32_t, int> row_of;
   std::string tiles;
-  if (tested) {
+  for (int i = 0; i < results.test_images_size(); ++i) row_of[results.test_images(i)] = i;
+  if (tested && manifest.unlabelled()) {
+    RETURN_IF_ERROR(CheckScores(results, manifest));
+    add("results", "Results", RenderPredictions(results, manifest));
+  } else if (tested) {
     ASSIGN_OR_RETURN(const Evaluation e, EvaluateStudy(results, manifest));
-    for (int i = 0; i < results.test_images_size(); ++i) row_of[results.test_images(i)] = i;
     tiles = absl::StrCat(
         "<div class=\"tiles\">",
         Tile(Number(e.accuracy), "accuracy", Interval(e.true_positive + e.true_negative, e.n)),
         Tile(Number(e.roc_area), "area under ROC", absl::StrCat("average precision ", Number(e.average_precision))),
         Tile(Number(e.sensitivity), "sensitivity", Interval(e.true_positive, e.true_positive + e.false_negative)),
         Tile(Number(e.specificity), "specificity", Interval(e.true_negative, e.true_negative + e.false_positive)),
-        "</div><p class=\"note\">On ", e.n, " test images that took no part in training; ranges are 95 % Wilson "
-        "intervals.</p>");
+        "</div><p class=\"note\">On ", e.n,
+        results.spec().has_model() ? " test images (what the model was trained on is not known here)"
+                                   : " test images that took no part in training",
+        "; ranges are 95 % Wilson intervals.</p>");
     add("results", "Results",
         absl::StrCat(ResultTable(e), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");
   }
   if (results.trials_size() > 0) add("trials", "Trials", RenderTrials(results));
-  add("training", "Training",
+  if (results.spec().has_model()) {
+    add("training", "Model", RenderGivenModel(results.spec().model()));
+  } else {
+    add("training", "Training",
       (results.training().epochs_size() == 0
           ? "<p class=\"missing\">No epoch is completed yet.</p>"
           : absl::StrCat("<div class=\"duo\">", TrainingCurves(results), "</div>",
                          "<p class=\"note\">Training curves hold dropout and augmentation, validation curves "
                          "neither: validation may lie better.</p>")) +
           RenderAugmented(results.spec(), *inputs.images));
+  }
 
   if (results.explained_size() > 0) {
     const v1::OutputKind kind = results.spec().explanation().output();
@@ -361,9 +403,16 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
         kind == v1::OUTPUT_KIND_PROBABILITY ? "the probability of " + positive
         : kind == v1::OUTPUT_KIND_LOGIT     ? "the logit of " + positive
                                             : "the margin: the logit of " + positive + " minus the mean of the others";
-    std::string cases = absl::StrCat("<p>Every method explains the same function f, ", f, ".</p><nav class=\"index\">");
+    std::string cases = absl::StrCat("<p>Every method explains the same function f, ", f, ".</p>");
     std::string articles;
-    for (int i = 0; i < results.explained_size(); ++i) {
+    const std::vector<int> shown = ShownCases(results);
+    if (shown.size() < static_cast<size_t>(results.explained_size())) {
+      absl::StrAppend(&cases, "<p class=\"note\">", shown.size(), " of ", results.explained_size(),
+                      " explained images are shown, evenly from each outcome. All are written by <code>dermis results "
+                      "STUDY --explanations DIR</code>.</p>");
+    }
+    cases += "<nav class=\"index\">";
+    for (const int i : shown) {
       const v1::ExplainedImage& explained = results.explained(i);
       ExplainedView view;
       view.number = i + 1;
@@ -408,7 +457,7 @@ absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& in
 absl::Status WriteScoresCsv(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
                             const std::string& path) {
   const int classes = manifest.classes_size();
-  RETURN_IF_ERROR(EvaluateStudy(results, manifest).status());
+  RETURN_IF_ERROR(CheckScores(results, manifest));
   std::string csv = "index,image,label,predicted,probability,margin";
   for (const std::string& name : manifest.classes()) absl::StrAppend(&csv, ",", CsvField("logit_" + name));
   csv += "\r\n";
@@ -416,11 +465,11 @@ absl::Status WriteScoresCsv(const v1::StudyResults& results, const v1::ImageSetM
     const v1::ImageEntry& entry = manifest.images(results.test_images(i));
     const absl::Span<const float> logits(results.test_logits().data() + i * classes, classes);
     const std::vector<double> p = Softmax(logits);
-    // Of classes that tie, the last: as everywhere (the positive one at probability >= .5).
-    const auto predicted = static_cast<int>(p.rend() - std::max_element(p.rbegin(), p.rend())) - 1;
+    const int predicted = PredictedClass(p);
     absl::StrAppendFormat(&csv, "%d,%s,%s,%s,%.9g,%.9g", results.test_images(i), CsvField(entry.name()),
-                          CsvField(entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label())
-                                                                                  : ""),
+                          CsvField(entry.label() < static_cast<uint32_t>(classes) && !manifest.unlabelled()
+                                       ? manifest.classes(entry.label())
+                                       : ""),
                           CsvField(manifest.classes(predicted)), p.back(), OutputOf(v1::OUTPUT_KIND_MARGIN, logits));
     for (float v : logits) absl::StrAppendFormat(&csv, ",%.9g", v);
     csv += "\r\n";

@@ -41,6 +41,7 @@ absl::Status FillStatistics(ImageData* data) {
   std::array<uint64_t, 3> sum{};
   uint64_t squares = 0;
   const absl::Span<const uint32_t> training = data->split.training;
+  if (training.empty()) return absl::OkStatus();  // Nothing is trained here: a given model has its own.
   for (size_t k = 0; k < training.size(); ++k) {
     if (k % kHintEvery == 0) data->Expect(training.subspan(k));
     ASSIGN_OR_RETURN(const PinnedImage pinned, data->Pin(training[k]));
@@ -281,7 +282,7 @@ absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::Ima
 }
 
 Normalisation NormalisationOf(const ImageData& data) {
-  return {static_cast<float>(data.mean), static_cast<float>(1.0 / (data.deviation + 1e-7))};
+  return NormalisationOf(data.mean, data.deviation);
 }
 
 }  // namespace dermis

@@ -21,6 +21,7 @@
 #include "common/split.h"
 #include "dermis/v1/task.pb.h"
 #include "worker/data/chunk_cache.h"
+#include "worker/data/normalisation.h"
 
 namespace dermis {
 
@@ -46,7 +47,8 @@ struct ImageData {
   std::vector<uint32_t> chunk_begin;      // First image of each chunk.
   std::vector<uint32_t> labels;           // n
   uint32_t classes = 0;
-  // Over all pixels and channels of the training split at model size, by integer sums, in 0..255.
+  // Over all pixels and channels of the training split at model size, by integer sums, in 0..255;
+  // 0 where it is empty.
   double mean = 0, deviation = 0;
   std::array<double, 3> channel_mean{};   // Training split at model size, per channel, 0..255.
 
@@ -78,11 +80,7 @@ class ImageSources {
   std::unique_ptr<Cache> cache_;
 };
 
-// Model input of a pixel value: (v - mean) / (deviation + 1e-7), the seed's normalisation, in float.
-struct Normalisation {
-  float mean, inverse_deviation;
-  float operator()(float v) const { return (v - mean) * inverse_deviation; }
-};
+// By the training split's numbers.
 Normalisation NormalisationOf(const ImageData& data);
 
 }  // namespace dermis

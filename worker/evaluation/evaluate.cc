@@ -11,6 +11,7 @@
 #include "common/lesion_tasks.h"
 #include "common/status_macros.h"
 #include "worker/data/hide.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 
@@ -30,7 +31,7 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
                      " x ", data.size, " pixels and ", data.classes, " classes"));
   }
   // One normalised float a byte value: the same bits as computing each, and several times faster.
-  const Normalisation normalise = NormalisationOf(data);
+  const Normalisation normalise = NormalisationOf(data, plan);
   std::array<float, 256> value;
   for (int v = 0; v < 256; ++v) value[v] = normalise(static_cast<float>(v));
 
@@ -50,7 +51,7 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
       if (task.has_hide()) {
         std::vector<uint8_t> image(image_values);
         RETURN_IF_ERROR(HiddenModelImage(task.hide(), *data.set, index, data.size,
-                                         data.channel_mean, image.data()));
+                                         MeanColorOf(data, plan), image.data()));
         for (size_t i = 0; i < image_values; ++i) *input++ = value[image[i]];
         continue;
       }

@@ -24,7 +24,8 @@ absl::Status Invalid(uint32_t image, const std::string& why) {
   return InvalidExplanation(image, why);
 }
 
-// What makes the model's inputs of an image. Errors: sizes that do not fit, an unknown hidden value.
+// What makes the model's inputs of an image. Errors: sizes that do not fit, an unknown hidden
+// value.
 absl::StatusOr<MaskedImage> MaskedImageOf(const v1::Perturbation& perturbation,
                                           const Segmentation& segmentation, const ImageData& data,
                                           const InferencePlan& plan) {
@@ -33,7 +34,7 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::Perturbation& perturbation,
                                                       " pixels a side, the data have ", data.size));
   }
   return MaskedImageOf(perturbation.images(), perturbation.image(), perturbation.hidden(),
-                       perturbation.hiding(), segmentation, data);
+                       perturbation.hiding(), segmentation, data, plan);
 }
 
 }  // namespace
@@ -67,8 +68,7 @@ absl::StatusOr<v1::Attribution> RunPartition(const v1::FitTask& task, const Imag
   ASSIGN_OR_RETURN(const Segmentation segmentation, FromProto(superpixels));
   ASSIGN_OR_RETURN(const MaskedImage masked, MaskedImageOf(perturbation, segmentation, data, plan));
   const uint32_t classes = plan.classes();
-  const auto outputs =
-      [&](absl::Span<const Mask> masks) -> absl::StatusOr<std::vector<double>> {
+  const auto outputs = [&](absl::Span<const Mask> masks) -> absl::StatusOr<std::vector<double>> {
     std::vector<float> logits(masks.size() * classes);
     RETURN_IF_ERROR(RunMasks(masks, masked, plan, logits.data()));
     std::vector<double> values;

@@ -34,10 +34,10 @@ void FitShapleyCoalitions(const v1::FitTask& task, absl::Span<const double> outp
     attribution.set_evaluations(static_cast<uint32_t>(outputs.size()));
     return;
   }
-  const CoalitionDesign design = DesignOf(perturbation, outputs.size());
+  const auto design = DesignOf(perturbation);
   const RegressionFit fit = masks.estimator() == v1::ESTIMATOR_KERNEL
-                                ? FitKernel(design, outputs, task.units())
-                                : FitLeverage(design, outputs, task.units());
+                                ? FitKernel(*design, outputs, task.units())
+                                : FitLeverage(*design, outputs, task.units());
   SetShapley(fit.values, fit.standard_errors, outputs[0], outputs[1], attribution);
   attribution.set_evaluations(static_cast<uint32_t>(fit.rows));
 }

@@ -15,6 +15,7 @@
 #include "worker/data/noise.h"
 #include "worker/pictures/inpaint.h"
 #include "worker/pictures/smooth.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 namespace {
@@ -78,6 +79,7 @@ absl::StatusOr<std::vector<std::vector<float>>> BackgroundPictures(const v1::Bac
   if (background.per_class() == 0) return Invalid(image, "the background has no images");
   const std::vector<uint32_t> images =
       BackgroundImages(data.split.training, data.labels, background.seed(), background.per_class());
+  if (images.empty()) return Invalid(image, "no training images: they are what hides superpixels");
   digest = BackgroundDigest(data.set->manifest(), images);
   std::vector<std::vector<float>> pictures;
   for (const uint32_t other : images) {
@@ -106,7 +108,8 @@ absl::Status RunComposer(absl::Span<const Mask> masks, const Composer& composer,
 
 absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_t image,
                                           v1::HiddenValue hidden, const v1::Hiding& hiding,
-                                          const Segmentation& segmentation, const ImageData& data) {
+                                          const Segmentation& segmentation, const ImageData& data,
+                                          const InferencePlan& plan) {
   ASSIGN_OR_RETURN(const CutImages cut, CutImages::Of(data, segmentation, image));
   ASSIGN_OR_RETURN(const std::vector<uint8_t> rgb, cut.Pixels(image));
   MaskedImage masked;
@@ -114,7 +117,7 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
   std::vector<std::vector<float>> pictures;  // ... these.
   switch (hidden) {
     case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      colors.assign(segmentation.count, data.channel_mean);
+      colors.assign(segmentation.count, MeanColorOf(data, plan));
       break;
     case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
       colors = SuperpixelMeans(rgb.data(), segmentation);
@@ -146,7 +149,7 @@ absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_
       return Invalid(image, "no hidden value is named");
   }
   ASSIGN_OR_RETURN(const std::vector<float> evaluated, EvaluatedPixels(data, source, image));
-  const Normalisation normalisation = NormalisationOf(data);
+  const Normalisation normalisation = NormalisationOf(data, plan);
   if (pictures.empty()) {
     masked.composers.emplace_back(rgb.data(), segmentation, colors, evaluated.data(), data.size,
                                   normalisation);

@@ -34,7 +34,8 @@ struct MaskedImage {
 // INVALID_ARGUMENT: an image, superpixels, model or hidden value that do not fit.
 absl::StatusOr<MaskedImage> MaskedImageOf(const v1::ImageSource& source, uint32_t image,
                                           v1::HiddenValue hidden, const v1::Hiding& hiding,
-                                          const Segmentation& segmentation, const ImageData& data);
+                                          const Segmentation& segmentation, const ImageData& data,
+                                          const InferencePlan& plan);
 
 // logits: masks x classes, row-major. Of several composers: the mean logits, or the logarithms of
 // the mean probabilities (whose softmax they are).

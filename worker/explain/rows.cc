@@ -1,6 +1,8 @@
 #include "worker/explain/rows.h"
 
 #include <algorithm>
+#include <list>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +14,8 @@
 
 namespace dermis {
 namespace {
+
+constexpr size_t kDesigns = 8;
 
 // Pairs [first, last) of a Shapley run.
 std::pair<uint32_t, uint32_t> PairsOfRun(const v1::Perturbation& perturbation, uint32_t run) {
@@ -75,14 +79,24 @@ absl::Status CheckMasks(const v1::Perturbation& perturbation, uint32_t superpixe
                             "shapley.permutations of at least 1)");
 }
 
-CoalitionDesign DesignOf(const v1::Perturbation& perturbation, uint64_t rows) {
+std::shared_ptr<const CoalitionDesign> DesignOf(const v1::Perturbation& perturbation) {
+  using Key = std::tuple<v1::Estimator, uint64_t, uint32_t, uint32_t>;
+  thread_local std::list<std::pair<Key, std::shared_ptr<const CoalitionDesign>>> cache;
   const v1::CoalitionMasks& masks = perturbation.coalitions();
-  const uint64_t all = RowCount(perturbation);
-  if (masks.estimator() == v1::ESTIMATOR_KERNEL) {
-    return KernelDesign(perturbation.seed(), masks.superpixels(), all - 2);
+  const Key key{masks.estimator(), perturbation.seed(), masks.superpixels(), masks.budget()};
+  for (auto it = cache.begin(); it != cache.end(); ++it) {
+    if (it->first != key) continue;
+    cache.splice(cache.begin(), cache, it);
+    return it->second;
   }
-  return LeverageDesign(perturbation.seed(), masks.superpixels(),
-                        (std::min(all, rows + rows % 2) - 2) / 2);
+  const uint64_t rows = RowCount(perturbation) - 2;  // The two ends are in every design.
+  auto design = std::make_shared<const CoalitionDesign>(
+      masks.estimator() == v1::ESTIMATOR_KERNEL
+          ? KernelDesign(perturbation.seed(), masks.superpixels(), rows)
+          : LeverageDesign(perturbation.seed(), masks.superpixels(), rows / 2));
+  cache.emplace_front(key, design);
+  if (cache.size() > kDesigns) cache.pop_back();
+  return design;
 }
 
 std::vector<Mask> MaskRows(const v1::Perturbation& perturbation, uint64_t first, uint64_t last,
@@ -91,9 +105,9 @@ std::vector<Mask> MaskRows(const v1::Perturbation& perturbation, uint64_t first,
   last = std::min(last, RowCount(perturbation));
   if (perturbation.has_coalitions() &&
       perturbation.coalitions().estimator() != v1::ESTIMATOR_EXACT) {
-    CoalitionDesign design = DesignOf(perturbation, last);
-    for (uint64_t row = first; row < std::min<uint64_t>(last, design.rows.size()); ++row) {
-      masks.push_back(std::move(design.rows[row]));
+    const auto design = DesignOf(perturbation);
+    for (uint64_t row = first; row < std::min<uint64_t>(last, design->rows.size()); ++row) {
+      masks.push_back(design->rows[row]);
     }
     return masks;
   }

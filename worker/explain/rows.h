@@ -3,6 +3,7 @@
 #define DERMIS_WORKER_EXPLAIN_ROWS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,9 @@ absl::Status InvalidExplanation(uint32_t image, const std::string& why);
 // superpixels.
 absl::Status CheckMasks(const v1::Perturbation& perturbation, uint32_t superpixels);
 
-// The coalitions of the estimators kernel and leverage; at least the first `rows` of them.
-CoalitionDesign DesignOf(const v1::Perturbation& perturbation, uint64_t rows);
+// All coalitions of the estimators kernel and leverage. They depend on seed, number of superpixels
+// and budget alone, so the runs of many images share them: a thread keeps its last few.
+std::shared_ptr<const CoalitionDesign> DesignOf(const v1::Perturbation& perturbation);
 
 // Rows [first, last) of methods whose runs are of kMaskRun rows, as many as there are. Once
 // CheckMasks holds.

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <exception>
 #include <functional>
-#include <numbers>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,11 +15,13 @@
 #include "common/background.h"
 #include "common/digest.h"
 #include "common/philox.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/models/cost.h"
 #include "worker/models/deep_lift.h"
 #include "worker/models/deep_lift_rules.h"
 #include "worker/models/network.h"
+#include "worker/models/normals.h"
 #include "worker/models/quadrature.h"
 
 namespace dermis {
@@ -35,19 +36,16 @@ int64_t RowsPerPass(const ModelLayout& layout) {
       std::clamp<uint64_t>(kMultiplyAddsPerPass / MultiplyAdds(layout), 1, 32));
 }
 
-// Two standard normals from two words (Box and Muller).
-std::pair<double, double> Normals(uint32_t a, uint32_t b) {
-  const double u = (static_cast<double>(a) + 0.5) * 0x1.0p-32;  // In (0, 1): its logarithm exists.
-  const double radius = std::sqrt(-2 * std::log(u));
-  const double angle = 2 * std::numbers::pi * static_cast<double>(b) * 0x1.0p-32;
-  return {radius * std::cos(angle), radius * std::sin(angle)};
-}
-
 bool NeedsBackground(const v1::GradientTask& task) {
   return task.has_deep_shap() || task.has_expected_gradients();
 }
 
-// values += scale * a * (b - c) or, without b and c, scale * a; element by element.
+// Channels innermost everywhere, as DeepLift has it: f(x) is the same number for all methods.
+torch::Tensor LogitsOf(const Model& model, const torch::Tensor& input) {
+  return GraphOf(model, input.contiguous(at::MemoryFormat::ChannelsLast)).logits;
+}
+
+// values += scale * a * (b - c), element by element.
 void AddProduct(const float* a, const float* b, const float* c, double scale,
                 std::vector<double>& values) {
   for (size_t i = 0; i < values.size(); ++i) {
@@ -59,7 +57,7 @@ void AddProduct(const float* a, const float* b, const float* c, double scale,
 
 struct GradientCache::Entry {
   Digest key;
-  Model model;
+  Model model;  // The graphs refer to it.
   std::vector<uint32_t> background;
   Digest background_digest;
   // By pass: the background's outputs and, where they fit, the recorded graphs.
@@ -88,7 +86,7 @@ class GradientRun {
                      ExplainedInput(run.entry_.model, data, task.images(), task.image()));
     {
       torch::NoGradGuard no_graph;
-      run.full_ = OutputOfRow(task.output(), run.Logits(run.image_), 0);
+      run.full_ = OutputOfRow(task.output(), LogitsOf(run.entry_.model, run.image_), 0);
     }
     switch (task.method_case()) {
       case v1::GradientTask::kDeepShap:
@@ -121,8 +119,8 @@ class GradientRun {
   // The cache's entry is the task's from here on.
   static absl::Status Prepare(const v1::GradientTask& task, const ImageData& data,
                               std::string_view weights, GradientCache& cache) {
-    v1::GradientTask
-        of;  // What the entry is a function of: the explained image's noise is not in it.
+    // What the entry is a function of: the explained image's noise is not in it.
+    v1::GradientTask of;
     *of.mutable_images() = task.images();
     of.mutable_images()->clear_noise();
     *of.mutable_model() = task.model();
@@ -144,11 +142,6 @@ class GradientRun {
     return absl::OkStatus();
   }
 
-  torch::Tensor Logits(const torch::Tensor& input) const {
-    // Channels innermost everywhere, as DeepLift has it: f(x) is the same number for all methods.
-    return GraphOf(entry_.model, input.contiguous(at::MemoryFormat::ChannelsLast)).logits;
-  }
-
   // Inputs of the background's pass p.
   absl::StatusOr<torch::Tensor> BackgroundInputs(size_t p) const {
     const auto rows = static_cast<size_t>(rows_), first = p * rows;
@@ -158,7 +151,9 @@ class GradientRun {
 
   absl::Status CheckBackground() const {
     if (!entry_.background.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError("gradients: the background set is empty");
+    return absl::InvalidArgumentError(
+        "gradients: the background set is empty: it is drawn from the training split, of which "
+        "images.split must leave some, and background.per_class must be at least 1");
   }
 
   // The mean of f over the background, from passes whose logits are known.
@@ -180,9 +175,10 @@ class GradientRun {
       std::unique_ptr<DeepLift> recorded;
       DeepLift* graph = pass.graph.get();
       if (graph == nullptr) {
-        ASSIGN_OR_RETURN(
-            recorded,
-            DeepLift::Make([this](const torch::Tensor& x) { return Logits(x); }, references));
+        ASSIGN_OR_RETURN(recorded,
+                         DeepLift::Make([&model = entry_.model](
+                                            const torch::Tensor& x) { return LogitsOf(model, x); },
+                                        references));
         graph = recorded.get();
         pass.logits = graph->reference_logits();
       }
@@ -191,6 +187,7 @@ class GradientRun {
         entry_.bytes += recorded->bytes();
         pass.graph = std::move(recorded);
       }
+      NoteProgress();
     }
     for (double& v : values_) v /= static_cast<double>(entry_.background.size());
     evaluations_ = entry_.background.size();
@@ -223,7 +220,7 @@ class GradientRun {
   // d f / d input at [n, 3, size, size].
   torch::Tensor GradientAt(torch::Tensor inputs) const {
     inputs.requires_grad_(true);
-    const torch::Tensor outputs = OutputsOf(task_.output(), Logits(inputs));
+    const torch::Tensor outputs = OutputsOf(task_.output(), LogitsOf(entry_.model, inputs));
     return torch::autograd::grad({outputs.sum()}, {inputs})[0].contiguous();
   }
 
@@ -244,6 +241,7 @@ class GradientRun {
       for (int64_t n = 0; n < rows; ++n) {
         use(first + static_cast<uint32_t>(n), gradients.const_data_ptr<float>() + n * stride);
       }
+      NoteProgress();
     }
     evaluations_ = count;
     return absl::OkStatus();
@@ -263,7 +261,7 @@ class GradientRun {
       if (entry_.passes[p].logits.defined()) continue;
       ASSIGN_OR_RETURN(const torch::Tensor inputs, BackgroundInputs(p));
       torch::NoGradGuard no_graph;
-      entry_.passes[p].logits = Logits(inputs).contiguous();
+      entry_.passes[p].logits = LogitsOf(entry_.model, inputs).contiguous();
     }
     SetReference();
     const uint32_t samples = task_.expected_gradients().samples();
@@ -292,13 +290,16 @@ class GradientRun {
     torch::Tensor from = torch::empty_like(image_);
     const size_t pixels = values_.size() / 3;
     for (size_t c = 0; c < 3; ++c) {
-      const auto value = static_cast<float>((data_.channel_mean[c] - entry_.model.pixel_mean) /
+      // Without training images: the model's own mean, which is 0 to it.
+      const double mean =
+          data_.split.training.empty() ? entry_.model.pixel_mean : data_.channel_mean[c];
+      const auto value = static_cast<float>((mean - entry_.model.pixel_mean) /
                                             255 * InputRange(entry_.model));
       std::fill_n(from.data_ptr<float>() + c * pixels, pixels, value);
     }
     {
       torch::NoGradGuard no_graph;
-      reference_ = OutputOfRow(task_.output(), Logits(from), 0);
+      reference_ = OutputOfRow(task_.output(), LogitsOf(entry_.model, from), 0);
     }
     const std::vector<QuadraturePoint> rule = GaussLegendre(task_.integrated_gradients().steps());
     return ForEachPoint(

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <numbers>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -17,6 +16,7 @@
 
 #include "common/philox.h"
 #include "common/status_macros.h"
+#include "worker/models/normals.h"
 #include "worker/models/resnet.h"
 
 namespace dermis {
@@ -82,14 +82,6 @@ ModelLayout SeedCnnLayout(uint32_t size, uint32_t classes) {
                        .spread = GlorotLimit(features, classes)});
   layout.AddParameter({.name = "dense.bias", .shape = {classes}});
   return layout;
-}
-
-// Two standard normals from two words (Box and Muller), in double.
-std::pair<double, double> Normals(uint32_t a, uint32_t b) {
-  const double u = (static_cast<double>(a) + 0.5) * 0x1.0p-32;  // In (0, 1): its logarithm exists.
-  const double radius = std::sqrt(-2 * std::log(u));
-  const double angle = 2 * std::numbers::pi * static_cast<double>(b) * 0x1.0p-32;
-  return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
 std::array<double, 4> DrawBlock(const ParameterSpec& spec, const std::array<uint32_t, 4>& words) {

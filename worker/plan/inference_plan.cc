@@ -5,10 +5,12 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "common/philox.h"
+#include "common/safetensors.h"
 #include "common/status_macros.h"
 #include "worker/plan/onednn_plan.h"
 #include "worker/plan/reference_forward.h"
@@ -70,6 +72,20 @@ absl::Status CompareWithGraph(const Weights& weights, v1::Precision precision,
   return absl::OkStatus();
 }
 
+// A file that holds weights alone says nothing.
+absl::Status ReadPixelFacts(std::string_view weights, InferencePlan& plan) {
+  ASSIGN_OR_RETURN(const SafetensorsView file, ParseSafetensors(weights));
+  const auto mean = file.metadata.find("pixel_mean"), deviation = file.metadata.find("pixel_deviation");
+  if (mean == file.metadata.end() || deviation == file.metadata.end()) return absl::OkStatus();
+  double m = 0, d = 0;
+  if (!absl::SimpleAtod(mean->second, &m) || !absl::SimpleAtod(deviation->second, &d) ||
+      !std::isfinite(m) || !std::isfinite(d)) {
+    return absl::InvalidArgumentError("model file: pixel_mean and pixel_deviation must be numbers");
+  }
+  plan.SetPixelFacts({NormalisationOf(m, d), {m, m, m}});
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind,
@@ -80,6 +96,7 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind k
     ASSIGN_OR_RETURN(const ResNetWeights parameters, ReadResNetWeights(weights, kind, size));
     ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeResNetPlan(parameters, precision));
     RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
+    RETURN_IF_ERROR(ReadPixelFacts(weights, *plan));
     return plan;
   }
   if (kind != v1::MODEL_KIND_SEED_CNN) {
@@ -89,6 +106,7 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind k
   ASSIGN_OR_RETURN(const SeedCnnWeights parameters, ReadSeedCnnWeights(weights, size));
   ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeOnednnPlan(parameters, precision));
   RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
+  RETURN_IF_ERROR(ReadPixelFacts(weights, *plan));
   return plan;
 }
 

@@ -4,14 +4,17 @@
 #ifndef DERMIS_WORKER_PLAN_INFERENCE_PLAN_H_
 #define DERMIS_WORKER_PLAN_INFERENCE_PLAN_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dermis/v1/spec.pb.h"
+#include "worker/data/normalisation.h"
 
 namespace dermis {
 
@@ -26,6 +29,18 @@ class InferencePlan {
   virtual float* input() = 0;
   // Runs the first `count` inputs; logits: count x classes, row-major. Padded rows never matter.
   virtual absl::Status Run(uint32_t count, float* logits) = 0;
+
+  // What a model says of pixel values.
+  struct PixelFacts {
+    Normalisation normalisation;  // Makes inputs of them.
+    std::array<double, 3> mean;   // Of those that it was trained on, 0..255.
+  };
+  // Absent where it says nothing: the images' training split then has its numbers.
+  const std::optional<PixelFacts>& pixel_facts() const { return pixel_facts_; }
+  void SetPixelFacts(const PixelFacts& facts) { pixel_facts_ = facts; }
+
+ private:
+  std::optional<PixelFacts> pixel_facts_;
 };
 
 // `weights`: bytes of a model's safetensors file (TrainOutput.best_model / last_model). The plan is compared

@@ -221,5 +221,20 @@ TEST(SplitTest, MoreFoldsThanGroupsOfAClass_AreRefused) {
   EXPECT_THAT(ErrorOf(Manifest(60), spec), HasSubstr("fewer than 50 folds"));
 }
 
+TEST(Split, AllTest_LeavesNothingToTrain_WhateverTheLabels) {
+  v1::ImageSetManifest manifest;
+  manifest.add_classes("benign");
+  manifest.add_classes("malignant");
+  for (int i = 0; i < 3; ++i) manifest.add_images()->set_name(std::string(1, 'a' + i));
+  v1::SplitSpec spec;
+  spec.set_test(1);
+  spec.set_validation(0.1);
+  const auto split = MakeSplit(manifest, spec, 1);
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_EQ(split->test, (std::vector<uint32_t>{0, 1, 2}));
+  EXPECT_TRUE(split->training.empty());
+  EXPECT_TRUE(split->validation.empty());
+}
+
 }  // namespace
 }  // namespace dermis

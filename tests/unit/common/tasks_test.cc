@@ -116,7 +116,7 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kShortcut:
       task.mutable_shortcut()->add_variants()->set_show(v1::LESION_REGION_LESION);
       break;
-    case v1::TaskSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return MakeTask(std::move(task), kClass);

@@ -119,6 +119,7 @@ class CoreTest : public testing::Test {
           EXPECT_EQ(Complete(task, FakePayload(task, split_.test)).verdict(),
                     v1::CompletionReply::STORED);
           ++computed_;
+          ran_.push_back(*TaskDigest(task));
         }
         if (assign.has_gang() && assign.gang().rank() == 0) Train(assign.gang());
         ends.emplace_back(connection, assign.assignment());
@@ -166,6 +167,7 @@ class CoreTest : public testing::Test {
   ConnectionId connections_ = 0;
   std::map<ConnectionId, std::string> names_;
   uint64_t computed_ = 0;
+  std::vector<Digest> ran_;  // Units, in their order.
   std::vector<uint64_t> starts_;
 };
 
@@ -956,6 +958,81 @@ TEST_F(CoreTest, LostImages_StopTheStudy_UntilTheyAreGivenAgain) {
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
   core_->BlobLost(*Digest::FromBytes(manifest_->chunks(0).pixels()), "damaged");
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE) << "it needs them no more";
+}
+
+// A study of the model in these bytes, which are stored.
+v1::StudySpec GivenModel(FakeBlobs& blobs, const std::string& bytes) {
+  const Digest digest = *Digest::FromBytes(blobs.Put(bytes));
+  const auto spec = ParseStudyYaml(
+      absl::StrCat("name: given\nimages: {size: 32, split: {test: 0.3, validation: 0.2}}\n",
+                   "model: {file: m.safetensors, kind: seed_cnn, digest: ", digest.hex(), "}\n",
+                   "evaluation: {batch_size: 5}\n", kFakeExplanation),
+      "given.yaml");
+  return *ResolveSpec(*spec);
+}
+
+TEST_F(CoreTest, AGivenModel_IsEvaluatedAndExplained_AndNothingIsTrained) {
+  Join("w1");
+  const v1::StudySpec spec = GivenModel(blobs_, "a model");
+  const auto submitted = Submit(spec);
+  ASSERT_TRUE(submitted.ok()) << submitted.status();
+  EXPECT_EQ(submitted->warnings_size(), 0);
+  const v1::StudyStatus status = RunToEnd("given");
+  EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
+  EXPECT_TRUE(starts_.empty());
+  EXPECT_EQ(status.stages(0).total(), 0u);
+  const auto results = core_->Results("given");
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(results->model().weights(), Sha256Of("a model").bytes());
+  EXPECT_EQ(results->training().epochs_size(), 0);
+  EXPECT_GT(results->explained_size(), 0);
+  EXPECT_EQ(static_cast<size_t>(results->test_images_size()), split_.test.size());
+
+  // The same again after a restart: nothing is left to do.
+  Start();
+  EXPECT_EQ(core_->Status("given")->phase(), v1::StudyStatus::DONE);
+}
+
+TEST_F(CoreTest, ALostGivenModel_StopsTheStudy_UntilItIsGivenAgain) {
+  Join("w1");
+  const v1::StudySpec spec = GivenModel(blobs_, "a model");
+  ASSERT_TRUE(Submit(spec).ok());
+  const Digest model = Sha256Of("a model");
+  blobs_.blobs.erase(model);
+  core_->BlobLost(model, "damaged");
+  Pass(absl::Milliseconds(100));
+  EXPECT_EQ(core_->Status("given")->phase(), v1::StudyStatus::FAILED);
+  ASSERT_TRUE(Submit(GivenModel(blobs_, "a model")).ok());
+  EXPECT_EQ(RunToEnd("given").phase(), v1::StudyStatus::DONE);
+}
+
+TEST_F(CoreTest, ALostWorker_CostsOnlyWhatItHadNotCompleted) {
+  ConnectionId worker = Join("w1");
+  ASSERT_TRUE(Submit(GivenModel(blobs_, "a model")).ok());
+  // Until it has a bundle of several perturbation runs; all bundles before it are done.
+  for (int i = 0; i < 100; ++i) {
+    Pass(absl::Milliseconds(200));
+    const v1::Assign* assign = LastAssign(worker);
+    if (assign != nullptr && assign->bundle().tasks_size() > 2 && assign->bundle().tasks(0).has_perturb()) break;
+    Work();
+  }
+  const v1::Assign* found = LastAssign(worker);
+  ASSERT_NE(found, nullptr);
+  ASSERT_GT(found->bundle().tasks_size(), 2);
+  const v1::Bundle bundle = found->bundle();
+  // It completes the first one, then it is gone.
+  ASSERT_EQ(Complete(bundle.tasks(0), FakePayload(bundle.tasks(0), split_.test)).verdict(),
+            v1::CompletionReply::STORED);
+  core_->WorkerDisconnected(worker, "killed");
+  ASSERT_TRUE(core_->Flush().ok());
+  names_.clear();
+
+  Join("w2");
+  EXPECT_EQ(RunToEnd("given").phase(), v1::StudyStatus::DONE);
+  for (int t = 0; t < bundle.tasks_size(); ++t) {
+    // The first one was completed by hand above.
+    EXPECT_EQ(std::count(ran_.begin(), ran_.end(), *TaskDigest(bundle.tasks(t))), t == 0 ? 0 : 1) << t;
+  }
 }
 
 TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {

@@ -72,7 +72,7 @@ TEST(Scheduler, StudyThatUsedLess_IsServedFirst) {
 TEST(Scheduler, Bundle_HoldsAboutASecond_AndTheEndOfAQueueIsShared) {
   Cluster cluster;
   cluster.workers = {FreeWorker("a"), FreeWorker("b")};
-  cluster.studies = {StudyOf(1000)};
+  cluster.studies = {StudyOf(100)};
   cluster.studies[0].unit_seconds = 0.05;
   Plan plan = Schedule(cluster);
   ASSERT_EQ(plan.bundles.size(), 2u);
@@ -83,6 +83,19 @@ TEST(Scheduler, Bundle_HoldsAboutASecond_AndTheEndOfAQueueIsShared) {
   ASSERT_EQ(plan.bundles.size(), 2u);
   EXPECT_EQ(plan.bundles[0].units, 3u);
   EXPECT_EQ(plan.bundles[1].units, 3u);
+}
+
+TEST(Scheduler, Bundle_IsLongerWhereNobodyElseWaits_AndMuchIsToCome) {
+  Cluster cluster;
+  cluster.workers = {FreeWorker("a"), FreeWorker("b")};
+  cluster.studies = {StudyOf(100'000)};
+  cluster.studies[0].unit_seconds = 0.05;
+  EXPECT_EQ(Schedule(cluster).bundles[0].units, 60u) << "three seconds";
+  cluster.studies[0].waiting_units = 800;  // 40 s for two workers.
+  EXPECT_EQ(Schedule(cluster).bundles[0].units, 40u) << "a tenth of a worker's part";
+  cluster.studies = {StudyOf(100'000), StudyOf(100'000, 1.0)};
+  for (Cluster::Study& study : cluster.studies) study.unit_seconds = 0.05;
+  EXPECT_EQ(Schedule(cluster).bundles[0].units, 20u) << "another study waits";
 }
 
 TEST(Scheduler, IdleWorker_MakesTheGangReform_OnlyWhereItHelps) {

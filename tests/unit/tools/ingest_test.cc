@@ -248,5 +248,31 @@ TEST_F(IngestTest, WrongInputSaysWhatToDo) {
   EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("beneath the folder"));
 }
 
+TEST_F(IngestTest, WithoutLabels_EveryPictureIsTaken_AndTheSetSaysSo) {
+  Write("a.jpg", Jpeg(10, 20));
+  Write("deep/below/b.jpg", Jpeg(30, 40));
+  Write("notes.txt", "no picture");
+  options_.unlabelled = true;
+  options_.classes = {"malignant", "benign"};
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->images, 2u);
+  const auto set = ImageSet::OpenFile(options_.output);
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_TRUE((*set)->manifest().unlabelled());
+  EXPECT_THAT((*set)->manifest().classes(), ElementsAre("malignant", "benign"));
+}
+
+TEST_F(IngestTest, GivenClasses_KeepTheirOrder_AndALabelBesidesThemIsNamed) {
+  WriteFour();
+  options_.classes = {"malignant", "benign"};
+  ASSERT_TRUE(Ingest(options_).ok());
+  EXPECT_THAT((*ImageSet::OpenFile(options_.output))->manifest().classes(),
+              ElementsAre("malignant", "benign"));
+  options_.classes = {"malignant", "nevus"};
+  EXPECT_THAT(std::string(Ingest(options_).status().message()),
+              AllOf(HasSubstr("labelled 'benign'"), HasSubstr("malignant, nevus")));
+}
+
 }  // namespace
 }  // namespace dermis

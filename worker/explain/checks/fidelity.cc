@@ -18,6 +18,7 @@
 #include "worker/explain/checks/priors.h"
 #include "worker/explain/masked_model.h"
 #include "worker/explain/superpixels.h"
+#include "worker/plan/model_pixels.h"
 
 namespace dermis {
 namespace {
@@ -129,8 +130,8 @@ void JudgeInfidelity(const Halves& halves, absl::Span<const double> values, MapU
 // As published, for a gradient: what it says of noise is compared with what taking the noise away
 // does. The noise is that of an image with noise, of the opposite sign.
 absl::Status JudgeGradient(const v1::FidelityTask& task, const v1::PixelAttribution& gradient,
-                           const ImageData& data, Probe& probe, v1::Fidelity& out) {
-  const Normalisation normalise = NormalisationOf(data);
+                           const ImageData& data, const Normalisation& normalise, Probe& probe,
+                           v1::Fidelity& out) {
   v1::ImageSource source = task.images();
   ASSIGN_OR_RETURN(const std::vector<float> clean, EvaluatedPixels(data, source, task.image()));
   if (gradient.values_size() != static_cast<int>(clean.size())) {
@@ -197,12 +198,12 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   ASSIGN_OR_RETURN(const Segmentation common, FromProto(*inputs.superpixels));
   ASSIGN_OR_RETURN(const MaskedImage hiding,
                    MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(), common,
-                                 data));
+                                 data, plan));
   v1::Hiding blur;
   blur.set_blur(task.blur());
   ASSIGN_OR_RETURN(const MaskedImage blurring,
                    MaskedImageOf(task.images(), task.image(), v1::HIDDEN_VALUE_BLUR, blur, common,
-                                 data));
+                                 data, plan));
   Probe probe(plan, task.output());
 
   const Mask shown(common.count, 1);
@@ -256,7 +257,7 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   if (inputs.attribution->has_fit()) {
     const v1::Perturbation& perturbation = task.attribution().fit().perturbation();
     ASSIGN_OR_RETURN(as_fitted, MaskedImageOf(task.images(), task.image(), perturbation.hidden(),
-                                              perturbation.hiding(), *own, data));
+                                              perturbation.hiding(), *own, data, plan));
     fitted.assign(inputs.attribution->fit().values().begin(),
                   inputs.attribution->fit().values().end());
   }
@@ -265,7 +266,8 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
     RETURN_IF_ERROR(judge(map, {OrderOf(map.values, predicted)}));
     v1::Fidelity& out = *output.mutable_maps(output.maps_size() - 1);
     if (map.units == MapUnits::kGradient) {
-      RETURN_IF_ERROR(JudgeGradient(task, inputs.attribution->gradient(), data, probe, out));
+      RETURN_IF_ERROR(JudgeGradient(task, inputs.attribution->gradient(), data,
+                                    NormalisationOf(data, plan), probe, out));
       continue;
     }
     if (!halves) {

@@ -80,9 +80,9 @@ absl::StatusOr<v1::LesionPlacement> Evaluate(const v1::LesionTask& task, v1::Les
                                   static_cast<int>(manifest.width()),
                                   kZones,
                                   {zones.begin(), zones.end()}};
-  ASSIGN_OR_RETURN(
-      const MaskedImage masked,
-      MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(), segmentation, data));
+  ASSIGN_OR_RETURN(const MaskedImage masked,
+                   MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(),
+                                 segmentation, data, plan));
   std::vector<Mask> masks;
   for (int subset = 0; subset < 1 << kZones; ++subset) {
     Mask& mask = masks.emplace_back(kZones, uint8_t{0});

@@ -7,7 +7,9 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/blob_client.h"
+#include "common/spec_yaml.h"
 #include "common/tasks.h"
 #include "common/tls.h"
 #include "coordinator/core.h"
@@ -19,10 +21,12 @@
 #include "coordinator/services/study_service.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 #include "dermis/v1/peer.pb.h"
+#include "tests/simulation/fakes.h"
 
 namespace dermis {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
@@ -160,6 +164,39 @@ TEST_F(ServicesTest, Submit_WithoutItsImages_SaysWhatToUpload) {
   const grpc::Status status = stub->Submit(&context, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr("upload"));
+}
+
+// What becomes of a study with this YAML, in which MODEL stands for a stored file's digest, on stored images.
+absl::Status PrepareWith(const std::string& yaml, bool unlabelled, bool allow_torchscript) {
+  FakeBlobs blobs;
+  v1::ImageSetManifest manifest = *FakeManifest(60);
+  manifest.set_height(64);
+  manifest.set_width(64);
+  manifest.set_unlabelled(unlabelled);
+  if (unlabelled) {
+    for (v1::ImageEntry& entry : *manifest.mutable_images()) entry.set_label(0);
+  }
+  blobs.Put("pixels");
+  v1::SubmitRequest request;
+  const std::string digest = Digest::FromBytes(blobs.Put("a model"))->hex();
+  *request.mutable_spec() = *ParseStudyYaml(
+      absl::StrReplaceAll(absl::StrCat("name: s\n", yaml), {{"MODEL", digest}}), "s.yaml");
+  request.set_image_set(blobs.Put(manifest.SerializeAsString()));
+  return PrepareSubmission(request, blobs, allow_torchscript).status();
+}
+
+TEST(PrepareSubmissionTest, AModelThatIsCode_IsTakenOnlyWhereTheOperatorAllowsIt) {
+  const absl::Status refused = PrepareWith("model: {file: m.pt, digest: MODEL}", false, false);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kPermissionDenied) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("ONNX"), HasSubstr("dermis cluster start --allow-torchscript")));
+  EXPECT_TRUE(PrepareWith("model: {file: m.pt, digest: MODEL}", false, true).ok());
+}
+
+TEST(PrepareSubmissionTest, ImagesWithoutLabels_CanBeExplained_NotTrainedOn) {
+  EXPECT_TRUE(PrepareWith("images: {split: {test: 1}}\nmodel: {file: m.pt, digest: MODEL}", true, true).ok());
+  EXPECT_THAT(std::string(PrepareWith("training: {epochs: 3}", true, true).message()),
+              HasSubstr("no labels to train on"));
 }
 
 TEST_F(ServicesTest, Watch_OfAnUnknownStudy_EndsWithNotFound) {

@@ -256,5 +256,39 @@ TEST(PlotTest, NotFinitePoints_BreakTheLine) {
   EXPECT_EQ(Count(svg.substr(svg.find("line a")), "M"), 2u);
 }
 
+TEST(GivenModelReport, SaysWhereTheModelIsFrom_AndShowsNoTraining) {
+  FakeStudy study(16, 64, 2);
+  v1::ModelSpec& model = *study.results.mutable_spec()->mutable_model();
+  model.set_file("their <net>.onnx");
+  model.set_format(v1::MODEL_FORMAT_ONNX);
+  model.mutable_input()->set_range(1);
+  study.results.clear_training();
+  const auto html = RenderReport(study.results, study.Inputs());
+  ASSERT_TRUE(html.ok()) << html.status();
+  EXPECT_THAT(*html, HasSubstr("nothing was trained"));
+  EXPECT_THAT(*html, HasSubstr("their &lt;net&gt;.onnx"));
+  EXPECT_THAT(*html, ::testing::Not(HasSubstr("No epoch is completed yet")));
+}
+
+TEST(ManyImagesReport, ShowsSomeOfEachOutcome_AndSaysHowManyThereAre) {
+  FakeStudy study(16, 64, 2);
+  const v1::ExplainedImage first = study.results.explained(0), second = study.results.explained(1);
+  study.results.clear_explained();
+  for (int i = 0; i < 200; ++i) {
+    v1::ExplainedImage& image = *study.results.add_explained();
+    image = i < 190 ? first : second;
+    image.set_why(i < 190 ? "true negative" : "false positive");
+  }
+  const auto html = RenderReport(study.results, study.Inputs());
+  ASSERT_TRUE(html.ok()) << html.status();
+  EXPECT_THAT(*html, HasSubstr("60 of 200 explained images"));
+  size_t rare = 0;
+  for (size_t at = html->find("class=\"why\">false positive"); at != std::string::npos;
+       at = html->find("class=\"why\">false positive", at + 1)) {
+    ++rare;
+  }
+  EXPECT_EQ(rare, 10u) << "all of the rare outcome";
+}
+
 }  // namespace
 }  // namespace dermis

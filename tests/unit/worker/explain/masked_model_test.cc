@@ -41,7 +41,7 @@ class MaskedModelTest : public testing::Test {
     hiding_.mutable_background()->set_seed(3);
   }
   MaskedImage Masked(v1::HiddenValue hidden) {
-    auto masked = MaskedImageOf(v1::ImageSource(), 0, hidden, hiding_, segmentation_, data_);
+    auto masked = MaskedImageOf(v1::ImageSource(), 0, hidden, hiding_, segmentation_, data_, plan_);
     EXPECT_TRUE(masked.ok()) << masked.status();
     return *std::move(masked);
   }
@@ -65,6 +65,7 @@ class MaskedModelTest : public testing::Test {
   ImageData data_;
   Segmentation segmentation_;
   v1::Hiding hiding_;
+  FunctionPlan plan_{kSize, nullptr};
 };
 
 TEST_F(MaskedModelTest, AllShownIsTheEvaluatedInputBitForBit) {
@@ -167,18 +168,19 @@ TEST_F(MaskedModelTest, SuperpixelsMayBeOfTheModelsOwnPixels) {
     EXPECT_NE(part, whole);
   }
   segmentation_ = Rectangles(20, 20, 4, 4);
-  EXPECT_FALSE(
-      MaskedImageOf(v1::ImageSource(), 0, v1::HIDDEN_VALUE_BLUR, hiding_, segmentation_, data_)
-          .ok());
+  EXPECT_FALSE(MaskedImageOf(v1::ImageSource(), 0, v1::HIDDEN_VALUE_BLUR, hiding_, segmentation_,
+                             data_, plan_)
+                   .ok());
 }
 
 TEST_F(MaskedModelTest, RefusesAValueWithoutItsNumbers) {
   const v1::Hiding none;
   for (const v1::HiddenValue hidden : {v1::HIDDEN_VALUE_CONSTANT, v1::HIDDEN_VALUE_BLUR,
                                        v1::HIDDEN_VALUE_BACKGROUND, v1::HIDDEN_VALUE_UNSPECIFIED}) {
-    EXPECT_EQ(
-        MaskedImageOf(v1::ImageSource(), 0, hidden, none, segmentation_, data_).status().code(),
-        absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(MaskedImageOf(v1::ImageSource(), 0, hidden, none, segmentation_, data_, plan_)
+                  .status()
+                  .code(),
+              absl::StatusCode::kInvalidArgument);
   }
 }
 

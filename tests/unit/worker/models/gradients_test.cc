@@ -1,6 +1,7 @@
 #include "worker/models/gradients.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 
 #include "common/background.h"
 #include "common/metrics.h"
+#include "common/progress.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "worker/models/model.h"
 #include "worker/models/network.h"
@@ -111,6 +113,14 @@ TEST(DeepShapTest, AddsUp_ForAResNet) {
   EXPECT_LE(RelativeResidual(Explain(task, model, Images())), 1e-4);
 }
 
+// Or a worker that explains a large network would be taken for stuck.
+TEST(DeepShapTest, GivesASignOfLife_AfterEachPass) {
+  std::atomic<uint64_t> progress{0};
+  const ProgressScope scope(&progress);
+  Explain(DeepShapTask(1), RandomModel(), Images());
+  EXPECT_GT(progress, 0u);
+}
+
 // What a thread did before, and how much it may remember, decides no bits.
 TEST(DeepShapTest, CacheDecidesNoBits) {
   const std::string weights = SerializeModel(RandomModel());
@@ -120,7 +130,10 @@ TEST(DeepShapTest, CacheDecidesNoBits) {
   v1::GradientTask expected = TaskOf(0);
   *expected.mutable_background() = DeepShapTask(0).background();
   expected.mutable_expected_gradients()->set_samples(7);
-  ASSERT_TRUE(RunGradient(expected, data, weights, none).ok());
+  const auto alone = RunGradient(expected, data, weights, none);
+  ASSERT_TRUE(alone.ok());
+  EXPECT_EQ(RunGradient(expected, data, weights, warm)->SerializeAsString(),
+            alone->SerializeAsString());
   const std::string fresh = Explain(DeepShapTask(2), RandomModel(), data).SerializeAsString();
   for (GradientCache* cache : {&warm, &small, &none, &warm, &small}) {
     const auto result = RunGradient(DeepShapTask(2), data, weights, *cache);

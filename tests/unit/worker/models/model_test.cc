@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "common/digest.h"
+#include "worker/models/classes.h"
 
 namespace dermis {
 namespace {
@@ -85,6 +86,24 @@ TEST(ModelTest, ImpossibleLayouts_AreErrors) {
   EXPECT_FALSE(LayoutOf(v1::MODEL_KIND_SEED_CNN, 0, 2).ok());
   EXPECT_FALSE(LayoutOf(v1::MODEL_KIND_SEED_CNN, 32, 1).ok());
   EXPECT_FALSE(LayoutOf(v1::MODEL_KIND_UNSPECIFIED, 32, 2).ok());
+}
+
+TEST(MoveClassLast, MovesItsRowOfTheHead_AndNothingElse) {
+  Model model;
+  model.layout = *LayoutOf(v1::MODEL_KIND_SEED_CNN, 16, 3);
+  model.pixel_mean = 120;
+  model.pixel_deviation = 60;
+  InitializeModel(5, model);
+  const Model before = model;
+  MoveClassLast(0, model);
+  const ParameterSpec& weight = model.layout.parameter("dense.weight");
+  const size_t row = weight.count / 3;
+  for (size_t i = 0; i < row; ++i) {
+    EXPECT_EQ(model.at("dense.weight")[2 * row + i], before.at("dense.weight")[i]);
+    EXPECT_EQ(model.at("dense.weight")[i], before.at("dense.weight")[row + i]);
+  }
+  EXPECT_EQ(model.at("dense.bias")[2], before.at("dense.bias")[0]);
+  EXPECT_EQ(model.at("conv1.weight")[0], before.at("conv1.weight")[0]);
 }
 
 }  // namespace

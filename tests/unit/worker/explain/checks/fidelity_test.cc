@@ -62,7 +62,7 @@ class FidelityTest : public testing::Test {
   std::vector<double> Exact(FunctionPlan& plan, const Segmentation& segmentation,
                             v1::HiddenValue hidden) {
     const MaskedImage masked =
-        *MaskedImageOf(v1::ImageSource(), 0, hidden, v1::Hiding(), segmentation, data_);
+        *MaskedImageOf(v1::ImageSource(), 0, hidden, v1::Hiding(), segmentation, data_, plan);
     std::vector<Mask> masks = {Mask(segmentation.count, 1)};
     for (uint32_t k = 0; k < segmentation.count; ++k) {
       masks.push_back(masks[0]);
@@ -263,9 +263,10 @@ TEST(NoisyComposer, HidesTheNoiseWithTheSuperpixel) {
   const Segmentation segmentation = Squares(4);
   v1::ImageSource noisy;
   noisy.mutable_noise()->set_radius(0.1);
+  const FunctionPlan plan(kSize, nullptr);
   const auto compose = [&](const v1::ImageSource& source, const Mask& mask) {
     std::vector<float> input(kSize * kSize * 3);
-    MaskedImageOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, v1::Hiding(), segmentation, data)
+    MaskedImageOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, v1::Hiding(), segmentation, data, plan)
         ->composers[0]
         .Compose(mask, input.data());
     return input;

@@ -1,0 +1,221 @@
+// Models from files: studies of them, and `dermis explain`.
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/image_set.h"
+#include "tests/integration/test_cluster.h"
+#include "tools/report/overlay.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Golden(const std::string& name) {
+  const char* source = std::getenv("DERMIS_SOURCE_DIR");
+  return absl::StrCat(source == nullptr ? "." : source, "/tests/parity/blackbox/", name);
+}
+
+// A folder of `count` pictures without labels.
+std::string Pictures(const TestCluster& cluster, int count) {
+  const auto set = ImageSet::OpenFile(TestCluster::Images());
+  EXPECT_TRUE(set.ok()) << set.status();
+  const fs::path folder = cluster.directory() / "pictures";
+  fs::create_directories(folder);
+  for (int i = 0; i < count; ++i) {
+    const std::string_view pixels = *(*set)->Pixels(static_cast<uint32_t>(i));
+    const Raster raster{64, 64, 3, std::vector<uint8_t>(pixels.begin(), pixels.end())};
+    std::ofstream(folder / absl::StrCat("lesion", i, ".png"), std::ios::binary) << PngBytes(raster);
+  }
+  return folder.string();
+}
+
+constexpr char kMethods[] =
+    "explanation:\n"
+    "  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 2}}\n"
+    "  methods:\n"
+    "    - lime: {samples: 1000, superpixels: {slic: {count: 12}}}\n"
+    "    - shapley: {permutations: 40, superpixels: {slic: {count: 12}}}\n";
+
+// A study of the three-class classifier, of which two classes are the images'.
+std::string BoxStudy(const TestCluster& cluster, const std::string& file, const std::string& name) {
+  fs::copy_file(Golden(file), cluster.directory() / file, fs::copy_options::skip_existing);
+  return cluster.Write(
+      name + ".yaml",
+      absl::StrCat("name: ", name, "\nimages: {size: 16, split: {test: 0.25}}\n",
+                   "model: {file: ", file,
+                   ", classes: [malignant, other, benign], input: {mean: [.485, .456, .406], "
+                   "deviation: [.229, .224, .225]}}\n",
+                   kMethods));
+}
+
+std::string BitsOf(const CommandResult& run) {
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  const std::string bits = LineValue(run.output, "Bits of all results");
+  EXPECT_EQ(bits.size(), 64u) << run.output;
+  return bits;
+}
+
+CommandResult RunStudy(const TestCluster& cluster, const std::string& study) {
+  return cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
+}
+
+TEST(BlackBoxStudy, HasTheSameBits_ForAnyWorkers_AndWhateverDies) {
+  TestCluster one, two;
+  ASSERT_EQ(one.Start(1).exit_code, 0);
+  const CommandResult quiet = RunStudy(one, BoxStudy(one, "classifier.onnx", "box"));
+  EXPECT_THAT(quiet.output, AllOf(HasSubstr("classifier.onnx"), Not(HasSubstr("Trained"))));
+  ASSERT_EQ(two.Start(2).exit_code, 0);
+  const std::string study = BoxStudy(two, "classifier.onnx", "box");
+  auto run = std::async(std::launch::async, [&] { return RunStudy(two, study); });
+  if (two.AwaitDoing("perturb image")) two.Kill9("worker-1");
+  EXPECT_EQ(BitsOf(run.get()), BitsOf(quiet));
+}
+
+TEST(BlackBoxStudy, OfTorchScript_IsRefusedWithWhatToDo_AndRunsWhereItIsAllowed) {
+  TestCluster strict, open;
+  ASSERT_EQ(strict.Start(1).exit_code, 0);
+  const CommandResult refused = RunStudy(strict, BoxStudy(strict, "classifier.pt", "script"));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.output, AllOf(HasSubstr("carries code"), HasSubstr("--allow-torchscript"),
+                                    HasSubstr("ONNX")));
+  ASSERT_EQ(open.Run("cluster start --workers 1 --threads 2 --allow-torchscript").exit_code, 0);
+  const CommandResult run = RunStudy(open, BoxStudy(open, "classifier.pt", "script"));
+  EXPECT_EQ(BitsOf(run).size(), 64u);
+  const std::string report = (open.directory() / "report.html").string();
+  EXPECT_EQ(open.Run(absl::StrCat("report script -o ", report)).exit_code, 0);
+}
+
+TEST(GivenModel, ThatAStudySaved_GivesTheLogitsOfThatStudy) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(1, 2).exit_code, 0);
+  const std::string study = cluster.Write("t.yaml", SmallStudy("trained"));
+  EXPECT_EQ(RunStudy(cluster, study).exit_code, 0);
+  const std::string model = (cluster.directory() / "model.safetensors").string();
+  const auto scores = [&](const std::string& name) {
+    const std::string path = (cluster.directory() / (name + ".csv")).string();
+    const CommandResult results = cluster.Run(absl::StrCat(
+        "results ", name, " --scores ", path, name == "trained" ? " --model " + model : ""));
+    EXPECT_EQ(results.exit_code, 0) << results.output;
+    std::ifstream in(path);
+    return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  };
+  const std::string before = scores("trained");
+  const std::string given =
+      cluster.Write("g.yaml",
+                    "name: given\nseed: 3\nimages: {split: {test: 0.25, validation: 0.2}}\n"
+                    "model: {file: model.safetensors}\nexplanation: {images: {per_confusion_cell: "
+                    "{most_confident: 1, "
+                    "least_confident: 0, random: 1}}, methods: [grad_cam]}\n");
+  const CommandResult run = RunStudy(cluster, given);
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_EQ(scores("given"), before);
+  // Every evaluation and map has the address that it had in the first study.
+  EXPECT_THAT(run.output, HasSubstr("Nothing was computed"));
+}
+
+TEST(Explain, OfOneFolder_LeavesPicturesNumbersAndAReport_AndNothingRunning) {
+  TestCluster place;
+  const std::string out = (place.directory() / "out").string();
+  const CommandResult run =
+      Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"),
+                          " --size 16 --display 64 --classes benign,nevus,malignant --target nevus",
+                          " --mean .485 .456 .406 --deviation .229 .224 .225 --method 'lime: "
+                          "{samples: 300}' --method shapley --images ",
+                          Pictures(place, 3), " -o ", out));
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("3 images explained, 6 overlays"));
+  for (const char* file :
+       {"report.html", "attributions.csv", "attributions.safetensors", "scores.csv",
+        "overlays/lesion0.png.lime.png", "overlays/lesion2.png.shapley.png"}) {
+    EXPECT_TRUE(fs::exists(fs::path(out) / file)) << file;
+  }
+  std::ifstream in(fs::path(out) / "scores.csv");
+  std::string header;
+  std::getline(in, header);
+  EXPECT_THAT(header, HasSubstr("logit_benign,logit_malignant,logit_nevus"))
+      << "the target is last";
+
+  const CommandResult again = Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"),
+                                                  " --images ", Pictures(place, 3), " -o ", out));
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.output, HasSubstr("is there already"));
+}
+
+std::string ExplainError(const TestCluster& place, const std::string& options) {
+  const std::string out = (place.directory() / "never").string();
+  const CommandResult run = Dermis(absl::StrCat("explain ", options, " -o ", out));
+  EXPECT_TRUE(run.exit_code == 1 || run.exit_code == 3) << run.exit_code << ": " << run.output;
+  EXPECT_FALSE(fs::exists(out));
+  return run.output;
+}
+
+TEST(Explain, SaysWhatIsWrong) {
+  TestCluster place;
+  const std::string images = absl::StrCat(" --images ", Pictures(place, 1));
+  const std::string onnx =
+      absl::StrCat("--model ", Golden("classifier.onnx"), " --size 16 --display 64");
+  EXPECT_THAT(ExplainError(place, "--model nowhere.onnx" + images),
+              HasSubstr("no model file nowhere.onnx"));
+  EXPECT_THAT(ExplainError(place, onnx + " --images nowhere"),
+              HasSubstr("no folder or picture nowhere"));
+  EXPECT_THAT(ExplainError(place, onnx + images), HasSubstr("--classes benign,malignant"));
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --method shaply" + images),
+              HasSubstr("did you mean 'shapley'?"));
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --method grad_cam" + images),
+              HasSubstr("looks inside"));
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b,c --target d" + images),
+              HasSubstr("there are a, b, c"));
+  EXPECT_THAT(ExplainError(place, absl::StrCat("--model ", Golden("classifier.pt"),
+                                               " --classes a,b,c", images)),
+              HasSubstr("--allow-torchscript"));
+  EXPECT_THAT(ExplainError(place, absl::StrCat("--model ", Golden("classifier.onnx"),
+                                               " --size 24 --display 64 --classes a,b,c", images)),
+              HasSubstr("1 x 3 x 24 x 24"));
+  EXPECT_THAT(ExplainError(place, onnx + " --classes a,b" + images), HasSubstr("3 outputs"));
+}
+
+// Processes that name `text` in their command lines.
+int ProcessesOf(const std::string& text) {
+  int count = 0;
+  for (const auto& process : fs::directory_iterator("/proc")) {
+    std::ifstream in(process.path() / "cmdline");
+    const std::string line((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    if (line.find("dermis-") != std::string::npos && line.find(text) != std::string::npos) ++count;
+  }
+  return count;
+}
+
+TEST(Explain, WhenInterrupted_LeavesNothingBehind) {
+  TestCluster place;
+  const fs::path scratch = place.directory() / "scratch";
+  fs::create_directory(scratch);
+  const std::string out = (place.directory() / "out").string();
+  // Ctrl-C reaches `timeout` and what it runs; the study would take much longer.
+  const char* build = std::getenv("DERMIS_BUILD_DIR");
+  const std::string command = absl::StrCat(
+      "TMPDIR=", scratch.string(), " timeout --foreground -s INT 8 ",
+      build == nullptr ? "build" : build, "/bin/dermis explain --model ", Golden("classifier.onnx"),
+      " --size 16 --display 64 --classes a,b,c --method 'shapley: {permutations: 100000}' "
+      "--images ",
+      Pictures(place, 4), " -o ", out, " > ", (place.directory() / "log").string(), " 2>&1");
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 124) << "timeout says that it had to interrupt";
+  EXPECT_EQ(ProcessesOf(scratch.string()), 0);
+  EXPECT_TRUE(fs::is_empty(scratch));
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_FALSE(fs::exists(out + ".part"));
+}
+
+}  // namespace
+}  // namespace dermis

@@ -1,0 +1,375 @@
+// `dermis explain`: a model and a folder of images, without a study file.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/image_set.h"
+#include "common/model_spec.h"
+#include "common/spec_yaml.h"
+#include "common/status_macros.h"
+#include "tools/dermis/client.h"
+#include "tools/dermis/cluster.h"
+#include "tools/dermis/commands.h"
+#include "tools/dermis/explain_output.h"
+#include "tools/dermis/study_file.h"
+#include "tools/dermis/submit.h"
+#include "tools/ingest/ingest.h"
+#include "worker/models/classes.h"
+#include "worker/models/model.h"
+
+namespace dermis {
+namespace fs = std::filesystem;
+namespace {
+
+struct ExplainOptions {
+  std::string model, images, output_folder;
+  std::vector<std::string> methods, classes;
+  std::string output, target, labels, channels = "rgb";
+  std::vector<double> mean, deviation;
+  double range = 1;
+  uint32_t size = 224, display = 224;  // Pixels a side: of a black box's input, of what is shown.
+  uint64_t seed = 1;
+  bool probabilities = false;
+  std::string cluster;  // Empty: one of its own.
+  LocalClusterOptions local;
+};
+
+// A folder that is gone with its owner.
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string name = (fs::temp_directory_path() / "dermis-explain-XXXXXX").string();
+    if (mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const fs::path& path() const { return path_; }  // Empty: it could not be made.
+
+ private:
+  fs::path path_;
+};
+
+// A cluster that ends with its owner.
+class OwnCluster {
+ public:
+  explicit OwnCluster(std::string directory) : directory_(std::move(directory)) {}
+  ~OwnCluster() { (void)StopLocalCluster(directory_); }
+  OwnCluster(const OwnCluster&) = delete;
+  OwnCluster& operator=(const OwnCluster&) = delete;
+
+ private:
+  const std::string directory_;
+};
+
+absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
+
+absl::Status CheckPaths(const ExplainOptions& options) {
+  if (!fs::is_regular_file(options.model)) {
+    return absl::NotFoundError(absl::StrCat("no model file ", options.model, " (--model)"));
+  }
+  if (!fs::exists(options.images)) {
+    return absl::NotFoundError(
+        absl::StrCat("no folder or picture ", options.images, " (--images)"));
+  }
+  if (fs::exists(options.output_folder)) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        options.output_folder, " is there already (-o): name a new folder, or remove it"));
+  }
+  const fs::path parent = fs::absolute(options.output_folder).parent_path();
+  if (!fs::is_directory(parent)) {
+    return absl::NotFoundError(
+        absl::StrCat(parent.string(), " is no folder, so nothing can be written into it (-o)"));
+  }
+  return absl::OkStatus();
+}
+
+// A method as a study file spells it: "lime", or "shapley: {permutations: 32}".
+absl::StatusOr<v1::MethodSpec> ReadMethod(const std::string& text) {
+  const absl::StatusOr<v1::StudySpec> spec = ParseStudyYaml(
+      absl::StrCat("explanation: {methods: [", text, "]}"), absl::StrCat("--method '", text, "'"));
+  RETURN_IF_ERROR(spec.status());
+  if (spec->explanation().methods_size() != 1)
+    return Bad(absl::StrCat("--method '", text, "': one method is due"));
+  return spec->explanation().methods(0);
+}
+
+absl::StatusOr<v1::StudySpec> MakeSpec(const ExplainOptions& options) {
+  v1::StudySpec spec;
+  std::string name = fs::path(options.model).stem().string();
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '_') c = '-';
+  }
+  spec.set_name(absl::StrCat("explain-", name.substr(0, 80)));
+  spec.set_seed(options.seed);
+  const fs::path shown = fs::absolute(options.images).lexically_normal();
+  spec.mutable_images()->set_set(
+      (shown.has_filename() ? shown : shown.parent_path()).filename().string());
+  spec.mutable_images()->mutable_split()->set_test(1);
+  spec.mutable_model()->set_file(fs::path(options.model).filename().string());
+  RETURN_IF_ERROR(FillFormat(*spec.mutable_model()));
+  v1::ExplanationSpec& explanation = *spec.mutable_explanation();
+  explanation.mutable_images()->set_all_test(true);
+  for (const std::string& method : options.methods) {
+    ASSIGN_OR_RETURN(*explanation.add_methods(), ReadMethod(method));
+  }
+  if (!options.output.empty())
+    RETURN_IF_ERROR(SetByKey(spec, "explanation.output", options.output));
+  return spec;
+}
+
+// The model's outputs by name, in their order.
+absl::StatusOr<std::vector<std::string>> NamesOf(const ExplainOptions& options, uint32_t outputs) {
+  if (!options.classes.empty()) {
+    if (outputs != 0 && options.classes.size() != outputs) {
+      return Bad(absl::StrCat("--classes names ", options.classes.size(), " classes, ",
+                              options.model, " tells ", outputs, " apart"));
+    }
+    if (options.classes.size() < 2) return Bad("--classes must name two classes at least");
+    return options.classes;
+  }
+  if (!options.target.empty()) {
+    return Bad("--target needs --classes: the names of the model's outputs, in their order");
+  }
+  if (!options.labels.empty()) return std::vector<std::string>();  // The labels name them.
+  if (outputs == 0) {
+    return Bad(absl::StrCat("what do the outputs of ", options.model,
+                            " stand for? Name them in their order: --classes "
+                            "benign,malignant"));
+  }
+  std::vector<std::string> names;
+  for (uint32_t c = 0; c < outputs; ++c) names.push_back(absl::StrCat("class ", c));
+  return names;
+}
+
+// The study of these options; its model's file and, with `target` last, the classes that the images
+// get. A safetensors model whose target is not its last class goes into `scratch` with its classes
+// in that order.
+struct Prepared {
+  StudyFile study;
+  std::vector<std::string> classes;  // Empty: the labels say them.
+};
+absl::StatusOr<Prepared> Prepare(const ExplainOptions& options, const fs::path& scratch) {
+  Prepared out;
+  ASSIGN_OR_RETURN(v1::StudySpec spec, MakeSpec(options));
+  fs::path folder = fs::absolute(options.model).parent_path();
+  const bool box = IsBlackBox(spec.model());
+  if (spec.model().format() == v1::MODEL_FORMAT_TORCHSCRIPT && options.cluster.empty() &&
+      !options.local.allow_torchscript) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        options.model,
+        " is TorchScript: it carries code that would run here with your rights. If you "
+        "trust where it comes from, say --allow-torchscript; else have it exported to ONNX"));
+  }
+  Model model;
+  if (!box) {
+    ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.model));
+    absl::StatusOr<Model> parsed = ParseModel(bytes);
+    if (!parsed.ok()) {
+      return Bad(absl::StrCat(options.model,
+                              " is not a model that Dermis saved (dermis results --model): ",
+                              parsed.status().message()));
+    }
+    model = *std::move(parsed);
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                   NamesOf(options, box ? 0 : model.layout.classes));
+  out.classes = names;
+  if (!options.target.empty()) {
+    const auto at = std::find(out.classes.begin(), out.classes.end(), options.target);
+    if (at == out.classes.end()) {
+      return Bad(absl::StrCat("--target ", options.target, " is no class; there are ",
+                              absl::StrJoin(names, ", ")));
+    }
+    const auto index = static_cast<uint32_t>(at - out.classes.begin());
+    std::rotate(at, at + 1, out.classes.end());
+    if (!box && index + 1 != names.size()) {
+      MoveClassLast(index, model);
+      folder = scratch;
+      std::ofstream(folder / spec.model().file(), std::ios::binary) << SerializeModel(model);
+    }
+  }
+  if (box) {
+    v1::ModelInputSpec& input = *spec.mutable_model()->mutable_input();
+    input.set_range(options.range);
+    input.mutable_mean()->Assign(options.mean.begin(), options.mean.end());
+    input.mutable_deviation()->Assign(options.deviation.begin(), options.deviation.end());
+    RETURN_IF_ERROR(SetByKey(spec, "model.input.channels", options.channels));
+    if (options.probabilities) spec.mutable_model()->set_outputs(v1::MODEL_OUTPUTS_PROBABILITIES);
+    for (const std::string& name : names) spec.mutable_model()->add_classes(name);
+    spec.mutable_images()->set_size(options.size);
+  }
+  ASSIGN_OR_RETURN(out.study, ReadFiles(std::move(spec), folder, options.model));
+  return out;
+}
+
+absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const ExplainOptions& options,
+                                                     const Prepared& prepared,
+                                                     const fs::path& scratch) {
+  IngestOptions ingest;
+  ingest.folder = options.images;
+  if (fs::is_regular_file(options.images)) {  // One picture: a folder of its own for it.
+    ingest.folder = (scratch / "picture").string();
+    fs::create_directory(ingest.folder);
+    fs::create_symlink(fs::absolute(options.images),
+                       fs::path(ingest.folder) / fs::path(options.images).filename());
+  }
+  ingest.output = (scratch / "explained.images").string();
+  ingest.labels = options.labels;
+  ingest.unlabelled = options.labels.empty();
+  ingest.classes = prepared.classes;
+  ingest.size = std::max(options.display, prepared.study.spec.images().size());
+  ingest.leave_out = true;
+  const absl::StatusOr<IngestResult> result = Ingest(ingest);
+  RETURN_IF_ERROR(result.status());
+  for (const LeftOut& item : result->left_out) {
+    std::printf("left out: %s: %s\n", item.name.c_str(), item.reason.c_str());
+  }
+  return ImageSet::OpenFile(ingest.output);
+}
+
+// Runs the study to its end on the cluster in `directory` and writes what it found.
+absl::Status RunAndWrite(const ExplainOptions& options, const std::string& directory,
+                         const StudyFile& study, const ImageSet& images) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(directory));
+  if (options.cluster.empty()) RETURN_IF_ERROR(AwaitWorkers(*client, options.local));
+  ASSIGN_OR_RETURN(const v1::SubmitResponse response, Submit(*client, study, images));
+  for (const std::string& warning : response.warnings())
+    std::printf("warning: %s\n", warning.c_str());
+  const absl::StatusOr<v1::StudyStatus> status = Watch(*client, response.id());
+  if (absl::IsCancelled(status.status()) && !options.cluster.empty()) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::StudyRequest request;
+    request.set_id(response.id());
+    v1::StudyStatus ended;
+    client->studies().Cancel(&context, request, &ended);
+  }
+  RETURN_IF_ERROR(status.status());
+  RETURN_IF_ERROR(StatusOf(*status));
+  ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(response.id()));
+  ReportInputs inputs;
+  inputs.images = &images;
+  inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
+  const fs::path part = options.output_folder + ".part";
+  fs::remove_all(part);
+  fs::create_directory(part);
+  const absl::StatusOr<uint32_t> overlays = WriteExplanations(results, inputs, part.string());
+  std::error_code error;
+  if (overlays.ok()) fs::rename(part, options.output_folder, error);
+  if (!overlays.ok() || error) fs::remove_all(part);
+  RETURN_IF_ERROR(overlays.status());
+  if (error)
+    return absl::UnavailableError(absl::StrCat(options.output_folder, ": ", error.message()));
+  std::printf("%d images explained, %u overlays: %s/report.html\n", results.explained_size(),
+              *overlays, options.output_folder.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status Explain(ExplainOptions options) {
+  while (absl::EndsWith(options.output_folder, "/")) options.output_folder.pop_back();
+  RETURN_IF_ERROR(CheckPaths(options));
+  const ScratchFolder scratch;
+  if (scratch.path().empty())
+    return absl::UnavailableError("no folder for temporary files can be made");
+  ASSIGN_OR_RETURN(const Prepared prepared, Prepare(options, scratch.path()));
+  CatchInterrupts();
+  ASSIGN_OR_RETURN(const std::unique_ptr<ImageSet> images,
+                   OpenImages(options, prepared, scratch.path()));
+  RETURN_IF_ERROR(CheckFiles(prepared.study, images->manifest()));
+  if (Interrupted()) return absl::CancelledError("interrupted");
+  if (!options.cluster.empty())
+    return RunAndWrite(options, options.cluster, prepared.study, *images);
+  options.local.directory = (scratch.path() / "cluster").string();
+  const OwnCluster cluster(options.local.directory);
+  RETURN_IF_ERROR(StartLocalCluster(options.local));
+  return RunAndWrite(options, options.local.directory, prepared.study, *images);
+}
+
+constexpr char kFooter[] = R"(Examples:
+  dermis explain --model model.safetensors --images photos -o explained
+  dermis explain --model net.onnx --size 224 --mean .485 .456 .406 --deviation .229 .224 .225 \
+      --classes benign,malignant --images lesion.jpg --method lime --method 'shapley: {permutations: 32}' -o explained)";
+
+}  // namespace
+
+void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
+  auto* explain = app.add_subcommand("explain", "Explain what a model says of a folder of images");
+  auto o = std::make_shared<ExplainOptions>();
+  o->local.workers = 1;
+  explain->footer(kFooter);
+  explain
+      ->add_option("--model", o->model, "safetensors (dermis results --model), ONNX or TorchScript")
+      ->required();
+  explain->add_option("--images", o->images, "Folder of JPEG and PNG files, or one of them")
+      ->required();
+  explain->add_option("-o,--out", o->output_folder, "Folder to make: overlays, numbers, report")
+      ->required();
+  explain
+      ->add_option("--method", o->methods,
+                   "A method as a study file spells it; again for another (default: lime, "
+                   "shapley and, for safetensors, grad_cam and activation_maps)")
+      ->type_name("NAME")
+      ->expected(1)
+      ->take_all();
+  explain->add_option("--output", o->output,
+                      "What is explained: margin (default), logit, probability");
+  explain->add_option("--classes", o->classes, "Names of the model's outputs, in their order")
+      ->delimiter(',');
+  explain->add_option("--target", o->target, "The class that is explained (default: the last one)");
+  explain->add_option("--labels", o->labels,
+                      "CSV with a row per image, as for ingest (default: none are known)");
+  explain
+      ->add_option("--display", o->display, "Pixels a side that are shown and cut into superpixels")
+      ->capture_default_str();
+  explain->add_option("--seed", o->seed, "Seed of all draws")->capture_default_str();
+  const char* const kBox = "ONNX and TorchScript";
+  explain->add_option("--size", o->size, "The model's input, pixels a side")
+      ->capture_default_str()
+      ->group(kBox);
+  explain->add_option("--range", o->range, "Value of a white pixel, before mean and deviation")
+      ->capture_default_str()
+      ->group(kBox);
+  explain->add_option("--mean", o->mean, "Subtracted: one or three numbers")
+      ->expected(1, 3)
+      ->group(kBox);
+  explain->add_option("--deviation", o->deviation, "Then divided by: one or three numbers")
+      ->expected(1, 3)
+      ->group(kBox);
+  explain->add_option("--channels", o->channels, "Order of the channels: rgb or bgr")
+      ->capture_default_str()
+      ->group(kBox);
+  explain
+      ->add_flag("--probabilities", o->probabilities, "Its outputs are probabilities, not logits")
+      ->group(kBox);
+  explain
+      ->add_flag("--allow-torchscript", o->local.allow_torchscript,
+                 "Run a TorchScript file, which is code")
+      ->group(kBox);
+  explain->add_option("--cluster", o->cluster,
+                      "Directory of a cluster that runs (default: one for this command)");
+  explain->add_option("--workers", o->local.workers, "Workers of its own cluster")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 256));
+  explain
+      ->add_option("--threads", o->local.threads,
+                   "Compute threads a worker (default: cores / workers)")
+      ->check(CLI::Range(1, 1024));
+  explain->callback([o, &outcome] { outcome = Explain(*o); });
+}
+
+}  // namespace dermis

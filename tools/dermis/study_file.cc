@@ -1,0 +1,151 @@
+#include "tools/dermis/study_file.h"
+
+#include <cstdio>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/digest.h"
+#include "common/image_set.h"
+#include "common/model_spec.h"
+#include "common/spec_yaml.h"
+#include "common/status_macros.h"
+#include "common/sweep.h"
+#include "worker/models/init.h"
+#include "worker/models/model.h"
+
+namespace dermis {
+namespace {
+
+// `digest` of the file, or an error where another one is written there.
+absl::Status FillDigest(const std::string& key, const std::string& file, const std::string& bytes,
+                        std::string* digest) {
+  const std::string actual = Sha256Of(bytes).hex();
+  if (!digest->empty() && *digest != actual) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, ".digest is ", *digest, ", but ", file, " has ", actual));
+  }
+  *digest = actual;
+  return absl::OkStatus();
+}
+
+// What a model's own file says is not to be said again, or otherwise.
+absl::Status FillFromModel(const std::string& file, const std::string& bytes, v1::StudySpec& spec) {
+  const absl::StatusOr<Model> model = ParseModel(bytes);
+  if (!model.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file,
+        " is not a model that Dermis saved (dermis results --model): ", model.status().message()));
+  }
+  const ModelLayout& layout = model->layout;
+  if (spec.model().kind() != v1::MODEL_KIND_UNSPECIFIED && spec.model().kind() != layout.kind) {
+    return absl::InvalidArgumentError(absl::StrCat("model.kind is ", ModelName(spec.model().kind()),
+                                                   ", but ", file, " holds a ",
+                                                   ModelName(layout.kind)));
+  }
+  if (spec.images().has_size() && spec.images().size() != layout.size) {
+    return absl::InvalidArgumentError(absl::StrCat("images.size is ", spec.images().size(),
+                                                   ", but the model in ", file, " takes ",
+                                                   layout.size, ": leave it out"));
+  }
+  spec.mutable_model()->set_kind(layout.kind);
+  spec.mutable_images()->set_size(layout.size);
+  return absl::OkStatus();
+}
+
+absl::Status CheckInit(const StudyFile& study, const v1::ImageSetManifest& manifest) {
+  const std::string& file = study.spec.training().init().file();
+  std::set<std::tuple<int, int, uint32_t>> seen;  // The networks of a sweep.
+  std::set<std::string> notes;
+  return ForEachTrial(study.spec, [&](uint32_t, const v1::StudySpec& own) -> absl::Status {
+    const v1::TrainingSpec& training = own.training();
+    if (!seen.insert({training.model(), training.stem(), own.images().size()}).second) {
+      return absl::OkStatus();
+    }
+    Model model;
+    ASSIGN_OR_RETURN(model.layout,
+                     LayoutOf(training.model(), own.images().size(),
+                              static_cast<uint32_t>(manifest.classes_size()), training.stem()));
+    InitializeModel(own.seed(), model);
+    const absl::StatusOr<std::string> note = LoadWeights(study.init, model);
+    if (!note.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(file, ": ", note.status().message()));
+    }
+    if (!note->empty() && notes.insert(*note).second) {
+      std::printf("%s: %s\n", file.c_str(), note->c_str());
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status CheckModel(const StudyFile& study, const v1::ImageSetManifest& manifest) {
+  if (IsBlackBox(study.spec.model())) return ModelRefOf(study.spec.model(), manifest).status();
+  ASSIGN_OR_RETURN(const Model model, ParseModel(study.model));
+  if (model.layout.classes == static_cast<uint32_t>(manifest.classes_size()))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(study.spec.model().file(), " tells ", model.layout.classes,
+                   " classes apart, the image set has ", manifest.classes_size()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  if (!in || !(text << in.rdbuf()))
+    return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
+  return std::move(text).str();
+}
+
+absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
+                                    const std::string& where) {
+  StudyFile study;
+  const auto told = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(where, ": ", status.message()));
+  };
+  if (!spec.training().init().file().empty()) {
+    v1::InitSpec& init = *spec.mutable_training()->mutable_init();
+    const std::string file = (folder / init.file()).string();
+    ASSIGN_OR_RETURN(study.init, ReadFile(file));
+    const absl::Status status =
+        FillDigest("training.init", file, study.init, init.mutable_digest());
+    if (!status.ok()) return told(status);
+  } else if (spec.training().has_init() && spec.training().init().ByteSizeLong() == 0) {
+    spec.mutable_training()->clear_init();
+  }
+  if (!spec.model().file().empty()) {
+    v1::ModelSpec& model = *spec.mutable_model();
+    const std::string file = (folder / model.file()).string();
+    ASSIGN_OR_RETURN(study.model, ReadFile(file));
+    absl::Status status = FillDigest("model", file, study.model, model.mutable_digest());
+    if (!status.ok()) return told(status);
+    RETURN_IF_ERROR(FillFormat(model));
+    if (!IsBlackBox(model)) status = FillFromModel(file, study.model, spec);
+    if (!status.ok()) return told(status);
+  }
+  auto resolved = ResolveSpec(spec);  // Early, so that a mistake is told before any upload.
+  if (!resolved.ok()) return told(resolved.status());
+  study.spec = *std::move(resolved);
+  return study;
+}
+
+absl::StatusOr<StudyFile> ReadStudy(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
+  return ReadFiles(std::move(spec), std::filesystem::path(path).parent_path(), path);
+}
+
+absl::Status CheckFiles(const StudyFile& study, const v1::ImageSetManifest& manifest) {
+  RETURN_IF_ERROR(ForEachTrial(study.spec, [&](uint32_t, const v1::StudySpec& own) {
+    return CheckModelSize(own.images().size(), manifest);
+  }));
+  if (!study.init.empty()) RETURN_IF_ERROR(CheckInit(study, manifest));
+  return study.model.empty() ? absl::OkStatus() : CheckModel(study, manifest);
+}
+
+}  // namespace dermis

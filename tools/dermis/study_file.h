@@ -1,0 +1,38 @@
+// A study as it lies on disk: its YAML, and the files that it names.
+#ifndef DERMIS_TOOLS_DERMIS_STUDY_FILE_H_
+#define DERMIS_TOOLS_DERMIS_STUDY_FILE_H_
+
+#include <filesystem>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "dermis/v1/image_set.pb.h"
+#include "dermis/v1/spec.pb.h"
+
+namespace dermis {
+
+struct StudyFile {
+  v1::StudySpec spec;  // Resolved.
+  std::string init;    // The weights that it begins with; empty: they are drawn.
+  std::string model;   // The model that it is given; empty: it is trained.
+};
+
+absl::StatusOr<std::string> ReadFile(const std::string& path);
+
+// Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from
+// the files (digest; a safetensors model's kind and images.size), and resolves it. `where` begins
+// the errors.
+absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
+                                    const std::string& where);
+
+absl::StatusOr<StudyFile> ReadStudy(const std::string& path);
+
+// Whether the files fit the network and the images, before anything is sent; prints what of them is
+// not used.
+absl::Status CheckFiles(const StudyFile& study, const v1::ImageSetManifest& manifest);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_STUDY_FILE_H_

@@ -1,0 +1,132 @@
+#include "tools/dermis/submit.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include <signal.h>
+
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/status_macros.h"
+#include "tools/dermis/progress.h"
+
+namespace dermis {
+namespace {
+
+volatile sig_atomic_t interrupted = 0;
+void OnInterrupt(int) { interrupted = 1; }
+
+// How long a watcher waits for a coordinator that went away (it may be restarting).
+constexpr absl::Duration kPatience = absl::Minutes(2);
+
+absl::Status UploadImages(Client& client, const ImageSet& set) {
+  std::vector<Digest> digests;
+  for (const v1::ImageChunk& chunk : set.manifest().chunks()) {
+    for (const std::string& bytes : BlobsOf(chunk)) {
+      ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(bytes));
+      digests.push_back(digest);
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<bool> present, client.blobs().Has(digests));
+  uint64_t sent = 0;
+  for (size_t i = 0; i < digests.size(); ++i) {
+    if (present[i]) continue;
+    if (sent == 0) std::printf("Sending the images to the cluster\n"), std::fflush(stdout);
+    ASSIGN_OR_RETURN(const std::string_view bytes, set.ChunkBytes(digests[i]));
+    RETURN_IF_ERROR(client.blobs().Put(digests[i], bytes));
+    sent += bytes.size();
+  }
+  if (sent > 0) std::printf("%.1f MB sent\n", static_cast<double>(sent) / 1e6);
+  // The manifest last: where it is, its chunks are.
+  return client.blobs().Put(set.digest(), set.manifest_blob());
+}
+
+}  // namespace
+
+void CatchInterrupts() {
+  signal(SIGINT, OnInterrupt);
+  signal(SIGTERM, OnInterrupt);
+  signal(SIGHUP, OnInterrupt);
+}
+
+bool Interrupted() { return interrupted != 0; }
+
+absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
+                                          const ImageSet& images) {
+  RETURN_IF_ERROR(UploadImages(client, images));
+  for (const std::string* file : {&study.init, &study.model}) {
+    if (!file->empty()) RETURN_IF_ERROR(client.blobs().Put(Sha256Of(*file), *file));
+  }
+  grpc::ClientContext context;
+  SetDeadline(context, 60);
+  v1::SubmitRequest request;
+  *request.mutable_spec() = study.spec;
+  request.set_image_set(images.digest().bytes());
+  v1::SubmitResponse response;
+  const grpc::Status status = client.studies().Submit(&context, request, &response);
+  if (!status.ok())
+    return ToAbsl(status, absl::StrCat("study ", study.spec.name(), " was not taken"));
+  return response;
+}
+
+absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
+  ProgressPrinter progress;
+  absl::Duration last_heard = Clock::Real().Now();
+  while (true) {
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_id(id);
+    // A channel gets on with its handshake only while a call waits for it: so wait in the call.
+    context.set_wait_for_ready(true);
+    auto reader = client.studies().Watch(&context, request);
+    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away: a thread of its
+    // own cancels it. (The first state comes at once; later silence only says that nothing
+    // changes.)
+    std::atomic<bool> done = false, heard = false;
+    std::thread canceller([&, until = last_heard + kPatience] {
+      while (!done && !interrupted && (heard || Clock::Real().Now() < until)) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      }
+      if (!done) context.TryCancel();
+    });
+    v1::StudyStatus status, last;
+    while (reader->Read(&status)) {
+      heard = true;
+      progress.Update(status);
+      last = status;
+      last_heard = Clock::Real().Now();
+    }
+    const grpc::Status end = reader->Finish();
+    done = true;
+    canceller.join();
+    if (heard) last_heard = Clock::Real().Now();  // Until just now it was there, if silent.
+    if (interrupted) return absl::CancelledError("interrupted");
+    if (end.ok() && last.phase() != v1::StudyStatus::RUNNING &&
+        last.phase() != v1::StudyStatus::PHASE_UNSPECIFIED) {
+      return last;
+    }
+    if (!heard && Clock::Real().Now() - last_heard >= kPatience) {
+      return absl::UnavailableError(absl::StrCat(
+          "the coordinator has been away for 2 minutes; study ", id,
+          " is stored and goes on when it is back: `dermis cluster start`, then `dermis watch ", id,
+          "`"));
+    }
+    if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
+      return ToAbsl(end, absl::StrCat("watching study ", id));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  }
+}
+
+absl::Status StatusOf(const v1::StudyStatus& study) {
+  if (study.phase() == v1::StudyStatus::DONE) return absl::OkStatus();
+  std::string why = study.phase() == v1::StudyStatus::CANCELLED ? " was cancelled" : " failed";
+  for (const std::string& problem : study.problems()) absl::StrAppend(&why, "\n  ", problem);
+  return absl::AbortedError(absl::StrCat("study ", study.id(), why));  // Exit code 3.
+}
+
+}  // namespace dermis

@@ -1,0 +1,33 @@
+// A study on its way: sent, submitted, watched to its end.
+#ifndef DERMIS_TOOLS_DERMIS_SUBMIT_H_
+#define DERMIS_TOOLS_DERMIS_SUBMIT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "common/image_set.h"
+#include "dermis/v1/studies.pb.h"
+#include "tools/dermis/client.h"
+#include "tools/dermis/study_file.h"
+
+namespace dermis {
+
+// From now on Ctrl-C (and SIGTERM, SIGHUP) only sets what Interrupted() says.
+void CatchInterrupts();
+bool Interrupted();
+
+// Sends what the cluster does not have, then the study. Errors say what was not taken, and why.
+absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
+                                          const ImageSet& images);
+
+// Watches until the study ends, printing its progress. A lost coordinator is waited for. CANCELLED:
+// interrupted, the study goes on.
+absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id);
+
+// ABORTED with its problems where the study did not end well.
+absl::Status StatusOf(const v1::StudyStatus& study);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_SUBMIT_H_
