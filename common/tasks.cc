@@ -648,9 +648,6 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
-    case v1::TaskSpec::kLesion:
-    case v1::TaskSpec::kLesionSummary:
-    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -77,9 +77,6 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kShortcut: return &TaskRunner::Shortcut;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
-    case v1::TaskSpec::kLesion:
-    case v1::TaskSpec::kLesionSummary:
-    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET: break;
   }
   return nullptr;
