@@ -766,7 +766,7 @@ absl::Status ResolveLesionTest(v1::LesionTestSpec& test) {
   if (test.primary() == v1::LESION_HYPOTHESIS_UNSPECIFIED) {
     test.set_primary(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
   }
-  if (test.null() == v1::LESION_NULL_UNSPECIFIED) test.set_null(v1::LESION_NULL_SHIFTED);
+  if (test.against() == v1::LESION_NULL_UNSPECIFIED) test.set_against(v1::LESION_NULL_SHIFTED);
   if (test.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) test.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
   DERMIS_DEFAULT(test, band, 0.1);
   DERMIS_DEFAULT(test, placements, 3);

@@ -62,7 +62,7 @@ LesionPlanner::LesionPlanner(const v1::StudySpec& study, const v1::Recipe& recip
     for (const uint32_t image : MaskedImages(manifest, test)) summary.add_images(image);
     summary.set_output(explanation.output());
     summary.set_primary(spec.primary());
-    summary.set_null(spec.null());
+    summary.set_null(spec.against());
     summary.set_draws(spec.draws());
     lesion_test_ = MakeTask(std::move(task), numerics_class_);
   }

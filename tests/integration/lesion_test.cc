@@ -35,7 +35,7 @@ explanation:
     - shapley: {permutations: 4, superpixels: {lesion_zones: {}, resolution: model}, hidden: background}
     - lime: {samples: 100, superpixels: {slic: {count: 12}}, hidden: blur}
   checks: {fidelity: false}
-  lesion_test: {primary: lesion_over_surroundings, null: shifted, placements: 2, draws: 999}
+  lesion_test: {primary: lesion_over_surroundings, against: shifted, placements: 2, draws: 999}
   shortcut: {draws: 500}
 )";
 

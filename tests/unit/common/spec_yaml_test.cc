@@ -255,7 +255,7 @@ TEST(SpecYamlTest, LesionTestAndShortcutCheck_HaveDefaults) {
       Resolved("name: a\nimages: {set: x}\nexplanation: {lesion_test: {}, shortcut: {}}\n").explanation();
   const v1::LesionTestSpec& test = explanation.lesion_test();
   EXPECT_EQ(test.primary(), v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
-  EXPECT_EQ(test.null(), v1::LESION_NULL_SHIFTED);
+  EXPECT_EQ(test.against(), v1::LESION_NULL_SHIFTED);
   EXPECT_EQ(test.band(), 0.1);
   EXPECT_EQ(test.hidden(), v1::HIDDEN_VALUE_TRAINING_MEAN);
   ASSERT_EQ(explanation.shortcut().hidden_size(), 2);

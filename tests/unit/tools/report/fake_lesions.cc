@@ -11,7 +11,7 @@ void AddFakeLesions(FakeStudy& study, double surroundings, double p) {
   v1::ExplanationSpec& explanation = *study.results.mutable_spec()->mutable_explanation();
   v1::LesionTestSpec& spec = *explanation.mutable_lesion_test();
   spec.set_primary(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
-  spec.set_null(v1::LESION_NULL_SHIFTED);
+  spec.set_against(v1::LESION_NULL_SHIFTED);
   spec.set_band(0.1);
   spec.set_placements(3);
   spec.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
