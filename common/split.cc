@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -26,6 +25,9 @@ struct Group {
   std::vector<uint32_t> images;
   Part part = Part::kTraining;
 };
+
+constexpr char kNoMasks[] =
+    "masked_only: no image of the set has a lesion mask; dermis ingest --masks takes them";
 
 absl::Status Bad(const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("images.split: ", why));
@@ -163,13 +165,16 @@ absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::
                                 uint64_t seed) {
   if (spec.column().empty() && spec.test() == 1) {  // Nothing is trained: all is looked at.
     Split all;
-    all.test.resize(static_cast<size_t>(manifest.images_size()));
-    std::iota(all.test.begin(), all.test.end(), 0u);
+    for (int i = 0; i < manifest.images_size(); ++i) {
+      if (spec.masked_only() && !manifest.images(i).has_mask()) continue;
+      all.test.push_back(static_cast<uint32_t>(i));
+    }
+    if (all.test.empty()) return Bad(kNoMasks);
     return all;
   }
   std::vector<Group> groups = GroupsOf(manifest, spec.masked_only());
   if (groups.empty()) {
-    return Bad("masked_only: no image of the set has a lesion mask; dermis ingest --masks takes them");
+    return Bad(kNoMasks);
   }
   if (spec.column().empty()) {
     RETURN_IF_ERROR(TakeFraction(manifest, spec.test(), Part::kTest, seed, &groups));
