@@ -750,6 +750,23 @@ absl::Status ResolveChecks(v1::ExplanationSpec& explanation) {
   return InRange(at + ".stability.seeds", stability.seeds(), 0, 100);
 }
 
+// Whether anything is hidden by a value that explanation.hiding describes.
+bool HidesByNumbers(const v1::ExplanationSpec& explanation) {
+  std::vector<int> values = {explanation.checks().hidden(),
+                             explanation.checks().stability().second_hidden(),
+                             explanation.lesion_test().hidden()};
+  values.insert(values.end(), explanation.shortcut().hidden().begin(),
+                explanation.shortcut().hidden().end());
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    values.insert(values.end(), {method.lime().hidden(), method.shapley().hidden(),
+                                 method.occlusion().hidden(), method.rise().hidden()});
+  }
+  return std::any_of(values.begin(), values.end(), [](int value) {
+    return value == v1::HIDDEN_VALUE_CONSTANT || value == v1::HIDDEN_VALUE_BLUR ||
+           value == v1::HIDDEN_VALUE_BACKGROUND;
+  });
+}
+
 absl::Status ResolveHiding(v1::HidingSpec& hiding) {
   const std::string at = "explanation.hiding";
   if (hiding.color_size() == 0) hiding.mutable_color()->Resize(3, 0);
@@ -818,14 +835,16 @@ absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
     explanation.mutable_background()->set_per_class(BackgroundPerClass(explanation));
     RETURN_IF_ERROR(InRange("explanation.background.per_class", explanation.background().per_class(), 1, 10000));
   }
-  RETURN_IF_ERROR(ResolveHiding(*explanation.mutable_hiding()));
   if (explanation.has_lesion_test()) {
     RETURN_IF_ERROR(ResolveLesionTest(*explanation.mutable_lesion_test()));
   }
   if (explanation.has_shortcut()) {
     RETURN_IF_ERROR(ResolveShortcut(*explanation.mutable_shortcut()));
   }
-  return ResolveChecks(explanation);
+  RETURN_IF_ERROR(ResolveChecks(explanation));
+  // Only where it is looked at: a study without it stays the study it was.
+  if (!explanation.has_hiding() && !HidesByNumbers(explanation)) return absl::OkStatus();
+  return ResolveHiding(*explanation.mutable_hiding());
 }
 
 // Of a whole study, whose images are never seen whole.

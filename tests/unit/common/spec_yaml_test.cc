@@ -289,6 +289,20 @@ TEST(SpecYamlTest, HiddenParts_NeedARegion_MasksAndNoExplanation) {
               HasSubstr("leave one of them out"));
 }
 
+TEST(SpecYamlTest, Hiding_IsThereWhereAValueNeedsIt) {
+  const auto has_hiding = [](const std::string& explanation) {
+    return Resolved("name: a\nimages: {set: x}\nexplanation: {" + explanation + "}\n")
+        .explanation()
+        .has_hiding();
+  };
+  EXPECT_FALSE(has_hiding("methods: [{lime: {hidden: inpaint}}]"));
+  EXPECT_TRUE(has_hiding("methods: [{lime: {hidden: blur}}]"));
+  EXPECT_TRUE(has_hiding("methods: [{occlusion: {hidden: constant}}]"));
+  EXPECT_TRUE(has_hiding("shortcut: {}"));
+  EXPECT_TRUE(has_hiding("lesion_test: {hidden: background}"));
+  EXPECT_TRUE(has_hiding("checks: {hidden: blur}"));
+}
+
 TEST(SpecYamlTest, Hiding_IsChecked) {
   const v1::HidingSpec hiding =
       Resolved("name: a\nimages: {set: x}\nexplanation: {hiding: {color: [1, 2, 3.5]}}\n").explanation().hiding();
