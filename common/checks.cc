@@ -147,7 +147,7 @@ bool IsOfLayers(const v1::MethodSpec& method) {
 // Of explaining one image by one method.
 Price PriceOf(const v1::ExplanationSpec& explanation, const v1::MethodSpec& method,
               uint64_t classes) {
-  const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+  const MethodPrice price = dermis::PriceOf(method, AboutSuperpixels(method));
   return {price.tasks, price.inputs,
           GradientsOf(method, classes * BackgroundPerClass(explanation))};
 }
