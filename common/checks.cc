@@ -128,7 +128,10 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
   }
   if (task.second_hidden() != v1::HIDDEN_VALUE_UNSPECIFIED) {
     variants.second_hidden = base;
-    variants.second_hidden->mutable_fit()->mutable_perturbation()->set_hidden(task.second_hidden());
+    v1::Perturbation& perturbation = *variants.second_hidden->mutable_fit()->mutable_perturbation();
+    perturbation.set_hidden(task.second_hidden());
+    perturbation.clear_hiding();
+    if (task.has_second_hiding()) *perturbation.mutable_hiding() = task.second_hiding();
   }
   return variants;
 }

@@ -228,7 +228,10 @@ uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
                                           : method.has_occlusion()
                                               ? method.occlusion().superpixels()
                                               : method.rise().superpixels();
-  return superpixels.has_slic() ? superpixels.slic().count() : kUsualSuperpixels;
+  if (superpixels.has_slic()) return superpixels.slic().count();
+  if (superpixels.has_grid()) return superpixels.grid().rows() * superpixels.grid().columns();
+  if (superpixels.has_lesion_zones()) return superpixels.lesion_zones().band() > 0 ? 4 : 2;
+  return kUsualSuperpixels;
 }
 
 MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels) {

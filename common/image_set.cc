@@ -63,6 +63,7 @@ bool IsText(std::string_view text, size_t most) {
 
 uint64_t PixelBytes(const v1::ImageSetManifest& m) { return uint64_t{m.height()} * m.width() * 3; }
 uint64_t MaskBytes(const v1::ImageSetManifest& m) { return uint64_t{m.height()} * m.width(); }
+uint64_t LabelBytes(const v1::ImageSetManifest& m) { return uint64_t{m.height()} * m.width() * 2; }
 
 std::string DeterministicBytes(const v1::ImageSetManifest& manifest) {
   std::string out;
@@ -77,6 +78,7 @@ std::string DeterministicBytes(const v1::ImageSetManifest& manifest) {
 
 std::string PixelsName(int chunk) { return absl::StrFormat("pixels.%05d", chunk); }
 std::string MasksName(int chunk) { return absl::StrFormat("masks.%05d", chunk); }
+std::string LabelsName(int chunk) { return absl::StrFormat("labels.%05d", chunk); }
 
 // The tensors of the file, without data.
 std::map<std::string, TensorView> TensorsOf(const v1::ImageSetManifest& manifest) {
@@ -86,6 +88,7 @@ std::map<std::string, TensorView> TensorsOf(const v1::ImageSetManifest& manifest
     const int64_t n = manifest.chunks(c).count();
     tensors[PixelsName(c)] = {"U8", {n, h, w, 3}, {}};
     if (!manifest.chunks(c).masks().empty()) tensors[MasksName(c)] = {"U8", {n, h, w}, {}};
+    if (!manifest.chunks(c).labels().empty()) tensors[LabelsName(c)] = {"U16", {n, h, w}, {}};
   }
   return tensors;
 }
@@ -110,13 +113,26 @@ class ChunkedSet : public ImageSet {
     return bytes.substr(first_of_image_[i] * MaskBytes(manifest_), MaskBytes(manifest_));
   }
 
+  absl::StatusOr<std::string_view> Labels(uint32_t i) const override {
+    if (i >= first_of_image_.size()) return NoImage(i);
+    if (!manifest_.images(static_cast<int>(i)).has_labels()) {
+      return absl::NotFoundError(
+          absl::StrCat("image ", manifest_.images(static_cast<int>(i)).name(), " has no label map"));
+    }
+    ASSIGN_OR_RETURN(const std::string_view bytes, LabelChunk(chunk_of_image_[i]));
+    return bytes.substr(first_of_image_[i] * LabelBytes(manifest_), LabelBytes(manifest_));
+  }
+
   absl::StatusOr<std::string_view> ChunkBytes(const Digest& digest) const override {
     const auto at = chunk_of_digest_.find(digest);
     if (at == chunk_of_digest_.end()) {
       return absl::NotFoundError(
           absl::StrCat("image set ", manifest_.name(), " has no chunk ", digest.hex()));
     }
-    return at->second.second ? MaskChunk(at->second.first) : PixelChunk(at->second.first);
+    const auto [chunk, kind] = at->second;
+    return kind == Kind::kPixels ? PixelChunk(chunk)
+           : kind == Kind::kMasks ? MaskChunk(chunk)
+                                  : LabelChunk(chunk);
   }
 
  protected:
@@ -130,11 +146,12 @@ class ChunkedSet : public ImageSet {
         first_of_image_.push_back(k);
         chunk_of_image_.push_back(static_cast<uint32_t>(c));
       }
-      chunk_of_digest_.emplace(*Digest::FromBytes(chunk.pixels()),
-                               std::pair<uint32_t, bool>(c, false));
-      if (!chunk.masks().empty()) {
-        chunk_of_digest_.emplace(*Digest::FromBytes(chunk.masks()),
-                                 std::pair<uint32_t, bool>(c, true));
+      for (const auto& [bytes, kind] : {std::pair(&chunk.pixels(), Kind::kPixels),
+                                        std::pair(&chunk.masks(), Kind::kMasks),
+                                        std::pair(&chunk.labels(), Kind::kLabels)}) {
+        if (bytes->empty()) continue;
+        chunk_of_digest_.emplace(*Digest::FromBytes(*bytes),
+                                 std::pair<uint32_t, Kind>(static_cast<uint32_t>(c), kind));
       }
     }
     return absl::OkStatus();
@@ -142,8 +159,11 @@ class ChunkedSet : public ImageSet {
 
   virtual absl::StatusOr<std::string_view> PixelChunk(uint32_t chunk) const = 0;
   virtual absl::StatusOr<std::string_view> MaskChunk(uint32_t chunk) const = 0;
+  virtual absl::StatusOr<std::string_view> LabelChunk(uint32_t chunk) const = 0;
 
  private:
+  enum class Kind { kPixels, kMasks, kLabels };
+
   absl::Status NoImage(uint32_t i) const {
     return absl::OutOfRangeError(absl::StrCat("image set ", manifest_.name(), " has ",
                                               first_of_image_.size(), " images, there is no image ",
@@ -152,7 +172,7 @@ class ChunkedSet : public ImageSet {
 
   std::vector<uint32_t> chunk_of_image_;
   std::vector<uint32_t> first_of_image_;                         // Index within its chunk.
-  std::map<Digest, std::pair<uint32_t, bool>> chunk_of_digest_;  // Chunk, is it the masks'.
+  std::map<Digest, std::pair<uint32_t, Kind>> chunk_of_digest_;
 };
 
 class FileSet : public ChunkedSet {
@@ -189,6 +209,9 @@ class FileSet : public ChunkedSet {
   absl::StatusOr<std::string_view> MaskChunk(uint32_t chunk) const override {
     return view_.tensors.at(MasksName(static_cast<int>(chunk))).data;
   }
+  absl::StatusOr<std::string_view> LabelChunk(uint32_t chunk) const override {
+    return view_.tensors.at(LabelsName(static_cast<int>(chunk))).data;
+  }
 
   std::unique_ptr<MappedFile> file_;
   SafetensorsView view_;
@@ -209,6 +232,10 @@ class BlobSet : public ChunkedSet {
   absl::StatusOr<std::string_view> MaskChunk(uint32_t c) const override {
     const v1::ImageChunk& chunk = manifest_.chunks(static_cast<int>(c));
     return Fetched(chunk.masks(), chunk.count() * MaskBytes(manifest_));
+  }
+  absl::StatusOr<std::string_view> LabelChunk(uint32_t c) const override {
+    const v1::ImageChunk& chunk = manifest_.chunks(static_cast<int>(c));
+    return Fetched(chunk.labels(), chunk.count() * LabelBytes(manifest_));
   }
 
   absl::StatusOr<std::string_view> Fetched(const std::string& digest_bytes, uint64_t size) const {
@@ -273,6 +300,13 @@ class AtomicFile {
 
 }  // namespace
 
+std::vector<std::string> BlobsOf(const v1::ImageChunk& chunk) {
+  std::vector<std::string> blobs = {chunk.pixels()};
+  if (!chunk.masks().empty()) blobs.push_back(chunk.masks());
+  if (!chunk.labels().empty()) blobs.push_back(chunk.labels());
+  return blobs;
+}
+
 absl::Status CheckModelSize(uint32_t size, const v1::ImageSetManifest& manifest) {
   if (size > 0 && size <= manifest.height() && size <= manifest.width()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -307,7 +341,7 @@ absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
         absl::StrCat("it has ", m.images_size(), " images; 1 to ", kMaxImages, " are allowed"));
   }
   uint64_t count = 0;
-  std::vector<bool> masked_image;
+  std::vector<bool> masked_image, labelled_image;
   for (int c = 0; c < m.chunks_size(); ++c) {
     const v1::ImageChunk& chunk = m.chunks(c);
     if (chunk.count() == 0 || chunk.count() > static_cast<uint32_t>(kMaxImages)) {
@@ -316,13 +350,15 @@ absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
     if (chunk.count() > 1 && chunk.count() * PixelBytes(m) > kChunkBytes) {
       return Bad(absl::StrCat("chunk ", c, " is larger than ", kChunkBytes >> 20, " MiB"));
     }
-    if (chunk.pixels().size() != Digest::kSize ||
-        (!chunk.masks().empty() && chunk.masks().size() != Digest::kSize)) {
+    const std::vector<std::string> blobs = BlobsOf(chunk);
+    if (std::any_of(blobs.begin(), blobs.end(),
+                    [](const std::string& blob) { return blob.size() != Digest::kSize; })) {
       return Bad(absl::StrCat("chunk ", c, " has a digest that is not 32 bytes long"));
     }
     count += chunk.count();
     if (count > static_cast<uint64_t>(m.images_size())) break;
     masked_image.insert(masked_image.end(), chunk.count(), !chunk.masks().empty());
+    labelled_image.insert(labelled_image.end(), chunk.count(), !chunk.labels().empty());
   }
   if (count != static_cast<uint64_t>(m.images_size())) {
     return Bad(absl::StrCat("its chunks do not hold its ", m.images_size(), " images"));
@@ -349,6 +385,8 @@ absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
       return bad(absl::StrCat("has label ", entry.label(), " of ", m.classes_size(), " classes"));
     }
     if (entry.has_mask() && !masked_image[i]) return bad("has a mask, but its chunk has none");
+    if (entry.has_labels() && !labelled_image[i]) return bad("has a label map, but its chunk has none");
+    if (!IsText(entry.mask_origin(), kMaxName)) return bad("has a mask_origin that is not UTF-8 text");
     if (!IsText(entry.group(), kMaxName)) return bad("has a group that is not UTF-8 text");
     for (int a = 0; a < entry.attributes_size(); ++a) {
       if (!IsText(entry.attributes(a).key(), kMaxName) ||
@@ -373,14 +411,17 @@ absl::Status WriteImageSet(const std::string& path, v1::ImageSetManifest header,
     return a.entry.name() < b.entry.name();
   });
   const uint64_t pixel_bytes = PixelBytes(header), mask_bytes = MaskBytes(header);
+  const uint64_t label_bytes = LabelBytes(header);
   if (pixel_bytes == 0) return Bad("its height or width is 0");
   for (PackedImage& image : images) {
     if (image.pixels.size() != pixel_bytes ||
-        (!image.mask.empty() && image.mask.size() != mask_bytes)) {
+        (!image.mask.empty() && image.mask.size() != mask_bytes) ||
+        (!image.labels.empty() && image.labels.size() != label_bytes)) {
       return Bad(absl::StrCat("image ", image.entry.name(), " has ", image.pixels.size(),
-                              " bytes of pixels and ", image.mask.size(), " of mask; ",
-                              header.height(), " x ", header.width(), " images have ", pixel_bytes,
-                              " and ", mask_bytes));
+                              " bytes of pixels, ", image.mask.size(), " of mask and ",
+                              image.labels.size(), " of labels; ", header.height(), " x ",
+                              header.width(), " images have ", pixel_bytes, ", ", mask_bytes,
+                              " and ", label_bytes));
     }
     for (char value : image.mask) {
       if (static_cast<uint8_t>(value) > kMaxRegion) {
@@ -391,24 +432,29 @@ absl::Status WriteImageSet(const std::string& path, v1::ImageSetManifest header,
               [](const v1::Attribute& a, const v1::Attribute& b) { return a.key() < b.key(); });
     image.entry.set_digest(Sha256Of(image.pixels).bytes());
     image.entry.set_has_mask(!image.mask.empty());
+    image.entry.set_has_labels(!image.labels.empty());
     *header.add_images() = image.entry;
   }
   const size_t per_chunk = std::max<uint64_t>(1, kChunkBytes / pixel_bytes);
-  const std::string no_mask(mask_bytes, '\0');
+  const std::string no_mask(mask_bytes, '\0'), no_labels(label_bytes, '\0');
   for (size_t first = 0; first < images.size(); first += per_chunk) {
     const size_t end = std::min(images.size(), first + per_chunk);
-    Sha256 pixels, masks;
-    bool any_mask = false;
+    Sha256 pixels, masks, labels;
+    bool any_mask = false, any_labels = false;
     for (size_t i = first; i < end; ++i) {
       const std::string& mask = images[i].mask.empty() ? no_mask : images[i].mask;
       any_mask = any_mask || !images[i].mask.empty();
       pixels.Update(images[i].pixels.data(), images[i].pixels.size());
       masks.Update(mask.data(), mask.size());
+      const std::string& map = images[i].labels.empty() ? no_labels : images[i].labels;
+      any_labels = any_labels || !images[i].labels.empty();
+      labels.Update(map.data(), map.size());
     }
     v1::ImageChunk* chunk = header.add_chunks();
     chunk->set_count(static_cast<uint32_t>(end - first));
     chunk->set_pixels(pixels.Finish().bytes());
     if (any_mask) chunk->set_masks(masks.Finish().bytes());
+    if (any_labels) chunk->set_labels(labels.Finish().bytes());
   }
   RETURN_IF_ERROR(ValidateManifest(header));
 
@@ -425,8 +471,15 @@ absl::Status WriteImageSet(const std::string& path, v1::ImageSetManifest header,
   AtomicFile file(path);
   RETURN_IF_ERROR(file.Open());
   RETURN_IF_ERROR(file.Write(SafetensorsHeader(TensorsOf(header), {{"manifest", json}})));
-  // Ascending by name, as the header says: all masks, then all pixels.
+  // Ascending by name, as the header says: all label maps, all masks, then all pixels.
   size_t first = 0;
+  for (const v1::ImageChunk& chunk : header.chunks()) {
+    for (size_t i = first; i < first + chunk.count() && !chunk.labels().empty(); ++i) {
+      RETURN_IF_ERROR(file.Write(images[i].labels.empty() ? no_labels : images[i].labels));
+    }
+    first += chunk.count();
+  }
+  first = 0;
   for (const v1::ImageChunk& chunk : header.chunks()) {
     for (size_t i = first; i < first + chunk.count() && !chunk.masks().empty(); ++i) {
       RETURN_IF_ERROR(file.Write(images[i].mask.empty() ? no_mask : images[i].mask));
@@ -435,6 +488,10 @@ absl::Status WriteImageSet(const std::string& path, v1::ImageSetManifest header,
   }
   for (const PackedImage& image : images) RETURN_IF_ERROR(file.Write(image.pixels));
   return file.Finish();
+}
+
+absl::StatusOr<std::string_view> ImageSet::Labels(uint32_t i) const {
+  return absl::NotFoundError(absl::StrCat("image ", i, " has no label map"));
 }
 
 absl::StatusOr<std::unique_ptr<ImageSet>> ImageSet::OpenFile(const std::string& path) {

@@ -1,5 +1,6 @@
 // An image set as a file (X.images) and as blobs. The file is a safetensors container with the tensors
-// pixels.00000 [n, H, W, 3] U8 and, where masks are, masks.00000 [n, H, W] U8 per chunk; its metadata
+// pixels.00000 [n, H, W, 3] U8 and, where masks are, masks.00000 [n, H, W] U8 and, where label maps are,
+// labels.00000 [n, H, W] U16 per chunk; its metadata
 // holds "manifest": the ImageSetManifest as JSON. A chunk holds at most 64 MiB of pixels.
 #ifndef DERMIS_COMMON_IMAGE_SET_H_
 #define DERMIS_COMMON_IMAGE_SET_H_
@@ -24,9 +25,10 @@ inline constexpr uint8_t kMaxRegion = 2;
 
 // One image on its way into a set.
 struct PackedImage {
-  v1::ImageEntry entry;          // digest and has_mask are filled by WriteImageSet.
+  v1::ImageEntry entry;          // digest, has_mask and has_labels are filled by WriteImageSet.
   std::string pixels;            // H * W * 3 bytes.
   std::string mask;              // H * W bytes of 0 .. kMaxRegion, or empty.
+  std::string labels;            // H * W uint16, little endian: a label map, or empty.
 };
 
 // Sorts by name, cuts into chunks, writes atomically (temporary file + rename). Deterministic.
@@ -54,13 +56,18 @@ class ImageSet {
   virtual absl::StatusOr<std::string_view> Pixels(uint32_t i) const = 0;
   // H * W bytes of 0 .. kMaxRegion; NOT_FOUND where the image has no mask.
   virtual absl::StatusOr<std::string_view> Mask(uint32_t i) const = 0;
-  // All chunks (pixels and masks) as (digest, bytes), for upload.
+  // H * W uint16, little endian; NOT_FOUND where the image has no label map.
+  virtual absl::StatusOr<std::string_view> Labels(uint32_t i) const;
+  // All chunks (pixels, masks and label maps) as (digest, bytes), for upload.
   virtual absl::StatusOr<std::string_view> ChunkBytes(const Digest& digest) const = 0;
 
  protected:
   v1::ImageSetManifest manifest_;
   std::string manifest_blob_;
 };
+
+// The blobs of a chunk, 32 bytes each: pixels, then masks and label maps where it has some.
+std::vector<std::string> BlobsOf(const v1::ImageChunk& chunk);
 
 // Counts, sizes, digests' lengths, names and labels of a manifest that came from outside.
 absl::Status ValidateManifest(const v1::ImageSetManifest& manifest);

@@ -28,10 +28,9 @@ enum class Purpose : uint32_t {
   kLeverage = 41,      // a = draw, b = try, element = superpixel or what is drawn
   kRise = 42,          // a = mask, element = superpixel
   kLesionShift = 50,   // a = placement, b = image
-  kLesionTurn = 51,    // b = image, element = place
-  kLesionPartner = 52, // a = placement, b = image, element = try
+  kLesionTurn = 51,    // a = image, b = turn
+  kLesionPartner = 52,  // a = placement, b = image, element = try
   kLesionNull = 53,    // a = draw, b = lesion, element = finding
-  kLesionBootstrap = 54,  // a = draw, b = place in the sample, element = finding
   kRandomise = 55,     // element: seed of the weights that replace trained ones
   kImageNoise = 56,    // a = draw, b = image, element = pixel and channel
   kHalf = 57,          // a = draw, b = image, element = superpixel

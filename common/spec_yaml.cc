@@ -555,7 +555,37 @@ absl::Status ResolveTraining(v1::TrainingSpec& training) {
   return ResolveOptimizer(*training.mutable_optimizer());
 }
 
+// What can stand in the place of a part of an image before anything sees it.
+absl::Status CheckHidesParts(const std::string& at, v1::HiddenValue hidden) {
+  switch (hidden) {
+    case v1::HIDDEN_VALUE_TRAINING_MEAN:
+    case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
+    case v1::HIDDEN_VALUE_BLUR:
+    case v1::HIDDEN_VALUE_INPAINT:
+      return absl::OkStatus();
+    default:
+      return Wrong(at, "must be training_mean, superpixel_mean, blur or inpaint");
+  }
+}
+
 absl::Status ResolveSuperpixels(const std::string& at, v1::SuperpixelSpec& superpixels) {
+  // The display's stays unsaid, as it was before there was a choice.
+  if (superpixels.resolution() == v1::RESOLUTION_DISPLAY) superpixels.clear_resolution();
+  if (superpixels.has_grid()) {
+    v1::GridSpec& grid = *superpixels.mutable_grid();
+    DERMIS_DEFAULT(grid, rows, 7);
+    DERMIS_DEFAULT(grid, columns, grid.rows());
+    RETURN_IF_ERROR(InRange(at + ".grid.rows", grid.rows(), 1, 256));
+    RETURN_IF_ERROR(InRange(at + ".grid.columns", grid.columns(), 1, 256));
+    if (grid.rows() * grid.columns() > 1) return absl::OkStatus();
+    return Wrong(at + ".grid", "has one cell; it needs two at least");
+  }
+  if (superpixels.has_label_map()) return absl::OkStatus();
+  if (superpixels.has_lesion_zones()) {
+    v1::LesionZonesSpec& zones = *superpixels.mutable_lesion_zones();
+    DERMIS_DEFAULT(zones, band, 0.1);
+    return InRange(at + ".lesion_zones.band", zones.band(), 0, 1);
+  }
   if (superpixels.has_quickshift()) {
     v1::QuickshiftSpec& quickshift = *superpixels.mutable_quickshift();
     DERMIS_DEFAULT(quickshift, kernel_size, 4);
@@ -720,6 +750,63 @@ absl::Status ResolveChecks(v1::ExplanationSpec& explanation) {
   return InRange(at + ".stability.seeds", stability.seeds(), 0, 100);
 }
 
+// Whether anything is hidden by a value that explanation.hiding describes.
+bool HidesByNumbers(const v1::ExplanationSpec& explanation) {
+  std::vector<int> values = {explanation.checks().hidden(),
+                             explanation.checks().stability().second_hidden(),
+                             explanation.lesion_test().hidden()};
+  values.insert(values.end(), explanation.shortcut().hidden().begin(),
+                explanation.shortcut().hidden().end());
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    values.insert(values.end(), {method.lime().hidden(), method.shapley().hidden(),
+                                 method.occlusion().hidden(), method.rise().hidden()});
+  }
+  return std::any_of(values.begin(), values.end(), [](int value) {
+    return value == v1::HIDDEN_VALUE_CONSTANT || value == v1::HIDDEN_VALUE_BLUR ||
+           value == v1::HIDDEN_VALUE_BACKGROUND;
+  });
+}
+
+absl::Status ResolveHiding(v1::HidingSpec& hiding) {
+  const std::string at = "explanation.hiding";
+  if (hiding.color_size() == 0) hiding.mutable_color()->Resize(3, 0);
+  DERMIS_DEFAULT(hiding, blur, 0.1);
+  DERMIS_DEFAULT(hiding, background_per_class, 5);
+  if (hiding.color_size() != 3) return Wrong(at + ".color", "has not three numbers: red, green, blue");
+  for (const double value : hiding.color()) RETURN_IF_ERROR(InRange(at + ".color", value, 0, 255));
+  RETURN_IF_ERROR(InRange(at + ".blur", hiding.blur(), 0.001, 1));
+  return InRange(at + ".background_per_class", hiding.background_per_class(), 1, 500);
+}
+
+absl::Status ResolveLesionTest(v1::LesionTestSpec& test) {
+  const std::string at = "explanation.lesion_test";
+  if (test.primary() == v1::LESION_HYPOTHESIS_UNSPECIFIED) {
+    test.set_primary(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
+  }
+  if (test.against() == v1::LESION_NULL_UNSPECIFIED) test.set_against(v1::LESION_NULL_SHIFTED);
+  if (test.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) test.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  DERMIS_DEFAULT(test, band, 0.1);
+  DERMIS_DEFAULT(test, placements, 3);
+  DERMIS_DEFAULT(test, draws, 9999);
+  RETURN_IF_ERROR(InRange(at + ".band", test.band(), 0.01, 1));
+  // A square has seven turns but for none.
+  RETURN_IF_ERROR(InRange(at + ".placements", test.placements(), 1, 7));
+  return InRange(at + ".draws", test.draws(), 99, 1e6);
+}
+
+absl::Status ResolveShortcut(v1::ShortcutSpec& shortcut) {
+  const std::string at = "explanation.shortcut";
+  if (shortcut.hidden_size() == 0) {
+    shortcut.add_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+    shortcut.add_hidden(v1::HIDDEN_VALUE_BLUR);
+  }
+  for (const int hidden : shortcut.hidden()) {
+    RETURN_IF_ERROR(CheckHidesParts(at + ".hidden", static_cast<v1::HiddenValue>(hidden)));
+  }
+  DERMIS_DEFAULT(shortcut, draws, 2000);
+  return InRange(at + ".draws", shortcut.draws(), 100, 1e6);
+}
+
 absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
   v1::ExplainedImages& images = *explanation.mutable_images();
   DERMIS_DEFAULT(images, all_test, false);
@@ -748,7 +835,32 @@ absl::Status ResolveExplanation(v1::ExplanationSpec& explanation) {
     explanation.mutable_background()->set_per_class(BackgroundPerClass(explanation));
     RETURN_IF_ERROR(InRange("explanation.background.per_class", explanation.background().per_class(), 1, 10000));
   }
-  return ResolveChecks(explanation);
+  if (explanation.has_lesion_test()) {
+    RETURN_IF_ERROR(ResolveLesionTest(*explanation.mutable_lesion_test()));
+  }
+  if (explanation.has_shortcut()) {
+    RETURN_IF_ERROR(ResolveShortcut(*explanation.mutable_shortcut()));
+  }
+  RETURN_IF_ERROR(ResolveChecks(explanation));
+  // Only where it is looked at: a study without it stays the study it was.
+  if (!explanation.has_hiding() && !HidesByNumbers(explanation)) return absl::OkStatus();
+  return ResolveHiding(*explanation.mutable_hiding());
+}
+
+// Of a whole study, whose images are never seen whole.
+absl::Status ResolveHide(v1::StudySpec& spec) {
+  v1::HideSpec& hide = *spec.mutable_images()->mutable_hide();
+  if (hide.show() == v1::LESION_REGION_UNSPECIFIED) {
+    return Wrong("images.hide.show", "is missing: lesion, surroundings or box");
+  }
+  if (hide.hidden() == v1::HIDDEN_VALUE_UNSPECIFIED) {
+    hide.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  }
+  RETURN_IF_ERROR(CheckHidesParts("images.hide.hidden", hide.hidden()));
+  spec.mutable_images()->mutable_split()->set_masked_only(true);
+  if (!spec.has_explanation()) return absl::OkStatus();
+  return Wrong("images.hide", "is given, and so is explanation: explanations would show images that "
+                              "the network never saw; leave one of them out");
 }
 
 absl::Status CheckName(const std::string& name) {
@@ -858,6 +970,7 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
     RETURN_IF_ERROR(ResolveExplanation(*resolved.mutable_explanation()));
     RETURN_IF_ERROR(CheckMethodsFitModel(resolved));
   }
+  if (resolved.images().has_hide()) RETURN_IF_ERROR(ResolveHide(resolved));
   return resolved;
 }
 

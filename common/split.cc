@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -27,15 +26,19 @@ struct Group {
   Part part = Part::kTraining;
 };
 
+constexpr char kNoMasks[] =
+    "masked_only: no image of the set has a lesion mask; dermis ingest --masks takes them";
+
 absl::Status Bad(const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("images.split: ", why));
 }
 
-std::vector<Group> GroupsOf(const v1::ImageSetManifest& manifest) {
+std::vector<Group> GroupsOf(const v1::ImageSetManifest& manifest, bool masked_only) {
   // Image and group names are two worlds: an image called like a group is not of that group.
   std::map<std::pair<bool, std::string>, Group> by_name;
   for (int i = 0; i < manifest.images_size(); ++i) {
     const v1::ImageEntry& entry = manifest.images(i);
+    if (masked_only && !entry.has_mask()) continue;
     const bool named = !entry.group().empty();
     const std::string& name = named ? entry.group() : entry.name();
     Group& group = by_name[{named, name}];
@@ -162,11 +165,17 @@ absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::
                                 uint64_t seed) {
   if (spec.column().empty() && spec.test() == 1) {  // Nothing is trained: all is looked at.
     Split all;
-    all.test.resize(static_cast<size_t>(manifest.images_size()));
-    std::iota(all.test.begin(), all.test.end(), 0u);
+    for (int i = 0; i < manifest.images_size(); ++i) {
+      if (spec.masked_only() && !manifest.images(i).has_mask()) continue;
+      all.test.push_back(static_cast<uint32_t>(i));
+    }
+    if (all.test.empty()) return Bad(kNoMasks);
     return all;
   }
-  std::vector<Group> groups = GroupsOf(manifest);
+  std::vector<Group> groups = GroupsOf(manifest, spec.masked_only());
+  if (groups.empty()) {
+    return Bad(kNoMasks);
+  }
   if (spec.column().empty()) {
     RETURN_IF_ERROR(TakeFraction(manifest, spec.test(), Part::kTest, seed, &groups));
   } else {

@@ -18,7 +18,7 @@ struct Split {
   std::vector<uint32_t> test;
 };
 
-// `spec` resolved; with test = 1 all images test and the other parts are empty. Errors (INVALID_ARGUMENT): no such column, another value than train | validation |
+// `spec` resolved; with masked_only, images without a mask are in no part; with test = 1 all images test and the other parts are empty. Errors (INVALID_ARGUMENT): no such column, another value than train | validation |
 // test, a group on both sides of the column's split, a class with fewer than two groups (or than folds), an
 // empty part.
 absl::StatusOr<Split> MakeSplit(const v1::ImageSetManifest& manifest, const v1::SplitSpec& spec,

@@ -16,6 +16,9 @@ const char kVersion[] = "0.1.0";
 
 namespace {
 
+// The Gaussian's deviation of images.hide, as a fraction of the shorter side.
+constexpr double kHideBlur = 0.1;
+
 
 absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
 
@@ -278,6 +281,78 @@ absl::Status CheckStability(const v1::StabilityTask& task, const v1::StabilityOu
   return absl::OkStatus();
 }
 
+absl::Status CheckLesion(const v1::LesionTask& task, const v1::LesionOutput& output) {
+  if (output.classes() < 2) return Bad("fewer than two classes");
+  const uint64_t placements = 1 + 3 * uint64_t{task.placements()};
+  if (static_cast<uint64_t>(output.placements_size()) != placements) {
+    return Bad(absl::StrCat(output.placements_size(), " placements, wanted are ", placements));
+  }
+  for (const v1::LesionPlacement& placement : output.placements()) {
+    if (placement.areas_size() != 4 ||
+        static_cast<uint64_t>(placement.logits_size()) != 16 * uint64_t{output.classes()}) {
+      return Bad("a placement's sizes do not fit");
+    }
+    if (!AllFinite(placement.areas())) return Bad("areas are not finite");
+    if (!AllFinite(placement.logits())) return Bad("logits are not finite: the model diverged");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLesionSummary(const v1::LesionSummaryTask& task,
+                                const v1::LesionSummary& output) {
+  if (output.images() != static_cast<uint32_t>(task.images_size()) || output.lesions() == 0 ||
+      output.lesions() > output.images()) {
+    return Bad(absl::StrCat(output.images(), " images of ", output.lesions(), " lesions"));
+  }
+  if (output.findings_size() == 0 || output.findings(0).hypothesis() != task.primary() ||
+      output.findings(0).null() != task.null()) {
+    return Bad("the primary hypothesis is not the first");
+  }
+  for (const auto* values : {&output.shares(), &output.areas(), &output.values()}) {
+    if (values->size() != 4 || !AllFinite(*values)) return Bad("a zone's numbers are missing");
+  }
+  for (const v1::LesionFinding& finding : output.findings()) {
+    if (!(finding.p() > 0 && finding.p() <= 1 && finding.adjusted_p() >= finding.p() &&
+          finding.adjusted_p() <= 1) ||
+        !std::isfinite(finding.effect()) || !std::isfinite(finding.low()) ||
+        !std::isfinite(finding.high()) || !std::isfinite(finding.statistic())) {
+      return Bad("a finding is out of range");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckShortcut(const v1::ShortcutTask& task, const v1::ShortcutOutput& output) {
+  if (output.areas_size() != task.variants_size() + 1) {
+    return Bad(absl::StrCat(output.areas_size(), " areas for ", task.variants_size(), " variants"));
+  }
+  for (const v1::ShortcutArea& area : output.areas()) {
+    if (!(area.low() >= 0 && area.high() <= 1 && area.low() <= area.high() && area.area() >= 0 &&
+          area.area() <= 1)) {
+      return Bad("an area is out of range");
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string SuperpixelName(const v1::SuperpixelSpec& superpixels) {
+  switch (superpixels.kind_case()) {
+    case v1::SuperpixelSpec::kSlic:
+      return "slic";
+    case v1::SuperpixelSpec::kQuickshift:
+      return "quickshift";
+    case v1::SuperpixelSpec::kGrid:
+      return "grid";
+    case v1::SuperpixelSpec::kLabelMap:
+      return "label map";
+    case v1::SuperpixelSpec::kLesionZones:
+      return "lesion zones";
+    case v1::SuperpixelSpec::KIND_NOT_SET:
+      break;
+  }
+  return "unknown superpixels";
+}
+
 std::string ShortHex(const std::string& bytes) {
   auto digest = Digest::FromBytes(bytes);
   return digest.ok() ? digest->short_hex() : "(no digest)";
@@ -317,10 +392,10 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kGradient:
     case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
-      return 1;
     case v1::TaskSpec::kLesion:
     case v1::TaskSpec::kLesionSummary:
     case v1::TaskSpec::kShortcut:
+      return 1;
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }
@@ -340,6 +415,14 @@ absl::StatusOr<Digest> RecipeDigest(const v1::Recipe& recipe, const std::string&
   return TaskDigest(TrainTaskOf(recipe, 0, numerics_class));
 }
 
+v1::Hide HideOf(const v1::HideSpec& spec) {
+  v1::Hide hide;
+  hide.set_show(spec.show());
+  hide.set_hidden(spec.hidden());
+  if (spec.hidden() == v1::HIDDEN_VALUE_BLUR) hide.set_blur(kHideBlur);
+  return hide;
+}
+
 v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   const v1::TrainingSpec& training = resolved.training();
   v1::Recipe recipe;
@@ -348,6 +431,7 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   images->set_size(resolved.images().size());
   *images->mutable_split() = resolved.images().split();
   images->set_split_seed(resolved.seed());
+  if (resolved.images().has_hide()) *images->mutable_hide() = HideOf(resolved.images().hide());
   recipe.set_model(training.model());
   recipe.set_stem(training.stem());
   if (training.has_schedule()) *recipe.mutable_schedule() = training.schedule();
@@ -406,6 +490,9 @@ v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::s
   task.mutable_superpixels()->set_image_set(perturbation.images().image_set());
   task.mutable_superpixels()->set_image(perturbation.image());
   *task.mutable_superpixels()->mutable_superpixels() = perturbation.superpixels();
+  if (perturbation.superpixels().resolution() == v1::RESOLUTION_MODEL) {
+    task.mutable_superpixels()->set_size(perturbation.images().size());
+  }
   return MakeTask(std::move(task), numerics_class);
 }
 
@@ -483,8 +570,17 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       status = CheckStability(task.stability(), payload.stability());
       break;
     case v1::TaskSpec::kLesion:
+      if (!payload.has_lesion()) return wrong_kind();
+      status = CheckLesion(task.lesion(), payload.lesion());
+      break;
     case v1::TaskSpec::kLesionSummary:
+      if (!payload.has_lesion_summary()) return wrong_kind();
+      status = CheckLesionSummary(task.lesion_summary(), payload.lesion_summary());
+      break;
     case v1::TaskSpec::kShortcut:
+      if (!payload.has_shortcut()) return wrong_kind();
+      status = CheckShortcut(task.shortcut(), payload.shortcut());
+      break;
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -517,11 +613,17 @@ std::string Describe(const v1::TaskSpec& task) {
     case v1::TaskSpec::kEvaluate:
       return absl::StrCat("evaluate test images ", task.evaluate().first(), " to ",
                           uint64_t{task.evaluate().first()} + task.evaluate().count(), " of model ",
-                          ShortHex(task.evaluate().model().weights()));
+                          ShortHex(task.evaluate().model().weights()),
+                          task.evaluate().has_hide() ? ", partly hidden" : "");
     case v1::TaskSpec::kSuperpixels:
       return absl::StrCat("superpixels of image ", task.superpixels().image(), ", ",
-                          task.superpixels().superpixels().has_quickshift() ? "quickshift"
-                                                                            : "slic");
+                          SuperpixelName(task.superpixels().superpixels()));
+    case v1::TaskSpec::kLesion:
+      return absl::StrCat("lesion zones of image ", task.lesion().image());
+    case v1::TaskSpec::kLesionSummary:
+      return absl::StrCat("lesion test of ", task.lesion_summary().images_size(), " images");
+    case v1::TaskSpec::kShortcut:
+      return "shortcut check";
     case v1::TaskSpec::kPerturb:
       return absl::StrCat("perturb image ", task.perturb().perturbation().image(), ", ",
                           MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
@@ -546,9 +648,6 @@ std::string Describe(const v1::TaskSpec& task) {
       return absl::StrCat("stability of ",
                           task.stability().has_priors() ? absl::StrCat("the priors of image ", task.stability().image())
                                                         : Describe(task.stability().attribution()));
-    case v1::TaskSpec::kLesion:
-    case v1::TaskSpec::kLesionSummary:
-    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

@@ -35,6 +35,8 @@ inline constexpr uint32_t kLimeRun = 250;      // Masks a run.
 inline constexpr uint32_t kShapleyRun = 2;     // Antithetic pairs a run.
 inline constexpr uint32_t kMaskRun = 256;      // Masks a run, of all other methods.
 uint32_t RunCount(const v1::Perturbation& perturbation);
+// images.hide as a task names it.
+v1::Hide HideOf(const v1::HideSpec& spec);
 // What its masks refer to.
 v1::TaskSpec SuperpixelTaskOf(const v1::Perturbation& perturbation, const std::string& numerics_class);
 v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,

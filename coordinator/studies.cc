@@ -346,7 +346,8 @@ void Studies::BlobLost(const Digest& blob, const std::string& cause) {
 bool Studies::HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob) {
   return std::any_of(manifest.chunks().begin(), manifest.chunks().end(),
                      [&](const v1::ImageChunk& chunk) {
-                       return chunk.pixels() == blob.bytes() || chunk.masks() == blob.bytes();
+                       return chunk.pixels() == blob.bytes() || chunk.masks() == blob.bytes() ||
+                              chunk.labels() == blob.bytes();
                      });
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/model_spec.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -16,20 +17,91 @@ namespace {
 // Every wanted task is held in memory (about 1.5 KB): a study may not fill it.
 constexpr uint64_t kMostExplanationTasks = 500'000;
 
-absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
+absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uint64_t masked,
+                                   uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
   const uint64_t sampled =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   const uint64_t tasks =
-      size.tasks + size.images * checks.fidelity.tasks + sampled * checks.stability.tasks;
+      size.tasks + size.images * checks.fidelity.tasks + sampled * checks.stability.tasks +
+      SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size()).tasks;
   if (tasks <= kMostExplanationTasks) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "study ", spec.name(), ": its explanation asks for about ", tasks, " tasks (", size.images,
       " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
       kMostExplanationTasks,
       " are taken: explain or check fewer images, or lower samples, permutations and budget"));
+}
+
+v1::SuperpixelSpec SuperpixelsOf(const v1::MethodSpec& method) {
+  switch (method.kind_case()) {
+    case v1::MethodSpec::kLime:
+      return method.lime().superpixels();
+    case v1::MethodSpec::kShapley:
+      return method.shapley().superpixels();
+    case v1::MethodSpec::kOcclusion:
+      return method.occlusion().superpixels();
+    case v1::MethodSpec::kRise:
+      return method.rise().superpixels();
+    default:
+      return {};
+  }
+}
+
+// What an image must have for every method's superpixels.
+struct Needed {
+  bool mask = false, label_map = false;
+  bool In(const v1::ImageEntry& entry) const {
+    return (!mask || entry.has_mask()) && (!label_map || entry.has_labels());
+  }
+};
+
+Needed NeededBy(const v1::ExplanationSpec& explanation) {
+  Needed needed;
+  const auto look = [&](const v1::SuperpixelSpec& superpixels) {
+    needed.mask |= superpixels.has_lesion_zones();
+    needed.label_map |= superpixels.has_label_map();
+  };
+  for (const v1::MethodSpec& method : explanation.methods()) look(SuperpixelsOf(method));
+  look(explanation.checks().superpixels());
+  return needed;
+}
+
+absl::Status CheckCanBeCut(const v1::ExplanationSpec& explanation,
+                           const v1::ImageSetManifest& manifest,
+                           const std::vector<uint32_t>& test) {
+  const Needed needed = NeededBy(explanation);
+  if (std::any_of(test.begin(), test.end(), [&](uint32_t image) {
+        return needed.In(manifest.images(static_cast<int>(image)));
+      })) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "explanation: no test image has ", needed.mask ? "a lesion mask" : "",
+      needed.mask && needed.label_map ? " and " : "", needed.label_map ? "a label map" : "",
+      ", which its superpixels are made of; dermis ingest --masks and --label-maps take them"));
+}
+
+// Test images with all that the superpixels are made of, and their logits.
+struct CutImages {
+  std::vector<uint32_t> images;
+  std::vector<float> logits;
+};
+
+CutImages ThatCanBeCut(const v1::ExplanationSpec& explanation, const v1::ImageSetManifest& manifest,
+                       const std::vector<uint32_t>& test, const std::vector<float>& logits,
+                       uint32_t classes) {
+  const Needed needed = NeededBy(explanation);
+  CutImages cut;
+  for (size_t i = 0; i < test.size(); ++i) {
+    if (!needed.In(manifest.images(static_cast<int>(test[i])))) continue;
+    cut.images.push_back(test[i]);
+    const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
+    cut.logits.insert(cut.logits.end(), row, row + classes);
+  }
+  return cut;
 }
 
 }  // namespace
@@ -50,7 +122,10 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   }
   ASSIGN_OR_RETURN(Split split, MakeSplit(*run->manifest_, spec.images().split(), spec.seed()));
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
+                                        MaskedImages(*run->manifest_, split.test).size(),
                                         static_cast<uint64_t>(run->manifest_->classes_size())));
+  RETURN_IF_ERROR(LesionPlanner::Check(spec.explanation(), *run->manifest_, split.test));
+  RETURN_IF_ERROR(CheckCanBeCut(spec.explanation(), *run->manifest_, split.test));
   run->test_ = std::move(split.test);
   return run;
 }
@@ -92,11 +167,19 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   }
   if (explanation_ == nullptr) return Wants();
   Wants wants;
+  if (lesions_ != nullptr) {
+    for (auto& [digest, spec] : lesions_->OnDone(task)) {
+      wants.push_back({digest, Stage::kLesions, std::move(spec)});
+    }
+  }
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
-  if (checks_ == nullptr) return explanation_->done() ? StartChecks() : std::move(wants);
+  if (checks_ == nullptr) {
+    if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));
+    return wants;
+  }
   for (auto& [digest, spec] : checks_->OnDone(task)) {
     wants.push_back({digest, Stage::kChecks, std::move(spec)});
   }
@@ -104,21 +187,35 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
 }
 
 absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
+  const CutImages cut = ThatCanBeCut(spec_.explanation(), *manifest_, test_, evaluation_->logits(),
+                                     evaluation_->classes());
   explanation_ = std::make_unique<ExplanationPlanner>(
       spec_.explanation(), recipe(), evaluation_->model(), spec_.seed(),
-      ChooseImages(spec_.explanation().images(), *manifest_, test_, evaluation_->logits(),
+      ChooseImages(spec_.explanation().images(), *manifest_, cut.images, cut.logits,
                    evaluation_->classes(), spec_.seed()),
       numerics_class_);
   Wants wants;
+  RETURN_IF_ERROR(StartLesions(wants));
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
-  if (explanation_->done()) return StartChecks();  // Nothing is explained.
   for (auto& [digest, spec] : next) {
     wants.push_back({digest, Stage::kExplanation, std::move(spec)});
   }
+  if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));  // Nothing is explained.
   return wants;
 }
 
-absl::StatusOr<StudyRun::Wants> StudyRun::StartChecks() {
+absl::Status StudyRun::StartLesions(Wants& wants) {
+  if (!LesionPlanner::IsAsked(spec_.explanation())) return absl::OkStatus();
+  lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation_->model(), *manifest_, test_,
+                                             numerics_class_);
+  ASSIGN_OR_RETURN(LesionPlanner::Wants next, lesions_->Start([&](const Digest& task) {
+    return evaluate_tasks_.contains(task);  // Evaluation is over.
+  }));
+  for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kLesions, std::move(spec)});
+  return absl::OkStatus();
+}
+
+absl::Status StudyRun::StartChecks(Wants& wants) {
   std::vector<CheckedImage> images;
   for (size_t i = 0; i < explanation_->chosen().size(); ++i) {
     CheckedImage& image = images.emplace_back();
@@ -132,12 +229,11 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartChecks() {
   }
   checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation_->model(),
                                            spec_.seed(), std::move(images), numerics_class_);
-  Wants wants;
   ASSIGN_OR_RETURN(CheckPlanner::Wants next, checks_->Start([&](const Digest& task) {
     return explanation_->IsDone(task);
   }));
   for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
-  return wants;
+  return absl::OkStatus();
 }
 
 std::string StudyRun::given_model() const {
@@ -148,7 +244,8 @@ std::string StudyRun::given_model() const {
 bool StudyRun::done() const {
   if (evaluation_ == nullptr || !evaluation_->done()) return false;
   return !spec_.has_explanation() ||
-         (explanation_ != nullptr && explanation_->done() && checks_ != nullptr && checks_->done());
+         (explanation_ != nullptr && explanation_->done() && checks_ != nullptr &&
+          checks_->done() && (lesions_ == nullptr || lesions_->done()));
 }
 
 }  // namespace dermis

@@ -20,14 +20,15 @@
 #include "coordinator/planners/checks.h"
 #include "coordinator/planners/evaluation.h"
 #include "coordinator/planners/explanation.h"
+#include "coordinator/planners/lesions.h"
 #include "coordinator/planners/sweep.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
 
-enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3 };
-inline constexpr int kStages = 4;
+enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3, kLesions = 4 };
+inline constexpr int kStages = 5;
 
 class StudyRun {
  public:
@@ -48,6 +49,7 @@ class StudyRun {
   const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
   const CheckPlanner* checks() const { return checks_.get(); }
+  const LesionPlanner* lesions() const { return lesions_.get(); }
 
   // What is wanted from the beginning: the evaluation's tasks where the model is there already.
   absl::StatusOr<Wants> Start() { return StartEvaluation(); }
@@ -59,10 +61,11 @@ class StudyRun {
   // A wanted unit's result. `payload` is called only where the plan depends on it.
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
-  // Whether the task is one of its evaluation, explanation or checks.
+  // Whether the task is one of its evaluation, explanation, checks or lesion tests.
   bool Has(const Digest& task) const {
     return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task)) ||
-           (checks_ != nullptr && checks_->Has(task));
+           (checks_ != nullptr && checks_->Has(task)) ||
+           (lesions_ != nullptr && lesions_->Has(task));
   }
 
   // Bytes of the digest of the model that was given; empty: it is trained.
@@ -76,7 +79,8 @@ class StudyRun {
   const v1::Recipe& recipe() const { return sweep_->final_training()->recipe; }
   absl::StatusOr<Wants> StartEvaluation();  // Once the model is known.
   absl::StatusOr<Wants> StartExplanation();
-  absl::StatusOr<Wants> StartChecks();  // Once all explanations are there.
+  absl::Status StartChecks(Wants& wants);  // Once all explanations are there.
+  absl::Status StartLesions(Wants& wants);  // Beside the explanations.
 
   v1::StudySpec spec_;
   std::string numerics_class_;
@@ -87,6 +91,7 @@ class StudyRun {
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;
   std::unique_ptr<CheckPlanner> checks_;
+  std::unique_ptr<LesionPlanner> lesions_;  // Null: not asked for.
 };
 
 }  // namespace dermis

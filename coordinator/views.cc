@@ -16,8 +16,8 @@
 namespace dermis {
 namespace {
 
-constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation",
-                                                  "checks"};
+constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation", "checks",
+                                              "lesions"};
 
 void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
                  const Study& study, v1::StudyStatus& status) {
@@ -169,7 +169,10 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.set_submitted_unix_ms(record.submitted_unix_ms);
   for (int s = 0; s < kStages; ++s) {
     if (s == static_cast<int>(Stage::kExplanation) && !record.spec.has_explanation()) break;
-    if (s == static_cast<int>(Stage::kChecks) && !AsksForChecks(record.spec.explanation())) break;
+    if (s == static_cast<int>(Stage::kChecks) && !AsksForChecks(record.spec.explanation())) continue;
+    if (s == static_cast<int>(Stage::kLesions) && !LesionPlanner::IsAsked(record.spec.explanation())) {
+      continue;
+    }
     v1::StageProgress& stage = *status.add_stages();
     stage.set_stage(kStageNames[s]);
     stage.set_computed(study.computed[s]);
@@ -189,10 +192,17 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
       status.mutable_stages(2)->set_done(explanation->tasks_done());
       status.mutable_stages(2)->set_total(explanation->tasks_total());
     }
-    if (const CheckPlanner* checks = study.run->checks();
-        checks != nullptr && status.stages_size() > 3) {
-      status.mutable_stages(3)->set_done(checks->tasks_done());
-      status.mutable_stages(3)->set_total(checks->tasks_total());
+    for (v1::StageProgress& stage : *status.mutable_stages()) {
+      if (const CheckPlanner* checks = study.run->checks();
+          checks != nullptr && stage.stage() == kStageNames[static_cast<int>(Stage::kChecks)]) {
+        stage.set_done(checks->tasks_done());
+        stage.set_total(checks->tasks_total());
+      }
+      if (const LesionPlanner* lesions = study.run->lesions();
+          lesions != nullptr && stage.stage() == kStageNames[static_cast<int>(Stage::kLesions)]) {
+        stage.set_done(lesions->tasks_done());
+        stage.set_total(lesions->tasks_total());
+      }
     }
   }
   AddProblems(studies, fleet, record, study, status);
@@ -251,6 +261,20 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
       evaluation != nullptr && evaluation->done()) {
     for (uint32_t image : evaluation->test()) results.add_test_images(image);
     for (float logit : evaluation->logits()) results.add_test_logits(logit);
+  }
+  if (const LesionPlanner* lesions = study.run->lesions()) {
+    const auto fill = [&](const std::optional<v1::TaskSpec>& task,
+                          v1::SummaryResult& out) -> absl::Status {
+      *out.mutable_task() = *task;
+      ASSIGN_OR_RETURN(const Digest digest, TaskDigest(*task));
+      if (studies.state().Find(digest) == nullptr) return absl::OkStatus();
+      ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(digest));
+      return absl::OkStatus();
+    };
+    if (lesions->lesion_test()) {
+      RETURN_IF_ERROR(fill(lesions->lesion_test(), *results.mutable_lesion_test()));
+    }
+    if (lesions->shortcut()) RETURN_IF_ERROR(fill(lesions->shortcut(), *results.mutable_shortcut()));
   }
   const ExplanationPlanner* explanation = study.run->explanation();
   if (explanation == nullptr) return results;
@@ -347,6 +371,10 @@ std::string DumpStudies(const Studies& studies) {
       if (study->run->checks() != nullptr) {
         absl::StrAppend(&out, " checks ", study->run->checks()->tasks_done(), "/",
                         study->run->checks()->tasks_total());
+      }
+      if (study->run->lesions() != nullptr) {
+        absl::StrAppend(&out, " lesions ", study->run->lesions()->tasks_done(), "/",
+                        study->run->lesions()->tasks_total());
       }
     }
     std::vector<Digest> wanted;

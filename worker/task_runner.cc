@@ -5,13 +5,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/background.h"
 #include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/evaluation/evaluate.h"
+#include "worker/evaluation/shortcut.h"
 #include "worker/explain/checks/fidelity.h"
 #include "worker/explain/checks/stability.h"
 #include "worker/explain/explain.h"
+#include "worker/explain/lesion/lesion.h"
 #include "worker/models/activations.h"
 #include "worker/models/randomise.h"
 #include "worker/unavailability.h"
@@ -68,11 +72,11 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kGradient: return &TaskRunner::Gradient;
     case v1::TaskSpec::kFidelity: return &TaskRunner::Fidelity;
     case v1::TaskSpec::kStability: return &TaskRunner::Stability;
+    case v1::TaskSpec::kLesion: return &TaskRunner::Lesion;
+    case v1::TaskSpec::kLesionSummary: return &TaskRunner::LesionSummary;
+    case v1::TaskSpec::kShortcut: return &TaskRunner::Shortcut;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
-    case v1::TaskSpec::kLesion:
-    case v1::TaskSpec::kLesionSummary:
-    case v1::TaskSpec::kShortcut:
     case v1::TaskSpec::KIND_NOT_SET: break;
   }
   return nullptr;
@@ -154,6 +158,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&
                                perturbation.precision(), inputs_.blob));
     ASSIGN_OR_RETURN(*payload.mutable_fit(),
                      RunPartition(task.fit(), *data, results[0]->superpixels(), *plan));
+    RETURN_IF_ERROR(StateBackground(perturbation, *payload.mutable_fit()));
     *items = payload.fit().evaluations();
     return payload;
   }
@@ -161,7 +166,21 @@ absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&
   for (size_t i = 1; i < results.size(); ++i) outputs.push_back(results[i]->perturb());
   ASSIGN_OR_RETURN(*payload.mutable_fit(),
                    RunFit(task.fit(), results[0]->superpixels().count(), outputs));
+  RETURN_IF_ERROR(StateBackground(task.fit().perturbation(), *payload.mutable_fit()));
   return payload;
+}
+
+// Says which images stood in the place of what was hidden, and that each mask was as many inputs.
+absl::Status TaskRunner::StateBackground(const v1::Perturbation& perturbation,
+                                         v1::Attribution& attribution) const {
+  if (perturbation.hidden() != v1::HIDDEN_VALUE_BACKGROUND) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
+  const v1::Background& background = perturbation.hiding().background();
+  const std::vector<uint32_t> images = BackgroundImages(
+      data->split.training, data->labels, background.seed(), background.per_class());
+  attribution.set_background(BackgroundDigest(data->set->manifest(), images).bytes());
+  attribution.set_evaluations(attribution.evaluations() * static_cast<uint32_t>(images.size()));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, PlanCache&,
@@ -208,6 +227,44 @@ absl::StatusOr<v1::Payload> TaskRunner::Stability(const v1::TaskSpec& task, Plan
   ASSIGN_OR_RETURN(const auto data, inputs_.images(task.stability().images()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_stability(), RunStability(task.stability(), results, *data));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Lesion(const v1::TaskSpec& task, PlanCache& plans,
+                                               uint64_t* items) const {
+  const v1::LesionTask& lesion = task.lesion();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(lesion.images()));
+  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(lesion.model(), lesion.images().size(),
+                                                   lesion.precision(), inputs_.blob));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_lesion(), RunLesion(lesion, *data, *plan, items));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::LesionSummary(const v1::TaskSpec& task, PlanCache&,
+                                                      uint64_t*) const {
+  const v1::LesionSummaryTask& summary = task.lesion_summary();
+  ASSIGN_OR_RETURN(const auto outputs,
+                   inputs_.results(LesionNeeds(summary, inputs_.numerics_class)));
+  ASSIGN_OR_RETURN(const Digest manifest,
+                   Digest::FromBytes(summary.lesion().images().image_set()));
+  ASSIGN_OR_RETURN(const auto set, inputs_.image_set(manifest));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_lesion_summary(), RunLesionSummary(summary, outputs, *set));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Shortcut(const v1::TaskSpec& task, PlanCache&,
+                                                 uint64_t*) const {
+  const v1::ShortcutTask& shortcut = task.shortcut();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(shortcut.images()));
+  const auto masked = MaskedImages(data->set->manifest(), data->split.test).size();
+  ASSIGN_OR_RETURN(const auto outputs,
+                   inputs_.results(ShortcutNeeds(
+                       shortcut, static_cast<uint32_t>(data->split.test.size()),
+                       static_cast<uint32_t>(masked), inputs_.numerics_class)));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_shortcut(), RunShortcut(shortcut, outputs, *data));
   return payload;
 }
 

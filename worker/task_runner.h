@@ -70,7 +70,12 @@ class TaskRunner {
   absl::StatusOr<v1::Payload> Gradient(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Fidelity(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Stability(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Lesion(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> LesionSummary(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Shortcut(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Noop(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::Status StateBackground(const v1::Perturbation& perturbation,
+                               v1::Attribution& attribution) const;
 
   const Inputs inputs_;
 };

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
@@ -13,7 +14,8 @@ namespace dermis {
 CheckPlanner::CheckPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe,
                            v1::ModelRef model, uint64_t seed, std::vector<CheckedImage> images,
                            std::string numerics_class)
-    : spec_(spec.checks()),
+    : explanation_(spec),
+      spec_(spec.checks()),
       output_(spec.output()),
       images_(recipe.images()),
       precision_(recipe.precision()),
@@ -44,6 +46,9 @@ v1::TaskSpec CheckPlanner::FidelityOf(const CheckedImage& image,
   fidelity.set_output(output_);
   *fidelity.mutable_superpixels() = spec_.superpixels();
   fidelity.set_hidden(spec_.hidden());
+  if (auto hiding = HidingOf(explanation_, spec_.hidden(), seed_)) {
+    *fidelity.mutable_hiding() = *std::move(hiding);
+  }
   fidelity.set_blur(spec_.blur());
   fidelity.set_halves(spec_.halves());
   fidelity.set_seed(seed_);
@@ -76,6 +81,9 @@ v1::TaskSpec CheckPlanner::StabilityOf(const CheckedImage& image,
   *stability.mutable_attribution() = *attribution;
   if (DrawsAtRandom(*attribution)) stability.set_seeds(spec.seeds());
   stability.set_second_hidden(SecondHidden(*attribution, spec.second_hidden()));
+  if (auto hiding = HidingOf(explanation_, stability.second_hidden(), seed_)) {
+    *stability.mutable_second_hiding() = *std::move(hiding);
+  }
   return MakeTask(std::move(task), numerics_class_);
 }
 

@@ -65,6 +65,7 @@ class CheckPlanner {
   absl::StatusOr<Digest> Add(v1::TaskSpec task, const std::function<bool(const Digest&)>& is_done,
                              Wants& wants);
 
+  const v1::ExplanationSpec explanation_;
   const v1::ChecksSpec spec_;
   const v1::OutputKind output_;
   const v1::ImageSource images_;

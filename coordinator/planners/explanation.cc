@@ -15,6 +15,7 @@
 #include "common/model_methods.h"
 #include "common/philox.h"
 #include "common/status_macros.h"
+#include "common/lesion_tasks.h"
 #include "common/tasks.h"
 
 namespace dermis {
@@ -155,6 +156,7 @@ bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& me
   *out.mutable_model() = model_;
   out.set_precision(precision_);
   out.set_seed(seed_);
+  if (auto hiding = HidingOf(spec_, out.hidden(), seed_)) *out.mutable_hiding() = *std::move(hiding);
   return true;
 }
 

@@ -207,8 +207,7 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
         return CheckModelSize(own.images().size(), *manifest);
       }));
   for (const v1::ImageChunk& chunk : manifest->chunks()) {
-    for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
-      if (named.empty()) continue;
+    for (const std::string& named : BlobsOf(chunk)) {
       ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(named));
       if (!blobs.Has(digest)) {
         return absl::FailedPreconditionError(absl::StrCat("chunk ", digest.short_hex(),

@@ -260,6 +260,35 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       layer.add_grad_cam(0.5f);
       break;
     }
+    case v1::TaskSpec::kLesion:
+      payload.mutable_lesion()->set_classes(2);
+      for (uint32_t p = 0; p < 1 + 3 * task.lesion().placements(); ++p) {
+        v1::LesionPlacement& placement = *payload.mutable_lesion()->add_placements();
+        placement.mutable_areas()->Resize(4, 0.25);
+        placement.mutable_logits()->Resize(32, static_cast<float>(FakeNumber(key)));
+      }
+      break;
+    case v1::TaskSpec::kLesionSummary: {
+      v1::LesionSummary& summary = *payload.mutable_lesion_summary();
+      summary.set_images(static_cast<uint32_t>(task.lesion_summary().images_size()));
+      summary.set_lesions(1);
+      summary.mutable_shares()->Resize(4, 0.25);
+      summary.mutable_areas()->Resize(4, 0.25);
+      summary.mutable_values()->Resize(4, FakeNumber(key));
+      v1::LesionFinding& finding = *summary.add_findings();
+      finding.set_hypothesis(task.lesion_summary().primary());
+      finding.set_null(task.lesion_summary().null());
+      finding.set_p(0.5);
+      finding.set_adjusted_p(0.5);
+      break;
+    }
+    case v1::TaskSpec::kShortcut:
+      for (int i = 0; i <= task.shortcut().variants_size(); ++i) {
+        v1::ShortcutArea& area = *payload.mutable_shortcut()->add_areas();
+        area.set_area(0.5);
+        area.set_high(1);
+      }
+      break;
     case v1::TaskSpec::kFidelity: {
       const int maps = task.fidelity().has_priors() ? 3 : 1;
       for (int k = 0; k < maps; ++k) {

@@ -122,8 +122,7 @@ int Main(int argc, char** argv) {
     if (absl::Status status = blobs.Put(digest, bytes); !status.ok()) Die(status.ToString());
   };
   for (const v1::ImageChunk& chunk : (*images)->manifest().chunks()) {
-    for (const std::string& named : {chunk.pixels(), chunk.masks()}) {
-      if (named.empty()) continue;
+    for (const std::string& named : BlobsOf(chunk)) {
       const Digest digest = *Digest::FromBytes(named);
       put(digest, *(*images)->ChunkBytes(digest));
     }

@@ -22,7 +22,9 @@ absl::Status RunIngest(const IngestOptions& options) {
     std::printf("%s%lu %s", separator, count, name.c_str());
     separator = ", ";
   }
-  std::printf("), %lu groups, %lu masks\n", result->groups, result->masks);
+  std::printf("), %lu groups, %lu masks", result->groups, result->masks);
+  if (!options.label_maps.empty()) std::printf(", %lu label maps", result->label_maps);
+  std::printf("\n");
   if (!result->not_taken.empty()) {
     std::printf("%zu pictures in the folder are no part of the set (%s): %s%s\n", result->not_taken.size(),
                 options.labels.empty() ? "not right in a class's folder, or neither JPEG nor PNG" : "not in the labels",
@@ -59,6 +61,12 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   ingest->add_option("--group-column", in->group_column,
                      "CSV column of the group (lesion, patient) that no split tears apart");
   ingest->add_option("--masks", in->masks, "Folder of lesion masks NAME.png (default: FOLDER/masks)");
+  ingest->add_option("--mask-origin", in->mask_origin,
+                     "Who drew the masks, e.g. expert: reports call them so");
+  ingest->add_option("--mask-origin-column", in->mask_origin_column,
+                     "CSV column of who drew an image's mask (default: mask_origin, where it is)");
+  ingest->add_option("--label-maps", in->label_maps,
+                     "Folder of label maps NAME.png (grey, 8 or 16 bits): superpixels of your own");
   ingest->add_flag("--leave-out", in->leave_out,
                    "Go on without damaged, missing and repeated images, naming each");
   ingest->callback([in, &outcome] { outcome = RunIngest(*in); });

@@ -9,6 +9,7 @@
 
 #include "common/background.h"
 #include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/model_methods.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
@@ -107,7 +108,8 @@ std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uin
       tasks, static_cast<double>(inputs), static_cast<double>(gradients));
 }
 
-std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t classes) {
+std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t masked,
+                               uint64_t classes) {
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
   uint64_t gradients = 0;
   for (const v1::MethodSpec& method : spec.explanation().methods()) {
@@ -124,6 +126,11 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
     if (each.tasks > 0)
       text +=
           Priced(what, images, images * each.tasks, images * each.inputs, images * each.gradients);
+  }
+  const LesionSize lesions =
+      SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size());
+  if (lesions.tasks > 0) {
+    text += Priced("Lesion test and shortcut check", masked, lesions.tasks, lesions.inputs, 0);
   }
   return text;
 }
@@ -142,7 +149,8 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
       spec.has_sweep() ? ", of the one model that is taken" : "", "\n");
   if (spec.has_explanation()) {
     text +=
-        PreviewExplanation(spec, split.test.size(), static_cast<uint64_t>(manifest.classes_size()));
+        PreviewExplanation(spec, split.test.size(), MaskedImages(manifest, split.test).size(),
+                           static_cast<uint64_t>(manifest.classes_size()));
   }
   return text + "What the cluster has computed before costs nothing. Nothing was sent.\n";
 }

@@ -151,6 +151,8 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
                          {"checks", std::move(checks)}});
   }
   json["explained"] = std::move(explained);
+  json["lesion_test"] = PayloadOf(results.lesion_test().result(), inputs);
+  json["shortcut"] = PayloadOf(results.shortcut().result(), inputs);
   ASSIGN_OR_RETURN(const CheckSummary summary, SummariseChecks(results, inputs));
   json["checks"] = ChecksOf(summary);
   return json.dump();

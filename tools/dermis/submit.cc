@@ -26,8 +26,7 @@ constexpr absl::Duration kPatience = absl::Minutes(2);
 absl::Status UploadImages(Client& client, const ImageSet& set) {
   std::vector<Digest> digests;
   for (const v1::ImageChunk& chunk : set.manifest().chunks()) {
-    for (const std::string& bytes : {chunk.pixels(), chunk.masks()}) {
-      if (bytes.empty()) continue;
+    for (const std::string& bytes : BlobsOf(chunk)) {
       ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(bytes));
       digests.push_back(digest);
     }

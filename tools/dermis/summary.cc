@@ -24,6 +24,10 @@ Digest BitsOf(const v1::StudyResults& results) {
       hash.Update(check.result().payload_digest().data(), check.result().payload_digest().size());
     }
   }
+  for (const v1::SummaryResult* summary : {&results.lesion_test(), &results.shortcut()}) {
+    hash.Update(summary->result().payload_digest().data(),
+                summary->result().payload_digest().size());
+  }
   return hash.Finish();
 }
 

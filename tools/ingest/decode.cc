@@ -88,6 +88,11 @@ absl::StatusOr<cv::Mat> Decode(std::string_view file, int flags) {
   return image;
 }
 
+// The input's row or column, of `in`, at the centre of the output's, of `out`.
+int Nearest(uint32_t at, int in, uint32_t out) {
+  return static_cast<int>((2 * at + 1) * uint64_t(in) / (2 * uint64_t{out}));
+}
+
 cv::Mat CentreSquare(const cv::Mat& image) {
   const int side = std::min(image.rows, image.cols);
   return image(cv::Rect((image.cols - side) / 2, (image.rows - side) / 2, side, side)).clone();
@@ -113,12 +118,32 @@ absl::StatusOr<std::string> DecodeMask(std::string_view file, uint32_t size) {
   std::string mask(size_t(size) * size, '\0');
   for (uint32_t y = 0; y < size; ++y) {
     for (uint32_t x = 0; x < size; ++x) {
-      const int sy = static_cast<int>((2 * y + 1) * uint64_t(square.rows) / (2 * size));
-      const int sx = static_cast<int>((2 * x + 1) * uint64_t(square.cols) / (2 * size));
-      mask[size_t(y) * size + x] = square.at<uint8_t>(sy, sx) >= 128;
+      mask[size_t(y) * size + x] =
+          square.at<uint8_t>(Nearest(y, square.rows, size), Nearest(x, square.cols, size)) >= 128;
     }
   }
   return mask;
+}
+
+absl::StatusOr<std::string> DecodeLabels(std::string_view file, uint32_t size) {
+  ASSIGN_OR_RETURN(const cv::Mat decoded, Decode(file, cv::IMREAD_UNCHANGED));
+  if (decoded.channels() != 1 || (decoded.depth() != CV_8U && decoded.depth() != CV_16U)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "has ", decoded.channels(), " channels; a label map is a grey PNG of 8 or 16 bits"));
+  }
+  const cv::Mat square = CentreSquare(decoded);
+  std::string labels;
+  labels.reserve(size_t(size) * size * 2);
+  for (uint32_t y = 0; y < size; ++y) {
+    for (uint32_t x = 0; x < size; ++x) {
+      const int sy = Nearest(y, square.rows, size), sx = Nearest(x, square.cols, size);
+      const uint16_t label =
+          square.depth() == CV_8U ? square.at<uint8_t>(sy, sx) : square.at<uint16_t>(sy, sx);
+      labels.push_back(static_cast<char>(label & 0xFF));
+      labels.push_back(static_cast<char>(label >> 8));
+    }
+  }
+  return labels;
 }
 
 }  // namespace dermis

@@ -51,13 +51,17 @@ bool IsPicture(const fs::path& path) {
          HasExtension(path, {".bmp", ".dcm", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp"});
 }
 
-// All regular files beneath the folder but the masks, by name relative to it.
-std::vector<std::string> FilesBeneath(const fs::path& folder, const fs::path& masks) {
+// All regular files beneath the folder but those in `others`, by name relative to it.
+std::vector<std::string> FilesBeneath(const fs::path& folder, const std::vector<fs::path>& others) {
   std::vector<std::string> names;
   for (auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied);
        it != fs::recursive_directory_iterator(); ++it) {
-    std::error_code none;
-    if (it->is_directory() && fs::equivalent(it->path(), masks, none)) it.disable_recursion_pending();
+    if (it->is_directory() && std::any_of(others.begin(), others.end(), [&](const fs::path& other) {
+          std::error_code none;
+          return fs::equivalent(it->path(), other, none);
+        })) {
+      it.disable_recursion_pending();
+    }
     if (it->is_regular_file()) names.push_back(it->path().lexically_relative(folder).generic_string());
   }
   std::sort(names.begin(), names.end());
@@ -196,7 +200,7 @@ std::vector<std::string> NotTaken(const std::vector<std::string>& files, const s
   return others;
 }
 
-// The image's mask: MASKS/FOLDER/STEM.png, or MASKS/STEM.png where only one image has that stem. Empty: none.
+// The image's mask (or label map): MASKS/FOLDER/STEM.png, or MASKS/STEM.png where only one image has that stem. Empty: none.
 absl::StatusOr<fs::path> MaskOf(const std::string& name, const fs::path& masks,
                                 const std::map<std::string, int>& stems) {
   fs::path mask = (masks / name).replace_extension(".png");
@@ -206,8 +210,32 @@ absl::StatusOr<fs::path> MaskOf(const std::string& name, const fs::path& masks,
   if (!fs::exists(mask)) return fs::path();
   if (stems.at(stem) == 1) return mask;
   return absl::InvalidArgumentError(absl::StrCat(
-      "its mask ", mask.string(), " may be of any of ", stems.at(stem), " images of that name: put masks into ",
+      "its mask ", mask.string(), " may be of any of ", stems.at(stem), " images of that name: put such files into ",
       (masks / fs::path(name).parent_path()).string(), " and its like"));
+}
+
+// Of the image's mask, where it has one.
+std::string MaskOriginOf(const Listed& item, const IngestOptions& options) {
+  const std::string& column =
+      options.mask_origin_column.empty() ? "mask_origin" : options.mask_origin_column;
+  for (const auto& [key, value] : item.attributes) {
+    if (key == column) return value;
+  }
+  return options.mask_origin;
+}
+
+// What `decode` makes of the image's file in `folder`; empty where there is none. Errors name the file.
+absl::StatusOr<std::string> Companion(
+    const std::string& name, const fs::path& folder, const std::map<std::string, int>& stems,
+    uint32_t size, const char* what,
+    absl::StatusOr<std::string> (*decode)(std::string_view file, uint32_t size)) {
+  ASSIGN_OR_RETURN(const fs::path path, MaskOf(name, folder, stems));
+  if (path.empty()) return std::string();
+  ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
+  absl::StatusOr<std::string> decoded = decode(file, size);
+  if (decoded.ok()) return decoded;
+  return absl::InvalidArgumentError(
+      absl::StrCat("its ", what, " ", path.string(), ": ", decoded.status().message()));
 }
 
 std::string Quoted(std::string_view text) {
@@ -248,7 +276,11 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   if (!options.masks.empty() && !fs::is_directory(masks)) {
     return absl::NotFoundError(absl::StrCat(options.masks, " (--masks) is not a folder"));
   }
-  const std::vector<std::string> files = FilesBeneath(folder, masks);
+  const fs::path label_maps = options.label_maps;
+  if (!options.label_maps.empty() && !fs::is_directory(label_maps)) {
+    return absl::NotFoundError(absl::StrCat(options.label_maps, " (--label-maps) is not a folder"));
+  }
+  const std::vector<std::string> files = FilesBeneath(folder, {masks, label_maps});
   if (options.unlabelled && options.classes.size() < 2) {
     return absl::InvalidArgumentError("images without labels need the names of two classes at least");
   }
@@ -290,21 +322,23 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
     }
     PackedImage image;
     image.pixels = *std::move(pixels);
-    const absl::StatusOr<fs::path> mask = MaskOf(item.name, masks, stems);
-    if (!mask.ok()) {
-      leave_out(std::string(mask.status().message()));
+    absl::StatusOr<std::string> mask =
+        Companion(item.name, masks, stems, options.size, "mask", &DecodeMask);
+    absl::StatusOr<std::string> labels =
+        options.label_maps.empty()
+            ? absl::StatusOr<std::string>(std::string())
+            : Companion(item.name, label_maps, stems, options.size, "label map", &DecodeLabels);
+    if (!mask.ok() || !labels.ok()) {
+      leave_out(std::string((mask.ok() ? labels : mask).status().message()));
       continue;
     }
-    if (!mask->empty()) {
-      ASSIGN_OR_RETURN(const std::string mask_file, ReadFile(*mask));
-      auto decoded = DecodeMask(mask_file, options.size);
-      if (!decoded.ok()) {
-        leave_out(absl::StrCat("its mask ", mask->string(), ": ", decoded.status().message()));
-        continue;
-      }
-      image.mask = *std::move(decoded);
+    image.mask = *std::move(mask);
+    image.labels = *std::move(labels);
+    if (!image.mask.empty()) {
+      image.entry.set_mask_origin(MaskOriginOf(item, options));
       ++result.masks;
     }
+    if (!image.labels.empty()) ++result.label_maps;
     const uint32_t label = static_cast<uint32_t>(
         std::find(classes.begin(), classes.end(), item.label) - classes.begin());
     image.entry.set_name(item.name);

@@ -22,6 +22,10 @@ struct IngestOptions {
   std::string file_column, label_column, group_column;
   // Folder of masks, STEM.png of each image or as the images lie; "" = FOLDER/masks where it is.
   std::string masks;
+  // Who drew the masks ("expert" is only what was called so): for all, or by a column of the CSV, which wins where it is
+  // filled. "": the column mask_origin where there is one, else nobody said.
+  std::string mask_origin, mask_origin_column;
+  std::string label_maps;          // Folder of label maps, named like masks; "" = none.
   // The classes in their order; empty: what the labels say, the positive one last. Excludes `positive`.
   std::vector<std::string> classes;
   bool unlabelled = false;         // All pictures beneath the folder, of which nobody says what they show. Needs `classes`.
@@ -34,7 +38,7 @@ struct LeftOut {
 };
 
 struct IngestResult {
-  uint64_t images = 0, masks = 0, groups = 0;
+  uint64_t images = 0, masks = 0, label_maps = 0, groups = 0;
   std::vector<std::pair<std::string, uint64_t>> per_class;
   std::vector<LeftOut> left_out;   // Also written to OUTPUT.left-out.csv where not empty.
   // Pictures in the folder that are no part of the set: the CSV does not name them, they lie right in no class's folder, or

@@ -116,9 +116,7 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, c
 // An attribution must fit its superpixels and the picture, or indices would run out.
 absl::Status CheckFits(const Scene& scene, const v1::Attribution& fit, const v1::SuperpixelOutput& superpixels,
                        const std::vector<int>& labels) {
-  const bool sizes = static_cast<int>(superpixels.width()) == scene.width &&
-                     static_cast<int>(superpixels.height()) == scene.height &&
-                     labels.size() == static_cast<size_t>(scene.width) * scene.height;
+  const bool sizes = labels.size() == static_cast<size_t>(scene.width) * scene.height;
   if (!sizes || static_cast<int>(superpixels.count()) != fit.values_size() ||
       std::any_of(labels.begin(), labels.end(), [&](int label) { return label >= fit.values_size(); })) {
     return absl::InvalidArgumentError("attribution, superpixels and picture differ in size");
@@ -137,6 +135,22 @@ absl::Status CheckMaps(const v1::ActivationOutput& maps) {
   return absl::OkStatus();
 }
 
+std::string SuperpixelTitle(const v1::SuperpixelSpec& superpixels) {
+  const std::string at = superpixels.resolution() == v1::RESOLUTION_MODEL ? ", model size" : "";
+  switch (superpixels.kind_case()) {
+    case v1::SuperpixelSpec::kQuickshift:
+      return "quickshift" + at;
+    case v1::SuperpixelSpec::kGrid:
+      return "grid" + at;
+    case v1::SuperpixelSpec::kLabelMap:
+      return "label map" + at;
+    case v1::SuperpixelSpec::kLesionZones:
+      return "lesion zones" + at;
+    default:
+      return "SLIC" + at;
+  }
+}
+
 }  // namespace
 
 std::string Number(double value, int digits) {
@@ -150,19 +164,18 @@ std::string Number(double value, int digits) {
 std::string MethodTitle(const v1::MethodSpec& method) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
-      return method.lime().superpixels().has_quickshift() ? "LIME · quickshift" : "LIME · SLIC";
+      return absl::StrCat("LIME · ", SuperpixelTitle(method.lime().superpixels()));
     case v1::MethodSpec::kShapley: {
       const v1::Estimator estimator = method.shapley().estimator();
       const std::string by = estimator == v1::ESTIMATOR_UNSPECIFIED
                                  ? std::string()
                                  : absl::StrCat(" (", EstimatorName(estimator), ")");
-      return absl::StrCat("Shapley", by,
-                          method.shapley().superpixels().has_quickshift() ? " · quickshift" : " · SLIC");
+      return absl::StrCat("Shapley", by, " · ", SuperpixelTitle(method.shapley().superpixels()));
     }
     case v1::MethodSpec::kOcclusion:
-      return method.occlusion().superpixels().has_quickshift() ? "Occlusion · quickshift" : "Occlusion · SLIC";
+      return absl::StrCat("Occlusion · ", SuperpixelTitle(method.occlusion().superpixels()));
     case v1::MethodSpec::kRise:
-      return method.rise().superpixels().has_quickshift() ? "RISE · quickshift" : "RISE · SLIC";
+      return absl::StrCat("RISE · ", SuperpixelTitle(method.rise().superpixels()));
     case v1::MethodSpec::kDeepShap:
       return "DeepSHAP";
     case v1::MethodSpec::kExpectedGradients:
@@ -271,7 +284,8 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         continue;
       }
       const v1::Attribution& fit = (*payload)->fit();
-      const std::vector<int> labels = LabelsOf((*superpixels)->superpixels().labels());
+      const std::vector<int> labels =
+          LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
       if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels); !fits.ok()) {
         missing += Missing(title, std::string(fits.message()));
         continue;

@@ -87,6 +87,24 @@ std::vector<int> LabelsOf(std::string_view bytes) {
   return labels;
 }
 
+std::vector<int> LabelsOn(const v1::SuperpixelOutput& superpixels, int width, int height) {
+  const std::vector<int> labels = LabelsOf(superpixels.labels());
+  const auto rows = static_cast<int64_t>(superpixels.height());
+  const auto columns = static_cast<int64_t>(superpixels.width());
+  if (rows == 0 || columns == 0 || rows > height || columns > width ||
+      labels.size() != static_cast<size_t>(rows * columns)) {
+    return {};
+  }
+  std::vector<int> large;
+  for (int64_t y = 0; y < height; ++y) {
+    const int64_t row = (2 * y + 1) * rows / (2 * height);
+    for (int64_t x = 0; x < width; ++x) {
+      large.push_back(labels[row * columns + (2 * x + 1) * columns / (2 * width)]);
+    }
+  }
+  return large;
+}
+
 std::vector<int> LargestTowards(absl::Span<const double> values, double sign, size_t count) {
   std::vector<std::pair<double, int>> scored;
   for (size_t k = 0; k < values.size(); ++k) scored.emplace_back(values[k] * sign, static_cast<int>(k));

@@ -11,6 +11,8 @@
 
 #include "absl/types/span.h"
 
+#include "dermis/v1/task.pb.h"
+
 namespace dermis {
 
 using Colour = std::array<uint8_t, 3>;   // R, G, B.
@@ -34,6 +36,9 @@ std::string OutlinePath(absl::Span<const int> labels, int width, int height);
 
 // Little-endian uint16 labels of a SuperpixelOutput.
 std::vector<int> LabelsOf(std::string_view bytes);
+// The same on a picture of this size, at least as large: superpixels may be of the image as the model sees it. Empty
+// where they are of no such picture.
+std::vector<int> LabelsOn(const v1::SuperpixelOutput& superpixels, int width, int height);
 
 // Indices of at most `count` values with value * sign > 0, the largest first; ties to the lower index.
 std::vector<int> LargestTowards(absl::Span<const double> values, double sign, size_t count);

@@ -22,6 +22,7 @@
 #include "tools/report/checks.h"
 #include "tools/report/explained.h"
 #include "tools/report/given.h"
+#include "tools/report/lesion.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
 #include "tools/report/trials.h"
@@ -430,6 +431,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     const std::string judged = RenderChecks(checks, results.spec().explanation());
     if (!judged.empty()) add("checks", "Checks", judged);
   }
+  const std::string lesions = RenderLesions(results, inputs);
+  if (!lesions.empty()) add("lesions", "Lesions", lesions);
   add("provenance", "Provenance", Provenance(results, manifest));
 
   return absl::StrCat(
@@ -440,7 +443,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
       "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
       ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
       name, "</h1><p class=\"lead\">", Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ", manifest.images_size(), " images · ",
-      results.explained_size(), " explained</p><nav>", links, "</nav></header><main>", tiles, body,
+      results.explained_size(), " explained</p><nav>", links, "</nav></header><main>", RenderLesionWarnings(results, inputs), tiles, body,
       "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
       ": same study, same bits, on any number of workers.</footer></body></html>\n");
 }

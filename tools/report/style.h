@@ -92,6 +92,13 @@ box-shadow:var(--shade);font-size:.92rem;margin:0}.flags{border-left:3px solid v
 .keys svg{width:22px;height:8px;margin-right:.45rem;vertical-align:middle}.line{fill:none;stroke-width:2}
 .m0{stroke:var(--accent)}.m1{stroke:var(--second)}.m2{stroke:#5b7fd1}.m3{stroke:#a3589e}.m4{stroke:#7d8c2a}.m5{stroke:#c2564b}
 .p0,.p1,.p2{stroke:var(--soft);stroke-width:1.4}.p0{stroke-dasharray:1 4}.p1{stroke-dasharray:6 4}.p2{stroke-dasharray:9 3 2 3}
+.flags.first{margin-top:1.4rem;list-style:none;padding-left:1.2rem}#lesions h3{margin:2.4rem 0 .8rem}#lesions h3:first-of-type{margin-top:0}
+.verdict{background:var(--card);border:1px solid var(--line);border-left:3px solid var(--second);border-radius:14px;padding:.8rem 1.2rem;
+font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-template-columns:minmax(0,14rem) 1fr;gap:1.6rem;align-items:center;margin:1.2rem 0}
+.zones{width:100%;display:block;border-radius:8px}.swatch{display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.5em}
+.forest .head{font-weight:600;fill:var(--ink);font-size:12px}.forest .name{fill:var(--ink);font-size:12px}.forest .strong{font-weight:650}
+.forest .c{stroke:var(--soft)}.forest .estimate{fill:var(--soft)}.forest .estimate.strong{fill:var(--accent)}
+@media(max-width:640px){.lesion{grid-template-columns:1fr}}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
 .agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <list>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -10,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/resize.h"
 #include "common/status_macros.h"
+#include "worker/data/hide.h"
 
 namespace dermis {
 namespace {
@@ -65,28 +67,55 @@ absl::Status FillStatistics(ImageData* data) {
   return absl::OkStatus();
 }
 
-// Chunk `c` at model size, into count x size x size x 3 bytes at `out`.
-absl::Status LoadChunk(const v1::ImageSetManifest& manifest, uint32_t c, uint32_t size,
+// What nobody sees of a set's images.
+struct HiddenPart {
+  v1::Hide hide;
+  std::array<double, 3> training_mean{};
+};
+
+// A blob of so many bytes.
+absl::StatusOr<std::string> FetchChunk(const std::string& name, uint64_t size,
+                                       const ImageSources::Fetch& fetch) {
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(name));
+  ASSIGN_OR_RETURN(std::string bytes, fetch(digest));
+  if (bytes.size() == size) return bytes;
+  return absl::InvalidArgumentError(
+      absl::StrCat("chunk ", digest.hex(), " has ", bytes.size(), " bytes, not ", size));
+}
+
+// Chunk `c`, whose first image is `first`, at model size, into count x size x size x 3 bytes at `out`.
+absl::Status LoadChunk(const v1::ImageSetManifest& manifest, uint32_t c, uint32_t first,
+                       uint32_t size, const std::optional<HiddenPart>& hidden,
                        const ImageSources::Fetch& fetch, uint8_t* out) {
   const v1::ImageChunk& chunk = manifest.chunks(static_cast<int>(c));
-  const size_t input_bytes = size_t{manifest.height()} * manifest.width() * 3;
-  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(chunk.pixels()));
-  ASSIGN_OR_RETURN(const std::string bytes, fetch(digest));
-  if (bytes.size() != chunk.count() * input_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("chunk ", digest.hex(), " has ", bytes.size(),
-                                                   " bytes, not ", chunk.count() * input_bytes));
+  const int height = static_cast<int>(manifest.height());
+  const int width = static_cast<int>(manifest.width());
+  const size_t mask_bytes = size_t{manifest.height()} * manifest.width();
+  const size_t input_bytes = mask_bytes * 3;
+  ASSIGN_OR_RETURN(const std::string bytes,
+                   FetchChunk(chunk.pixels(), chunk.count() * input_bytes, fetch));
+  std::string masks;
+  if (hidden && !chunk.masks().empty()) {
+    ASSIGN_OR_RETURN(masks, FetchChunk(chunk.masks(), chunk.count() * mask_bytes, fetch));
   }
   const uint8_t* in = reinterpret_cast<const uint8_t*>(bytes.data());
   for (uint32_t k = 0; k < chunk.count(); ++k, in += input_bytes, out += size_t{size} * size * 3) {
-    AreaResizeBytes(in, static_cast<int>(manifest.height()), static_cast<int>(manifest.width()), 3,
-                    out, static_cast<int>(size), static_cast<int>(size));
+    std::vector<uint8_t> rest;
+    const uint8_t* seen = in;
+    if (hidden && manifest.images(static_cast<int>(first + k)).has_mask()) {
+      const auto* mask = reinterpret_cast<const uint8_t*>(masks.data()) + k * mask_bytes;
+      ASSIGN_OR_RETURN(rest, HidePart(hidden->hide, {in, input_bytes}, {mask, mask_bytes}, height,
+                                      width, hidden->training_mean));
+      seen = rest.data();
+    }
+    AreaResizeBytes(seen, height, width, 3, out, static_cast<int>(size), static_cast<int>(size));
   }
   return absl::OkStatus();
 }
 
 // `pixels` or `chunks`, whichever `memory` allows.
-absl::Status OpenImages(const Digest& address, const ImageSources::Fetch& fetch, uint64_t memory,
-                        ImageData* data) {
+absl::Status OpenImages(const Digest& address, const std::optional<HiddenPart>& hidden,
+                        const ImageSources::Fetch& fetch, uint64_t memory, ImageData* data) {
   const v1::ImageSetManifest& manifest = data->set->manifest();
   std::vector<uint64_t> sizes;
   uint32_t images = 0;
@@ -100,8 +129,9 @@ absl::Status OpenImages(const Digest& address, const ImageSources::Fetch& fetch,
     data->pixels.resize(all);
     // All chunks of a large set would not fit the memory as they are packed: one by one.
     for (uint32_t c = 0; c < sizes.size(); ++c) {
-      RETURN_IF_ERROR(LoadChunk(manifest, c, data->size, fetch,
-                                data->pixels.data() + data->chunk_begin[c] * data->image_bytes()));
+      const uint32_t first = data->chunk_begin[c];
+      RETURN_IF_ERROR(LoadChunk(manifest, c, first, data->size, hidden, fetch,
+                                data->pixels.data() + first * data->image_bytes()));
     }
     return absl::OkStatus();
   }
@@ -113,10 +143,11 @@ absl::Status OpenImages(const Digest& address, const ImageSources::Fetch& fetch,
   }
   data->chunks = std::make_shared<ChunkCache>(
       sizes, memory,
-      [set = data->set, address, fetch, sizes,
+      [set = data->set, address, fetch, sizes, hidden, begin = data->chunk_begin,
        size = data->size](uint32_t c) -> absl::StatusOr<std::vector<uint8_t>> {
         std::vector<uint8_t> bytes(sizes[c]);
-        const absl::Status status = LoadChunk(set->manifest(), c, size, fetch, bytes.data());
+        const absl::Status status =
+            LoadChunk(set->manifest(), c, begin[c], size, hidden, fetch, bytes.data());
         if (!status.ok()) return In(address, status);
         return bytes;
       });
@@ -149,7 +180,18 @@ absl::StatusOr<std::shared_ptr<const ImageData>> Load(const v1::ImageSource& sou
   data->classes = static_cast<uint32_t>(manifest.classes_size());
   for (const v1::ImageEntry& entry : manifest.images()) data->labels.push_back(entry.label());
 
-  absl::Status status = OpenImages(address, fetch, memory, data.get());
+  std::optional<HiddenPart> hidden;
+  if (source.has_hide()) {
+    hidden.emplace().hide = source.hide();
+    if (source.hide().hidden() == v1::HIDDEN_VALUE_TRAINING_MEAN) {
+      // Of the images as they are: they are read once more for it.
+      v1::ImageSource whole = source;
+      whole.clear_hide();
+      ASSIGN_OR_RETURN(const auto before, Load(whole, fetch, memory));
+      hidden->training_mean = before->channel_mean;
+    }
+  }
+  absl::Status status = OpenImages(address, hidden, fetch, memory, data.get());
   if (!status.ok()) return In(address, status);
   RETURN_IF_ERROR(FillStatistics(data.get()));
   return data;

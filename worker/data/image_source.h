@@ -37,10 +37,10 @@ class PinnedImage {
 };
 
 struct ImageData {
-  std::shared_ptr<ImageSet> set;          // Display size.
+  std::shared_ptr<ImageSet> set;          // Display size, nothing hidden.
   Split split;
   uint32_t size = 0;                      // Model input, pixels a side.
-  // n x size x size x 3 (HWC), by AreaResizeBytes: in memory, or by chunks. What they are decides
+  // n x size x size x 3 (HWC), by AreaResizeBytes, without the source's `hide`: in memory, or by chunks. What they are decides
   // no bits.
   std::vector<uint8_t> pixels;
   std::shared_ptr<ChunkCache> chunks;     // Null: all are in `pixels`.

@@ -2,23 +2,27 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 
+#include "common/lesion_tasks.h"
 #include "common/status_macros.h"
+#include "worker/data/hide.h"
 #include "worker/plan/model_pixels.h"
 
 namespace dermis {
 
 absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, const ImageData& data,
                                                InferencePlan& plan) {
-  const auto& test = data.split.test;
+  const std::vector<uint32_t> test =
+      task.has_hide() ? MaskedImages(data.set->manifest(), data.split.test) : data.split.test;
   if (task.count() == 0 || uint64_t{task.first()} + task.count() > test.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "evaluate: images [", task.first(), ", ", uint64_t{task.first()} + task.count(),
-        ") of a test split of ", test.size(), " images"));
+        ") of a test split of ", test.size(), " images", task.has_hide() ? " with a mask" : ""));
   }
   if (plan.size() != data.size || plan.classes() != data.classes) {
     return absl::InvalidArgumentError(
@@ -41,10 +45,17 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
   for (uint32_t done = 0; done < task.count();) {
     const uint32_t count = std::min(plan.max_batch(), task.count() - done);
     float* input = plan.input();
-    data.Expect(absl::MakeConstSpan(test).subspan(task.first() + done));
+    if (!task.has_hide()) data.Expect(absl::MakeConstSpan(test).subspan(task.first() + done));
     for (uint32_t k = 0; k < count; ++k) {
-      ASSIGN_OR_RETURN(const PinnedImage pinned,
-                       data.Pin(output.images(static_cast<int>(done + k))));
+      const uint32_t index = output.images(static_cast<int>(done + k));
+      if (task.has_hide()) {
+        std::vector<uint8_t> image(image_values);
+        RETURN_IF_ERROR(HiddenModelImage(task.hide(), *data.set, index, data.size,
+                                         MeanColorOf(data, plan), image.data()));
+        for (size_t i = 0; i < image_values; ++i) *input++ = value[image[i]];
+        continue;
+      }
+      ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(index));
       const uint8_t* image = pinned.data();
       for (size_t i = 0; i < image_values; ++i) *input++ = value[image[i]];
     }

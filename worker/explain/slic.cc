@@ -7,7 +7,7 @@
 
 #include "common/simd.h"
 #include "worker/explain/lab.h"
-#include "worker/explain/smooth.h"
+#include "worker/pictures/smooth.h"
 #include "worker/explain/superpixels.h"
 
 namespace dermis {

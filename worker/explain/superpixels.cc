@@ -9,6 +9,32 @@
 
 namespace dermis {
 
+Segmentation Rectangles(int height, int width, int rows, int columns) {
+  Segmentation grid{height, width, static_cast<uint32_t>(rows) * static_cast<uint32_t>(columns), {}};
+  grid.labels.reserve(size_t(height) * width);
+  for (int64_t y = 0; y < height; ++y) {
+    const auto row = static_cast<uint32_t>(y * rows / height);
+    for (int64_t x = 0; x < width; ++x) {
+      grid.labels.push_back(row * static_cast<uint32_t>(columns) +
+                            static_cast<uint32_t>(x * columns / width));
+    }
+  }
+  return grid;
+}
+
+Segmentation Enlarged(const Segmentation& segmentation, int height, int width) {
+  Segmentation fine{height, width, segmentation.count, {}};
+  fine.labels.reserve(size_t(height) * width);
+  for (int64_t y = 0; y < height; ++y) {
+    const int64_t row = (2 * y + 1) * segmentation.height / (2 * int64_t{height});
+    for (int64_t x = 0; x < width; ++x) {
+      const int64_t column = (2 * x + 1) * segmentation.width / (2 * int64_t{width});
+      fine.labels.push_back(segmentation.labels[row * segmentation.width + column]);
+    }
+  }
+  return fine;
+}
+
 void CompactLabels(Segmentation& segmentation) {
   std::vector<uint32_t> present = segmentation.labels;
   std::sort(present.begin(), present.end());

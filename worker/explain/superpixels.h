@@ -1,4 +1,4 @@
-// Superpixels at display resolution. Both follow scikit-image 0.26 (compared in tests/parity/explain);
+// Superpixels. SLIC and quickshift follow scikit-image 0.26 (compared in tests/parity/explain);
 // deterministic, one thread.
 #ifndef DERMIS_WORKER_EXPLAIN_SUPERPIXELS_H_
 #define DERMIS_WORKER_EXPLAIN_SUPERPIXELS_H_
@@ -40,6 +40,12 @@ struct QuickshiftParameters {
 // Equal densities: the lower index counts as higher, where skimage adds noise.
 Segmentation Quickshift(const uint8_t* rgb, int height, int width,
                         const QuickshiftParameters& parameters);
+
+// rows x columns rectangles of equal size but for a pixel, numbered row by row. 1 <= rows <= height, likewise columns.
+Segmentation Rectangles(int height, int width, int rows, int columns);
+
+// The same superpixels on a finer picture: each pixel has the label at its place. No side may become shorter.
+Segmentation Enlarged(const Segmentation& segmentation, int height, int width);
 
 // Relabels by first appearance of each label in ascending order of label, so that none is missing.
 void CompactLabels(Segmentation& segmentation);

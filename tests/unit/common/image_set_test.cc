@@ -67,6 +67,37 @@ TEST(ImageSet, SameImages_GiveTheSameFileAndAddress) {
   EXPECT_NE(OpenSet(folder / "a.images")->digest(), OpenSet(folder / "b.images")->digest());
 }
 
+TEST(ImageSet, LabelMapsAndTheMasksOrigin_AreReadBack_FromFileAndBlobs) {
+  TestFolder folder;
+  auto images = TestImages(5, 3, 4, /*masked=*/2);
+  images[0].entry.set_mask_origin("expert");
+  for (int i : {1, 4}) {
+    images[i].labels.resize(2 * 3 * 4);
+    for (size_t k = 0; k < images[i].labels.size(); ++k) images[i].labels[k] = static_cast<char>(k + i);
+  }
+  ASSERT_TRUE(WriteImageSet(folder / "x.images", TestHeader(3, 4), images).ok());
+  auto file = OpenSet(folder / "x.images");
+  auto blobs = *ImageSet::OpenBlobs(file->manifest(), [&](const Digest& digest) -> absl::StatusOr<std::string> {
+    return std::string(*file->ChunkBytes(digest));
+  });
+  EXPECT_EQ(BlobsOf(file->manifest().chunks(0)).size(), 3u);
+  for (const ImageSet* set : {file.get(), blobs.get()}) {
+    EXPECT_EQ(set->manifest().images(0).mask_origin(), "expert");
+    for (uint32_t i = 0; i < 5; ++i) {
+      EXPECT_EQ(set->manifest().images(i).has_labels(), i == 1 || i == 4);
+      if (i == 1 || i == 4) {
+        EXPECT_EQ(*set->Labels(i), images[i].labels);
+      } else {
+        EXPECT_EQ(set->Labels(i).status().code(), absl::StatusCode::kNotFound);
+      }
+    }
+    EXPECT_EQ(*set->Mask(2), images[2].mask);
+    EXPECT_EQ(*set->Pixels(4), images[4].pixels);
+  }
+  images[1].labels.pop_back();
+  EXPECT_FALSE(WriteImageSet(folder / "y.images", TestHeader(3, 4), images).ok());
+}
+
 // Golden: an image set's address changes only on purpose.
 TEST(ImageSet, Address_IsTheGoldenOne) {
   TestFolder folder;

@@ -250,5 +250,69 @@ TEST(SpecYamlTest, EveryStudyOfTheTree_Parses_Resolves_AndReadsBack) {
   EXPECT_GE(seen, 2);
 }
 
+TEST(SpecYamlTest, LesionTestAndShortcutCheck_HaveDefaults) {
+  const v1::ExplanationSpec explanation =
+      Resolved("name: a\nimages: {set: x}\nexplanation: {lesion_test: {}, shortcut: {}}\n").explanation();
+  const v1::LesionTestSpec& test = explanation.lesion_test();
+  EXPECT_EQ(test.primary(), v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
+  EXPECT_EQ(test.against(), v1::LESION_NULL_SHIFTED);
+  EXPECT_EQ(test.band(), 0.1);
+  EXPECT_EQ(test.hidden(), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  ASSERT_EQ(explanation.shortcut().hidden_size(), 2);
+  EXPECT_EQ(explanation.shortcut().draws(), 2000u);
+  EXPECT_FALSE(Resolved("name: a\nimages: {set: x}\nexplanation: {}\n").explanation().has_lesion_test());
+}
+
+TEST(SpecYamlTest, Superpixels_AreOneOfFive_AtOneOfTwoSizes) {
+  const auto first = [](const std::string& superpixels) {
+    return Resolved("name: a\nimages: {set: x}\nexplanation: {methods: [{shapley: {superpixels: " + superpixels + "}}]}\n")
+        .explanation().methods(0).shapley().superpixels();
+  };
+  EXPECT_EQ(first("{grid: {rows: 3}}").grid().columns(), 3u);
+  EXPECT_EQ(first("{lesion_zones: {}}").lesion_zones().band(), 0.1);
+  EXPECT_TRUE(first("{label_map: {}}").has_label_map());
+  EXPECT_EQ(first("{slic: {}, resolution: model}").resolution(), v1::RESOLUTION_MODEL);
+  // As it was before there was a choice: addresses stay.
+  EXPECT_EQ(first("{slic: {}, resolution: display}").resolution(), v1::RESOLUTION_UNSPECIFIED);
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x}\nexplanation: {methods: [{lime: {superpixels: {grid: {rows: 1}}}}]}\n"),
+              HasSubstr("superpixels.grid"));
+}
+
+TEST(SpecYamlTest, HiddenParts_NeedARegion_MasksAndNoExplanation) {
+  const v1::StudySpec spec = Resolved("name: a\nimages: {set: x, hide: {show: lesion}}\n");
+  EXPECT_EQ(spec.images().hide().hidden(), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  EXPECT_TRUE(spec.images().split().masked_only());
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x, hide: {}}\n"), HasSubstr("images.hide.show"));
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x, hide: {show: box, hidden: background}}\n"),
+              HasSubstr("images.hide.hidden"));
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x, hide: {show: box}}\nexplanation: {}\n"),
+              HasSubstr("leave one of them out"));
+}
+
+TEST(SpecYamlTest, Hiding_IsThereWhereAValueNeedsIt) {
+  const auto has_hiding = [](const std::string& explanation) {
+    return Resolved("name: a\nimages: {set: x}\nexplanation: {" + explanation + "}\n")
+        .explanation()
+        .has_hiding();
+  };
+  EXPECT_FALSE(has_hiding("methods: [{lime: {hidden: inpaint}}]"));
+  EXPECT_TRUE(has_hiding("methods: [{lime: {hidden: blur}}]"));
+  EXPECT_TRUE(has_hiding("methods: [{occlusion: {hidden: constant}}]"));
+  EXPECT_TRUE(has_hiding("shortcut: {}"));
+  EXPECT_TRUE(has_hiding("lesion_test: {hidden: background}"));
+  EXPECT_TRUE(has_hiding("checks: {hidden: blur}"));
+}
+
+TEST(SpecYamlTest, Hiding_IsChecked) {
+  const v1::HidingSpec hiding =
+      Resolved("name: a\nimages: {set: x}\nexplanation: {hiding: {color: [1, 2, 3.5]}}\n").explanation().hiding();
+  EXPECT_EQ(hiding.color(2), 3.5);
+  EXPECT_EQ(hiding.blur(), 0.1);
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x}\nexplanation: {hiding: {color: [1, 2]}}\n"),
+              HasSubstr("three numbers"));
+  EXPECT_THAT(ResolveError("name: a\nimages: {set: x}\nexplanation: {hiding: {blur: 0}}\n"),
+              HasSubstr("explanation.hiding.blur"));
+}
+
 }  // namespace
 }  // namespace dermis

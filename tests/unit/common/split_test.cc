@@ -236,5 +236,24 @@ TEST(Split, AllTest_LeavesNothingToTrain_WhateverTheLabels) {
   EXPECT_TRUE(split->validation.empty());
 }
 
+TEST(SplitTest, MaskedOnly_LeavesImagesWithoutAMaskOut) {
+  v1::ImageSetManifest manifest = Manifest(120);
+  v1::SplitSpec spec = Fractions(0.25, 0.2);
+  spec.set_masked_only(true);
+  EXPECT_THAT(ErrorOf(manifest, spec), HasSubstr("dermis ingest --masks"));
+  for (int i = 0; i < 120; ++i) manifest.mutable_images(i)->set_has_mask(i % 3 != 0);
+  for (const double test : {0.25, 1.0}) {
+    spec.set_test(test);
+    const auto split = MakeSplit(manifest, spec, 1);
+    ASSERT_TRUE(split.ok()) << split.status();
+    size_t images = 0;
+    for (const auto* part : {&split->training, &split->validation, &split->test}) {
+      for (const uint32_t image : *part) EXPECT_NE(image % 3, 0u);
+      images += part->size();
+    }
+    EXPECT_EQ(images, 80u);
+  }
+}
+
 }  // namespace
 }  // namespace dermis

@@ -103,6 +103,19 @@ v1::TaskSpec OfKind(v1::TaskSpec::KindCase kind) {
       task.mutable_stability()->add_layers("dense");
       *task.mutable_stability()->mutable_attribution() = OfKind(v1::TaskSpec::kActivations);
       break;
+    case v1::TaskSpec::kLesion:
+      *task.mutable_lesion()->mutable_images() = SomeRecipe().images();
+      task.mutable_lesion()->set_image(17);
+      task.mutable_lesion()->set_placements(1);
+      break;
+    case v1::TaskSpec::kLesionSummary:
+      task.mutable_lesion_summary()->add_images(3);
+      task.mutable_lesion_summary()->set_primary(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
+      task.mutable_lesion_summary()->set_null(v1::LESION_NULL_SHIFTED);
+      break;
+    case v1::TaskSpec::kShortcut:
+      task.mutable_shortcut()->add_variants()->set_show(v1::LESION_REGION_LESION);
+      break;
     default:
       break;
   }
@@ -268,6 +281,78 @@ TEST(TasksTest, CheckPayload_RefusesEveryOtherKind) {
   EXPECT_FALSE(CheckPayload(OfKind(v1::TaskSpec::kNoop), fit).ok());
   noop.set_noop(8);
   EXPECT_FALSE(CheckPayload(OfKind(v1::TaskSpec::kNoop), noop).ok());
+}
+
+TEST(TasksTest, CheckPayload_Lesion_WantsEveryPlacementAndSubset) {
+  const v1::TaskSpec task = OfKind(v1::TaskSpec::kLesion);
+  v1::Payload payload;
+  payload.mutable_lesion()->set_classes(2);
+  for (int p = 0; p < 4; ++p) {
+    v1::LesionPlacement& placement = *payload.mutable_lesion()->add_placements();
+    placement.mutable_areas()->Resize(4, 0.25);
+    placement.mutable_logits()->Resize(32, 0.f);
+  }
+  EXPECT_TRUE(CheckPayload(task, payload).ok()) << CheckPayload(task, payload);
+  payload.mutable_lesion()->mutable_placements(2)->mutable_logits()->RemoveLast();
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+  payload.mutable_lesion()->mutable_placements()->DeleteSubrange(2, 1);
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+}
+
+TEST(TasksTest, CheckPayload_LesionSummary_WantsThePrimaryFirst_AndSaneNumbers) {
+  const v1::TaskSpec task = OfKind(v1::TaskSpec::kLesionSummary);
+  v1::Payload payload;
+  v1::LesionSummary& summary = *payload.mutable_lesion_summary();
+  summary.set_images(1);
+  summary.set_lesions(1);
+  for (auto* values : {summary.mutable_shares(), summary.mutable_areas(), summary.mutable_values()}) {
+    values->Resize(4, 0.25);
+  }
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+  v1::LesionFinding& finding = *summary.add_findings();
+  finding.set_hypothesis(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
+  finding.set_null(v1::LESION_NULL_SHIFTED);
+  finding.set_p(0.2);
+  finding.set_adjusted_p(0.4);
+  EXPECT_TRUE(CheckPayload(task, payload).ok()) << CheckPayload(task, payload);
+  finding.set_adjusted_p(0.1);
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+  finding.set_adjusted_p(0.4);
+  finding.set_null(v1::LESION_NULL_ROTATED);
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+}
+
+TEST(TasksTest, CheckPayload_Shortcut_WantsTheWholeAndEachVariant) {
+  const v1::TaskSpec task = OfKind(v1::TaskSpec::kShortcut);
+  v1::Payload payload;
+  for (int i = 0; i < 2; ++i) {
+    v1::ShortcutArea& area = *payload.mutable_shortcut()->add_areas();
+    area.set_area(0.6);
+    area.set_low(0.5);
+    area.set_high(0.7);
+  }
+  EXPECT_TRUE(CheckPayload(task, payload).ok()) << CheckPayload(task, payload);
+  payload.mutable_shortcut()->mutable_areas(1)->set_low(std::nan(""));
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+  payload.mutable_shortcut()->mutable_areas()->RemoveLast();
+  EXPECT_FALSE(CheckPayload(task, payload).ok());
+}
+
+TEST(TasksTest, HiddenParts_AreInTheRecipe) {
+  v1::StudySpec spec;
+  const Digest set = Sha256Of("set");
+  const Digest without = *RecipeDigest(RecipeOf(spec, set), kClass);
+  spec.mutable_images()->mutable_hide()->set_show(v1::LESION_REGION_SURROUNDINGS);
+  spec.mutable_images()->mutable_hide()->set_hidden(v1::HIDDEN_VALUE_BLUR);
+  EXPECT_EQ(RecipeOf(spec, set).images().hide().blur(), 0.1);
+  EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), without);
+}
+
+TEST(TasksTest, SuperpixelsOfTheModelsImage_NameItsSize) {
+  v1::Perturbation p = SomePerturbation();
+  EXPECT_EQ(SuperpixelTaskOf(p, kClass).superpixels().size(), 0u);
+  p.mutable_superpixels()->set_resolution(v1::RESOLUTION_MODEL);
+  EXPECT_EQ(SuperpixelTaskOf(p, kClass).superpixels().size(), p.images().size());
 }
 
 TEST(TasksTest, Describe_NamesImageMethodAndRun) {

@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "common/image_set.h"
+#include "opencv2/imgcodecs.hpp"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -127,6 +129,68 @@ TEST_F(IngestTest, AMaskThatMayBeOfTwoImagesIsAnError_OneInItsFolderIsNot) {
   Write("masks/benign/a.png", mask);
   const auto named = Ingest(options_);
   EXPECT_THAT(named.status().message(), HasSubstr("masks/benign/a.png: "));  // Its own, and damaged.
+}
+
+// A grey PNG of `value`s.
+std::string GreyPng(int width, int height, int depth, const std::function<int(int y, int x)>& value) {
+  cv::Mat picture(height, width, depth);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      if (depth == CV_8U) {
+        picture.at<uint8_t>(y, x) = static_cast<uint8_t>(value(y, x));
+      } else {
+        picture.at<uint16_t>(y, x) = static_cast<uint16_t>(value(y, x));
+      }
+    }
+  }
+  std::vector<uint8_t> bytes;
+  cv::imencode(".png", picture, bytes);
+  return std::string(bytes.begin(), bytes.end());
+}
+
+TEST_F(IngestTest, MasksAndLabelMapsLieOverTheImage_AndSayWhereTheyCameFrom) {
+  WriteFour();
+  // 64 x 48: the centred square begins at column 8. Left of column 32: lesion; label: column * 256.
+  Write("masks/a.png", GreyPng(64, 48, CV_8U, [](int, int x) { return x < 32 ? 255 : 0; }));
+  Write("masks/c.png", GreyPng(64, 48, CV_8U, [](int, int) { return 255; }));
+  Write("maps/a.png", GreyPng(64, 48, CV_16U, [](int, int x) { return x * 256; }));
+  Write("maps/b.png", GreyPng(64, 48, CV_8U, [](int y, int) { return y; }));
+  Write("labels.csv",
+        "file,label,mask_origin\nbenign/a.jpg,no,expert\nbenign/b.jpg,no,expert\nmalignant/c.jpg,yes,\n"
+        "malignant/d.jpg,yes,\n");
+  options_.labels = "labels.csv";
+  options_.mask_origin = "a network";
+  options_.label_maps = (folder_ / "in" / "maps").string();
+  options_.size = 48;
+  const auto result = Ingest(options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->masks, 2u);
+  EXPECT_EQ(result->label_maps, 2u);
+  EXPECT_TRUE(result->not_taken.empty()) << "masks and maps are no pictures of the set";
+  const auto set = *ImageSet::OpenFile(options_.output);
+  const auto& manifest = set->manifest();
+  EXPECT_EQ(manifest.images(0).mask_origin(), "expert");
+  EXPECT_EQ(manifest.images(1).mask_origin(), "") << "it has no mask";
+  EXPECT_EQ(manifest.images(2).mask_origin(), "a network");
+  const std::string_view mask = *set->Mask(0), labels = *set->Labels(0);
+  for (int x = 0; x < 48; ++x) {
+    EXPECT_EQ(mask[x], x + 8 < 32);
+    EXPECT_EQ(static_cast<uint8_t>(labels[2 * x + 1]), x + 8);
+    EXPECT_EQ(labels[2 * x], 0);
+  }
+  EXPECT_EQ((*set->Labels(1))[2 * 48 * 47], 47);
+}
+
+TEST_F(IngestTest, ALabelMapInColoursIsRefused) {
+  WriteFour();
+  std::vector<uint8_t> bytes;
+  cv::imencode(".png", cv::Mat(48, 64, CV_8UC3, cv::Scalar(1, 2, 3)), bytes);
+  Write("maps/a.png", std::string(bytes.begin(), bytes.end()));
+  options_.label_maps = (folder_ / "in" / "maps").string();
+  EXPECT_THAT(Ingest(options_).status().message(),
+              AllOf(HasSubstr("benign/a.jpg: its label map"), HasSubstr("a label map is a grey PNG")));
+  options_.label_maps = (folder_ / "nowhere").string();
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("--label-maps"));
 }
 
 TEST_F(IngestTest, DamagedMissingAndRepeatedFilesAreNamed) {

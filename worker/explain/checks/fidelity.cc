@@ -16,7 +16,6 @@
 #include "worker/explain/checks/infidelity.h"
 #include "worker/explain/checks/maps.h"
 #include "worker/explain/checks/priors.h"
-#include "worker/explain/composer.h"
 #include "worker/explain/masked_model.h"
 #include "worker/explain/superpixels.h"
 #include "worker/plan/model_pixels.h"
@@ -37,20 +36,20 @@ class Probe {
 
   // Logits, one row a mask.
   absl::StatusOr<std::vector<float>> Logits(absl::Span<const Mask> masks,
-                                            const Composer& composer) {
+                                            const MaskedImage& masked) {
     std::vector<float> logits(masks.size() * plan_.classes());
-    RETURN_IF_ERROR(RunMasks(masks, composer, plan_, logits.data()));
+    RETURN_IF_ERROR(RunMasks(masks, masked, plan_, logits.data()));
     if (!std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); })) {
       return absl::InvalidArgumentError("the model's outputs are not finite");
     }
-    evaluations_ += masks.size();
+    evaluations_ += masks.size() * masked.composers.size();
     return logits;
   }
 
   // f, the function that is explained.
   absl::StatusOr<std::vector<double>> Outputs(absl::Span<const Mask> masks,
-                                              const Composer& composer) {
-    ASSIGN_OR_RETURN(const std::vector<float> logits, Logits(masks, composer));
+                                              const MaskedImage& masked) {
+    ASSIGN_OR_RETURN(const std::vector<float> logits, Logits(masks, masked));
     std::vector<double> outputs;
     for (size_t m = 0; m < masks.size(); ++m) outputs.push_back(OutputOf(output_, Row(logits, m)));
     return outputs;
@@ -77,9 +76,9 @@ class Probe {
 };
 
 // Adds `weight` times the outputs of masks to a curve, towards the class that `sign` points to.
-absl::Status AddCurve(absl::Span<const Mask> masks, const Composer& composer, double sign,
+absl::Status AddCurve(absl::Span<const Mask> masks, const MaskedImage& masked, double sign,
                       double weight, Probe& probe, v1::OutputCurve& curve) {
-  ASSIGN_OR_RETURN(const std::vector<float> logits, probe.Logits(masks, composer));
+  ASSIGN_OR_RETURN(const std::vector<float> logits, probe.Logits(masks, masked));
   const auto points = static_cast<int>(masks.size());
   curve.mutable_probability()->Resize(points, 0);
   curve.mutable_margin()->Resize(points, 0);
@@ -99,13 +98,13 @@ struct Halves {
 };
 
 absl::StatusOr<Halves> RunHalves(const v1::FidelityTask& task, uint32_t superpixels,
-                                 const Composer& composer, Probe& probe) {
+                                 const MaskedImage& masked, Probe& probe) {
   Halves halves;
   for (uint32_t draw = 0; draw < task.halves(); ++draw) {
     halves.masks.push_back(RandomHalf(task.seed(), task.image(), draw, superpixels));
   }
   halves.masks.emplace_back(superpixels, uint8_t{1});
-  ASSIGN_OR_RETURN(halves.done, probe.Outputs(halves.masks, composer));
+  ASSIGN_OR_RETURN(halves.done, probe.Outputs(halves.masks, masked));
   const double full = halves.done.back();
   halves.masks.pop_back();
   halves.done.pop_back();
@@ -197,10 +196,14 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
     return Invalid(task, "needs a blur in (0, 1], a half and a random order");
   }
   ASSIGN_OR_RETURN(const Segmentation common, FromProto(*inputs.superpixels));
-  ASSIGN_OR_RETURN(const Composer hiding,
-                   ComposerOf(task.images(), task.image(), task.hidden(), common, data, plan));
-  ASSIGN_OR_RETURN(const Composer blurring,
-                   BlurredComposerOf(task.images(), task.image(), task.blur(), common, data, plan));
+  ASSIGN_OR_RETURN(const MaskedImage hiding,
+                   MaskedImageOf(task.images(), task.image(), task.hidden(), task.hiding(), common,
+                                 data, plan));
+  v1::Hiding blur;
+  blur.set_blur(task.blur());
+  ASSIGN_OR_RETURN(const MaskedImage blurring,
+                   MaskedImageOf(task.images(), task.image(), v1::HIDDEN_VALUE_BLUR, blur, common,
+                                 data, plan));
   Probe probe(plan, task.output());
 
   const Mask shown(common.count, 1);
@@ -249,12 +252,12 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   ASSIGN_OR_RETURN(const std::vector<SuperpixelMap> maps,
                    MapsOf(*inputs.attribution, own ? &*own : nullptr, common));
   // A fit in its own terms: on its own superpixels, hidden as it hid them.
-  std::optional<Composer> as_fitted;
+  std::optional<MaskedImage> as_fitted;
   std::vector<double> fitted;
   if (inputs.attribution->has_fit()) {
-    ASSIGN_OR_RETURN(as_fitted,
-                     ComposerOf(task.images(), task.image(),
-                                task.attribution().fit().perturbation().hidden(), *own, data, plan));
+    const v1::Perturbation& perturbation = task.attribution().fit().perturbation();
+    ASSIGN_OR_RETURN(as_fitted, MaskedImageOf(task.images(), task.image(), perturbation.hidden(),
+                                              perturbation.hiding(), *own, data, plan));
     fitted.assign(inputs.attribution->fit().values().begin(),
                   inputs.attribution->fit().values().end());
   }

@@ -16,14 +16,15 @@ absl::Status Wrong(const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("a map to be checked: ", why));
 }
 
-bool SamePicture(const Segmentation& a, const Segmentation& b) {
-  return a.height == b.height && a.width == b.width && a.labels.size() == b.labels.size();
+// The same superpixels, at the finer one of both sizes.
+Segmentation AtSizeOf(const Segmentation& a, const Segmentation& b) {
+  return Enlarged(a, std::max(a.height, b.height), std::max(a.width, b.width));
 }
 
 absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segmentation* own,
                                        const Segmentation& common) {
-  if (own == nullptr || !SamePicture(*own, common)) {
-    return Wrong("a fit needs its own superpixels, of the same picture as the common ones");
+  if (own == nullptr || own->labels.empty() || common.labels.empty()) {
+    return Wrong("a fit needs its own superpixels and the common ones");
   }
   if (static_cast<uint32_t>(fit.values_size()) != own->count) {
     return Wrong(absl::StrCat(fit.values_size(), " values for ", own->count, " superpixels"));
@@ -31,7 +32,9 @@ absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segment
   SuperpixelMap map;
   map.units = MapUnits::kOutput;
   map.values.assign(fit.values().begin(), fit.values().end());
-  if (own->labels != common.labels) map.values = Regrid(map.values, *own, common);
+  if (own->labels == common.labels) return map;
+  // One may be of the picture as it is displayed, the other one as the model sees it.
+  map.values = Regrid(map.values, AtSizeOf(*own, common), AtSizeOf(common, *own));
   return map;
 }
 

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "tests/unit/tools/report/fake_checks.h"
+#include "tests/unit/tools/report/fake_lesions.h"
 #include "tests/unit/tools/report/fake_study.h"
 
 int main(int argc, char** argv) {
@@ -11,6 +12,7 @@ int main(int argc, char** argv) {
   }
   dermis::FakeStudy study(400, 224, 6);
   dermis::AddFakeChecks(study);
+  dermis::AddFakeLesions(study, .68);
   const absl::Status status = dermis::WriteReport(study.results, study.Inputs(), argv[1]);
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
   return status.ok() ? 0 : 1;

@@ -14,15 +14,18 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
+#include "common/lesion_tasks.h"
 #include "common/tasks.h"
 #include "gtest/gtest.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "worker/collective/collective.h"
 #include "worker/device/numerics_class.h"
 #include "worker/evaluation/evaluate.h"
+#include "worker/evaluation/shortcut.h"
 #include "worker/explain/checks/fidelity.h"
 #include "worker/explain/checks/stability.h"
 #include "worker/explain/explain.h"
+#include "worker/explain/lesion/lesion.h"
 #include "worker/models/activations.h"
 #include "worker/models/gradients.h"
 #include "worker/models/model.h"
@@ -92,6 +95,111 @@ v1::Payload Training(v1::Precision precision, const std::shared_ptr<const ImageD
                           yield, progress);
   EXPECT_TRUE(step.ok()) << step.status();
   return payload;
+}
+
+// Images with a disc for a lesion.
+class MaskedSet final : public ImageSet {
+ public:
+  MaskedSet() {
+    manifest_.set_height(kDisplay);
+    manifest_.set_width(kDisplay);
+    manifest_.add_classes("benign");
+    manifest_.add_classes("malignant");
+    for (uint32_t i = 0; i < kImages; ++i) {
+      v1::ImageEntry& entry = *manifest_.add_images();
+      entry.set_label(i % 2);
+      entry.set_has_mask(true);
+      entry.set_digest(std::string(32, static_cast<char>(i)));
+      pixels_.push_back(TestPixels(i, kDisplay, kDisplay));
+      std::string& mask = masks_.emplace_back();
+      for (uint32_t y = 0; y < kDisplay; ++y) {
+        for (uint32_t x = 0; x < kDisplay; ++x) {
+          const int dy = static_cast<int>(y) - 30 - static_cast<int>(i % 5), dx = static_cast<int>(x) - 31;
+          mask.push_back(dy * dy + dx * dx < 200 + static_cast<int>(i) * 4);
+        }
+      }
+    }
+  }
+  absl::StatusOr<std::string_view> Pixels(uint32_t i) const override { return pixels_.at(i); }
+  absl::StatusOr<std::string_view> Mask(uint32_t i) const override { return masks_.at(i); }
+  absl::StatusOr<std::string_view> ChunkBytes(const Digest&) const override {
+    return absl::NotFoundError("no chunk");
+  }
+
+ private:
+  std::vector<std::string> pixels_, masks_;
+};
+
+// The lesion test, the shortcut check, and what hides and cuts otherwise.
+std::map<std::string, std::string> LesionResults(const std::string& weights) {
+  std::map<std::string, std::string> results;
+  auto data = std::make_shared<ImageData>(*Images());
+  data->set = std::make_shared<MaskedSet>();
+  auto plan = MakeInferencePlan(v1::MODEL_KIND_SEED_CNN, weights, kSize, v1::PRECISION_FP32);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  v1::LesionSummaryTask summary;
+  v1::LesionTask& lesion = *summary.mutable_lesion();
+  lesion.set_band(0.1);
+  lesion.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  lesion.set_placements(2);
+  lesion.set_seed(3);
+  summary.set_output(v1::OUTPUT_KIND_MARGIN);
+  summary.set_primary(v1::LESION_HYPOTHESIS_BANDS_OVER_CORE);
+  summary.set_null(v1::LESION_NULL_SHIFTED);
+  summary.set_draws(99);
+  std::vector<std::shared_ptr<const v1::Payload>> outputs;
+  for (uint32_t image = 40; image < kImages; ++image) {
+    v1::LesionTask task = lesion;
+    task.set_image(image);
+    summary.add_images(image);
+    auto payload = std::make_shared<v1::Payload>();
+    uint64_t evaluations = 0;
+    *payload->mutable_lesion() = *RunLesion(task, *data, **plan, &evaluations);
+    outputs.push_back(payload);
+  }
+  results["lesion"] = HashOf(*outputs[0]);
+  v1::Payload payload;
+  *payload.mutable_lesion_summary() = *RunLesionSummary(summary, outputs, *data->set);
+  results["lesion_summary"] = HashOf(payload);
+
+  v1::ShortcutTask shortcut;
+  shortcut.set_batch(3);
+  shortcut.set_draws(200);
+  for (const v1::HiddenValue hidden : {v1::HIDDEN_VALUE_BLUR, v1::HIDDEN_VALUE_INPAINT}) {
+    v1::Hide& hide = *shortcut.add_variants();
+    hide.set_show(v1::LESION_REGION_SURROUNDINGS);
+    hide.set_hidden(hidden);
+    if (hidden == v1::HIDDEN_VALUE_BLUR) hide.set_blur(0.1);
+  }
+  outputs.clear();
+  for (const v1::TaskSpec& need : ShortcutNeeds(shortcut, 8, 8, "")) {
+    auto evaluated = std::make_shared<v1::Payload>();
+    *evaluated->mutable_evaluate() = *RunEvaluate(need.evaluate(), *data, **plan);
+    outputs.push_back(evaluated);
+  }
+  results["evaluate.hidden"] = HashOf(*outputs.back());
+  *payload.mutable_shortcut() = *RunShortcut(shortcut, outputs, *data);
+  results["shortcut"] = HashOf(payload);
+
+  v1::SuperpixelTask cut;
+  cut.mutable_superpixels()->mutable_lesion_zones()->set_band(0.1);
+  cut.set_image(41);
+  const v1::SuperpixelOutput zones = *RunSuperpixels(cut, *data->set);
+  *payload.mutable_superpixels() = zones;
+  results["superpixels.lesion_zones"] = HashOf(payload);
+  v1::PerturbTask perturb;
+  v1::Perturbation& perturbation = *perturb.mutable_perturbation();
+  perturbation.set_image(41);
+  perturbation.mutable_lime()->set_samples(20);
+  perturbation.mutable_hiding()->set_blur(0.1);
+  perturbation.mutable_hiding()->mutable_background()->set_per_class(2);
+  for (const auto& [hidden, name] : {std::pair(v1::HIDDEN_VALUE_BLUR, "blur"), {v1::HIDDEN_VALUE_INPAINT, "inpaint"},
+                                     {v1::HIDDEN_VALUE_BACKGROUND, "background"}}) {
+    perturbation.set_hidden(hidden);
+    *payload.mutable_perturb() = *RunPerturb(perturb, *data, zones, **plan);
+    results[absl::StrCat("perturb.", name)] = HashOf(payload);
+  }
+  return results;
 }
 
 // One run of masks by name.
@@ -194,6 +302,7 @@ std::map<std::string, std::string> Results() {
   v1::Payload stable;
   *stable.mutable_stability() = *RunStability(stability, {superpixels}, *data);
   results["stability"] = HashOf(stable);
+  for (const auto& [name, hash] : LesionResults(weights)) results[name] = hash;
   v1::ActivationTask activations;
   activations.set_output(v1::OUTPUT_KIND_MARGIN);
   activations.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);

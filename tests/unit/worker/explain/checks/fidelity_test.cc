@@ -61,14 +61,15 @@ class FidelityTest : public testing::Test {
   // f without single superpixels, from f(x): what a linear model's exact attribution is.
   std::vector<double> Exact(FunctionPlan& plan, const Segmentation& segmentation,
                             v1::HiddenValue hidden) {
-    const Composer composer = *ComposerOf(v1::ImageSource(), 0, hidden, segmentation, data_, plan);
+    const MaskedImage masked =
+        *MaskedImageOf(v1::ImageSource(), 0, hidden, v1::Hiding(), segmentation, data_, plan);
     std::vector<Mask> masks = {Mask(segmentation.count, 1)};
     for (uint32_t k = 0; k < segmentation.count; ++k) {
       masks.push_back(masks[0]);
       masks.back()[k] = 0;
     }
     std::vector<float> logits(2 * masks.size());
-    EXPECT_TRUE(RunMasks(masks, composer, plan, logits.data()).ok());
+    EXPECT_TRUE(RunMasks(masks, masked, plan, logits.data()).ok());
     std::vector<double> values;
     for (uint32_t k = 1; k < masks.size(); ++k) {
       values.push_back((logits[1] - logits[0]) - (logits[2 * k + 1] - logits[2 * k]));
@@ -265,8 +266,9 @@ TEST(NoisyComposer, HidesTheNoiseWithTheSuperpixel) {
   const FunctionPlan plan(kSize, nullptr);
   const auto compose = [&](const v1::ImageSource& source, const Mask& mask) {
     std::vector<float> input(kSize * kSize * 3);
-    ComposerOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, segmentation, data, plan)
-        ->Compose(mask, input.data());
+    MaskedImageOf(source, 0, v1::HIDDEN_VALUE_TRAINING_MEAN, v1::Hiding(), segmentation, data, plan)
+        ->composers[0]
+        .Compose(mask, input.data());
     return input;
   };
   const Mask all(16, 1), none(16, 0);

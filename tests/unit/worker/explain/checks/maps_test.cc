@@ -50,6 +50,19 @@ TEST(MapsOf, AFit_IsOneMapInTheOutputsUnits_OnTheCommonSuperpixels) {
   EXPECT_EQ((*maps)[0].units, MapUnits::kOutput);
 }
 
+// Superpixels of the image as displayed, and as the model sees it.
+TEST(MapsOf, AFit_OnAFinerOrCoarserPictureThanTheCommonSuperpixels) {
+  const Segmentation coarse = Columns(1, {0, 1}, 2), fine = Columns(2, {0, 1, 1, 1}, 2);
+  v1::Payload payload;
+  payload.mutable_fit()->add_values(4);
+  payload.mutable_fit()->add_values(8);
+  EXPECT_EQ((*MapsOf(payload, &coarse, fine))[0].values, (std::vector<double>{2, 10}));
+  // Of the fine ones' second, a third lies in the first half.
+  const std::vector<double> back = (*MapsOf(payload, &fine, coarse))[0].values;
+  EXPECT_NEAR(back[0], 4 + 8 / 3.0, 1e-12);
+  EXPECT_NEAR(back[1], 16 / 3.0, 1e-12);
+}
+
 TEST(MapsOf, Activations_AreAMapForEachLayer_WithoutUnits) {
   const Segmentation common = Columns(1, {0, 1}, 2);
   v1::Payload payload;
@@ -111,13 +124,12 @@ TEST(MapsOf, PixelAttributions_AreSharesOfTheOutput_OrAGradient) {
 }
 
 TEST(MapsOf, WhatDoesNotFit_IsAnError) {
-  const Segmentation common = Columns(1, {0, 1}, 2), taller = Columns(2, {0, 1}, 2);
+  const Segmentation common = Columns(1, {0, 1}, 2);
   v1::Payload payload;
   payload.mutable_fit()->add_values(1);
   EXPECT_FALSE(MapsOf(payload, &common, common).ok());  // One value for two superpixels.
   payload.mutable_fit()->add_values(1);
   EXPECT_TRUE(MapsOf(payload, &common, common).ok());
-  EXPECT_FALSE(MapsOf(payload, &taller, common).ok());
   EXPECT_FALSE(MapsOf(payload, nullptr, common).ok());
   v1::Payload other;
   other.mutable_superpixels();

@@ -1,6 +1,7 @@
-#ifndef DERMIS_WORKER_EXPLAIN_SMOOTH_H_
-#define DERMIS_WORKER_EXPLAIN_SMOOTH_H_
+#ifndef DERMIS_WORKER_PICTURES_SMOOTH_H_
+#define DERMIS_WORKER_PICTURES_SMOOTH_H_
 
+#include <cstdint>
 #include <vector>
 
 namespace dermis {
@@ -9,6 +10,9 @@ namespace dermis {
 // at the border with the border pixel repeated. sigma > 0, pixels.
 void Smooth(std::vector<double>& plane, int height, int width, double sigma);
 
+// Each channel of an image (height x width x 3) smoothed so, in 0..255.
+std::vector<float> Blurred(const uint8_t* rgb, int height, int width, double sigma);
+
 }  // namespace dermis
 
-#endif  // DERMIS_WORKER_EXPLAIN_SMOOTH_H_
+#endif  // DERMIS_WORKER_PICTURES_SMOOTH_H_

@@ -1,4 +1,4 @@
-#include "worker/explain/smooth.h"
+#include "worker/pictures/smooth.h"
 
 #include <algorithm>
 #include <cmath>
@@ -54,6 +54,17 @@ void Smooth(std::vector<double>& plane, int height, int width, double sigma) {
     for (int x = -radius; x < width + radius; ++x) line[x + radius] = row[mirror(x, width)];
     SmoothLine(line.data() + radius, 1, width, kernel.data(), radius, row);
   }
+}
+
+std::vector<float> Blurred(const uint8_t* rgb, int height, int width, double sigma) {
+  std::vector<double> plane(static_cast<size_t>(height) * static_cast<size_t>(width));
+  std::vector<float> picture(plane.size() * 3);
+  for (size_t c = 0; c < 3; ++c) {
+    for (size_t p = 0; p < plane.size(); ++p) plane[p] = rgb[3 * p + c];
+    Smooth(plane, height, width, sigma);
+    for (size_t p = 0; p < plane.size(); ++p) picture[3 * p + c] = static_cast<float>(plane[p]);
+  }
+  return picture;
 }
 
 }  // namespace dermis
