@@ -308,13 +308,13 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
     }
     const v1::ActivationOutput& maps = (*payload)->activations();
     if (const v1::CamKind kind = CamKindOf(method.method()); kind != v1::CAM_KIND_UNSPECIFIED) {
-      cams += CamSection(scene, title, maps);
+      cams += CamSection(scene, title, maps, cams.empty());
       continue;
     }
     if (const absl::Status fits = CheckMaps(maps); !fits.ok()) {
       missing += Missing(title, std::string(fits.message()));
     } else if (method.method().has_grad_cam()) {
-      cams += CamSection(scene, title, maps);
+      cams += CamSection(scene, title, maps, cams.empty());
     } else {
       tiles = TileFigures(maps);
     }

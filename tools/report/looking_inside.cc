@@ -119,7 +119,7 @@ std::string PixelNumbersTable(const std::string& rows) {
 }
 
 std::string CamSection(const Scene& scene, const std::string& title,
-                       const v1::ActivationOutput& maps) {
+                       const v1::ActivationOutput& maps, bool open) {
   std::string figures;
   for (const v1::LayerMaps& layer : maps.layers()) {
     const size_t size = CamOf(layer, scene.cam_sign).values.size();
@@ -128,8 +128,8 @@ std::string CamSection(const Scene& scene, const std::string& title,
     }
     figures += CamFigure(scene, title, layer, maps.full());
   }
-  return absl::StrCat("<details open><summary>", Escape(title), " by layer <span>towards ",
-                      Escape(scene.cam_target),
+  return absl::StrCat(open ? "<details open>" : "<details>", "<summary>", Escape(title),
+                      " by layer <span>towards ", Escape(scene.cam_target),
                       "; bilinear over the image, its own grid beside</span></summary><div "
                       "class=\"figures cams\">",
                       figures, "</div></details>");

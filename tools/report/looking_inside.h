@@ -13,7 +13,8 @@
 
 namespace dermis {
 
-// A layer's map towards the class on the side of `sign` (+1: the positive one): values * sign is its evidence.
+// A layer's map towards the class on the side of `sign` (+1: the positive one): values * sign is
+// its evidence.
 struct Cam {
   absl::Span<const float> values;
   double sign = 1;
@@ -35,9 +36,9 @@ std::string PixelNumbersTable(const std::string& rows);
 
 // All layers' maps of one method, towards the predicted class: bilinear over the image, each on its
 // own grid beside. A map without a positive value says so and is not stretched. Maps that do not
-// fit are named instead.
+// fit are named instead. `open`: unfolded.
 std::string CamSection(const Scene& scene, const std::string& title,
-                       const v1::ActivationOutput& maps);
+                       const v1::ActivationOutput& maps, bool open);
 
 }  // namespace dermis
 

@@ -138,6 +138,8 @@ TEST(TasksTest, Digests_AreThoseOfTheGoldenTable) {
        "e96ad710079f00ae950cc537222b62e9173f29058f6c26d13a1d8780685be067"},
       {v1::TaskSpec::kActivations,
        "133f32d51fa71256138df6a2ee290132d2ce3167f127e7f2ffcecbd99ef9fb5c"},
+      {v1::TaskSpec::kGradient,
+       "ba415ad370cc49c6c196518dca74c0b64bf28bd9006963070afe5a6e2e4a26eb"},
       {v1::TaskSpec::kNoop,
        "4ffbec8c312fcf040b119c9d3093e4ccfab67c7b20f906f69c316aebccfcb09f"},
   };

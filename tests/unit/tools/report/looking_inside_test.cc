@@ -87,28 +87,30 @@ v1::ActivationOutput Maps(std::initializer_list<float> cam) {
 
 TEST(LookingInsideTest, Cam_ShowsItsOwnGridBeside_AndSaysWhereItIsExact) {
   v1::ActivationOutput maps = Maps({1, 3});
-  EXPECT_THAT(CamSection(SomeScene(), "HiResCAM", maps), Not(HasSubstr("exact")));
+  EXPECT_THAT(CamSection(SomeScene(), "HiResCAM", maps, true), Not(HasSubstr("exact")));
   maps.mutable_layers(0)->set_offset(-1.75);
-  const std::string html = CamSection(SomeScene(), "HiResCAM", maps);
+  const std::string html = CamSection(SomeScene(), "HiResCAM", maps, true);
   EXPECT_THAT(html, HasSubstr("class=\"native\""));
   EXPECT_THAT(html, HasSubstr(PngUri(Heat({0, 1}, 2, 1, Inferno))));
   EXPECT_THAT(html, HasSubstr("−1.750 add up to 2.250 (f(x) = 2.250)"));
 }
 
 TEST(LookingInsideTest, CamWithoutAPositiveValue_SaysSo) {
-  const std::string html = CamSection(SomeScene(), "HiResCAM", Maps({-1, -3}));
+  const std::string html = CamSection(SomeScene(), "HiResCAM", Maps({-1, -3}), true);
   EXPECT_THAT(html, HasSubstr("no positive evidence</text>"));
   EXPECT_THAT(html, Not(HasSubstr("class=\"native\"")));
-  EXPECT_THAT(CamSection(SomeScene(-1), "HiResCAM", Maps({-1, -3})), Not(HasSubstr("no positive")))
+  EXPECT_THAT(CamSection(SomeScene(-1), "HiResCAM", Maps({-1, -3}), true),
+              Not(HasSubstr("no positive")))
       << "minus a linear map is the map of -f";
 }
 
 TEST(LookingInsideTest, CamOfMinusF_IsAMapOfItsOwn_WhereTheResultHasOne) {
   const v1::ActivationOutput maps = Maps({-1, -3, 5, 2});
-  EXPECT_THAT(CamSection(SomeScene(), "Layer-CAM", maps), HasSubstr("no positive evidence"));
-  EXPECT_THAT(CamSection(SomeScene(-1), "Layer-CAM", maps),
+  EXPECT_THAT(CamSection(SomeScene(), "Layer-CAM", maps, true), HasSubstr("no positive evidence"));
+  EXPECT_THAT(CamSection(SomeScene(-1), "Layer-CAM", maps, true),
               HasSubstr(PngUri(Heat({1, 0}, 2, 1, Inferno))));
-  EXPECT_THAT(CamSection(SomeScene(), "Layer-CAM", Maps({1, 2, 3})), HasSubstr("differ in size"));
+  EXPECT_THAT(CamSection(SomeScene(), "Layer-CAM", Maps({1, 2, 3}), true),
+              HasSubstr("differ in size"));
 }
 
 TEST(LookingInsideTest, AReport_HasThemAll) {
@@ -131,8 +133,8 @@ TEST(LookingInsideTest, AReport_HasThemAll) {
   ASSERT_TRUE(html.ok()) << html.status();
   EXPECT_THAT(*html, HasSubstr("<b>DeepSHAP</b>"));
   EXPECT_THAT(*html, HasSubstr("<th>additivity residual</th><th>background set</th>"));
-  EXPECT_THAT(*html, HasSubstr("HiResCAM by layer"));
-  EXPECT_THAT(*html, HasSubstr("Grad-CAM by layer"));
+  EXPECT_THAT(*html, HasSubstr("<details><summary>HiResCAM by layer"));
+  EXPECT_THAT(*html, HasSubstr("<details open><summary>Grad-CAM by layer"));
   EXPECT_THAT(*html, HasSubstr("<b>Integrated gradients</b> the attribution"));
 }
 
