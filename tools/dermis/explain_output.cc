@@ -129,13 +129,27 @@ class Writer {
                  cut.labels().data(), cut.labels().size());
   }
 
+  // The labels of the picture's pixels: superpixels may be of the image as the model sees it.
+  static std::vector<int> LabelsOn(const Raster& picture, const v1::SuperpixelOutput& cut,
+                                   const std::vector<int>& labels) {
+    std::vector<int> shown;
+    shown.reserve(static_cast<size_t>(picture.width) * picture.height);
+    for (int y = 0; y < picture.height; ++y) {
+      const size_t row = size_t{cut.height()} * y / picture.height * cut.width();
+      for (int x = 0; x < picture.width; ++x) {
+        shown.push_back(labels[row + size_t{cut.width()} * x / picture.width]);
+      }
+    }
+    return shown;
+  }
+
   absl::Status AddAttribution(const std::string& image, const std::string& method,
                               const Raster& picture, const v1::Attribution& fit,
                               const v1::SuperpixelOutput& cut) {
     const std::vector<int> labels = LabelsOf(cut.labels());
     const auto values =
         absl::MakeConstSpan(fit.values().data(), static_cast<size_t>(fit.values_size()));
-    if (labels.size() != static_cast<size_t>(picture.width) * picture.height ||
+    if (labels.empty() || labels.size() != size_t{cut.height()} * cut.width() ||
         cut.count() != values.size()) {
       return absl::DataLossError(
           absl::StrCat(image, "/", method, ": attribution and superpixels differ in size"));
@@ -164,7 +178,7 @@ class Writer {
     if (fit.hidden() != 0)
       absl::StrAppendFormat(&text.numbers, ", f(all hidden) = %.4g", fit.hidden());
     return Draw(absl::StrCat(image, ".", method),
-                SuperpixelOverlayPng(picture, values, labels, text));
+                SuperpixelOverlayPng(picture, values, LabelsOn(picture, cut, labels), text));
   }
 
   absl::Status AddPixels(const std::string& image, const std::string& method, const Raster& picture,
