@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/spec_yaml.h"
 #include "common/tasks.h"

@@ -105,7 +105,7 @@ int Masked(const Arguments& arguments) {
 int Save(const Arguments& arguments) {
   const std::string path = arguments.Text("--output");
   std::ofstream out(path, std::ios::binary);
-  out << Weights(Network(arguments));
+  out << MakeWeights(Network(arguments));
   out.close();
   if (!out) Die(path + " cannot be written");
   return 0;

@@ -1,13 +1,10 @@
 #include "tools/bench/network_plan.h"
 
-#include <string>
-
 #include "worker/models/model.h"
 
 namespace dermis::bench {
-namespace {
 
-std::string Weights(const Network& network) {
+std::string MakeWeights(const Network& network) {
   Model model;
   auto layout = LayoutOf(network.kind, network.size, 2, network.stem);
   if (!layout.ok()) Die(layout.status().ToString());
@@ -20,10 +17,8 @@ std::string Weights(const Network& network) {
   return SerializeModel(model);
 }
 
-}  // namespace
-
 std::unique_ptr<InferencePlan> MakePlan(const Network& network, v1::Precision precision) {
-  auto plan = MakeInferencePlan(network.kind, Weights(network), network.size, precision);
+  auto plan = MakeInferencePlan(network.kind, MakeWeights(network), network.size, precision);
   if (!plan.ok()) Die(plan.status().ToString());
   for (size_t i = 0; i < size_t{(*plan)->max_batch()} * network.size * network.size * 3; ++i) {
     (*plan)->input()[i] = static_cast<float>(i % 255) / 127.0f - 1.0f;

@@ -4,12 +4,15 @@
 #define DERMIS_TOOLS_BENCH_NETWORK_PLAN_H_
 
 #include <memory>
+#include <string>
 
 #include "tools/bench/training.h"
 #include "worker/plan/inference_plan.h"
 
 namespace dermis::bench {
 
+// A model file.
+std::string MakeWeights(const Network& network);
 std::unique_ptr<InferencePlan> MakePlan(const Network& network, v1::Precision precision);
 
 }  // namespace dermis::bench
