@@ -8,6 +8,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -274,7 +275,7 @@ std::map<std::string, std::string> Results() {
           *payload.mutable_fit() = *RunFit(fit, superpixels.count(), {run});
         }
         results[absl::StrCat("fit.", name, suffix)] = HashOf(payload);
-        if (name != "shapley") continue;
+        if (std::string_view(name) != "shapley") continue;
         v1::FidelityTask fidelity;
         fidelity.set_output(v1::OUTPUT_KIND_MARGIN);
         fidelity.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
