@@ -37,9 +37,11 @@ std::string Cell(const Spread& spread, int digits = 2, const std::string& mark =
 }
 
 std::string Residual(const Spread& spread) {
-  return spread.images == 0
-             ? kNone
-             : absl::StrFormat("<td>%.0e<small>… %.0e</small></td>", spread.median, spread.high);
+  if (spread.images == 0) return kNone;
+  const auto text = [](double value) {
+    return value == 0 ? std::string("0") : absl::StrFormat("%.0e", value);
+  };
+  return absl::StrCat("<td>", text(spread.median), "<small>… ", text(spread.high), "</small></td>");
 }
 
 std::string AgainstCell(const Against& deletion, const Against& insertion) {
@@ -135,7 +137,7 @@ std::string CurvePlot(const Chosen& chosen, bool deletion, bool probability) {
 }
 
 std::string CurvePlots(const Chosen& chosen) {
-  return absl::StrCat(Legend(chosen), "<div class=\"duo\">", CurvePlot(chosen, true, true),
+  return absl::StrCat(Legend(chosen), "<div class=\"duo curves\">", CurvePlot(chosen, true, true),
                       CurvePlot(chosen, false, true), CurvePlot(chosen, true, false),
                       CurvePlot(chosen, false, false), "</div>");
 }

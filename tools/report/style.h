@@ -99,6 +99,7 @@ font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-temp
 .forest .head{font-weight:600;fill:var(--ink);font-size:12px}.forest .name{fill:var(--ink);font-size:12px}.forest .strong{font-weight:650}
 .forest .c{stroke:var(--soft)}.forest .estimate{fill:var(--soft)}.forest .estimate.strong{fill:var(--accent)}
 @media(max-width:640px){.lesion{grid-template-columns:1fr}}
+.curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
 .agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;
