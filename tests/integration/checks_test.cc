@@ -18,12 +18,12 @@ using Json = nlohmann::json;
 std::string Study() {
   return SmallStudy(
       "checked", "6",
-      R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 1, random: 1}}
+      R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 1}}
   methods:
     - lime: {samples: 300, superpixels: {slic: {count: 12}}}
     - shapley: {permutations: 6, superpixels: {slic: {count: 12}}}
     - grad_cam
-  checks: {stability: {images: 8, noise_draws: 2, seeds: 2}}
+  checks: {stability: {images: 6, noise_draws: 2, seeds: 2}}
 )");
 }
 
@@ -49,7 +49,7 @@ TEST(Checks, AreTheSameBits_WithOneOrThreeWorkers_AndFindTheControlsOut) {
   ASSERT_FALSE(json.is_discarded()) << one.substr(0, 2000);
   const Json& checks = json["checks"];
   EXPECT_EQ(checks["pending"], 0);
-  EXPECT_EQ(checks["stability_images"], 8);
+  EXPECT_EQ(checks["stability_images"], 6);
   EXPECT_EQ(checks["fidelity_images"], json["explained"].size());
   // LIME, Shapley, six layers' Grad-CAM and three priors.
   ASSERT_EQ(checks["maps"].size(), 11u);
@@ -66,7 +66,7 @@ TEST(Checks, AreTheSameBits_WithOneOrThreeWorkers_AndFindTheControlsOut) {
   const Json& shapley = checks["maps"][1];
   EXPECT_EQ(shapley["map"], "Shapley · SLIC");
   EXPECT_LT(shapley["additivity_residual"]["quartiles"][1], 1e-4);
-  EXPECT_EQ(shapley["rank_second_hidden"]["images"], 8);
+  EXPECT_EQ(shapley["rank_second_hidden"]["images"], 6);
   EXPECT_EQ(shapley["verdict"], "passed");
 }
 
@@ -75,8 +75,8 @@ TEST(Checks, ArePricedBeforeTheyRun) {
   const CommandResult preview = Dermis(absl::StrCat(
       "run ", cluster.Write("s.yaml", Study()), " --images ", TestCluster::Images(), " --preview"));
   EXPECT_EQ(preview.exit_code, 0) << preview.output;
-  EXPECT_THAT(preview.output, HasSubstr("Checks, fidelity: at most 16 images"));
-  EXPECT_THAT(preview.output, HasSubstr("Checks, stability: at most 8 images"));
+  EXPECT_THAT(preview.output, HasSubstr("Checks, fidelity: at most 12 images"));
+  EXPECT_THAT(preview.output, HasSubstr("Checks, stability: at most 6 images"));
 }
 
 }  // namespace

@@ -245,9 +245,10 @@ std::string RandomisationPlot(const CheckSummary& summary, const Chosen& chosen,
   Plot plot;
   plot.title = cascading ? "Rank correlation after layers are randomised from the output on"
                          : "Rank correlation after one layer is randomised";
-  plot.x_label =
-      absl::StrCat(cascading ? "layers randomised, from the output on: " : "the layer randomised: ",
-                   absl::StrJoin(summary.layers, ", "));
+  plot.x_label = cascading
+                     ? absl::StrCat("layers randomised, from ", summary.layers.front(), " to ",
+                                    summary.layers.back())
+                     : absl::StrCat("the layer randomised: ", absl::StrJoin(summary.layers, ", "));
   plot.y_label = "rank correlation with the trained network's map";
   plot.x_min = cascading ? 0 : 1;
   plot.x_max = std::max(layers, 2.0);
