@@ -116,7 +116,7 @@ TEST(GivenModel, ThatAStudySaved_GivesTheLogitsOfThatStudy) {
                     "name: given\nseed: 3\nimages: {split: {test: 0.25, validation: 0.2}}\n"
                     "model: {file: model.safetensors}\nexplanation: {images: {per_confusion_cell: "
                     "{most_confident: 1, "
-                    "least_confident: 0, random: 1}}, methods: [grad_cam]}\n");
+                    "least_confident: 0, random: 1}}, methods: [grad_cam], checks: {fidelity: false}}\n");
   const CommandResult run = RunStudy(cluster, given);
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_EQ(scores("given"), before);

@@ -1026,6 +1026,7 @@ TEST_F(CoreTest, ALostWorker_CostsOnlyWhatItHadNotCompleted) {
   core_->WorkerDisconnected(worker, "killed");
   ASSERT_TRUE(core_->Flush().ok());
   names_.clear();
+  outbox_.sent.clear();  // What it was told nobody does any more.
 
   Join("w2");
   EXPECT_EQ(RunToEnd("given").phase(), v1::StudyStatus::DONE);
