@@ -69,6 +69,33 @@ Needed NeededBy(const v1::ExplanationSpec& explanation) {
   return needed;
 }
 
+// Some methods compare an image with training images, of which a model that was given may have
+// none.
+absl::Status CheckHasBackground(const v1::ExplanationSpec& explanation,
+                                const std::vector<uint32_t>& training) {
+  if (!training.empty()) return absl::OkStatus();
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    const char* name = method.has_deep_shap()            ? "deep_shap"
+                       : method.has_expected_gradients() ? "expected_gradients"
+                                                         : nullptr;
+    if (name != nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("explanation: ", name,
+                       " compares each image with images of the training split, and there are "
+                       "none; integrated_gradients and smooth_grad need none"));
+    }
+    for (v1::HiddenValue hidden : {method.lime().hidden(), method.shapley().hidden(),
+                                   method.occlusion().hidden(), method.rise().hidden()}) {
+      if (hidden != v1::HIDDEN_VALUE_BACKGROUND) continue;
+      return absl::InvalidArgumentError(
+          "explanation: hidden: background puts images of the training split in the place of "
+          "superpixels, and there are "
+          "none; training_mean or blur need none");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckCanBeCut(const v1::ExplanationSpec& explanation,
                            const v1::ImageSetManifest& manifest,
                            const std::vector<uint32_t>& test) {
@@ -124,6 +151,7 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   RETURN_IF_ERROR(CheckExplanationTasks(spec, split.test.size(),
                                         MaskedImages(*run->manifest_, split.test).size(),
                                         static_cast<uint64_t>(run->manifest_->classes_size())));
+  RETURN_IF_ERROR(CheckHasBackground(spec.explanation(), split.training));
   RETURN_IF_ERROR(LesionPlanner::Check(spec.explanation(), *run->manifest_, split.test));
   RETURN_IF_ERROR(CheckCanBeCut(spec.explanation(), *run->manifest_, split.test));
   run->test_ = std::move(split.test);
@@ -206,8 +234,8 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
 
 absl::Status StudyRun::StartLesions(Wants& wants) {
   if (!LesionPlanner::IsAsked(spec_.explanation())) return absl::OkStatus();
-  lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation_->model(), *manifest_, test_,
-                                             numerics_class_);
+  lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation_->model(), *manifest_,
+                                             test_, numerics_class_);
   ASSIGN_OR_RETURN(LesionPlanner::Wants next, lesions_->Start([&](const Digest& task) {
     return evaluate_tasks_.contains(task);  // Evaluation is over.
   }));
@@ -229,9 +257,8 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
   }
   checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation_->model(),
                                            spec_.seed(), std::move(images), numerics_class_);
-  ASSIGN_OR_RETURN(CheckPlanner::Wants next, checks_->Start([&](const Digest& task) {
-    return explanation_->IsDone(task);
-  }));
+  ASSIGN_OR_RETURN(CheckPlanner::Wants next,
+                   checks_->Start([&](const Digest& task) { return explanation_->IsDone(task); }));
   for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
   return absl::OkStatus();
 }

@@ -993,6 +993,19 @@ TEST_F(CoreTest, AGivenModel_IsEvaluatedAndExplained_AndNothingIsTrained) {
   EXPECT_EQ(core_->Status("given")->phase(), v1::StudyStatus::DONE);
 }
 
+TEST_F(CoreTest, AMethodThatNeedsTrainingImages_IsRefused_WhereThereAreNone) {
+  v1::StudySpec spec = GivenModel(blobs_, "a model");
+  spec.mutable_images()->mutable_split()->set_test(1);
+  EXPECT_TRUE(Submit(spec).ok());
+  spec.mutable_explanation()->add_methods()->mutable_lime()->set_hidden(v1::HIDDEN_VALUE_BACKGROUND);
+  EXPECT_NE(Submit(spec).status().message().find("hidden: background"), std::string::npos);
+  spec.mutable_explanation()->clear_methods();
+  spec.mutable_explanation()->add_methods()->mutable_deep_shap();
+  const absl::Status status = Submit(spec).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("deep_shap"), std::string::npos) << status;
+}
+
 TEST_F(CoreTest, ALostGivenModel_StopsTheStudy_UntilItIsGivenAgain) {
   Join("w1");
   const v1::StudySpec spec = GivenModel(blobs_, "a model");
