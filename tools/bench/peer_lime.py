@@ -48,7 +48,7 @@ def main():
     def explain():
         start = time.perf_counter()
         explainer.explain_instance(image, classify, top_labels=2, num_samples=a.samples, batch_size=a.batch,
-                                   segmentation_fn=lambda _: segments, random_seed=1, progress_bar=False)
+                                   segmentation_fn=lambda _: segments, random_seed=1)
         return time.perf_counter() - start
     explain()
     print(json.dumps({"value": statistics.median(explain() for _ in range(a.repeats)), "unit": "s"}))
