@@ -615,7 +615,7 @@ class Simulation {
       End(w, v1::OUTCOME_UNAVAILABLE, "the disk is full");
       return;
     }
-    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, test_), NameOf(w)));
+    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, split_), NameOf(w)));
     Complete(w);
     ++worker.progress;
     if (++worker.next == worker.tasks.size() || worker.stop) {
@@ -825,7 +825,7 @@ class Simulation {
 
  public:
   void SetSplit(const Split& split) {
-    test_ = split.test;
+    split_ = split;
     training_ = split.training.size();
   }
   const v1::ImageSetManifest& manifest() const { return *manifest_; }
@@ -840,7 +840,7 @@ class Simulation {
   std::unique_ptr<Core> core_;
   std::shared_ptr<const v1::ImageSetManifest> manifest_;
   Digest image_set_;
-  std::vector<uint32_t> test_;
+  Split split_;
   uint64_t training_ = 0;
   std::priority_queue<Event> agenda_;
   uint64_t order_ = 0, connections_ = 0, epoch_ = 0, deaths_ = 0;
