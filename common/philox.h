@@ -35,6 +35,8 @@ enum class Purpose : uint32_t {
   kImageNoise = 56,    // a = draw, b = image, element = pixel and channel
   kHalf = 57,          // a = draw, b = image, element = superpixel
   kRandomOrder = 58,   // a = draw, b = superpixel, element = image
+  kPca = 75,           // a = which matrix, b = its row, element = column
+  kTsne = 76,          // a = point: where it starts
   kBackground = 45,          // a = image
   kExpectedGradients = 46,   // a = draw, b = image
   kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel
