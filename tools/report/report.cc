@@ -20,6 +20,7 @@
 #include "tools/report/augmented.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
+#include "tools/report/embeddings.h"
 #include "tools/report/explained.h"
 #include "tools/report/given.h"
 #include "tools/report/lesion.h"
@@ -431,6 +432,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     const std::string judged = RenderChecks(checks, results.spec().explanation());
     if (!judged.empty()) add("checks", "Checks", judged);
   }
+  ASSIGN_OR_RETURN(const std::string embeddings, RenderEmbeddings(results, inputs));
+  if (!embeddings.empty()) add("embeddings", "Embeddings", embeddings);
   const std::string lesions = RenderLesions(results, inputs);
   if (!lesions.empty()) add("lesions", "Lesions", lesions);
   add("provenance", "Provenance", Provenance(results, manifest));

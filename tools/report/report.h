@@ -1,4 +1,5 @@
-// A study's report: one HTML file that holds all it shows (no scripts, no network), and its scores as CSV.
+// A study's report: one HTML file that holds all it shows (no network; a script only where
+// points show their images), and its scores as CSV.
 #ifndef DERMIS_TOOLS_REPORT_REPORT_H_
 #define DERMIS_TOOLS_REPORT_REPORT_H_
 
