@@ -18,6 +18,7 @@
 #include "common/tasks.h"
 #include "tools/ingest/csv.h"
 #include "tools/report/augmented.h"
+#include "tools/report/baselines.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
 #include "tools/report/embeddings.h"
@@ -113,6 +114,15 @@ absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results,
   return Evaluate(scores.probability, scores.label);
 }
 
+absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, const v1::BaselineResult& baseline,
+                                            const v1::ImageSetManifest& manifest) {
+  v1::StudyResults own;
+  *own.mutable_status() = results.status();
+  *own.mutable_test_images() = results.test_images();
+  *own.mutable_test_logits() = baseline.test_logits();
+  return EvaluateStudy(own, manifest);
+}
+
 namespace {
 
 std::string Tile(const std::string& value, const std::string& name, const std::string& more) {
@@ -120,18 +130,23 @@ std::string Tile(const std::string& value, const std::string& name, const std::s
                       "</small></div>");
 }
 
-std::string ResultTable(const Evaluation& e) {
+std::string ResultTable(const Evaluation& e, const std::vector<std::pair<std::string, Evaluation>>& baselines) {
   std::string html =
       "<div class=\"scroll\"><table><thead><tr><th rowspan=\"2\">classifier</th><th rowspan=\"2\">accuracy</th>"
       "<th rowspan=\"2\">precision</th><th colspan=\"2\">of all test images</th><th colspan=\"2\">of the class</th>"
       "<th rowspan=\"2\">sensitivity</th><th rowspan=\"2\">specificity</th><th rowspan=\"2\">ROC area</th>"
       "<th rowspan=\"2\">average precision</th></tr><tr><th>FPR</th><th>FNR</th><th>FPR</th><th>FNR</th></tr>"
-      "</thead><tbody><tr class=\"ours\"><th scope=\"row\">This study</th>";
-  for (double v : {e.accuracy, e.precision, e.fpr_of_all, e.fnr_of_all, e.fpr_of_class, e.fnr_of_class,
-                   e.sensitivity, e.specificity, e.roc_area, e.average_precision}) {
-    absl::StrAppend(&html, "<td>", Number(v), "</td>");
-  }
-  html += "</tr>";
+      "</thead><tbody>";
+  const auto add = [&](const std::string& name, const Evaluation& row, bool network) {
+    absl::StrAppend(&html, "<tr", network ? " class=\"ours\"" : "", "><th scope=\"row\">", Escape(name), "</th>");
+    for (double v : {row.accuracy, row.precision, row.fpr_of_all, row.fnr_of_all, row.fpr_of_class, row.fnr_of_class,
+                     row.sensitivity, row.specificity, row.roc_area, row.average_precision}) {
+      absl::StrAppend(&html, "<td>", Number(v), "</td>");
+    }
+    html += "</tr>";
+  };
+  add(baselines.empty() ? "This study" : "This study: network", e, true);
+  for (const auto& [name, row] : baselines) add("This study: " + name, row, false);
   for (const SeedRow& row : kSeedTable) {
     absl::StrAppend(&html, "<tr><th scope=\"row\">", row.name, "</th>");
     for (double v : {row.accuracy, row.precision, row.fpr_of_all, row.fnr_of_all}) {
@@ -379,8 +394,14 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
         results.spec().has_model() ? " test images (what the model was trained on is not known here)"
                                    : " test images that took no part in training",
         "; ranges are 95 % Wilson intervals.</p>");
+    std::vector<std::pair<std::string, Evaluation>> baselines;
+    for (const v1::BaselineResult& baseline : results.baselines()) {
+      if (auto judged = EvaluateBaseline(results, baseline, manifest); judged.ok()) {
+        baselines.emplace_back(NameOf(baseline), *std::move(judged));
+      }
+    }
     add("results", "Results",
-        absl::StrCat(ResultTable(e), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
+        absl::StrCat(ResultTable(e, baselines), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");
   }
@@ -432,6 +453,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     const std::string judged = RenderChecks(checks, results.spec().explanation());
     if (!judged.empty()) add("checks", "Checks", judged);
   }
+  const std::string baselines = RenderBaselines(results, inputs);
+  if (!baselines.empty()) add("baselines", "Baselines", baselines);
   ASSIGN_OR_RETURN(const std::string embeddings, RenderEmbeddings(results, inputs));
   if (!embeddings.empty()) add("embeddings", "Embeddings", embeddings);
   const std::string lesions = RenderLesions(results, inputs);

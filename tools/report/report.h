@@ -33,6 +33,10 @@ absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results, const v1::I
 // INVALID_ARGUMENT: results and image set do not belong together.
 absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
 
+// The same of a baseline's test logits.
+absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, const v1::BaselineResult& baseline,
+                                            const v1::ImageSetManifest& manifest);
+
 // The report's text. Parts that are not there yet (training, evaluation, single explanations) are said to be
 // missing; a payload that cannot be fetched is named in its place. Deterministic. INVALID_ARGUMENT where
 // results and image set do not belong together.

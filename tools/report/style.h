@@ -112,6 +112,7 @@ overflow-x:auto;margin:0}footer{color:var(--soft);font-size:.82rem;padding-top:3
 @media(max-width:640px){.augmented div{grid-template-columns:repeat(var(--columns),minmax(0,1fr));gap:.3rem}.augmented p{grid-column:1/-1;margin-top:.4rem}
 .augmented p:first-child{display:none}.augmented b{font-size:.7rem}.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
 @media print{body{background:#fff}.case,.plot,.tile{break-inside:avoid;box-shadow:none}.index,nav{display:none}}
+.pixels{image-rendering:pixelated;max-width:320px}section>h3{margin:2rem 0 .4rem}
 .scatter .canvas{position:relative}.scatter canvas{position:absolute;inset:0;width:100%;height:100%;pointer-events:none}
 .points{fill:none;stroke:var(--accent);stroke-width:3.4;stroke-linecap:round;opacity:.6}.points.b{stroke:var(--second)}.points.faint{opacity:.16}
 .scatter button{font:inherit;color:var(--soft);background:none;border:1px solid var(--line);border-radius:99px;padding:0 .6rem;cursor:pointer}
