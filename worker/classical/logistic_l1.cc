@@ -18,9 +18,11 @@ using Vector = std::vector<double>;
 
 constexpr double kLeastCurvature = 1e-12;
 constexpr double kRidge = 1e-11;  // Of the largest diagonal element: keeps the factor of equal pixels.
-constexpr size_t kLeastWorking = 100;
+constexpr size_t kLeastWorking = 100;  // Pixels that are added to those whose weight is not 0.
+constexpr size_t kMostWorking = 400;
 constexpr int kMostSteps = 60;    // Newton's, between passes over all pixels.
 constexpr int kMostRounds = 60;   // Of coordinate descent and a step in the subspace.
+constexpr int kSubspaceSteps = 3;  // A round.
 constexpr int kEpochs = 5;        // Of coordinate descent, a round.
 
 // sum_i column_i r_i; lanes apart, then in order.
@@ -67,9 +69,10 @@ class Quadratic {
   void Solve(double tolerance) {
     for (int round = 0; round < kMostRounds; ++round) {
       for (int epoch = 0; epoch < kEpochs; ++epoch) Descend();
-      if (Worst() <= tolerance) return;
-      Subspace();
-      if (Worst() <= tolerance) return;
+      for (int step = 0; step < kSubspaceSteps; ++step) {
+        if (Worst() <= tolerance) return;
+        if (!Subspace()) break;
+      }
     }
   }
   const Vector& weights() const { return weights_; }
@@ -93,39 +96,46 @@ class Quadratic {
     for (size_t j = 0; j < m_; ++j) worst = std::max(worst, Violation(weights_[j], gradient_[j]));
     return worst;
   }
-  // The exact minimum over the weights that are not 0, or as far as to the first one that becomes 0:
-  // coordinate descent alone needs thousands of rounds where neighbouring pixels are alike.
-  void Subspace() {
-    for (int tries = 0; tries < 12; ++tries) {
-      std::vector<size_t> support;
-      for (size_t j = 0; j < m_; ++j) {
-        if (weights_[j] != 0) support.push_back(j);
-      }
-      const size_t s = support.size();
-      if (s == 0) return;
-      Vector factor(s * s), step(s);
+  // Towards the exact minimum over the weights that are not 0: coordinate descent alone needs
+  // thousands of rounds where neighbouring pixels are alike. A weight that would change its sign
+  // becomes 0; the step is shortened until the function falls. False: it does not.
+  bool Subspace() {
+    std::vector<size_t> support;
+    for (size_t j = 0; j < m_; ++j) {
+      if (weights_[j] != 0) support.push_back(j);
+    }
+    const size_t s = support.size();
+    if (s == 0) return false;
+    Vector factor(s * s), step(s);
+    for (size_t a = 0; a < s; ++a) {
+      const size_t j = support[a];
+      for (size_t b = 0; b <= a; ++b) factor[a * s + b] = hessian_[j * m_ + support[b]];
+      step[a] = -(gradient_[j] + (weights_[j] > 0 ? 1 : -1));
+    }
+    if (!Cholesky(factor.data(), s, s, 0)) return false;
+    SolveCholesky(factor.data(), s, s, step.data());
+    double length = 1;
+    for (int halving = 0; halving < 12; ++halving, length /= 2) {
+      Vector to = weights_, change(m_, 0.0);
+      double size = 0, linear = 0;
       for (size_t a = 0; a < s; ++a) {
         const size_t j = support[a];
-        for (size_t b = 0; b <= a; ++b) factor[a * s + b] = hessian_[j * m_ + support[b]];
-        step[a] = -(gradient_[j] + (weights_[j] > 0 ? 1 : -1));
+        const double weight = weights_[j] + length * step[a];
+        to[j] = weight * weights_[j] > 0 ? weight : 0.0;
+        const double moved = to[j] - weights_[j];
+        size += std::abs(to[j]) - std::abs(weights_[j]);
+        linear += moved * gradient_[j];
+        if (moved != 0) AddScaled(moved, &hessian_[j * m_], change.data(), m_);
       }
-      if (!Cholesky(factor.data(), s, s, 0)) return;
-      SolveCholesky(factor.data(), s, s, step.data());
-      double length = 1;
-      size_t first = s;
-      for (size_t a = 0; a < s; ++a) {
-        const double weight = weights_[support[a]];
-        if (weight * (weight + step[a]) < 0 && -weight / step[a] < length) {
-          length = -weight / step[a];
-          first = a;
-        }
+      double square = 0;
+      for (size_t j : support) square += (to[j] - weights_[j]) * change[j];
+      if (linear + .5 * square + size <= 0) {
+        weights_ = std::move(to);
+        for (size_t j = 0; j < m_; ++j) gradient_[j] += change[j];
+        return true;
       }
-      for (size_t a = 0; a < s; ++a) {
-        const double weight = weights_[support[a]];
-        Move(support[a], a == first ? 0.0 : weight + length * step[a]);
-      }
-      if (first == s) return;
     }
+    return false;
   }
 
   const size_t m_;
@@ -236,8 +246,8 @@ class Solver {
         others.emplace_back(-std::abs(gradient_[j]), static_cast<uint32_t>(j));
       }
     }
-    const size_t wanted = std::max(kLeastWorking, 2 * chosen.size());
-    const size_t added = std::min(others.size(), wanted - chosen.size());
+    const size_t added =
+        std::min(others.size(), std::clamp(chosen.size(), kLeastWorking, kMostWorking));
     std::partial_sort(others.begin(), others.begin() + static_cast<ptrdiff_t>(added), others.end());
     bool news = false;
     for (size_t k = 0; k < added; ++k) {

@@ -38,7 +38,7 @@ struct L1Options {
 // break the optimality conditions most, which grows between passes over all pixels. In double on one
 // thread; fit k depends on strengths 0..k alone.
 // columns: the training images, bytes. labels: 0 or 1, one a row. No dense copy is made: m working
-// pixels cost 16 m n + 16 m^2 bytes, m about twice the weights that are not 0, or 100.
+// pixels cost 16 m n + 16 m^2 bytes, m being the weights that are not 0 and 100 to 400 more.
 // INVALID_ARGUMENT: sizes do not fit, one class only, a strength that is not positive and finite.
 absl::StatusOr<std::vector<L1Fit>> FitL1Path(const PixelColumns& columns,
                                              absl::Span<const uint8_t> labels,
