@@ -119,9 +119,10 @@ absl::StatusOr<std::string> RenderScatterImages(const ImageSet& set,
   for (size_t at = 0; (at = json.find("</", at)) != std::string::npos; at += 3) {
     json.replace(at, 2, "<\\/");
   }
+  std::string encoded;  // The form that returns it is newer than Debian's Abseil.
+  absl::Base64Escape({reinterpret_cast<const char*>(jpeg.data()), jpeg.size()}, &encoded);
   return absl::StrCat(
-      "<img id=\"scatter-atlas\" hidden alt=\"\" src=\"data:image/jpeg;base64,",
-      absl::Base64Escape(std::string_view(reinterpret_cast<const char*>(jpeg.data()), jpeg.size())),
+      "<img id=\"scatter-atlas\" hidden alt=\"\" src=\"data:image/jpeg;base64,", encoded,
       "\"><script type=\"application/json\" id=\"scatter-data\">", json, "</script>");
 }
 

@@ -68,7 +68,8 @@ absl::StatusOr<LogisticModel> FitL1(const v1::BaselineTask& task, const ImageDat
   ASSIGN_OR_RETURN(const std::vector<L1Fit> fits,
                    FitL1Path(columns, LabelsOf(data, split.training), {task.logistic().c()}));
   output.set_iterations(fits[0].passes);
-  output.set_optimality(fits[0].gap);
+  // At the optimum rounding may bring it below.
+  output.set_optimality(std::max(0.0, fits[0].gap));
   return L1Model(fits[0], data.size, MeanPixels(rows, data.image_bytes()));
 }
 

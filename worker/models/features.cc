@@ -14,9 +14,9 @@ absl::StatusOr<Features> FeaturesOf(const v1::ModelRef& ref, std::string_view we
   const torch::NoGradGuard no_grad;
   Features features;
   // One by one: kernels that are chosen by the batch's size would give other bits.
-  for (const uint32_t image : images) {
-    data.Expect(images.subspan(static_cast<size_t>(&image - images.data())));
-    ASSIGN_OR_RETURN(const torch::Tensor input, InputsOf(model, data, {&image, 1}));
+  for (size_t i = 0; i < images.size(); ++i) {
+    data.Expect(images.subspan(i));
+    ASSIGN_OR_RETURN(const torch::Tensor input, InputsOf(model, data, images.subspan(i, 1)));
     torch::Tensor maps = GraphOf(model, input).last.maps;
     if (IsResNet(model.layout.kind)) maps = maps.mean(c10::IntArrayRef{2, 3});
     const torch::Tensor row = maps.contiguous().flatten();
