@@ -79,7 +79,8 @@ std::optional<Recalibration> Recalibrate(absl::Span<const double> margin,
     }
     return sum;
   };
-  double a = 0, b = 1, here = loss(a, b);
+  // From where curvature is largest: with certain margins there is none at a slope of 1.
+  double a = 0, b = 0, here = loss(a, b);
   for (int step = 0; step < kMostSteps; ++step) {
     double ga = 0, gb = 0, haa = 0, hab = 0, hbb = 0;
     for (size_t i = 0; i < label.size(); ++i) {
