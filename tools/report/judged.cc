@@ -76,8 +76,8 @@ std::string Row(const std::string& name, const std::string& cells, bool ours = f
                       cells, "</tr>");
 }
 
-std::string Table(const std::string& head, const std::string& body) {
-  return absl::StrCat("<div class=\"scroll\"><table class=\"checks\"><thead>", head,
+std::string Table(const std::string& head, const std::string& body, const char* more = "") {
+  return absl::StrCat("<div class=\"scroll\"><table class=\"checks", more, "\"><thead>", head,
                       "</thead><tbody>", body, "</tbody></table></div>");
 }
 
@@ -97,7 +97,7 @@ std::string TableOne(const JudgedView& view) {
       cells += half ? Cell(row->average_precision) + Cell(row->area)
                     : absl::StrCat(kNone, kNone);
       body += Row(absl::StrCat(Escape(model.name), "<small>at ", ThresholdText(row->threshold),
-                               half ? "" : ", chosen on validation", "</small>"),
+                               half ? "" : ", chosen", "</small>"),
                   cells, i == 0);
     }
   }
@@ -115,8 +115,8 @@ std::string TableOne(const JudgedView& view) {
             "rowspan=\"2\">precision</th><th rowspan=\"2\">recall</th><th rowspan=\"2\">F1</th>"
             "<th rowspan=\"2\">average precision</th><th rowspan=\"2\">ROC area</th></tr><tr>"
             "<th>FPR</th><th>FNR</th><th>FPR</th><th>FNR</th></tr>",
-            body),
-      "<p class=\"note\">", positive, " is positive. ", model.test_images, " test images (",
+            body, " wide"),
+      "<p class=\"note\">Positive: ", positive, ". ", model.test_images, " test images (",
       model.test_positives, " ", positive, ") of ", model.test_lesions,
       " lesions. Beneath each number: its 95 % interval, by 2,000 draws of whole lesions. Precision "
       "is TP / (TP + FP); average precision stands beside because the seed paper does not say which "
@@ -349,7 +349,6 @@ std::string Subgroups(const EvaluationReport& model) {
       {"Specificity", absl::StrCat("share of ", model.negative, " images that are left alone"),
        &Subgroup::specificity},
       {"ROC area", "area under ROC", &Subgroup::area},
-      {"Accuracy", "accuracy", &Subgroup::accuracy},
   };
   std::vector<std::string> found;
   size_t tested = 0;
@@ -381,8 +380,8 @@ std::string Subgroups(const EvaluationReport& model) {
       SubgroupTable(model), "</details><p class=\"note\">At the validation-chosen threshold ",
       ThresholdText(model.subgroup_threshold),
       "; in brackets the number of images; the dotted line is the measure of all. p: lesions of a class "
-      "change places at random, 4,999 times; Holm-adjusted over the subgroups of a measure. Subgroups "
-      "with fewer than ",
+      "change places at random, so an accuracy is found to differ only where its mix of classes does "
+      "not explain it; Holm-adjusted over the subgroups of a measure. Subgroups with fewer than ",
       kFewestLesions, " lesions have no interval and no test.</p>");
 }
 

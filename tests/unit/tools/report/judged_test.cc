@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -17,6 +18,11 @@ using ::testing::Not;
 
 constexpr JudgeOptions kQuick{100, 99, 1};
 
+// "malignant" holds a "nan" of its own.
+std::string WithoutClass(const std::string& html) {
+  return absl::StrReplaceAll(html, {{"malignant", ""}});
+}
+
 TEST(Judged, ShowsEveryPart_InWords) {
   const FakeJudged fake = MakeFakeJudged(600, 1, false, kQuick);
   const std::string html = RenderJudged(fake.view, fake.manifest);
@@ -26,7 +32,7 @@ TEST(Judged, ShowsEveryPart_InWords) {
         "No image stands in two parts", "Seed network − Random forest", "DeLong", "mid-p"}) {
     EXPECT_THAT(html, HasSubstr(part));
   }
-  EXPECT_THAT(html, Not(HasSubstr("nan")));
+  EXPECT_THAT(WithoutClass(html), Not(HasSubstr("nan")));
   EXPECT_THAT(html, Not(HasSubstr("not a number")));
   EXPECT_THAT(html, Not(HasSubstr("inf<")));
   EXPECT_EQ(html, RenderJudged(fake.view, fake.manifest));
@@ -39,7 +45,7 @@ TEST(Judged, SaysWhyThereIsNoTest_AndNamesWhatLeaks) {
   EXPECT_THAT(html, HasSubstr("near-duplicate"));
   EXPECT_THAT(html, HasSubstr("the same pixels"));
   EXPECT_THAT(html, HasSubstr("ISIC_1000009.jpg"));
-  EXPECT_THAT(html, Not(HasSubstr("nan")));
+  EXPECT_THAT(WithoutClass(html), Not(HasSubstr("nan")));
 }
 
 TEST(Judged, EscapesNames) {
@@ -71,7 +77,7 @@ TEST(Judged, BearsNumbersThatAreNotThere) {
   model.temperature.at_bound = true;
   model.subgroups.clear();
   const std::string html = RenderJudged(fake.view, fake.manifest);
-  EXPECT_THAT(html, Not(HasSubstr("nan")));
+  EXPECT_THAT(WithoutClass(html), Not(HasSubstr("nan")));
   EXPECT_THAT(html, HasSubstr("nobody"));
   EXPECT_THAT(html, HasSubstr("at its bound"));
   EXPECT_THAT(html, HasSubstr("nothing of its images"));
