@@ -32,7 +32,8 @@ std::vector<double> ProbabilitiesOf(absl::Span<const double> margin) {
 
 // The lowest and highest margin of each class among what counts.
 struct Ranges {
-  double low[2] = {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
+  double low[2] = {std::numeric_limits<double>::infinity(),
+                   std::numeric_limits<double>::infinity()};
   double high[2] = {-std::numeric_limits<double>::infinity(),
                     -std::numeric_limits<double>::infinity()};
   bool both() const { return low[0] <= high[0] && low[1] <= high[1]; }

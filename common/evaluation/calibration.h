@@ -12,8 +12,8 @@
 
 namespace dermis {
 
-// Margins beyond are taken as this: a probability is then 1 to the last bit of a double, and its log
-// loss stays finite.
+// Margins beyond are taken as this: a probability is then 1 to the last bit of a double, and its
+// log loss stays finite.
 inline constexpr double kLargestMargin = 36;
 
 // Probability of log odds, without overflow.
@@ -23,9 +23,9 @@ double Sigmoid(double margin);
 double BrierScore(absl::Span<const double> probability, absl::Span<const uint32_t> label);
 
 // Logistic recalibration (Cox 1958): logit P(positive) = intercept + slope * margin, by maximum
-// likelihood (Newton with halved steps). 0 and 1 where probabilities are right; a slope below 1: too
-// extreme (over-fitted). nullopt where no finite maximum exists: the margins separate the classes,
-// or do not vary.
+// likelihood (Newton with halved steps). 0 and 1 where probabilities are right; a slope below 1:
+// too extreme (over-fitted). nullopt where no finite maximum exists: the margins separate the
+// classes, or do not vary.
 struct Recalibration {
   double intercept = 0, slope = 1;
 };
@@ -42,9 +42,9 @@ struct ReliabilityPoint {
   double mean_probability = 0, share_positive = 0;
   uint64_t n = 0;
 };
-// Bins by quantiles of the probability, as sklearn.calibration_curve(strategy="quantile"): edge b is
-// the b/15 quantile (linear between order statistics), a probability at an edge belongs below it, so
-// equal probabilities are never torn apart. Empty bins are left out.
+// Bins by quantiles of the probability, as sklearn.calibration_curve(strategy="quantile"): edge b
+// is the b/15 quantile (linear between order statistics), a probability at an edge belongs below
+// it, so equal probabilities are never torn apart. Empty bins are left out.
 std::vector<ReliabilityPoint> ReliabilityCurve(absl::Span<const double> probability,
                                                absl::Span<const uint32_t> label);
 // Expected calibration error (Naeini et al. 2015) on these bins: sum n_b / n |share - mean|. No

@@ -11,7 +11,8 @@
 namespace dermis {
 
 // At threshold probability t (who acts at t takes (1 - t) / t needless biopsies for one melanoma):
-// net benefit = TP / n - FP / n * t / (1 - t), of those with probability >= t. Acting on nobody is 0.
+// net benefit = TP / n - FP / n * t / (1 - t), of those with probability >= t. Acting on nobody is
+// 0.
 struct NetBenefit {
   double threshold = 0, model = 0, treat_all = 0;
 };

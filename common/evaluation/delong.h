@@ -1,5 +1,5 @@
-// Areas under ROC without a bootstrap: DeLong, DeLong & Clarke-Pearson (1988), by midranks (Sun & Xu
-// 2014). Takes images as independent. Pure, double.
+// Areas under ROC without a bootstrap: DeLong, DeLong & Clarke-Pearson (1988), by midranks (Sun &
+// Xu 2014). Takes images as independent. Pure, double.
 #ifndef DERMIS_COMMON_EVALUATION_DELONG_H_
 #define DERMIS_COMMON_EVALUATION_DELONG_H_
 

@@ -16,11 +16,11 @@ using Coefficients = std::array<int64_t, kBits>;
 // cos(pi / 32 (x + 1/2) u), in 2^-14. Rounded to whole numbers, so that no library's last bit
 // matters.
 std::array<int64_t, kFrequencies * kThumbnail> MakeCosines() {
-  std::array<int64_t, kFrequencies * kThumbnail> cosines = {};
+  std::array<int64_t, kFrequencies* kThumbnail> cosines = {};
   for (size_t u = 0; u < kFrequencies; ++u) {
     for (size_t x = 0; x < kThumbnail; ++x) {
-      const double angle = std::numbers::pi / kThumbnail * (static_cast<double>(x) + 0.5) *
-                           static_cast<double>(u);
+      const double angle =
+          std::numbers::pi / kThumbnail * (static_cast<double>(x) + 0.5) * static_cast<double>(u);
       cosines[u * kThumbnail + x] = std::llround(std::cos(angle) * 16384);
     }
   }
@@ -29,7 +29,7 @@ std::array<int64_t, kFrequencies * kThumbnail> MakeCosines() {
 
 Coefficients Transform(const ImageFingerprint& of) {
   static const auto kCosines = MakeCosines();
-  std::array<int64_t, kThumbnail * kFrequencies> rows = {};
+  std::array<int64_t, kThumbnail* kFrequencies> rows = {};
   for (size_t y = 0; y < kThumbnail; ++y) {
     for (size_t u = 0; u < kFrequencies; ++u) {
       int64_t sum = 0;
@@ -52,8 +52,8 @@ Coefficients Transform(const ImageFingerprint& of) {
   return coefficients;
 }
 
-// Bits of an orientation's number: 1 mirrors left and right, 2 up and down, 4 swaps rows and columns
-// first.
+// Bits of an orientation's number: 1 mirrors left and right, 2 up and down, 4 swaps rows and
+// columns first.
 constexpr size_t kMirror = 1, kFlip = 2, kSwap = 4;
 
 uint64_t HashOf(const Coefficients& upright, size_t orientation) {
@@ -78,8 +78,8 @@ uint64_t HashOf(const Coefficients& upright, size_t orientation) {
   return hash;
 }
 
-// Pearson's, of `a` and `b` in an orientation. Pictures of one grey: 1 where both are the same, else
-// 0.
+// Pearson's, of `a` and `b` in an orientation. Pictures of one grey: 1 where both are the same,
+// else 0.
 double Correlation(const ImageFingerprint& a, const ImageFingerprint& b, size_t orientation) {
   constexpr int64_t kPixels = kThumbnail * kThumbnail;
   int64_t sa = 0, sb = 0, saa = 0, sbb = 0, sab = 0;

@@ -19,9 +19,9 @@ struct Scored {
 
 absl::StatusOr<Scored> Score(const JudgedImages& images, const ScoredRun& run) {
   Scored scored;
-  ASSIGN_OR_RETURN(scored.validation, MakeScoredImages(run.validation_logits,
-                                                       images.validation_label,
-                                                       images.validation_group));
+  ASSIGN_OR_RETURN(
+      scored.validation,
+      MakeScoredImages(run.validation_logits, images.validation_label, images.validation_group));
   ASSIGN_OR_RETURN(scored.test,
                    MakeScoredImages(run.test_logits, images.test_label, images.test_group));
   scored.chosen =
@@ -55,17 +55,17 @@ absl::StatusOr<JudgedImages> ImagesToJudge(const v1::ImageSetManifest& manifest,
                                            absl::Span<const uint32_t> validation,
                                            absl::Span<const uint32_t> test) {
   if (manifest.classes_size() != 2 || manifest.unlabelled()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "image set '", manifest.name(), "' has ",
-        manifest.unlabelled() ? std::string("no labels")
-                              : absl::StrCat(manifest.classes_size(), " classes"),
-        ": thresholds, calibration and the rest are of two labelled classes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("image set '", manifest.name(), "' has ",
+                     manifest.unlabelled() ? std::string("no labels")
+                                           : absl::StrCat(manifest.classes_size(), " classes"),
+                     ": thresholds, calibration and the rest are of two labelled classes"));
   }
   JudgedImages judged;
   judged.negative = manifest.classes(0);
   judged.positive = manifest.classes(1);
-  for (const absl::Span<const uint32_t> part : {validation, test}) {
-    const bool is_test = part.data() == test.data();
+  for (const bool is_test : {false, true}) {
+    const absl::Span<const uint32_t> part = is_test ? test : validation;
     if (part.empty()) {
       return absl::InvalidArgumentError(
           absl::StrCat("there are no ", is_test ? "test" : "validation", " images to judge by"));
@@ -158,8 +158,7 @@ absl::StatusOr<EvaluationReport> JudgeModel(const std::string& name, const Judge
   return report;
 }
 
-absl::StatusOr<ModelComparison> CompareModels(const std::string& first_name,
-                                              const ScoredRun& first,
+absl::StatusOr<ModelComparison> CompareModels(const std::string& first_name, const ScoredRun& first,
                                               const std::string& second_name,
                                               const ScoredRun& second, const JudgedImages& images,
                                               const JudgeOptions& options) {

@@ -48,7 +48,7 @@ struct JudgeOptions {
 
 // A number over trainings with different seeds.
 struct SeedSpread {
-  std::vector<double> values;  // By run.
+  std::vector<double> values;      // By run.
   double mean = 0, deviation = 0;  // n - 1; 0 of one run.
 };
 
@@ -57,8 +57,8 @@ struct EvaluationReport {
   uint64_t validation_images = 0, test_images = 0, test_positives = 0, test_lesions = 0;
   TableOneRow at_half, at_chosen;  // .5, and kTableOneRule's threshold.
   std::vector<OperatingPoint> operating_points;
-  Temperature temperature;         // Of the validation images.
-  Calibration before, after;       // Test images; after: with the temperature.
+  Temperature temperature;    // Of the validation images.
+  Calibration before, after;  // Test images; after: with the temperature.
   std::vector<NetBenefit> decision_curve, decision_curve_after;
   std::optional<DeLongArea> delong;  // Where each lesion has one test image ...
   std::string why_no_delong;         // ... else why not.
@@ -69,7 +69,8 @@ struct EvaluationReport {
   SeedSpread area, accuracy, accuracy_chosen, sensitivity_chosen, specificity_chosen;
 };
 
-// All of runs[0]; the others give the spread. INVALID_ARGUMENT as MakeScoredImages, or without a run.
+// All of runs[0]; the others give the spread. INVALID_ARGUMENT as MakeScoredImages, or without a
+// run.
 absl::StatusOr<EvaluationReport> JudgeModel(const std::string& name, const JudgedImages& images,
                                             absl::Span<const ScoredRun> runs,
                                             const JudgeOptions& options = {});
@@ -85,8 +86,7 @@ struct ModelComparison {
   std::string why_no_tests;  // Where they are not there.
 };
 // Both models are scored on the same sample in each draw. INVALID_ARGUMENT as JudgeModel.
-absl::StatusOr<ModelComparison> CompareModels(const std::string& first_name,
-                                              const ScoredRun& first,
+absl::StatusOr<ModelComparison> CompareModels(const std::string& first_name, const ScoredRun& first,
                                               const std::string& second_name,
                                               const ScoredRun& second, const JudgedImages& images,
                                               const JudgeOptions& options = {});

@@ -103,9 +103,8 @@ absl::StatusOr<LeakReport> CheckLeaks(const v1::ImageSetManifest& manifest, cons
   if (fingerprints.empty()) {
     report.not_looked_for = "there are no fingerprints of the images";
   } else if (placed.size() > kMostCompared) {
-    report.not_looked_for =
-        absl::StrCat("every pair is compared, and ", placed.size(), " images are more than ",
-                     kMostCompared);
+    report.not_looked_for = absl::StrCat("every pair is compared, and ", placed.size(),
+                                         " images are more than ", kMostCompared);
   } else {
     std::vector<uint64_t> hashes;
     hashes.reserve(placed.size() * kOrientations);
@@ -141,10 +140,18 @@ absl::StatusOr<LeakReport> CheckLeaks(const v1::ImageSetManifest& manifest, cons
   for (const Leak& leak : found) {
     if (!seen.emplace(leak.first, leak.second).second) continue;
     switch (leak.kind) {
-      case LeakKind::kSamePixels: ++report.same_pixels; break;
-      case LeakKind::kSameFile: ++report.same_file; break;
-      case LeakKind::kNearDuplicate: ++report.near_duplicate; break;
-      case LeakKind::kSameLesion: ++report.same_lesion; break;
+      case LeakKind::kSamePixels:
+        ++report.same_pixels;
+        break;
+      case LeakKind::kSameFile:
+        ++report.same_file;
+        break;
+      case LeakKind::kNearDuplicate:
+        ++report.near_duplicate;
+        break;
+      case LeakKind::kSameLesion:
+        ++report.same_lesion;
+        break;
     }
     if (report.leaks.size() < kMostLeaks) report.leaks.push_back(leak);
   }

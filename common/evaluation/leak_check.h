@@ -43,8 +43,8 @@ struct LeakReport {
   bool clean() const { return same_pixels + same_file + near_duplicate + same_lesion == 0; }
 };
 
-// Every pair of near-duplicates is looked for (20,000 images in 70 : 10 : 20 take half a second on one
-// core); beyond this number there is no search, and the report says so.
+// Every pair of near-duplicates is looked for (20,000 images in 70 : 10 : 20 take half a second on
+// one core); beyond this number there is no search, and the report says so.
 inline constexpr size_t kMostCompared = 50000;
 
 // `fingerprints`: one for each image of the manifest, or none (no search for near-duplicates).

@@ -16,7 +16,7 @@
 namespace dermis {
 
 struct ScoredImages {
-  std::vector<double> margin;       // Logit of the positive class minus that of the other: log odds.
+  std::vector<double> margin;  // Logit of the positive class minus that of the other: log odds.
   std::vector<double> probability;  // Of the positive class, by Softmax.
   std::vector<uint32_t> label;      // 0 or 1.
   std::vector<uint32_t> group;      // Lesions, numbered from 0, as GroupsOf.
@@ -34,8 +34,8 @@ struct Estimate {
   Interval interval;
 };
 
-// Many intervals of one set of images, in one pass over the draws (there are dozens, and a draw costs
-// as much as a statistic).
+// Many intervals of one set of images, in one pass over the draws (there are dozens, and a draw
+// costs as much as a statistic).
 class BootstrapPass {
  public:
   // Run writes the intervals through `into`, which must stay where they are until then. `fill`
@@ -63,9 +63,9 @@ struct Outcomes {
   double accuracy() const;
   double sensitivity() const;
   double specificity() const;
-  double precision() const;                   // Of predicted positives.
-  double negative_predictive_value() const;   // Of predicted negatives.
-  double f1() const;                          // 2 TP / (2 TP + FP + FN).
+  double precision() const;                  // Of predicted positives.
+  double negative_predictive_value() const;  // Of predicted negatives.
+  double f1() const;                         // 2 TP / (2 TP + FP + FN).
 };
 
 // Predicted positive at probability >= threshold (NaN is never). Made once, then cheap for each

@@ -97,7 +97,7 @@ void OrderByCount(SubgroupColumn& column) {
 
 // Lesions by class, each the class of its first image.
 struct Lesions {
-  std::vector<uint32_t> first;       // Image of each lesion; no image: its number is not used.
+  std::vector<uint32_t> first;  // Image of each lesion; no image: its number is not used.
   std::vector<uint32_t> of_class[2];
 };
 constexpr uint32_t kNoImage = std::numeric_limits<uint32_t>::max();
@@ -128,7 +128,8 @@ std::array<bool, kMeasures> Testable(const std::array<uint64_t, 2>& within,
           enough(0) && enough(1)};
 }
 
-// The measures of the images within less those of the images without. `all`: one Part of all images.
+// The measures of the images within less those of the images without. `all`: one Part of all
+// images.
 Values Difference(const Part& all, absl::Span<const uint32_t> within,
                   std::vector<uint32_t>& without) {
   without.resize(within.size());
@@ -172,9 +173,10 @@ SubgroupColumn BandsOf(const std::string& title, absl::Span<const double> values
   std::vector<bool> there(names.size(), false);
   for (const double value : values) {
     const size_t band =
-        std::isnan(value) ? names.size() - 1
-                          : static_cast<size_t>(std::upper_bound(edges.begin(), edges.end(), value) -
-                                                edges.begin());
+        std::isnan(value)
+            ? names.size() - 1
+            : static_cast<size_t>(std::upper_bound(edges.begin(), edges.end(), value) -
+                                  edges.begin());
     there[band] = true;
     column.value.push_back(names[band]);
   }
@@ -203,8 +205,7 @@ std::vector<SubgroupColumn> SubgroupColumnsOf(const v1::ImageSetManifest& manife
     SubgroupColumn column{asked.title, {}, {}};
     std::vector<double> numbers;
     for (const uint32_t image : images) {
-      const std::string* value =
-          AttributeOf(manifest.images(static_cast<int>(image)), asked.keys);
+      const std::string* value = AttributeOf(manifest.images(static_cast<int>(image)), asked.keys);
       column.value.push_back(value == nullptr ? kUnknown : *value);
       double number = kNone;
       if (value == nullptr || !absl::SimpleAtod(*value, &number)) number = kNone;
@@ -292,8 +293,8 @@ std::vector<Subgroup> SubgroupsOf(const ScoredImages& images,
     for (int c = 0; c < 2; ++c) {
       std::vector<uint32_t> order = lesions.of_class[c];
       for (size_t k = order.size(); k > 1; --k) {
-        const auto block = PhiloxBlock(options.seed, Purpose::kSubgroups, draw, k - 1,
-                                       static_cast<uint32_t>(c));
+        const auto block =
+            PhiloxBlock(options.seed, Purpose::kSubgroups, draw, k - 1, static_cast<uint32_t>(c));
         const double unit = ToUnitDouble(block[0], block[1]);
         std::swap(order[k - 1],
                   order[std::min(k - 1, static_cast<size_t>(unit * static_cast<double>(k)))]);

@@ -1,5 +1,5 @@
-// Does a model serve all alike? Its measures on parts of the test images, by what the image set says
-// of them. Pure.
+// Does a model serve all alike? Its measures on parts of the test images, by what the image set
+// says of them. Pure.
 #ifndef DERMIS_COMMON_EVALUATION_SUBGROUPS_H_
 #define DERMIS_COMMON_EVALUATION_SUBGROUPS_H_
 
@@ -69,7 +69,8 @@ struct SubgroupOptions {
 // subgroup stay what they are; two-sided, twice the smaller tail with the observed one counted.
 // That the mix of classes stays is why an accuracy may differ from the rest's and not be found: a
 // subgroup of melanomas only is harder because melanomas are. Holm's adjustment is over all
-// subgroups that were tested by the same measure.
+// subgroups that were tested by the same measure; the two halves of a column are one question that
+// counts twice, which errs on the careful side.
 std::vector<Subgroup> SubgroupsOf(const ScoredImages& images,
                                   absl::Span<const SubgroupColumn> columns,
                                   const SubgroupOptions& options);

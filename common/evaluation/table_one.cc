@@ -20,8 +20,9 @@ void Fill(const Outcomes& of, absl::Span<double> values) {
 }
 
 std::vector<Estimate*> ByThreshold(TableOneRow& row) {
-  return {&row.accuracy,  &row.fpr_of_all, &row.fnr_of_all,  &row.fpr_of_class, &row.fnr_of_class,
-          &row.precision, &row.recall,     &row.specificity, &row.f1};
+  return {&row.accuracy,     &row.fpr_of_all,   &row.fnr_of_all,
+          &row.fpr_of_class, &row.fnr_of_class, &row.precision,
+          &row.recall,       &row.specificity,  &row.f1};
 }
 
 }  // namespace

@@ -24,7 +24,9 @@ bool Has(const Interval& interval) {
 }
 
 std::string Signed(double value, int digits = 3) {
-  return absl::StrCat(value > 0 ? "+" : "", Number(value, digits));
+  const std::string text = Number(value, digits);
+  // What rounds to nothing has no sign.
+  return text.find_first_of("123456789") != std::string::npos && value > 0 ? "+" + text : text;
 }
 
 // A value, with its interval beneath.
@@ -94,8 +96,7 @@ std::string TableOne(const JudgedView& view) {
         cells += Cell(*e);
       }
       // The same at any threshold: said once.
-      cells += half ? Cell(row->average_precision) + Cell(row->area)
-                    : absl::StrCat(kNone, kNone);
+      cells += half ? Cell(row->average_precision) + Cell(row->area) : absl::StrCat(kNone, kNone);
       body += Row(absl::StrCat(Escape(model.name), "<small>at ", ThresholdText(row->threshold),
                                half ? "" : ", chosen", "</small>"),
                   cells, i == 0);
@@ -118,8 +119,10 @@ std::string TableOne(const JudgedView& view) {
             body, " wide"),
       "<p class=\"note\">Positive: ", positive, ". ", model.test_images, " test images (",
       model.test_positives, " ", positive, ") of ", model.test_lesions,
-      " lesions. Beneath each number: its 95 % interval, by 2,000 draws of whole lesions. Precision "
-      "is TP / (TP + FP); average precision stands beside because the seed paper does not say which "
+      " lesions. Beneath each number: its 95 % interval, by 2,000 draws of whole lesions. "
+      "Precision "
+      "is TP / (TP + FP); average precision stands beside because the seed paper does not say "
+      "which "
       "it means. The chosen threshold has the largest sensitivity + specificity (Youden) on ",
       model.validation_images, " validation images.</p>");
 }
@@ -152,17 +155,17 @@ std::string OperatingPoints(const EvaluationReport& model) {
       return std::isfinite(value) ? absl::StrCat("<td>", Number(value), "</td>")
                                   : std::string(kNone);
     };
-    body += Row(NameOf(point.rule),
-                absl::StrCat("<td>", ThresholdText(point.threshold), "</td>",
-                             plain(point.validation.sensitivity()),
-                             plain(point.validation.specificity()), Cell(point.sensitivity),
-                             Cell(point.specificity), Cell(point.accuracy), Cell(point.precision),
-                             Cell(point.negative_predictive_value)),
-                point.rule == kTableOneRule);
+    body += Row(
+        NameOf(point.rule),
+        absl::StrCat("<td>", ThresholdText(point.threshold), "</td>",
+                     plain(point.validation.sensitivity()), plain(point.validation.specificity()),
+                     Cell(point.sensitivity), Cell(point.specificity), Cell(point.accuracy),
+                     Cell(point.precision), Cell(point.negative_predictive_value)),
+        point.rule == kTableOneRule);
     if (point.rule == ThresholdRule::kSensitivity95) {
-      const Estimate flagged{1 - point.specificity.value,
-                             {1 - point.specificity.interval.high,
-                              1 - point.specificity.interval.low}};
+      const Estimate flagged{
+          1 - point.specificity.value,
+          {1 - point.specificity.interval.high, 1 - point.specificity.interval.low}};
       says = absl::StrCat("Set on the validation images to find 95 of 100 ", positive,
                           " images, the model finds ", OfHundred(point.sensitivity),
                           " of 100 in the test images. The price: of 100 ", negative, " images ",
@@ -176,10 +179,13 @@ std::string OperatingPoints(const EvaluationReport& model) {
             "<th>sensitivity</th><th>specificity</th><th>sensitivity</th><th>specificity</th>"
             "<th>accuracy</th><th>precision</th><th>negative predictive value</th></tr>",
             body),
-      "<p class=\"note\">Thresholds are chosen on validation images alone and then left as they are. "
+      "<p class=\"note\">Thresholds are chosen on validation images alone and then left as they "
+      "are. "
       "Predictive values hold for this collection’s share of ",
-      positive, " images (", Number(100.0 * static_cast<double>(model.test_positives) /
-                                        static_cast<double>(model.test_images), 0),
+      positive, " images (",
+      Number(100.0 * static_cast<double>(model.test_positives) /
+                 static_cast<double>(model.test_images),
+             0),
       " %), which is far above a clinic’s.</p>");
 }
 
@@ -197,11 +203,13 @@ std::string CalibrationVerdict(const EvaluationReport& model) {
   if (!std::isfinite(model.before.slope.value) || !Has(slope)) {
     html = "No calibration slope can be fitted: the scores separate the classes.";
   } else if (slope.high < 1) {
-    html = "Before it is calibrated the model is over-confident: its probabilities are too close to "
-           "0 and to 1.";
+    html =
+        "Before it is calibrated the model is over-confident: its probabilities are too close to "
+        "0 and to 1.";
   } else if (slope.low > 1) {
-    html = "Before it is calibrated the model is under-confident: its probabilities are too close to "
-           "the middle.";
+    html =
+        "Before it is calibrated the model is under-confident: its probabilities are too close to "
+        "the middle.";
   } else {
     html = "How spread out the model’s probabilities are agrees with what is seen.";
   }
@@ -223,7 +231,8 @@ std::string CalibrationTable(const EvaluationReport& model) {
                                   "</td><td>", Number(c.log_loss), "</td>"));
   };
   return Table(
-      "<tr><th></th><th>Brier score ↓</th><th>slope (1 is right)</th><th>intercept (0 is right)</th>"
+      "<tr><th></th><th>Brier score ↓</th><th>slope (1 is right)</th><th>intercept (0 is "
+      "right)</th>"
       "<th>intercept at slope 1</th><th>expected calibration error ↓</th><th>log loss ↓</th></tr>",
       row("as it is", model.before) + row("after temperature", model.after));
 }
@@ -258,18 +267,19 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
   const UsefulRange useful = UsefulRangeOf(model.decision_curve_after);
   const std::string benefit =
       useful.high > 0
-          ? absl::StrCat("Acting on the model does more good than acting on everyone or on nobody, "
-                         "for whoever would act at a probability between ",
-                         Number(100 * useful.low, 0), " % and ", Number(100 * useful.high, 0),
-                         " %.")
-          : std::string("At no threshold does acting on the model do more good than acting on "
-                        "everyone or on nobody.");
+          ? absl::StrCat(
+                "Acting on the model does more good than acting on everyone or on nobody, "
+                "for whoever would act at a probability between ",
+                Number(100 * useful.low, 0), " % and ", Number(100 * useful.high, 0), " %.")
+          : std::string(
+                "At no threshold does acting on the model do more good than acting on "
+                "everyone or on nobody.");
   return absl::StrCat(
-      Title("Calibration", "do probabilities mean what they say?"),
-      Says(CalibrationVerdict(model)), "<div class=\"duo\">", RenderPlot(calibration),
-      RenderPlot(decision), "</div>", CalibrationTable(model),
-      "<p class=\"note\">Left: ", kCalibrationBins,
-      " bins of equally many test images; the dotted line is right. Slope and intercept by logistic "
+      Title("Calibration", "do probabilities mean what they say?"), Says(CalibrationVerdict(model)),
+      "<div class=\"duo\">", RenderPlot(calibration), RenderPlot(decision), "</div>",
+      CalibrationTable(model), "<p class=\"note\">Left: ", kCalibrationBins,
+      " bins of equally many test images; the dotted line is right. Slope and intercept by "
+      "logistic "
       "recalibration (Cox). No interval of the calibration error: resampling only adds to it. "
       "Right: the decision curve (Vickers &amp; Elkin) after temperature; dotted: act on nobody. ",
       benefit, "</p>");
@@ -278,7 +288,7 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
 struct MeasureView {
   const char* title;
   std::string axis;
-  const SubgroupMeasure Subgroup::* measure;
+  const SubgroupMeasure Subgroup::*measure;
 };
 
 std::string SubgroupForest(const EvaluationReport& model, const MeasureView& of, double overall) {
@@ -303,7 +313,9 @@ std::string SubgroupForest(const EvaluationReport& model, const MeasureView& of,
     least = std::min(least, low);
     forest.rows.push_back({absl::StrCat(row.value, " (", row.n, ")"), false,
                            !std::isnan(m.holm) && m.holm < kAlpha, m.estimate.value, low, high,
-                           !std::isnan(m.holm) ? P(m.holm) : sure ? "" : "too few to say"});
+                           !std::isnan(m.holm) ? P(m.holm)
+                           : sure              ? ""
+                                               : "too few to say"});
   }
   if (!any) return "";
   forest.low = std::max(0.0, std::floor(least * 10) / 10);
@@ -318,13 +330,14 @@ std::string SubgroupTable(const EvaluationReport& model) {
                       "</b></th></tr>");
     }
     column = row.column;
-    std::string cells = absl::StrCat("<td>", row.n, "</td><td>", row.positives, "</td><td>",
-                                     row.lesions, "</td>");
-    for (const SubgroupMeasure* m : {&row.accuracy, &row.sensitivity, &row.specificity, &row.area}) {
+    std::string cells =
+        absl::StrCat("<td>", row.n, "</td><td>", row.positives, "</td><td>", row.lesions, "</td>");
+    for (const SubgroupMeasure* m :
+         {&row.accuracy, &row.sensitivity, &row.specificity, &row.area}) {
       std::string cell = Cell(m->estimate);
       if (!std::isnan(m->holm)) {
-        cell.insert(cell.size() - 5,
-                    absl::StrCat("<small>", Signed(m->difference, 2), ", ", P(m->holm), "</small>"));
+        cell.insert(cell.size() - 5, absl::StrCat("<small>", Signed(m->difference, 2), ", ",
+                                                  P(m->holm), "</small>"));
       }
       cells += cell;
     }
@@ -358,10 +371,10 @@ std::string Subgroups(const EvaluationReport& model) {
       if (std::isnan(m.holm)) continue;
       ++tested;
       if (m.holm >= kAlpha) continue;
-      found.push_back(absl::StrCat(
-          "<li>", Escape(row.column), " <b>", Escape(row.value), "</b>: ", of.title, " ",
-          Number(m.estimate.value, 2), ", ", Signed(m.difference, 2), " from the rest (",
-          P(m.holm), ")</li>"));
+      found.push_back(absl::StrCat("<li>", Escape(row.column), " <b>", Escape(row.value),
+                                   "</b>: ", of.title, " ", Number(m.estimate.value, 2), ", ",
+                                   Signed(m.difference, 2), " from the rest (", P(m.holm),
+                                   ")</li>"));
     }
   }
   const std::string verdict =
@@ -375,12 +388,15 @@ std::string Subgroups(const EvaluationReport& model) {
       "<details><summary>Specificity and ROC area by subgroup</summary>",
       SubgroupForest(model, measures[1], model.at_chosen.specificity.value),
       SubgroupForest(model, measures[2], model.at_half.area.value),
-      "</details><details><summary>All numbers of the subgroups <span>interval, then the difference "
+      "</details><details><summary>All numbers of the subgroups <span>interval, then the "
+      "difference "
       "from the rest</span></summary>",
       SubgroupTable(model), "</details><p class=\"note\">At the validation-chosen threshold ",
       ThresholdText(model.subgroup_threshold),
-      "; in brackets the number of images; the dotted line is the measure of all. p: lesions of a class "
-      "change places at random, so an accuracy is found to differ only where its mix of classes does "
+      "; in brackets the number of images; the dotted line is the measure of all. p: lesions of a "
+      "class "
+      "change places at random, so an accuracy is found to differ only where its mix of classes "
+      "does "
       "not explain it; Holm-adjusted over the subgroups of a measure. Subgroups with fewer than ",
       kFewestLesions, " lesions have no interval and no test.</p>");
 }
@@ -395,24 +411,26 @@ std::string Spread(const EvaluationReport& model) {
         std::pair{"specificity, chosen", &model.specificity_chosen}}) {
     std::vector<std::string> values;
     for (const double value : spread->values) values.push_back(Number(value));
-    body += Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>",
-                                   Number(spread->deviation), "</td><td>",
-                                   absl::StrJoin(values, " · "), "</td>"));
+    body +=
+        Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>", Number(spread->deviation),
+                               "</td><td>", absl::StrJoin(values, " · "), "</td>"));
   }
   return absl::StrCat(
       Title("Over training seeds"),
-      Says(absl::StrCat("Trained ", model.runs, " times, differing by chance alone, the ROC area is ",
+      Says(absl::StrCat("Trained ", model.runs,
+                        " times, differing by chance alone, the ROC area is ",
                         Number(model.area.mean), " ± ", Number(model.area.deviation), ".")),
       Table("<tr><th></th><th>mean</th><th>standard deviation</th><th>each</th></tr>", body),
-      "<p class=\"note\">The rest of this section is of the first training. Each training chose its "
+      "<p class=\"note\">The rest of this section is of the first training. Each training chose "
+      "its "
       "own threshold on validation.</p>");
 }
 
 std::string ComparisonText(const ModelComparison& c, const std::string& positive) {
   const std::string first = Escape(c.first), second = Escape(c.second);
   const Interval& i = c.area.interval;
-  const std::string numbers = absl::StrCat(
-      "ROC area ", Signed(c.area.value), " (", Signed(i.low), " to ", Signed(i.high), ")");
+  const std::string numbers = absl::StrCat("ROC area ", Signed(c.area.value), " (", Signed(i.low),
+                                           " to ", Signed(i.high), ")");
   if (Has(i) && (i.low > 0 || i.high < 0)) {
     return absl::StrCat(i.low > 0 ? first : second, " ranks ", Escape(positive),
                         " images above the others better than ", i.low > 0 ? second : first, ": ",
@@ -442,15 +460,15 @@ std::string Comparisons(const JudgedView& view) {
           std::pair{"accuracy, chosen threshold", &c.accuracy_chosen}}) {
       if (!std::isfinite(estimate->value) || !Has(estimate->interval)) continue;
       most = std::max({most, std::abs(estimate->interval.low), std::abs(estimate->interval.high)});
-      forest.rows.push_back({name, false, estimate == &c.area, estimate->value,
-                             estimate->interval.low, estimate->interval.high,
-                             absl::StrCat(Signed(estimate->interval.low), " … ",
-                                          Signed(estimate->interval.high))});
+      forest.rows.push_back(
+          {name, false, estimate == &c.area, estimate->value, estimate->interval.low,
+           estimate->interval.high,
+           absl::StrCat(Signed(estimate->interval.low), " … ", Signed(estimate->interval.high))});
     }
     std::string cells = absl::StrCat(Cell(c.area, 3, true), Cell(c.accuracy, 3, true),
                                      Cell(c.accuracy_chosen, 3, true), Cell(c.brier, 3, true));
-    cells += c.delong ? absl::StrCat("<td>", P(c.delong->p), "<small>z = ",
-                                     Number(c.delong->z, 2), "</small></td>")
+    cells += c.delong ? absl::StrCat("<td>", P(c.delong->p), "<small>z = ", Number(c.delong->z, 2),
+                                     "</small></td>")
                       : std::string(kNone);
     cells += c.mcnemar ? absl::StrCat("<td>", P(c.mcnemar->p), "<small>", c.mcnemar->only_first,
                                       " : ", c.mcnemar->only_second, ", ",
@@ -467,8 +485,10 @@ std::string Comparisons(const JudgedView& view) {
             "<th>Brier score</th><th>DeLong, area</th><th>McNemar, chosen</th></tr>",
             body));
   std::string note =
-      "Intervals: both models on the same draws of whole lesions. McNemar: images that only the first, "
-      "and only the second, gets right, each at its own validation-chosen threshold. No adjustment for "
+      "Intervals: both models on the same draws of whole lesions. McNemar: images that only the "
+      "first, "
+      "and only the second, gets right, each at its own validation-chosen threshold. No adjustment "
+      "for "
       "the number of comparisons.";
   for (const ModelComparison& c : view.comparisons) {
     if (c.why_no_tests.empty()) continue;
@@ -501,8 +521,9 @@ std::string Leaks(const LeakReport& report, const v1::ImageSetManifest& manifest
   std::string html = Title("Leak check", "has the model seen a test image before?");
   const bool looked = report.not_looked_for.empty();
   if (report.clean()) {
-    absl::StrAppend(&html, "<p class=\"praise\">No image stands in two parts of the split: by pixels, "
-                           "by file, by lesion",
+    absl::StrAppend(&html,
+                    "<p class=\"praise\">No image stands in two parts of the split: by pixels, "
+                    "by file, by lesion",
                     looked ? absl::StrCat(" or as a near-duplicate (", report.pairs,
                                           " pairs of images were compared)")
                            : std::string(),
@@ -559,14 +580,14 @@ std::string RenderJudged(const JudgedView& view, const v1::ImageSetManifest& man
   if (!view.models.empty()) html += TableOne(view);
   for (size_t i = 0; i < view.models.size(); ++i) {
     const EvaluationReport& model = view.models[i];
-    const std::string parts =
-        absl::StrCat(OperatingPoints(model), CalibrationAndDecision(model), Subgroups(model),
-                     Spread(model));
+    const std::string parts = absl::StrCat(OperatingPoints(model), CalibrationAndDecision(model),
+                                           Subgroups(model), Spread(model));
     // The model that the page is about lies open; others are a click away.
-    html += i == 0 ? parts
-                   : absl::StrCat("<details class=\"model\"><summary>", Escape(model.name),
-                                  " <span>operating points, calibration, subgroups</span></summary>",
-                                  parts, "</details>");
+    html += i == 0
+                ? parts
+                : absl::StrCat("<details class=\"model\"><summary>", Escape(model.name),
+                               " <span>operating points, calibration, subgroups</span></summary>",
+                               parts, "</details>");
   }
   html += Comparisons(view);
   if (view.leaks) html += Leaks(*view.leaks, manifest);

@@ -15,7 +15,8 @@
 namespace dermis {
 
 struct JudgedView {
-  std::vector<EvaluationReport> models;  // The one that the page is about first; of the same images.
+  std::vector<EvaluationReport>
+      models;  // The one that the page is about first; of the same images.
   std::vector<ModelComparison> comparisons;
   std::optional<LeakReport> leaks;
 };

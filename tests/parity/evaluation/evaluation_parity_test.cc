@@ -101,9 +101,8 @@ TEST(EvaluationParity, DeLong_EqualsTheSumOverAllPairs) {
   const nlohmann::json golden = Golden();
   for (const auto& one : golden["cases"]) {
     const ScoredImages images = ImagesOf(one);
-    const auto test =
-        PairedDeLong(images.margin, one["second"].get<std::vector<double>>(), images.label,
-                     images.group);
+    const auto test = PairedDeLong(images.margin, one["second"].get<std::vector<double>>(),
+                                   images.label, images.group);
     ASSERT_TRUE(test.ok()) << test.status();
     const auto& delong = one["delong"];
     EXPECT_NEAR(test->first.area, delong["areas"][0], 1e-12);

@@ -88,8 +88,7 @@ TEST(Recalibration, IsNotThere_WhereMarginsSeparateTheClasses) {
   EXPECT_FALSE(Recalibrate({-2, 1, 1, 2}, label, once).has_value());   // But for one tie.
   EXPECT_FALSE(Recalibrate({2, 1, -1, -2}, label, once).has_value());  // The wrong way round.
   EXPECT_FALSE(Recalibrate({1, 1, 1, 1}, label, once).has_value());
-  EXPECT_FALSE(
-      Recalibrate({1, 2, 3, 4}, label, std::vector<uint32_t>{1, 1, 0, 0}).has_value());
+  EXPECT_FALSE(Recalibrate({1, 2, 3, 4}, label, std::vector<uint32_t>{1, 1, 0, 0}).has_value());
   EXPECT_TRUE(Recalibrate({-2, 1, .5, 2}, label, once).has_value());
 }
 

@@ -64,7 +64,8 @@ TEST(DeLong, IsAntisymmetric_AndItsVarianceIsThatOfTheDifference) {
     a.push_back(std::floor(8 * (ToUnitDouble(block[0], block[1]) + .4 * label[i])));
     b.push_back(ToUnitDouble(block[2], block[3]) + .2 * label[i]);
   }
-  const auto one = PairedDeLong(a, b, label, Alone(80)), other = PairedDeLong(b, a, label, Alone(80));
+  const auto one = PairedDeLong(a, b, label, Alone(80)),
+             other = PairedDeLong(b, a, label, Alone(80));
   ASSERT_TRUE(one.ok() && other.ok());
   EXPECT_DOUBLE_EQ(one->z, -other->z);
   EXPECT_DOUBLE_EQ(one->p, other->p);

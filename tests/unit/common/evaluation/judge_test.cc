@@ -51,7 +51,8 @@ constexpr JudgeOptions kQuick{200, 99, 1};
 
 TEST(Judge, SaysEverything_AndItsPartsAgree) {
   const JudgedImages images = Images(1);
-  const std::vector<ScoredRun> runs = {RunOf(images, 3, 1), RunOf(images, 3, 2), RunOf(images, 3, 3)};
+  const std::vector<ScoredRun> runs = {RunOf(images, 3, 1), RunOf(images, 3, 2),
+                                       RunOf(images, 3, 3)};
   const auto report = JudgeModel("seed", images, runs, kQuick);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->test_images, 160u);
@@ -78,7 +79,8 @@ TEST(Judge, SaysEverything_AndItsPartsAgree) {
 TEST(Judge, GivesTheSameBits_Again) {
   const JudgedImages images = Images(2);
   const std::vector<ScoredRun> runs = {RunOf(images, 2, 1)};
-  const auto one = JudgeModel("m", images, runs, kQuick), other = JudgeModel("m", images, runs, kQuick);
+  const auto one = JudgeModel("m", images, runs, kQuick),
+             other = JudgeModel("m", images, runs, kQuick);
   ASSERT_TRUE(one.ok() && other.ok());
   EXPECT_EQ(one->before.slope.interval.low, other->before.slope.interval.low);
   EXPECT_EQ(one->subgroups[1].area.p, other->subgroups[1].area.p);

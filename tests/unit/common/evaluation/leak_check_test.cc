@@ -31,9 +31,9 @@ Picture Made(uint32_t number) {
       double value = 128;
       for (uint32_t k = 0; k < 6; ++k) {
         const double fx = 6 * Draw(number, 3 * k), fy = 6 * Draw(number, 3 * k + 1);
-        value += 15 * std::cos(6.28 * (fx * static_cast<double>(x) / kSize +
-                                       fy * static_cast<double>(y) / kSize +
-                                       Draw(number, 3 * k + 2)));
+        value +=
+            15 * std::cos(6.28 * (fx * static_cast<double>(x) / kSize +
+                                  fy * static_cast<double>(y) / kSize + Draw(number, 3 * k + 2)));
       }
       for (size_t c = 0; c < 3; ++c) {
         picture[(y * kSize + x) * 3 + c] = static_cast<uint8_t>(value - 8 * static_cast<double>(c));
@@ -139,7 +139,7 @@ TEST(LeakCheck, IsClean_WhereNothingIsShared) {
 TEST(LeakCheck, FindsEachKind_Once) {
   Set set = TenImages();
   set.manifest.mutable_images(9)->set_digest("pixels 0");
-  set.prints[9] = set.prints[0];                            // The same pixels are near, too.
+  set.prints[9] = set.prints[0];  // The same pixels are near, too.
   set.manifest.mutable_images(6)->set_source("file 1");
   set.prints[8] = Print(Turned(Made(2), true, false, true));
   set.manifest.mutable_images(7)->set_group("lesion 3");
@@ -148,7 +148,7 @@ TEST(LeakCheck, FindsEachKind_Once) {
     attribute.set_key("lesion_id");
     attribute.set_value("HAM_1");
   }
-  set.manifest.mutable_images(1)->set_digest("pixels 2");   // Both train: no leak.
+  set.manifest.mutable_images(1)->set_digest("pixels 2");  // Both train: no leak.
   const auto report = CheckLeaks(set.manifest, set.split, set.prints);
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->same_pixels, 1u);
@@ -190,7 +190,9 @@ TEST(LeakCheck, ComparesTwentyThousandImages_InGoodTime) {
                            static_cast<uint8_t>(k / 64 * 37);
     }
     set.prints.push_back(print);
-    (i < 14000 ? set.split.training : i < 16000 ? set.split.validation : set.split.test)
+    (i < 14000   ? set.split.training
+     : i < 16000 ? set.split.validation
+                 : set.split.test)
         .push_back(i);
   }
   const auto start = std::chrono::steady_clock::now();

@@ -21,8 +21,8 @@ double Draw(uint32_t a, uint32_t b) {
   return ToUnitDouble(block[0], block[1]);
 }
 
-v1::ImageSetManifest Manifest(const std::vector<std::vector<std::pair<std::string, std::string>>>&
-                                  images) {
+v1::ImageSetManifest Manifest(
+    const std::vector<std::vector<std::pair<std::string, std::string>>>& images) {
   v1::ImageSetManifest manifest;
   for (const auto& attributes : images) {
     v1::ImageEntry& entry = *manifest.add_images();

@@ -48,12 +48,12 @@ TEST(Thresholds, HoldByHand) {
 
 TEST(Thresholds, NobodyOrEveryone_WhereNoScoreWillDo) {
   // The highest score is a negative's: only "nobody" leaves 90 % of two negatives alone.
-  EXPECT_TRUE(std::isinf(
-      ChooseThreshold(ThresholdRule::kSpecificity90, {.9, .8, .1}, std::vector<uint32_t>{0, 1, 0})));
+  EXPECT_TRUE(std::isinf(ChooseThreshold(ThresholdRule::kSpecificity90, {.9, .8, .1},
+                                         std::vector<uint32_t>{0, 1, 0})));
   // The lowest is a positive's: everyone.
-  EXPECT_EQ(ChooseThreshold(ThresholdRule::kSensitivity90, {.9, .8, .1},
-                            std::vector<uint32_t>{1, 0, 1}),
-            0);
+  EXPECT_EQ(
+      ChooseThreshold(ThresholdRule::kSensitivity90, {.9, .8, .1}, std::vector<uint32_t>{1, 0, 1}),
+      0);
 }
 
 TEST(Thresholds, AchieveWhatTheyPromise_OnTheImagesTheyWereChosenOn) {
@@ -100,8 +100,8 @@ TEST(BootstrapPass, GivesWhatEachStatisticGivesAlone) {
   AddIntervals(images, points, pass);
   AddIntervals(images, row, pass);
   pass.Run(images.group, 300, 9);
-  const Interval area = BootstrapByGroup(images.group, 300, 9,
-                                         WeightedArea(images.probability, images.label));
+  const Interval area =
+      BootstrapByGroup(images.group, 300, 9, WeightedArea(images.probability, images.label));
   EXPECT_EQ(row.area.interval.low, area.low);
   EXPECT_EQ(row.area.interval.high, area.high);
   const WeightedOutcomes half(images.probability, images.label, .5);
@@ -152,7 +152,7 @@ TEST(DecisionCurve, HoldsByHand) {
   EXPECT_DOUBLE_EQ(curve[49].threshold, .5);
   EXPECT_DOUBLE_EQ(curve[49].model, .4 - .2);  // Odds of 1.
   EXPECT_DOUBLE_EQ(curve[49].treat_all, 0);
-  EXPECT_DOUBLE_EQ(curve[79].model, .2);       // Nobody in vain at .8.
+  EXPECT_DOUBLE_EQ(curve[79].model, .2);  // Nobody in vain at .8.
   EXPECT_DOUBLE_EQ(curve[19].model, .5 - .4 * .25);
   // At the lowest thresholds all are treated: the model is treating all.
   EXPECT_EQ(curve[4].model, curve[4].treat_all);

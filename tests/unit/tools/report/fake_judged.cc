@@ -34,8 +34,8 @@ ScoredRun Run(const v1::ImageSetManifest& manifest, const std::vector<uint32_t>&
   for (const bool is_test : {false, true}) {
     for (const uint32_t image : is_test ? test : validation) {
       const v1::ImageEntry& entry = manifest.images(static_cast<int>(image));
-      double margin = signal * (entry.label() - .45) + 1.2 * Normal(seed, image) +
-                      .5 * Normal(90, image);
+      double margin =
+          signal * (entry.label() - .45) + 1.2 * Normal(seed, image) + .5 * Normal(90, image);
       for (const v1::Attribute& attribute : entry.attributes()) {
         if (attribute.value() == "seborrheic keratosis") margin += 1.6;
       }
@@ -65,11 +65,12 @@ FakeJudged MakeFakeJudged(uint32_t images, uint32_t each, bool leaks, const Judg
     entry.set_digest("pixels " + std::to_string(i));
     if (each > 1) entry.set_group("lesion " + std::to_string(lesion));
     const double kind = Draw(2, lesion);
-    Say(entry, "diagnosis", malignant ? (kind < .8 ? "melanoma" : "basal cell carcinoma")
-                            : kind < .75 ? "nevus"
-                            : kind < .9  ? "seborrheic keratosis"
-                            : kind < .98 ? "benign keratosis"
-                                         : "dermatofibroma");
+    Say(entry, "diagnosis",
+        malignant    ? (kind < .8 ? "melanoma" : "basal cell carcinoma")
+        : kind < .75 ? "nevus"
+        : kind < .9  ? "seborrheic keratosis"
+        : kind < .98 ? "benign keratosis"
+                     : "dermatofibroma");
     Say(entry, "source", Draw(3, lesion) < .5 ? "HAM10000" : "ISIC2017");
     if (Draw(4, lesion) < .7) Say(entry, "sex", Draw(5, lesion) < .55 ? "male" : "female");
     if (Draw(6, lesion) < .7) Say(entry, "age", std::to_string(15 + int(75 * Draw(7, lesion))));

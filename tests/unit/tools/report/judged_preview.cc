@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
   const dermis::FakeJudged fake = dermis::MakeFakeJudged(1080, leaks ? 2 : 1, leaks, {});
   std::ofstream out(argv[1]);
   out << "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-         "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light "
+         "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" "
+         "content=\"light "
          "dark\"><title>Judged</title><style>"
       << dermis::kReportStyle << "</style></head><body><main><section id=\"judged\"><h2>Judged</h2>"
       << dermis::RenderJudged(fake.view, fake.manifest) << "</section></main></body></html>\n";
