@@ -99,6 +99,10 @@ font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-temp
 .forest .head{font-weight:600;fill:var(--ink);font-size:12px}.forest .name{fill:var(--ink);font-size:12px}.forest .strong{font-weight:650}
 .forest .c{stroke:var(--soft)}.forest .estimate{fill:var(--soft)}.forest .estimate.strong{fill:var(--accent)}
 @media(max-width:640px){.lesion{grid-template-columns:1fr}}
+.judged h3{margin:2.6rem 0 .8rem}.judged h3:first-child{margin-top:0}.judged h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
+.judged .verdict,.judged .flags,.judged .praise{margin:0 0 1rem;max-width:52rem}.judged .list{padding-left:2.1rem}.judged tbody th small{display:block}
+.judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px;max-width:900px}.judged .wide th,.judged .wide td{padding:.5rem .3rem}
+.judged .wide small{font-size:.68rem;letter-spacing:-.01em}.judged details.model{margin-top:2rem}
 .curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
 .agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
