@@ -43,7 +43,8 @@ TEST(Folds, DivideWhatDoesNotTest_WithoutTearingLesionsApart) {
       if (!manifest.images(image).group().empty()) groups.insert(manifest.images(image).group());
       positive += manifest.images(image).label() == 1;
     }
-    for (uint32_t image : fold.training) EXPECT_EQ(groups.count(manifest.images(image).group()), 0u);
+    for (uint32_t image : fold.training)
+      EXPECT_EQ(groups.count(manifest.images(image).group()), 0u);
     EXPECT_NEAR(positive, static_cast<double>(fold.validation.size()) / 2, 2);
   }
   EXPECT_EQ(validated.size(), 300 - folds->front().test.size());
@@ -52,8 +53,7 @@ TEST(Folds, DivideWhatDoesNotTest_WithoutTearingLesionsApart) {
 
 TEST(Choice, TakesTheStrongerPenalty_WhenMeansAreEqual) {
   const std::vector<double> strengths = {1, .01, .1, 10};
-  const auto choice =
-      ChooseStrength(strengths, Table{{.7, .9}, {.5, .6}, {.9, .7}, {.1, .2}});
+  const auto choice = ChooseStrength(strengths, Table{{.7, .9}, {.5, .6}, {.9, .7}, {.1, .2}});
   ASSERT_TRUE(choice.ok());
   EXPECT_EQ(choice->cell, 2u);
   EXPECT_NEAR(choice->accuracy, .8, 1e-15);
