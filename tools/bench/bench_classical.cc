@@ -1,9 +1,9 @@
 // The baselines on images of bytes: seconds.
 //   dermis_bench_classical --rows FILE --labels FILE --what l2|l1|forest [--size N] [--strongest E]
 //                          [--threads T] [--repeats N]
-// FILEs: N x N x 3 bytes an image, and a byte each. l2: products, kernel and the path over C = 1e-6 .. 10^E
-// by decades, one thread. l1: the same path. forest: 20 trees of depth 5, images turned into columns
-// included. What it found is printed beside the value, for comparison with the peer's.
+// FILEs: N x N x 3 bytes an image, and a byte each. l2: products, kernel and the path over C = 1e-6
+// .. 10^E by decades, one thread. l1: the same path. forest: 20 trees of depth 5, images turned
+// into columns included. What it found is printed beside the value, for comparison with the peer's.
 #include <atomic>
 #include <fstream>
 #include <numeric>

@@ -67,7 +67,8 @@ absl::Status Bad(const char* why) { return absl::InvalidArgumentError(why); }
 absl::StatusOr<std::unique_ptr<BlackBox>> MakeClassicalBlackBox(ClassicalModel model) {
   if (auto* const logistic = std::get_if<LogisticModel>(&model)) {
     const size_t features = size_t{logistic->size} * logistic->size * 3;
-    if (features == 0 || logistic->weights.size() != features || logistic->mean.size() != features) {
+    if (features == 0 || logistic->weights.size() != features ||
+        logistic->mean.size() != features) {
       return Bad("logistic regression: weights or mean do not fit the size");
     }
     return std::make_unique<LogisticBox>(std::move(*logistic));

@@ -28,8 +28,8 @@ DERMIS_SIMD void PortableTile(const uint8_t* const* a, const uint8_t* const* b, 
 #ifdef DERMIS_HAS_VNNI
 #define DERMIS_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
-// Lane sums of four vectors. The masked forms (of all lanes): GCC 12 warns of its own header's plain
-// ones.
+// Lane sums of four vectors. The masked forms (of all lanes): GCC 12 warns of its own header's
+// plain ones.
 DERMIS_VNNI inline __m512i AddPairs32(__m512i a, __m512i b) {
   return _mm512_add_epi32(_mm512_maskz_unpacklo_epi32(0xffff, a, b),
                           _mm512_maskz_unpackhi_epi32(0xffff, a, b));

@@ -12,11 +12,11 @@ namespace {
 // A vector of eight; compiled to what the processor has.
 typedef double Eight __attribute__((vector_size(64), aligned(8), may_alias));
 
-constexpr size_t kRows = 6;        // A tile: six rows ...
-constexpr size_t kColumns = 16;    // ... of two vectors.
-constexpr size_t kDepth = 256;     // Of a panel.
+constexpr size_t kRows = 6;      // A tile: six rows ...
+constexpr size_t kColumns = 16;  // ... of two vectors.
+constexpr size_t kDepth = 256;   // Of a panel.
 constexpr size_t kPanelColumns = 512;
-constexpr size_t kBlock = 96;      // Columns that are factored at a time.
+constexpr size_t kBlock = 96;  // Columns that are factored at a time.
 
 // tile[r][c] = sum_k a[k * kRows + r] * b[k * kColumns + c].
 DERMIS_SIMD void Tile(const double* a, const double* b, size_t depth, double* tile) {

@@ -38,8 +38,8 @@ class FeatureDraws {
   uint32_t Next() {
     const size_t k = swaps_.size();
     if (k % 2 == 0) {
-      block_ = PhiloxBlock(seed_, Purpose::kForestFeatures, tree_, path_,
-                           static_cast<uint32_t>(k / 2));
+      block_ =
+          PhiloxBlock(seed_, Purpose::kForestFeatures, tree_, path_, static_cast<uint32_t>(k / 2));
     }
     const uint64_t bits = uint64_t{block_[k % 2 * 2]} << 32 | block_[k % 2 * 2 + 1];
     const size_t other = k + Below(bits, order_.size() - k);
@@ -66,13 +66,18 @@ class Grower {
  public:
   Grower(const PixelColumns& columns, absl::Span<const uint32_t> labels,
          const ForestOptions& options, uint64_t seed, uint32_t tree)
-      : columns_(columns), labels_(labels), classes_(options.classes),
-        max_depth_(options.max_depth), seed_(seed), tree_number_(tree),
+      : columns_(columns),
+        labels_(labels),
+        classes_(options.classes),
+        max_depth_(options.max_depth),
+        seed_(seed),
+        tree_number_(tree),
         wanted_(options.features != 0
                     ? options.features
                     : std::max<uint64_t>(1, static_cast<uint64_t>(std::sqrt(
                                                 static_cast<double>(columns.features()))))),
-        draws_(columns.features()), counts_(256 * size_t{options.classes}, 0) {}
+        draws_(columns.features()),
+        counts_(256 * size_t{options.classes}, 0) {}
 
   Tree Grow() {
     const uint32_t n = static_cast<uint32_t>(columns_.rows());
@@ -250,8 +255,7 @@ std::vector<double> Mean(const Forest& forest, const Pixel* image) {
   for (const Tree& tree : forest.trees) {
     size_t node = 0;
     while (tree.feature[node] >= 0) {
-      const bool left =
-          static_cast<float>(image[tree.feature[node]]) <= tree.threshold[node];
+      const bool left = static_cast<float>(image[tree.feature[node]]) <= tree.threshold[node];
       node = static_cast<size_t>(left ? tree.left[node] : tree.right[node]);
     }
     for (uint32_t k = 0; k < forest.classes; ++k) {
@@ -316,10 +320,9 @@ std::vector<double> ImpurityImportance(const Forest& forest) {
     double sum = 0;
     for (size_t node = 0; node < tree.nodes(); ++node) {
       if (tree.feature[node] < 0) continue;
-      const double gain =
-          Impurity(tree, forest.classes, node) -
-          Impurity(tree, forest.classes, static_cast<size_t>(tree.left[node])) -
-          Impurity(tree, forest.classes, static_cast<size_t>(tree.right[node]));
+      const double gain = Impurity(tree, forest.classes, node) -
+                          Impurity(tree, forest.classes, static_cast<size_t>(tree.left[node])) -
+                          Impurity(tree, forest.classes, static_cast<size_t>(tree.right[node]));
       one[static_cast<size_t>(tree.feature[node])] += gain;
       sum += gain;
     }

@@ -20,8 +20,7 @@ __extension__ using Wide = __int128;
 // n^2 times the centred product is a whole number.
 double Centred(int64_t product, int64_t sum_i, int64_t sum_j, Wide total, int64_t n) {
   const Wide whole = Wide{n} * (Wide{n} * product - sum_i - sum_j) + total;
-  return static_cast<double>(whole) /
-         (static_cast<double>(n) * static_cast<double>(n) * 65025.0);
+  return static_cast<double>(whole) / (static_cast<double>(n) * static_cast<double>(n) * 65025.0);
 }
 
 struct TrainingSums {
@@ -85,8 +84,8 @@ std::vector<int64_t> GramRows(absl::Span<const uint8_t* const> rows, size_t p, s
 
 absl::StatusOr<Gram> Gram::FromValues(size_t n, std::vector<int64_t> values) {
   if (values.size() != GramStart(n)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        values.size(), " products; the triangle of ", n, " rows has ", GramStart(n)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(values.size(), " products; the triangle of ", n, " rows has ", GramStart(n)));
   }
   return Gram(n, std::move(values));
 }

@@ -19,8 +19,8 @@ namespace dermis {
 inline size_t GramStart(size_t row) { return row * (row + 1) / 2; }
 
 // The stretch of rows [begin, end): GramStart(end) - GramStart(begin) values. rows[i]: row i, `p`
-// bytes; rows 0 .. end - 1 are read. Exact, so any cut into blocks, any kernel and any schedule give
-// the same bits. 3,249 rows of 150,528 bytes: a few seconds on one thread with VNNI. p < 2^47.
+// bytes; rows 0 .. end - 1 are read. Exact, so any cut into blocks, any kernel and any schedule
+// give the same bits. 3,249 rows of 150,528 bytes: a few seconds on one thread with VNNI. p < 2^47.
 std::vector<int64_t> GramRows(absl::Span<const uint8_t* const> rows, size_t p, size_t begin,
                               size_t end, ByteKernel kernel = ByteKernel::kFastest);
 
@@ -47,9 +47,9 @@ struct Kernel {
   const double* row(size_t i) const { return &values[i * columns]; }
 };
 
-// (x_i - m) . (x_j - m) of pixels / 255, m the mean of the `training` rows. The sums are exact, each
-// value is rounded once or twice. Order of rows and columns: as given. Indices are below gram.size().
-// n training rows, at least one: 8 n^2 bytes.
+// (x_i - m) . (x_j - m) of pixels / 255, m the mean of the `training` rows. The sums are exact,
+// each value is rounded once or twice. Order of rows and columns: as given. Indices are below
+// gram.size(). n training rows, at least one: 8 n^2 bytes.
 Kernel CentredKernel(const Gram& gram, absl::Span<const uint32_t> training);
 // The same of `others` (rows) with `training` (columns), about the training rows' mean.
 Kernel CrossKernel(const Gram& gram, absl::Span<const uint32_t> training,

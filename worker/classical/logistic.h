@@ -11,8 +11,8 @@
 
 namespace dermis {
 
-// margin(x) = weights . (x / 255 - mean) + intercept; positive: class 1. Pixels as in an image: size
-// x size x 3, red first.
+// margin(x) = weights . (x / 255 - mean) + intercept; positive: class 1. Pixels as in an image:
+// size x size x 3, red first.
 struct LogisticModel {
   uint32_t size = 0;            // Pixels a side; size * size * 3 features.
   std::vector<double> weights;  // Of pixels / 255: the picture.

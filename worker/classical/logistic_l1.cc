@@ -17,13 +17,14 @@ namespace {
 using Vector = std::vector<double>;
 
 constexpr double kLeastCurvature = 1e-12;
-constexpr double kRidge = 1e-11;  // Of the largest diagonal element: keeps the factor of equal pixels.
+constexpr double kRidge =
+    1e-11;  // Of the largest diagonal element: keeps the factor of equal pixels.
 constexpr size_t kLeastWorking = 100;  // Pixels that are added to those whose weight is not 0.
 constexpr size_t kMostWorking = 400;
-constexpr int kMostSteps = 60;    // Newton's, between passes over all pixels.
-constexpr int kMostRounds = 60;   // Of coordinate descent and a step in the subspace.
+constexpr int kMostSteps = 60;     // Newton's, between passes over all pixels.
+constexpr int kMostRounds = 60;    // Of coordinate descent and a step in the subspace.
 constexpr int kSubspaceSteps = 3;  // A round.
-constexpr int kEpochs = 5;        // Of coordinate descent, a round.
+constexpr int kEpochs = 5;         // Of coordinate descent, a round.
 
 // sum_i column_i r_i; lanes apart, then in order.
 DERMIS_SIMD double DotBytes(const uint8_t* column, const double* r, size_t n) {
@@ -56,7 +57,9 @@ double Entropy(double a) {
 
 // How far a weight's gradient g is from the subgradient of |w|.
 double Violation(double weight, double g) {
-  return weight > 0 ? std::abs(g + 1) : weight < 0 ? std::abs(g - 1) : std::max(0.0, std::abs(g) - 1);
+  return weight > 0   ? std::abs(g + 1)
+         : weight < 0 ? std::abs(g - 1)
+                      : std::max(0.0, std::abs(g) - 1);
 }
 
 // min over w: g . (w - w0) + (w - w0) H (w - w0) / 2 + ||w||_1 on the working set.
@@ -82,8 +85,7 @@ class Quadratic {
     for (size_t j = 0; j < m_; ++j) {
       const double curvature = hessian_[j * m_ + j];
       if (!(curvature > 0)) continue;
-      const double weight =
-          SoftThreshold(weights_[j] - gradient_[j] / curvature, 1 / curvature);
+      const double weight = SoftThreshold(weights_[j] - gradient_[j] / curvature, 1 / curvature);
       if (weight != weights_[j]) Move(j, weight);
     }
   }
@@ -146,9 +148,17 @@ class Quadratic {
 class Solver {
  public:
   Solver(const PixelColumns& columns, absl::Span<const uint8_t> labels, const L1Options& options)
-      : columns_(columns), options_(options), n_(columns.rows()), p_(columns.features()),
-        signs_(n_), means_(p_), weights_(p_, 0.0), linear_(n_, 0.0), residuals_(n_),
-        curvatures_(n_), gradient_(p_) {
+      : columns_(columns),
+        options_(options),
+        n_(columns.rows()),
+        p_(columns.features()),
+        signs_(n_),
+        means_(p_),
+        weights_(p_, 0.0),
+        linear_(n_, 0.0),
+        residuals_(n_),
+        curvatures_(n_),
+        gradient_(p_) {
     for (size_t i = 0; i < n_; ++i) signs_[i] = labels[i] != 0 ? 1.0 : -1.0;
     for (size_t j = 0; j < p_; ++j) {
       uint64_t sum = 0;

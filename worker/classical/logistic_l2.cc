@@ -17,9 +17,10 @@ namespace {
 
 using Vector = std::vector<double>;
 
-constexpr double kLeastCurvature = 1e-10;  // Of p (1 - p): below it only the step's quality changes.
-constexpr double kFurthestWeights = 60;    // A factor of weights that differ more is made anew.
-constexpr uint32_t kMostIterations = 14;   // Of conjugate gradients before that pays, too.
+constexpr double kLeastCurvature =
+    1e-10;                                // Of p (1 - p): below it only the step's quality changes.
+constexpr double kFurthestWeights = 60;   // A factor of weights that differ more is made anew.
+constexpr uint32_t kMostIterations = 14;  // Of conjugate gradients before that pays, too.
 constexpr uint32_t kGiveUpIterations = 200;
 
 double Dot(const Vector& a, const Vector& b) { return dermis::Dot(a.data(), b.data(), a.size()); }
@@ -36,8 +37,14 @@ void MultiplyTwo(const Kernel& kernel, const Vector& x, const Vector& y, Vector*
 class Newton {
  public:
   Newton(const Kernel& kernel, absl::Span<const uint8_t> labels, const L2Options& options)
-      : kernel_(kernel), options_(options), n_(kernel.rows), signs_(n_), dual_(n_, 0.0),
-        margins_(n_, 0.0), residuals_(n_), curvatures_(n_) {
+      : kernel_(kernel),
+        options_(options),
+        n_(kernel.rows),
+        signs_(n_),
+        dual_(n_, 0.0),
+        margins_(n_, 0.0),
+        residuals_(n_),
+        curvatures_(n_) {
     for (size_t i = 0; i < n_; ++i) signs_[i] = labels[i] != 0 ? 1.0 : -1.0;
   }
 

@@ -14,24 +14,25 @@
 
 namespace dermis {
 
-// Minimises ||w||^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))): scikit-learn's C, intercept free.
-// x: pixels / 255 minus their training mean; w = sum_i dual_i x_i.
+// Minimises ||w||^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))): scikit-learn's C, intercept
+// free. x: pixels / 255 minus their training mean; w = sum_i dual_i x_i.
 struct L2Fit {
-  double strength = 0;        // C.
-  std::vector<double> dual;   // One a training image, in the kernel's order.
+  double strength = 0;       // C.
+  std::vector<double> dual;  // One a training image, in the kernel's order.
   double intercept = 0;
   double objective = 0;
-  double norm = 0;            // ||w||.
-  // The larger of ||gradient by w|| / ||w|| and |sum r| / sum |r|, r_i = y_i / (1 + exp(y_i margin_i)).
-  // The objective is 1-strongly convex in w, so ||w - optimum|| / ||w|| is about as small.
+  double norm = 0;  // ||w||.
+  // The larger of ||gradient by w|| / ||w|| and |sum r| / sum |r|, r_i = y_i / (1 + exp(y_i
+  // margin_i)). The objective is 1-strongly convex in w, so ||w - optimum|| / ||w|| is about as
+  // small.
   double gradient = 0;
-  uint32_t steps = 0;         // Newton's.
-  bool converged = false;     // gradient <= tolerance.
+  uint32_t steps = 0;      // Newton's.
+  bool converged = false;  // gradient <= tolerance.
 };
 
 struct L2Options {
   double tolerance = 1e-6;
-  uint32_t max_steps = 100;   // Each strength.
+  uint32_t max_steps = 100;  // Each strength.
 };
 
 // One fit a strength, in the order given; each starts where the one before it ended, so ascending

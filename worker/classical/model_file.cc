@@ -26,7 +26,8 @@ absl::Status Bad(const std::string& why) {
 
 template <typename T>
 TensorView View(const char* dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
-  return {dtype, std::move(shape),
+  return {dtype,
+          std::move(shape),
           {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)}};
 }
 
@@ -174,7 +175,8 @@ absl::StatusOr<ClassicalModel> ParseClassicalModel(std::string_view bytes) {
     ASSIGN_OR_RETURN(Forest forest, TakeForest(file));
     return forest;
   }
-  return Bad(absl::StrCat("metadata '", kModelKey, "' is '", kind, "'; logistic and forest are known"));
+  return Bad(
+      absl::StrCat("metadata '", kModelKey, "' is '", kind, "'; logistic and forest are known"));
 }
 
 }  // namespace dermis

@@ -1,5 +1,5 @@
-// Images as columns: all rows' values of one pixel side by side, as trees and coordinate descent read
-// them.
+// Images as columns: all rows' values of one pixel side by side, as trees and coordinate descent
+// read them.
 #ifndef DERMIS_WORKER_CLASSICAL_PIXEL_COLUMNS_H_
 #define DERMIS_WORKER_CLASSICAL_PIXEL_COLUMNS_H_
 

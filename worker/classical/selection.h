@@ -13,9 +13,9 @@
 
 namespace dermis {
 
-// Fold k validates on split k's validation images and trains on its training images: together all that
-// does not test. Stratified, groups (lesions) stay whole: MakeSplit's folds, the same as a sweep's.
-// INVALID_ARGUMENT: fewer than two folds, or MakeSplit's reasons.
+// Fold k validates on split k's validation images and trains on its training images: together all
+// that does not test. Stratified, groups (lesions) stay whole: MakeSplit's folds, the same as a
+// sweep's. INVALID_ARGUMENT: fewer than two folds, or MakeSplit's reasons.
 absl::StatusOr<std::vector<Split>> MakeFolds(const v1::ImageSetManifest& manifest,
                                              const v1::SplitSpec& spec, uint64_t seed,
                                              uint32_t folds);
@@ -23,12 +23,12 @@ absl::StatusOr<std::vector<Split>> MakeFolds(const v1::ImageSetManifest& manifes
 struct Choice {
   size_t cell = 0;      // Its index.
   double accuracy = 0;  // Mean over the folds.
-  bool edge = false;    // Some axis of two or more values has its least or greatest one here: the grid
-                        // may have to be wider.
+  bool edge = false;    // Some axis of two or more values has its least or greatest one here: the
+                      // grid may have to be wider.
 };
 
-// accuracy[cell][fold], one row a cell. Means that differ by less than 1e-12 are ties, since they are
-// sums of the same fractions. INVALID_ARGUMENT: no cell, rows of other lengths, not finite.
+// accuracy[cell][fold], one row a cell. Means that differ by less than 1e-12 are ties, since they
+// are sums of the same fractions. INVALID_ARGUMENT: no cell, rows of other lengths, not finite.
 
 // strengths[cell] = C. Ties go to the smaller C: the stronger penalty.
 absl::StatusOr<Choice> ChooseStrength(absl::Span<const double> strengths,

@@ -1,6 +1,6 @@
-// The baselines against scikit-learn, by the goldens of make_goldens.py. Logistic regression has one
-// optimum, so weights and probabilities are compared. Forests draw other random numbers: their accuracy
-// over seeds, and where their importance lies, are compared as distributions.
+// The baselines against scikit-learn, by the goldens of make_goldens.py. Logistic regression has
+// one optimum, so weights and probabilities are compared. Forests draw other random numbers: their
+// accuracy over seeds, and where their importance lies, are compared as distributions.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>

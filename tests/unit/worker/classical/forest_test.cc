@@ -62,8 +62,8 @@ TEST(Tree, SplitsAtTheBestThreshold_AmongAllFeatures) {
       double best = INFINITY;
       for (uint32_t feature = 0; feature < 5; ++feature) {
         for (int threshold = 0; threshold < 255; ++threshold) {
-          best = std::min(best,
-                          Impurity(columns, labels, classes, weights, feature, threshold + .25));
+          best =
+              std::min(best, Impurity(columns, labels, classes, weights, feature, threshold + .25));
         }
       }
       ASSERT_EQ(tree->nodes(), 3u);
@@ -131,7 +131,8 @@ TEST(Tree, IsOneLeaf_WhenNoFeatureVaries) {
   const std::vector<uint8_t> bytes(12, 7);
   std::vector<const uint8_t*> rows;
   for (size_t i = 0; i < 4; ++i) rows.push_back(&bytes[3 * i]);
-  const auto tree = GrowTree(PixelColumns(rows, 3), std::vector<uint32_t>{0, 1, 0, 1}, {2, 5, 0}, 1, 0);
+  const auto tree =
+      GrowTree(PixelColumns(rows, 3), std::vector<uint32_t>{0, 1, 0, 1}, {2, 5, 0}, 1, 0);
   ASSERT_TRUE(tree.ok());
   EXPECT_EQ(tree->nodes(), 1u);
 }
@@ -187,9 +188,14 @@ TEST(Forest, GivesTheSame_FromBytesAndFloatsAndLearns) {
 }
 
 TEST(Forest, ComparesFractionsAsTheyAre) {
-  Forest forest{1, 2, {0, 0, 0}, {Tree{{1, -1, -1}, {11.5f, 0, 0}, {1, -1, -1}, {2, -1, -1},
-                                       {4, 2, 2}, {.5, .5, 1, 0, 0, 1}}}};
-  for (auto [value, left] : {std::pair(11.0f, true), {11.5f, true}, {11.51f, false}, {12.f, false}}) {
+  Forest forest{
+      1,
+      2,
+      {0, 0, 0},
+      {Tree{
+          {1, -1, -1}, {11.5f, 0, 0}, {1, -1, -1}, {2, -1, -1}, {4, 2, 2}, {.5, .5, 1, 0, 0, 1}}}};
+  for (auto [value, left] :
+       {std::pair(11.0f, true), {11.5f, true}, {11.51f, false}, {12.f, false}}) {
     const std::vector<float> image = {0, value, 0};
     EXPECT_EQ(Probabilities(forest, image.data())[0], left ? 1 : 0) << value;
   }

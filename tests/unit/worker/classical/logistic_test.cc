@@ -184,7 +184,7 @@ TEST(Logistic, IsRefused_WhenThereIsNothingToLearn) {
   EXPECT_FALSE(FitL1Path(columns, same, one).ok());
   EXPECT_FALSE(FitL1Path(columns, odd, one).ok());
   EXPECT_FALSE(FitL1Path(columns, std::vector<uint8_t>{0, 1}, one).ok());
-  for (double strength : {0.0, -1.0, std::nan(""), INFINITY}) {
+  for (double strength : {0.0, -1.0, std::nan(""), double{INFINITY}}) {
     EXPECT_FALSE(FitL1Path(columns, good, std::vector<double>{strength}).ok());
     EXPECT_FALSE(FitL2Path(KernelOf(pictures, 3), good, std::vector<double>{strength}).ok());
   }

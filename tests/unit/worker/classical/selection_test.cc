@@ -10,6 +10,8 @@
 namespace dermis {
 namespace {
 
+using Table = std::vector<std::vector<double>>;
+
 v1::ImageSetManifest Manifest() {
   v1::ImageSetManifest manifest;
   manifest.add_classes("benign");
@@ -41,7 +43,8 @@ TEST(Folds, DivideWhatDoesNotTest_WithoutTearingLesionsApart) {
       if (!manifest.images(image).group().empty()) groups.insert(manifest.images(image).group());
       positive += manifest.images(image).label() == 1;
     }
-    for (uint32_t image : fold.training) EXPECT_EQ(groups.count(manifest.images(image).group()), 0u);
+    for (uint32_t image : fold.training)
+      EXPECT_EQ(groups.count(manifest.images(image).group()), 0u);
     EXPECT_NEAR(positive, static_cast<double>(fold.validation.size()) / 2, 2);
   }
   EXPECT_EQ(validated.size(), 300 - folds->front().test.size());
@@ -50,32 +53,31 @@ TEST(Folds, DivideWhatDoesNotTest_WithoutTearingLesionsApart) {
 
 TEST(Choice, TakesTheStrongerPenalty_WhenMeansAreEqual) {
   const std::vector<double> strengths = {1, .01, .1, 10};
-  const auto choice =
-      ChooseStrength(strengths, {{{.7, .9}, {.5, .6}, {.9, .7}, {.1, .2}}});
+  const auto choice = ChooseStrength(strengths, Table{{.7, .9}, {.5, .6}, {.9, .7}, {.1, .2}});
   ASSERT_TRUE(choice.ok());
   EXPECT_EQ(choice->cell, 2u);
   EXPECT_NEAR(choice->accuracy, .8, 1e-15);
   EXPECT_FALSE(choice->edge);
-  EXPECT_TRUE(ChooseStrength(strengths, {{{.1}, {.5}, {.4}, {.5}}})->edge);
-  EXPECT_EQ(ChooseStrength(strengths, {{{.1}, {.5}, {.4}, {.5}}})->cell, 1u);
-  EXPECT_FALSE(ChooseStrength(std::vector<double>{1}, {{{.5}}})->edge);  // No grid.
+  EXPECT_TRUE(ChooseStrength(strengths, Table{{.1}, {.5}, {.4}, {.5}})->edge);
+  EXPECT_EQ(ChooseStrength(strengths, Table{{.1}, {.5}, {.4}, {.5}})->cell, 1u);
+  EXPECT_FALSE(ChooseStrength(std::vector<double>{1}, Table{{.5}})->edge);  // No grid.
 }
 
 TEST(Choice, TakesFewerTreesThenLessDepth_WhenMeansAreEqual) {
   const std::vector<ForestCell> cells = {{20, 5}, {10, 9}, {10, 7}, {40, 1}};
-  const auto choice = ChooseForest(cells, {{{.8}, {.8}, {.8}, {.5}}});
+  const auto choice = ChooseForest(cells, Table{{.8}, {.8}, {.8}, {.5}});
   ASSERT_TRUE(choice.ok());
   EXPECT_EQ(choice->cell, 2u);
   EXPECT_TRUE(choice->edge);  // The least number of trees.
-  EXPECT_FALSE(ChooseForest(cells, {{{.9}, {.8}, {.8}, {.5}}})->edge);
+  EXPECT_FALSE(ChooseForest(cells, Table{{.9}, {.8}, {.8}, {.5}})->edge);
 }
 
 TEST(Choice, IsRefused_WhenAccuraciesDoNotFit) {
   const std::vector<double> two = {1, 2};
-  EXPECT_FALSE(ChooseStrength(two, {{{.5}}}).ok());
-  EXPECT_FALSE(ChooseStrength(two, {{{.5}, {.5, .6}}}).ok());
-  EXPECT_FALSE(ChooseStrength(two, {{{.5}, {}}}).ok());
-  EXPECT_FALSE(ChooseStrength(two, {{{.5}, {NAN}}}).ok());
+  EXPECT_FALSE(ChooseStrength(two, Table{{.5}}).ok());
+  EXPECT_FALSE(ChooseStrength(two, Table{{.5}, {.5, .6}}).ok());
+  EXPECT_FALSE(ChooseStrength(two, Table{{.5}, {}}).ok());
+  EXPECT_FALSE(ChooseStrength(two, Table{{.5}, {NAN}}).ok());
   EXPECT_FALSE(ChooseStrength({}, {}).ok());
 }
 
