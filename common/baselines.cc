@@ -159,11 +159,13 @@ v1::BaselineTask OnFold(const v1::BaselineTask& point, uint32_t folds, uint32_t 
 }
 
 size_t ChoosePoint(const BaselineFamily& family, absl::Span<const double> accuracy) {
+  // Means of the same fractions, added in another order.
+  constexpr double kTie = 1e-12;
   size_t best = 0;
   for (size_t i = 1; i < family.points.size(); ++i) {
-    const bool better = accuracy[i] > accuracy[best] ||
-                        (std::isnan(accuracy[best]) && !std::isnan(accuracy[i])) ||
-                        (accuracy[i] == accuracy[best] &&
+    const double more = accuracy[i] - accuracy[best];
+    const bool better = more > kTie || (std::isnan(accuracy[best]) && !std::isnan(accuracy[i])) ||
+                        (std::abs(more) <= kTie &&
                          Preference(family.points[i]) < Preference(family.points[best]));
     if (better) best = i;
   }

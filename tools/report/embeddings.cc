@@ -51,6 +51,10 @@ absl::StatusOr<std::vector<Source>> SourcesOf(const v1::StudyResults& results,
     }
     if (payload.has_separation()) source->separation = std::move(*payload.mutable_separation());
   }
+  // Pixels first: they are where the network begins.
+  std::stable_sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
+    return !a.task.has_model() && b.task.has_model();
+  });
   return sources;
 }
 

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/digest.h"
+#include "common/evaluation/judge.h"
+#include "common/evaluation/leak_check.h"
 #include "common/metrics.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
@@ -24,6 +26,7 @@
 #include "tools/report/embeddings.h"
 #include "tools/report/explained.h"
 #include "tools/report/given.h"
+#include "tools/report/judged.h"
 #include "tools/report/lesion.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
@@ -44,7 +47,7 @@ constexpr SeedRow kSeedTable[] = {
 };
 
 // 95 % Wilson score interval of a fraction.
-std::string Interval(uint64_t part, uint64_t whole) {
+std::string WilsonInterval(uint64_t part, uint64_t whole) {
   if (whole == 0) return "";
   constexpr double kZ = 1.959964;
   const double n = static_cast<double>(whole), p = static_cast<double>(part) / n;
@@ -159,6 +162,47 @@ std::string ResultTable(const Evaluation& e, const std::vector<std::pair<std::st
          "</tbody></table></div><p class=\"note\">The seed paper tested on 650 images of another set, and its "
          "network’s row contradicts itself (.080 + .071 ≠ 1 − .872): read it as a landmark, not as a rival. Its "
          "rates are fractions of all test images; the usual ones, of the class, stand beside.</p>";
+}
+
+ScoredRun RunOf(const google::protobuf::RepeatedField<float>& validation,
+                const google::protobuf::RepeatedField<float>& test) {
+  return {{validation.begin(), validation.end()}, {test.begin(), test.end()}};
+}
+
+// All that can be said of the models' scores. Empty where there are no validation images to choose
+// thresholds by, or not two classes.
+absl::StatusOr<std::string> RenderEvaluation(const v1::StudyResults& results, const ImageSet& images) {
+  const v1::ImageSetManifest& manifest = images.manifest();
+  if (manifest.classes_size() != 2 || results.validation_images().empty()) return std::string();
+  const auto judged =
+      ImagesToJudge(manifest, results.validation_images(), results.test_images());
+  if (!judged.ok()) return absl::StrCat("<p class=\"missing\">", Escape(std::string(judged.status().message())), "</p>");
+  JudgedView view;
+  std::vector<std::pair<std::string, ScoredRun>> models = {
+      {"network", RunOf(results.validation_logits(), results.test_logits())}};
+  for (const v1::BaselineResult& baseline : results.baselines()) {
+    if (baseline.test_logits().empty()) continue;
+    models.emplace_back(NameOf(baseline), RunOf(baseline.validation_logits(), baseline.test_logits()));
+  }
+  for (const auto& [name, run] : models) {
+    ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(name, *judged, {&run, 1}));
+    view.models.push_back(std::move(report));
+    if (view.models.size() == 1) continue;
+    ASSIGN_OR_RETURN(ModelComparison comparison,
+                     CompareModels(models[0].first, models[0].second, name, run, *judged));
+    view.comparisons.push_back(std::move(comparison));
+  }
+  ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, results.spec().images().split(), results.spec().seed()));
+  ASSIGN_OR_RETURN(const std::vector<ImageFingerprint> fingerprints, FingerprintsOf(images));
+  ASSIGN_OR_RETURN(view.leaks, CheckLeaks(manifest, split, fingerprints));
+  return RenderJudged(view, manifest);
+}
+
+// How often these test images have been looked at: who looks often, finds something.
+std::string TestUseNote(const v1::TestUse& use) {
+  if (use.models() == 0) return "";
+  return absl::StrCat(" This test split was evaluated ", use.models(), use.models() == 1 ? " time by " : " times by ",
+                      use.studies(), use.studies() == 1 ? " study" : " studies", " of this cluster.");
 }
 
 std::string Confusion(const Evaluation& e, const v1::ImageSetManifest& manifest) {
@@ -386,14 +430,14 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     ASSIGN_OR_RETURN(const Evaluation e, EvaluateStudy(results, manifest));
     tiles = absl::StrCat(
         "<div class=\"tiles\">",
-        Tile(Number(e.accuracy), "accuracy", Interval(e.true_positive + e.true_negative, e.n)),
+        Tile(Number(e.accuracy), "accuracy", WilsonInterval(e.true_positive + e.true_negative, e.n)),
         Tile(Number(e.roc_area), "area under ROC", absl::StrCat("average precision ", Number(e.average_precision))),
-        Tile(Number(e.sensitivity), "sensitivity", Interval(e.true_positive, e.true_positive + e.false_negative)),
-        Tile(Number(e.specificity), "specificity", Interval(e.true_negative, e.true_negative + e.false_positive)),
+        Tile(Number(e.sensitivity), "sensitivity", WilsonInterval(e.true_positive, e.true_positive + e.false_negative)),
+        Tile(Number(e.specificity), "specificity", WilsonInterval(e.true_negative, e.true_negative + e.false_positive)),
         "</div><p class=\"note\">On ", e.n,
         results.spec().has_model() ? " test images (what the model was trained on is not known here)"
                                    : " test images that took no part in training",
-        "; ranges are 95 % Wilson intervals.</p>");
+        "; ranges are 95 % Wilson intervals.", TestUseNote(results.test_use()), "</p>");
     std::vector<std::pair<std::string, Evaluation>> baselines;
     for (const v1::BaselineResult& baseline : results.baselines()) {
       if (auto judged = EvaluateBaseline(results, baseline, manifest); judged.ok()) {
@@ -402,6 +446,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     }
     add("results", "Results",
         absl::StrCat(ResultTable(e, baselines), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
+    ASSIGN_OR_RETURN(const std::string judged, RenderEvaluation(results, *inputs.images));
+    if (!judged.empty()) add("evaluation", "Evaluation in depth", judged);
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");
   }

@@ -153,8 +153,8 @@ std::string RenderScatter(const Scatter& scatter) {
       "<figure class=\"scatter\" data-points=\"%s\"><div class=\"canvas\"><svg class=\"plot\" viewBox=\"0 0 %g %g\" "
       "role=\"img\" aria-label=\"%s\">",
       where, kWidth, kHeight, Escape(scatter.title));
-  absl::StrAppendFormat(&svg, "<path class=\"axis\" d=\"M%g %gV%gH%g\"/>", kLeft, kTop, kHeight - kBottom,
-                        kWidth - kRight);
+  absl::StrAppendFormat(&svg, "<path class=\"axis\" d=\"M%g %gV%gM%g %gH%g\"/>", kLeft, kTop, kHeight - kBottom,
+                        kLeft, kHeight - kBottom, kWidth - kRight);
   constexpr const char* kStyles[] = {"points faint", "points b faint", "points", "points b"};
   for (size_t k = 0; k < 4; ++k) {
     if (!paths[k].empty()) absl::StrAppend(&svg, "<path class=\"", kStyles[k], "\" d=\"", paths[k], "\"/>");
