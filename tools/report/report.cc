@@ -404,6 +404,20 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
   return absl::OkStatus();
 }
 
+// All of it is HTML.
+std::string Page(const std::string& name, const std::string& lead, const std::string& links, const std::string& body) {
+  return absl::StrCat(
+      "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><title>",
+      name, " – Dermis report</title><style>", kReportStyle,
+      "</style></head><body><svg class=\"defs\" aria-hidden=\"true\"><filter id=\"grey\" "
+      "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
+      ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
+      name, "</h1><p class=\"lead\">", lead, "</p><nav>", links, "</nav></header><main>", body,
+      "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
+      ": same study, same bits, on any number of workers.</footer></body></html>\n");
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs) {
@@ -507,17 +521,16 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   if (!lesions.empty()) add("lesions", "Lesions", lesions);
   add("provenance", "Provenance", Provenance(results, manifest));
 
-  return absl::StrCat(
-      "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><title>",
-      name, " – Dermis report</title><style>", kReportStyle,
-      "</style></head><body><svg class=\"defs\" aria-hidden=\"true\"><filter id=\"grey\" "
-      "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
-      ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
-      name, "</h1><p class=\"lead\">", Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ", manifest.images_size(), " images · ",
-      results.explained_size(), " explained</p><nav>", links, "</nav></header><main>", RenderLesionWarnings(results, inputs), tiles, body,
-      "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
-      ": same study, same bits, on any number of workers.</footer></body></html>\n");
+  return Page(name,
+              absl::StrCat(Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ",
+                           manifest.images_size(), " images · ", results.explained_size(), " explained"),
+              links, absl::StrCat(RenderLesionWarnings(results, inputs), tiles, body));
+}
+
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& path) {
+  return WriteFileAtomically(path, Page(Escape(title), Escape(lead), "",
+                                        Section("evaluation", "Evaluation", RenderJudged(view, manifest))));
 }
 
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,

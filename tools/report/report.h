@@ -12,6 +12,7 @@
 #include "common/metrics.h"
 #include "dermis/v1/studies.pb.h"
 #include "dermis/v1/task.pb.h"
+#include "tools/report/judged.h"
 
 namespace dermis {
 
@@ -41,6 +42,10 @@ absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, con
 // missing; a payload that cannot be fetched is named in its place. Deterministic. INVALID_ARGUMENT where
 // results and image set do not belong together.
 absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs);
+
+// A page of its own for how a model does on other images.
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& path);
 
 // RenderReport into a file, by temporary file and rename.
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,
