@@ -276,7 +276,11 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   }
   AddProblems(studies, fleet, record, study, status);
   for (const auto& [name, worker] : fleet.workers()) {
-    if (worker.assignment != 0 && fleet.assignments().at(worker.assignment).study == id) {
+    if (worker.assignment == 0) continue;
+    const Assignment& assignment = fleet.assignments().at(worker.assignment);
+    // A gang of another study that trains the same works for this one, too.
+    if (assignment.study == id || (assignment.gang && studies.Training(study) &&
+                                   study.run->sweep().FindActive(assignment.recipe) != nullptr)) {
       status.set_workers(status.workers() + 1);
     }
   }
