@@ -42,13 +42,16 @@ std::vector<uint32_t> GroupsOf(const v1::ImageSetManifest& manifest,
   return groups;
 }
 
-Interval BootstrapByGroup(absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed,
-                          const std::function<double(Counts)>& statistic) {
+std::vector<Interval> BootstrapManyByGroup(
+    absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed, size_t statistics,
+    const std::function<void(Counts, absl::Span<double>)>& fill) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-  if (group.empty()) return {kNone, kNone};
+  std::vector<Interval> intervals(statistics, Interval{kNone, kNone});
+  if (group.empty() || statistics == 0) return intervals;
   const uint32_t groups = *std::max_element(group.begin(), group.end()) + 1;
   std::vector<uint32_t> of_group(groups), counts(group.size());
-  std::vector<double> values;
+  std::vector<std::vector<double>> values(statistics);
+  std::vector<double> drawn(statistics);
   for (uint32_t draw = 0; draw < draws; ++draw) {
     std::fill(of_group.begin(), of_group.end(), 0u);
     for (uint32_t place = 0; place < groups; ++place) {
@@ -57,11 +60,25 @@ Interval BootstrapByGroup(absl::Span<const uint32_t> group, uint32_t draws, uint
       ++of_group[std::min(groups - 1, static_cast<uint32_t>(unit * groups))];
     }
     for (size_t i = 0; i < counts.size(); ++i) counts[i] = of_group[group[i]];
-    if (const double value = statistic(counts); std::isfinite(value)) values.push_back(value);
+    std::fill(drawn.begin(), drawn.end(), kNone);
+    fill(counts, absl::MakeSpan(drawn));
+    for (size_t s = 0; s < statistics; ++s) {
+      if (std::isfinite(drawn[s])) values[s].push_back(drawn[s]);
+    }
   }
-  if (values.empty()) return {kNone, kNone};
-  std::sort(values.begin(), values.end());
-  return {Quantile(values, 0.025), Quantile(values, 0.975)};
+  for (size_t s = 0; s < statistics; ++s) {
+    if (values[s].empty()) continue;
+    std::sort(values[s].begin(), values[s].end());
+    intervals[s] = {Quantile(values[s], 0.025), Quantile(values[s], 0.975)};
+  }
+  return intervals;
+}
+
+Interval BootstrapByGroup(absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed,
+                          const std::function<double(Counts)>& statistic) {
+  return BootstrapManyByGroup(
+      group, draws, seed, 1,
+      [&](Counts counts, absl::Span<double> values) { values[0] = statistic(counts); })[0];
 }
 
 WeightedArea::WeightedArea(absl::Span<const double> score, absl::Span<const uint32_t> label) {

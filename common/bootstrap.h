@@ -3,6 +3,7 @@
 #ifndef DERMIS_COMMON_BOOTSTRAP_H_
 #define DERMIS_COMMON_BOOTSTRAP_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -30,6 +31,13 @@ using Counts = absl::Span<const uint32_t>;
 // say) do not count; NaN when none does.
 Interval BootstrapByGroup(absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed,
                           const std::function<double(Counts)>& statistic);
+
+// The same for many statistics in one pass over the draws: `fill` writes the value of each into the
+// span, which holds `statistics` of them. Each interval is what BootstrapByGroup gives for that
+// statistic alone.
+std::vector<Interval> BootstrapManyByGroup(
+    absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed, size_t statistics,
+    const std::function<void(Counts, absl::Span<double>)>& fill);
 
 // Area under ROC (Mann-Whitney, ties half) of items that count more or less than once; NaN where a
 // class has none. Made once for a set of scores, then cheap for each sample.

@@ -27,11 +27,12 @@ double Ratio(double part, double whole) { return whole == 0 ? 0 : part / whole; 
 
 }  // namespace
 
-Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint32_t> label) {
+Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint32_t> label,
+                    double threshold) {
   Evaluation e;
   e.n = std::min(probability.size(), label.size());
   for (size_t i = 0; i < e.n; ++i) {
-    const bool predicted = probability[i] >= 0.5;
+    const bool predicted = probability[i] >= threshold;
     const bool positive = label[i] == 1;
     if (predicted && positive) ++e.true_positive;
     if (predicted && !positive) ++e.false_positive;
@@ -65,8 +66,8 @@ Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint3
   double above_positive = 0, above_negative = 0, twice_wins = 0;
   for (size_t i = 0; i < e.n;) {
     double here_positive = 0, here_negative = 0;
-    const double threshold = score(order[i]);
-    for (; i < e.n && score(order[i]) == threshold; ++i) {
+    const double tie = score(order[i]);
+    for (; i < e.n && score(order[i]) == tie; ++i) {
       (label[order[i]] == 1 ? here_positive : here_negative) += 1;
     }
     // Negatives here lose against all positives above and half against the equal ones (in halves, exact).
@@ -76,8 +77,8 @@ Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint3
     const double precision = above_positive / (above_positive + above_negative);
     const double recall = Ratio(above_positive, positives);
     e.average_precision += Ratio(here_positive, positives) * precision;
-    e.roc.push_back({Ratio(above_negative, negatives), recall, threshold});
-    e.precision_recall.push_back({recall, precision, threshold});
+    e.roc.push_back({Ratio(above_negative, negatives), recall, tie});
+    e.precision_recall.push_back({recall, precision, tie});
   }
   e.roc_area = Ratio(twice_wins, 2 * positives * negatives);
   return e;

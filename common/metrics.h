@@ -17,7 +17,7 @@ std::vector<double> Softmax(absl::Span<const float> logits);
 
 struct CurvePoint { double x, y, threshold; };
 
-// Two classes, positive = class 1, predicted positive at probability >= .5.
+// Two classes, positive = class 1, predicted positive at probability >= the threshold.
 struct Evaluation {
   uint64_t n = 0, true_positive = 0, true_negative = 0, false_positive = 0, false_negative = 0;
   double accuracy = 0, sensitivity = 0, specificity = 0, precision = 0;
@@ -29,7 +29,8 @@ struct Evaluation {
   std::vector<CurvePoint> precision_recall;    // x = recall, y = precision.
 };
 // probability[i] of the positive class, label[i] in {0, 1}. Equal scores are one point.
-Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint32_t> label);
+Evaluation Evaluate(absl::Span<const double> probability, absl::Span<const uint32_t> label,
+                    double threshold = 0.5);
 
 // f of the explanation: margin, logit or probability of the last class.
 double OutputOf(v1::OutputKind kind, absl::Span<const float> logits);

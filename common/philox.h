@@ -35,6 +35,11 @@ enum class Purpose : uint32_t {
   kImageNoise = 56,    // a = draw, b = image, element = pixel and channel
   kHalf = 57,          // a = draw, b = image, element = superpixel
   kRandomOrder = 58,   // a = draw, b = superpixel, element = image
+  kSubgroups = 60,     // a = permutation, b = place within the class's lesions, element = class
+  kPca = 75,           // a = which matrix, b = its row, element = column
+  kTsne = 76,          // a = point: where it starts
+  kForestRows = 61,      // a = tree, b = place in the sample
+  kForestFeatures = 62,  // a = tree, b = path to the node (root 1, children 2 path and 2 path + 1)
   kBackground = 45,          // a = image
   kExpectedGradients = 46,   // a = draw, b = image
   kSmoothGrad = 47,          // a = draw, b = image, element = pixel and channel

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/background.h"
+#include "common/baselines.h"
 #include "common/digest.h"
 #include "common/estimators.h"
 #include "common/model_spec.h"
@@ -971,6 +972,10 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
     RETURN_IF_ERROR(CheckMethodsFitModel(resolved));
   }
   if (resolved.images().has_hide()) RETURN_IF_ERROR(ResolveHide(resolved));
+  if (resolved.has_baselines()) {
+    RETURN_IF_ERROR(ResolveBaselines(resolved.images().size(), *resolved.mutable_baselines()));
+  }
+  if (resolved.has_embeddings()) RETURN_IF_ERROR(ResolveEmbeddings(*resolved.mutable_embeddings()));
   return resolved;
 }
 

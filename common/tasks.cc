@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "common/baselines.h"
 #include "common/checks.h"
 #include "common/estimators.h"
 #include "common/model_methods.h"
@@ -335,6 +336,67 @@ absl::Status CheckShortcut(const v1::ShortcutTask& task, const v1::ShortcutOutpu
   return absl::OkStatus();
 }
 
+bool IsFraction(double value) { return value >= 0 && value <= 1; }
+
+absl::Status CheckBaseline(const v1::BaselineTask& task, const v1::BaselineOutput& output) {
+  if (!IsFraction(output.accuracy()) || !IsFraction(output.area()) ||
+      !IsFraction(output.training_accuracy())) {
+    return Bad("accuracy and area must be from 0 to 1");
+  }
+  if (!(output.optimality() >= 0) || !AllFinite(output.importance())) return Bad("it is not finite");
+  const bool fold = task.images().split().has_fold();
+  const uint64_t features = fold ? 0 : uint64_t{3} * task.images().size() * task.images().size();
+  if (static_cast<uint64_t>(output.importance_size()) != features ||
+      output.model().empty() != fold) {
+    return Bad(absl::StrCat(output.importance_size(), " importances and a model of ",
+                            output.model().size(), " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+template <typename Output>
+absl::Status CheckPoints(const Output& output, const google::protobuf::RepeatedField<float>& values,
+                         uint64_t columns) {
+  if (output.images().empty() ||
+      static_cast<uint64_t>(values.size()) != columns * static_cast<uint64_t>(output.images_size())) {
+    return Bad(absl::StrCat(values.size(), " coordinates of ", output.images_size(), " images"));
+  }
+  for (int i = 1; i < output.images_size(); ++i) {
+    if (output.images(i) <= output.images(i - 1)) return Bad("images must ascend");
+  }
+  if (!AllFinite(values)) return Bad("coordinates are not finite");
+  return absl::OkStatus();
+}
+
+absl::Status CheckPca(const v1::PcaTask& task, const v1::PcaOutput& output) {
+  if (output.components() == 0 || output.components() > task.components() ||
+      static_cast<uint32_t>(output.variance_size()) != output.components()) {
+    return Bad(absl::StrCat(output.components(), " components"));
+  }
+  if (!AllFinite(output.variance()) || !std::isfinite(output.residual())) return Bad("it is not finite");
+  return CheckPoints(output, output.scores(), output.components());
+}
+
+absl::Status CheckTsne(const v1::TsneOutput& output) {
+  if (!std::isfinite(output.divergence())) return Bad("it is not finite");
+  return CheckPoints(output, output.points(), 2);
+}
+
+absl::Status CheckSeparation(const v1::SeparationTask& task, const v1::SeparationOutput& output) {
+  if (output.spaces_size() != task.tsne_size() + 2) {
+    return Bad(absl::StrCat(output.spaces_size(), " spaces"));
+  }
+  for (const v1::Separation& space : output.spaces()) {
+    if (!IsFraction(space.area()) || !IsFraction(space.accuracy())) {
+      return Bad(absl::StrCat("'", space.space(), "' is out of range"));
+    }
+  }
+  for (const v1::Association& one : output.associations()) {
+    if (!(std::abs(one.correlation()) <= 1 + 1e-9)) return Bad("a correlation is out of range");
+  }
+  return absl::OkStatus();
+}
+
 std::string SuperpixelName(const v1::SuperpixelSpec& superpixels) {
   switch (superpixels.kind_case()) {
     case v1::SuperpixelSpec::kSlic:
@@ -356,6 +418,10 @@ std::string SuperpixelName(const v1::SuperpixelSpec& superpixels) {
 std::string ShortHex(const std::string& bytes) {
   auto digest = Digest::FromBytes(bytes);
   return digest.ok() ? digest->short_hex() : "(no digest)";
+}
+
+const char* SourceName(const v1::PcaTask& task) {
+  return task.has_model() ? "the network's features" : "pixels";
 }
 
 std::string MethodName(const v1::Perturbation& perturbation) {
@@ -395,6 +461,10 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kLesion:
     case v1::TaskSpec::kLesionSummary:
     case v1::TaskSpec::kShortcut:
+    case v1::TaskSpec::kBaseline:
+    case v1::TaskSpec::kPca:
+    case v1::TaskSpec::kTsne:
+    case v1::TaskSpec::kSeparation:
       return 1;
     case v1::TaskSpec::KIND_NOT_SET:
       break;
@@ -581,6 +651,22 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
       if (!payload.has_shortcut()) return wrong_kind();
       status = CheckShortcut(task.shortcut(), payload.shortcut());
       break;
+    case v1::TaskSpec::kBaseline:
+      if (!payload.has_baseline()) return wrong_kind();
+      status = CheckBaseline(task.baseline(), payload.baseline());
+      break;
+    case v1::TaskSpec::kPca:
+      if (!payload.has_pca()) return wrong_kind();
+      status = CheckPca(task.pca(), payload.pca());
+      break;
+    case v1::TaskSpec::kTsne:
+      if (!payload.has_tsne()) return wrong_kind();
+      status = CheckTsne(payload.tsne());
+      break;
+    case v1::TaskSpec::kSeparation:
+      if (!payload.has_separation()) return wrong_kind();
+      status = CheckSeparation(task.separation(), payload.separation());
+      break;
     case v1::TaskSpec::KIND_NOT_SET:
       return Bad("the task has no kind");
   }
@@ -611,9 +697,13 @@ std::string Describe(const v1::TaskSpec& task) {
                           " to step ", task.train().step());
     }
     case v1::TaskSpec::kEvaluate:
-      return absl::StrCat("evaluate test images ", task.evaluate().first(), " to ",
-                          uint64_t{task.evaluate().first()} + task.evaluate().count(), " of model ",
-                          ShortHex(task.evaluate().model().weights()),
+      return absl::StrCat(
+          "evaluate ", task.evaluate().part() == v1::SPLIT_PART_VALIDATION ? "validation" : "test",
+          " images ", task.evaluate().first(), " to ",
+          uint64_t{task.evaluate().first()} + task.evaluate().count(), " of ",
+          task.evaluate().model().has_baseline()
+              ? Describe(task.evaluate().model().baseline())
+              : absl::StrCat("model ", ShortHex(task.evaluate().model().weights())),
                           task.evaluate().has_hide() ? ", partly hidden" : "");
     case v1::TaskSpec::kSuperpixels:
       return absl::StrCat("superpixels of image ", task.superpixels().image(), ", ",
@@ -638,6 +728,19 @@ std::string Describe(const v1::TaskSpec& task) {
                           task.activations().image());
     case v1::TaskSpec::kGradient:
       return absl::StrCat(GradientName(task.gradient()), " of image ", task.gradient().image());
+    case v1::TaskSpec::kBaseline: {
+      const v1::ImageSource& images = task.baseline().images();
+      return absl::StrCat("baseline of ", Describe(task.baseline()), " at ", images.size(), " px",
+                          images.split().has_fold() ? absl::StrCat(", fold ", images.split().fold())
+                                                    : std::string());
+    }
+    case v1::TaskSpec::kPca:
+      return absl::StrCat("principal components of ", SourceName(task.pca()));
+    case v1::TaskSpec::kTsne:
+      return absl::StrCat("t-SNE of ", SourceName(task.tsne().pca()),
+                          task.tsne().input() == v1::TSNE_INPUT_PCA ? " by components" : "");
+    case v1::TaskSpec::kSeparation:
+      return absl::StrCat("separation of ", SourceName(task.separation().pca()));
     case v1::TaskSpec::kNoop:
       return absl::StrCat("noop ", task.noop().index());
     case v1::TaskSpec::kFidelity:

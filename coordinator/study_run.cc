@@ -1,6 +1,7 @@
 #include "coordinator/study_run.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 
@@ -131,6 +132,11 @@ CutImages ThatCanBeCut(const v1::ExplanationSpec& explanation, const v1::ImageSe
   return cut;
 }
 
+void Append(Stage stage, std::vector<std::pair<Digest, v1::TaskSpec>> next,
+            StudyRun::Wants& wants) {
+  for (auto& [digest, spec] : next) wants.push_back({digest, stage, std::move(spec)});
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
@@ -154,8 +160,31 @@ absl::StatusOr<std::unique_ptr<StudyRun>> StudyRun::Make(
   RETURN_IF_ERROR(CheckHasBackground(spec.explanation(), split.training));
   RETURN_IF_ERROR(LesionPlanner::Check(spec.explanation(), *run->manifest_, split.test));
   RETURN_IF_ERROR(CheckCanBeCut(spec.explanation(), *run->manifest_, split.test));
-  run->test_ = std::move(split.test);
+  RETURN_IF_ERROR(BaselinePlanner::Check(spec, *run->manifest_, split));
+  RETURN_IF_ERROR(EmbeddingPlanner::Check(spec, *run->manifest_, split));
+  // What the network sees, whichever network it will be.
+  const v1::ImageSource images = RecipeOf(spec, image_set).images();
+  if (spec.has_baselines()) {
+    run->baselines_ = std::make_unique<BaselinePlanner>(spec, images, split, numerics_class);
+  }
+  if (spec.has_embeddings()) {
+    run->embeddings_ = std::make_unique<EmbeddingPlanner>(spec, images, numerics_class);
+  }
+  run->split_ = std::move(split);
   return run;
+}
+
+absl::StatusOr<StudyRun::Wants> StudyRun::Start() {
+  ASSIGN_OR_RETURN(Wants wants, StartEvaluation());
+  if (baselines_ != nullptr) {
+    ASSIGN_OR_RETURN(BaselinePlanner::Wants next, baselines_->Start());
+    Append(Stage::kBaselines, std::move(next), wants);
+  }
+  if (embeddings_ != nullptr) {
+    ASSIGN_OR_RETURN(EmbeddingPlanner::Wants next, embeddings_->Start());
+    Append(Stage::kEmbeddings, std::move(next), wants);
+  }
+  return wants;
 }
 
 absl::StatusOr<StudyRun::Wants> StudyRun::OnState(const Digest& recipe_digest,
@@ -172,50 +201,61 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnTrainingFailed(const Digest& recipe_
 absl::StatusOr<StudyRun::Wants> StudyRun::StartEvaluation() {
   Wants wants;
   if (evaluation_ != nullptr || !training_done()) return wants;
-  evaluation_ = std::make_unique<EvaluationPlanner>(
-      recipe().images(), sweep_->final_training()->planner.outcome()->model, recipe().precision(),
-      spec_.evaluation().batch_size(), test_, static_cast<uint32_t>(manifest_->classes_size()),
-      numerics_class_);
-  for (v1::TaskSpec& task : evaluation_->Start()) {
-    ASSIGN_OR_RETURN(Digest digest, TaskDigest(task));
-    evaluate_tasks_[digest] = task.evaluate();
-    wants.push_back({digest, Stage::kEvaluation, std::move(task)});
+  const v1::ModelRef& model = sweep_->final_training()->planner.outcome()->model;
+  const auto evaluate = [&](v1::SplitPart part, const std::vector<uint32_t>& images)
+      -> absl::StatusOr<std::unique_ptr<EvaluationPlanner>> {
+    auto planner = std::make_unique<EvaluationPlanner>(
+        recipe().images(), model, recipe().precision(), spec_.evaluation().batch_size(), part,
+        images, static_cast<uint32_t>(manifest_->classes_size()), numerics_class_);
+    for (v1::TaskSpec& task : planner->Start()) {
+      ASSIGN_OR_RETURN(Digest digest, TaskDigest(task));
+      evaluate_tasks_[digest] = task.evaluate();
+      wants.push_back({digest, Stage::kEvaluation, std::move(task)});
+    }
+    return planner;
+  };
+  ASSIGN_OR_RETURN(validation_, evaluate(v1::SPLIT_PART_VALIDATION, split_.validation));
+  ASSIGN_OR_RETURN(evaluation_, evaluate(v1::SPLIT_PART_UNSPECIFIED, split_.test));
+  if (embeddings_ != nullptr) {
+    ASSIGN_OR_RETURN(EmbeddingPlanner::Wants next, embeddings_->OnModel(model, recipe().images()));
+    Append(Stage::kEmbeddings, std::move(next), wants);
   }
   return wants;
 }
 
 absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
                                                    const PayloadReader& payload) {
-  if (auto it = evaluate_tasks_.find(task); it != evaluate_tasks_.end()) {
-    if (evaluation_->done()) return Wants();
-    ASSIGN_OR_RETURN(v1::Payload output, payload());
-    RETURN_IF_ERROR(evaluation_->OnResult(it->second, output.evaluate()));
-    if (!evaluation_->done() || !spec_.has_explanation()) return Wants();
-    return StartExplanation();
-  }
-  if (explanation_ == nullptr) return Wants();
   Wants wants;
-  if (lesions_ != nullptr) {
-    for (auto& [digest, spec] : lesions_->OnDone(task)) {
-      wants.push_back({digest, Stage::kLesions, std::move(spec)});
-    }
+  if (baselines_ != nullptr) {
+    ASSIGN_OR_RETURN(BaselinePlanner::Wants next, baselines_->OnDone(task, payload));
+    Append(Stage::kBaselines, std::move(next), wants);
   }
+  if (embeddings_ != nullptr) Append(Stage::kEmbeddings, embeddings_->OnDone(task), wants);
+  if (auto it = evaluate_tasks_.find(task); it != evaluate_tasks_.end()) {
+    const bool validation = it->second.part() == v1::SPLIT_PART_VALIDATION;
+    EvaluationPlanner& planner = validation ? *validation_ : *evaluation_;
+    if (planner.done()) return wants;
+    ASSIGN_OR_RETURN(v1::Payload output, payload());
+    RETURN_IF_ERROR(planner.OnResult(it->second, output.evaluate()));
+    if (validation || !planner.done() || !spec_.has_explanation()) return wants;
+    ASSIGN_OR_RETURN(Wants next, StartExplanation());
+    std::move(next.begin(), next.end(), std::back_inserter(wants));
+    return wants;
+  }
+  if (explanation_ == nullptr) return wants;
+  if (lesions_ != nullptr) Append(Stage::kLesions, lesions_->OnDone(task), wants);
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
-  for (auto& [digest, spec] : next) {
-    wants.push_back({digest, Stage::kExplanation, std::move(spec)});
-  }
+  Append(Stage::kExplanation, std::move(next), wants);
   if (checks_ == nullptr) {
     if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));
     return wants;
   }
-  for (auto& [digest, spec] : checks_->OnDone(task)) {
-    wants.push_back({digest, Stage::kChecks, std::move(spec)});
-  }
+  Append(Stage::kChecks, checks_->OnDone(task), wants);
   return wants;
 }
 
 absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
-  const CutImages cut = ThatCanBeCut(spec_.explanation(), *manifest_, test_, evaluation_->logits(),
+  const CutImages cut = ThatCanBeCut(spec_.explanation(), *manifest_, split_.test, evaluation_->logits(),
                                      evaluation_->classes());
   explanation_ = std::make_unique<ExplanationPlanner>(
       spec_.explanation(), recipe(), evaluation_->model(), spec_.seed(),
@@ -225,9 +265,7 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
   Wants wants;
   RETURN_IF_ERROR(StartLesions(wants));
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
-  for (auto& [digest, spec] : next) {
-    wants.push_back({digest, Stage::kExplanation, std::move(spec)});
-  }
+  Append(Stage::kExplanation, std::move(next), wants);
   if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));  // Nothing is explained.
   return wants;
 }
@@ -235,11 +273,12 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
 absl::Status StudyRun::StartLesions(Wants& wants) {
   if (!LesionPlanner::IsAsked(spec_.explanation())) return absl::OkStatus();
   lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation_->model(), *manifest_,
-                                             test_, numerics_class_);
+                                             split_.test, numerics_class_);
   ASSIGN_OR_RETURN(LesionPlanner::Wants next, lesions_->Start([&](const Digest& task) {
-    return evaluate_tasks_.contains(task);  // Evaluation is over.
+    const auto it = evaluate_tasks_.find(task);  // The test images' evaluation is over.
+    return it != evaluate_tasks_.end() && it->second.part() != v1::SPLIT_PART_VALIDATION;
   }));
-  for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kLesions, std::move(spec)});
+  Append(Stage::kLesions, std::move(next), wants);
   return absl::OkStatus();
 }
 
@@ -259,7 +298,7 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
                                            spec_.seed(), std::move(images), numerics_class_);
   ASSIGN_OR_RETURN(CheckPlanner::Wants next,
                    checks_->Start([&](const Digest& task) { return explanation_->IsDone(task); }));
-  for (auto& [digest, spec] : next) wants.push_back({digest, Stage::kChecks, std::move(spec)});
+  Append(Stage::kChecks, std::move(next), wants);
   return absl::OkStatus();
 }
 
@@ -269,7 +308,9 @@ std::string StudyRun::given_model() const {
 }
 
 bool StudyRun::done() const {
-  if (evaluation_ == nullptr || !evaluation_->done()) return false;
+  if (evaluation_ == nullptr || !evaluation_->done() || !validation_->done()) return false;
+  if (baselines_ != nullptr && !baselines_->done()) return false;
+  if (embeddings_ != nullptr && !embeddings_->done()) return false;
   return !spec_.has_explanation() ||
          (explanation_ != nullptr && explanation_->done() && checks_ != nullptr &&
           checks_->done() && (lesions_ == nullptr || lesions_->done()));

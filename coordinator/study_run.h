@@ -17,7 +17,9 @@
 
 #include "common/digest.h"
 #include "common/split.h"
+#include "coordinator/planners/baselines.h"
 #include "coordinator/planners/checks.h"
+#include "coordinator/planners/embeddings.h"
 #include "coordinator/planners/evaluation.h"
 #include "coordinator/planners/explanation.h"
 #include "coordinator/planners/lesions.h"
@@ -27,8 +29,16 @@
 
 namespace dermis {
 
-enum class Stage { kTraining = 0, kEvaluation = 1, kExplanation = 2, kChecks = 3, kLesions = 4 };
-inline constexpr int kStages = 5;
+enum class Stage {
+  kTraining = 0,
+  kEvaluation = 1,
+  kExplanation = 2,
+  kChecks = 3,
+  kLesions = 4,
+  kBaselines = 5,
+  kEmbeddings = 6
+};
+inline constexpr int kStages = 7;
 
 class StudyRun {
  public:
@@ -47,12 +57,17 @@ class StudyRun {
 
   const SweepPlanner& sweep() const { return *sweep_; }
   const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
+  // Of the validation split; as complete as evaluation() where that is done.
+  const EvaluationPlanner* validation() const { return validation_.get(); }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
   const CheckPlanner* checks() const { return checks_.get(); }
   const LesionPlanner* lesions() const { return lesions_.get(); }
+  const BaselinePlanner* baselines() const { return baselines_.get(); }    // Null: not asked for.
+  const EmbeddingPlanner* embeddings() const { return embeddings_.get(); }  // The same.
 
-  // What is wanted from the beginning: the evaluation's tasks where the model is there already.
-  absl::StatusOr<Wants> Start() { return StartEvaluation(); }
+  // What is wanted from the beginning: all that needs no network, and the evaluation's tasks where
+  // the network is there already.
+  absl::StatusOr<Wants> Start();
 
   // A stored state of a recipe, or its failure. Gives the evaluation's tasks once training is over.
   absl::StatusOr<Wants> OnState(const Digest& recipe, const v1::TrainOutput& output);
@@ -61,11 +76,13 @@ class StudyRun {
   // A wanted unit's result. `payload` is called only where the plan depends on it.
   absl::StatusOr<Wants> OnResult(const Digest& task, const PayloadReader& payload);
 
-  // Whether the task is one of its evaluation, explanation, checks or lesion tests.
+  // Whether the task is one of its units.
   bool Has(const Digest& task) const {
     return evaluate_tasks_.contains(task) || (explanation_ != nullptr && explanation_->Has(task)) ||
            (checks_ != nullptr && checks_->Has(task)) ||
-           (lesions_ != nullptr && lesions_->Has(task));
+           (lesions_ != nullptr && lesions_->Has(task)) ||
+           (baselines_ != nullptr && baselines_->Has(task)) ||
+           (embeddings_ != nullptr && embeddings_->Has(task));
   }
 
   // Bytes of the digest of the model that was given; empty: it is trained.
@@ -85,13 +102,15 @@ class StudyRun {
   v1::StudySpec spec_;
   std::string numerics_class_;
   std::shared_ptr<const v1::ImageSetManifest> manifest_;
-  std::vector<uint32_t> test_;
+  Split split_;
   std::unique_ptr<SweepPlanner> sweep_;
-  std::unique_ptr<EvaluationPlanner> evaluation_;
+  std::unique_ptr<EvaluationPlanner> evaluation_, validation_;
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;
   std::unique_ptr<CheckPlanner> checks_;
   std::unique_ptr<LesionPlanner> lesions_;  // Null: not asked for.
+  std::unique_ptr<BaselinePlanner> baselines_;
+  std::unique_ptr<EmbeddingPlanner> embeddings_;
 };
 
 }  // namespace dermis

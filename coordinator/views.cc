@@ -1,6 +1,7 @@
 #include "coordinator/views.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,7 @@ namespace dermis {
 namespace {
 
 constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation", "checks",
-                                              "lesions"};
+                                              "lesions", "baselines", "embeddings"};
 
 void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
                  const Study& study, v1::StudyStatus& status) {
@@ -68,6 +69,25 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
                      absl::StrJoin(others, ", ")));
   }
   if (!study.hint.empty()) status.add_problems(study.hint);
+}
+
+bool AsksFor(const v1::StudySpec& spec, Stage stage) {
+  switch (stage) {
+    case Stage::kTraining:
+    case Stage::kEvaluation:
+      return true;
+    case Stage::kExplanation:
+      return spec.has_explanation();
+    case Stage::kChecks:
+      return AsksForChecks(spec.explanation());
+    case Stage::kLesions:
+      return LesionPlanner::IsAsked(spec.explanation());
+    case Stage::kBaselines:
+      return spec.has_baselines();
+    case Stage::kEmbeddings:
+      return spec.has_embeddings();
+  }
+  return false;
 }
 
 void ViewTraining(const Fleet& fleet, const SweepPlanner& sweep, v1::StudyStatus& status) {
@@ -149,6 +169,63 @@ void ViewTrials(const Studies& studies, const std::string& id, const SweepPlanne
   }
 }
 
+absl::Status ViewBaselines(const Studies& studies, const Batch& batch,
+                           const BaselinePlanner& baselines, v1::StudyResults& results) {
+  for (const BaselinePlanner::Family& family : baselines.families()) {
+    v1::BaselineResult& out = *results.add_baselines();
+    out.set_name(family.family.name);
+    out.set_size(family.family.size);
+    for (size_t p = 0; p < family.family.points.size(); ++p) {
+      v1::BaselinePoint& point = *out.add_points();
+      *point.mutable_task() = family.family.points[p];
+      double sum = 0;
+      uint32_t there = 0;
+      for (const double accuracy : family.accuracy[p]) {
+        point.add_accuracy(accuracy);
+        if (std::isnan(accuracy)) continue;
+        sum += accuracy;
+        ++there;
+      }
+      if (there > 0) point.set_mean(sum / there);
+    }
+    if (!family.chosen) continue;
+    out.set_chosen(static_cast<uint32_t>(*family.chosen));
+    out.set_on_edge(IsOnEdge(family.family, *family.chosen));
+    if (studies.state().Find(family.fit) != nullptr) {
+      ASSIGN_OR_RETURN(*out.mutable_fit(), batch.ReadResult(family.fit));
+    }
+    if (family.test == nullptr || !family.test->done() || !family.validation->done()) continue;
+    for (const float logit : family.test->logits()) out.add_test_logits(logit);
+    for (const float logit : family.validation->logits()) out.add_validation_logits(logit);
+  }
+  return absl::OkStatus();
+}
+
+// Of all studies of this store that know the split's test images.
+v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
+                      const std::vector<uint32_t>& test) {
+  v1::TestUse use;
+  std::set<std::string> models;
+  for (const auto& [id, study] : studies.all()) {
+    if (study->run == nullptr || studies.state().studies().at(id).image_set != image_set) continue;
+    bool looked = false;
+    const auto look = [&](const EvaluationPlanner* evaluation) {
+      if (evaluation == nullptr || evaluation->images_done() == 0 || evaluation->listed() != test) {
+        return;
+      }
+      looked = true;
+      models.insert(evaluation->model().SerializeAsString());
+    };
+    look(study->run->evaluation());
+    if (const BaselinePlanner* baselines = study->run->baselines()) {
+      for (const BaselinePlanner::Family& family : baselines->families()) look(family.test.get());
+    }
+    if (looked) use.set_studies(use.studies() + 1);
+  }
+  use.set_models(static_cast<uint32_t>(models.size()));
+  return use;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& fleet,
@@ -168,11 +245,7 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.set_phase(studies.PhaseOf(study));
   status.set_submitted_unix_ms(record.submitted_unix_ms);
   for (int s = 0; s < kStages; ++s) {
-    if (s == static_cast<int>(Stage::kExplanation) && !record.spec.has_explanation()) break;
-    if (s == static_cast<int>(Stage::kChecks) && !AsksForChecks(record.spec.explanation())) continue;
-    if (s == static_cast<int>(Stage::kLesions) && !LesionPlanner::IsAsked(record.spec.explanation())) {
-      continue;
-    }
+    if (!AsksFor(record.spec, static_cast<Stage>(s))) continue;
     v1::StageProgress& stage = *status.add_stages();
     stage.set_stage(kStageNames[s]);
     stage.set_computed(study.computed[s]);
@@ -188,26 +261,26 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
       status.mutable_stages(1)->set_done(evaluation->images_done());
       status.mutable_stages(1)->set_total(evaluation->images_total());
     }
-    if (const ExplanationPlanner* explanation = study.run->explanation()) {
-      status.mutable_stages(2)->set_done(explanation->tasks_done());
-      status.mutable_stages(2)->set_total(explanation->tasks_total());
-    }
     for (v1::StageProgress& stage : *status.mutable_stages()) {
-      if (const CheckPlanner* checks = study.run->checks();
-          checks != nullptr && stage.stage() == kStageNames[static_cast<int>(Stage::kChecks)]) {
-        stage.set_done(checks->tasks_done());
-        stage.set_total(checks->tasks_total());
-      }
-      if (const LesionPlanner* lesions = study.run->lesions();
-          lesions != nullptr && stage.stage() == kStageNames[static_cast<int>(Stage::kLesions)]) {
-        stage.set_done(lesions->tasks_done());
-        stage.set_total(lesions->tasks_total());
-      }
+      const auto view = [&](Stage which, const auto* planner) {
+        if (planner == nullptr || stage.stage() != kStageNames[static_cast<int>(which)]) return;
+        stage.set_done(planner->tasks_done());
+        stage.set_total(planner->tasks_total());
+      };
+      view(Stage::kExplanation, study.run->explanation());
+      view(Stage::kChecks, study.run->checks());
+      view(Stage::kLesions, study.run->lesions());
+      view(Stage::kBaselines, study.run->baselines());
+      view(Stage::kEmbeddings, study.run->embeddings());
     }
   }
   AddProblems(studies, fleet, record, study, status);
   for (const auto& [name, worker] : fleet.workers()) {
-    if (worker.assignment != 0 && fleet.assignments().at(worker.assignment).study == id) {
+    if (worker.assignment == 0) continue;
+    const Assignment& assignment = fleet.assignments().at(worker.assignment);
+    // A gang of another study that trains the same works for this one, too.
+    if (assignment.study == id || (assignment.gang && studies.Training(study) &&
+                                   study.run->sweep().FindActive(assignment.recipe) != nullptr)) {
       status.set_workers(status.workers() + 1);
     }
   }
@@ -237,6 +310,21 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   if (study.run == nullptr) return results;
   const SweepPlanner& sweep = study.run->sweep();
   if (record.spec.has_sweep()) ViewTrials(studies, id, sweep, results);
+  if (const BaselinePlanner* baselines = study.run->baselines()) {
+    RETURN_IF_ERROR(ViewBaselines(studies, batch, *baselines, results));
+  }
+  const auto fill = [&](const v1::TaskSpec& task, v1::SummaryResult& out) -> absl::Status {
+    *out.mutable_task() = task;
+    ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
+    if (studies.state().Find(digest) == nullptr) return absl::OkStatus();
+    ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(digest));
+    return absl::OkStatus();
+  };
+  if (const EmbeddingPlanner* embeddings = study.run->embeddings()) {
+    for (const auto& [digest, task] : embeddings->tasks()) {
+      RETURN_IF_ERROR(fill(task, *results.add_embeddings()));
+    }
+  }
   if (!study.run->training_done()) {
     // What is known of a training that goes on; a sweep has many, and its trials' scores say more.
     if (const auto* states = studies.state().StatesOf(sweep.training(0).digest);
@@ -259,22 +347,20 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   }
   if (const EvaluationPlanner* evaluation = study.run->evaluation();
       evaluation != nullptr && evaluation->done()) {
-    for (uint32_t image : evaluation->test()) results.add_test_images(image);
+    for (uint32_t image : evaluation->listed()) results.add_test_images(image);
     for (float logit : evaluation->logits()) results.add_test_logits(logit);
+    *results.mutable_test_use() = UseOfTest(studies, record.image_set, evaluation->listed());
+  }
+  if (const EvaluationPlanner* validation = study.run->validation();
+      validation != nullptr && validation->done()) {
+    for (uint32_t image : validation->listed()) results.add_validation_images(image);
+    for (float logit : validation->logits()) results.add_validation_logits(logit);
   }
   if (const LesionPlanner* lesions = study.run->lesions()) {
-    const auto fill = [&](const std::optional<v1::TaskSpec>& task,
-                          v1::SummaryResult& out) -> absl::Status {
-      *out.mutable_task() = *task;
-      ASSIGN_OR_RETURN(const Digest digest, TaskDigest(*task));
-      if (studies.state().Find(digest) == nullptr) return absl::OkStatus();
-      ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(digest));
-      return absl::OkStatus();
-    };
     if (lesions->lesion_test()) {
-      RETURN_IF_ERROR(fill(lesions->lesion_test(), *results.mutable_lesion_test()));
+      RETURN_IF_ERROR(fill(*lesions->lesion_test(), *results.mutable_lesion_test()));
     }
-    if (lesions->shortcut()) RETURN_IF_ERROR(fill(lesions->shortcut(), *results.mutable_shortcut()));
+    if (lesions->shortcut()) RETURN_IF_ERROR(fill(*lesions->shortcut(), *results.mutable_shortcut()));
   }
   const ExplanationPlanner* explanation = study.run->explanation();
   if (explanation == nullptr) return results;
@@ -371,6 +457,14 @@ std::string DumpStudies(const Studies& studies) {
       if (study->run->checks() != nullptr) {
         absl::StrAppend(&out, " checks ", study->run->checks()->tasks_done(), "/",
                         study->run->checks()->tasks_total());
+      }
+      if (study->run->baselines() != nullptr) {
+        absl::StrAppend(&out, " baselines ", study->run->baselines()->tasks_done(), "/",
+                        study->run->baselines()->tasks_total());
+      }
+      if (study->run->embeddings() != nullptr) {
+        absl::StrAppend(&out, " embeddings ", study->run->embeddings()->tasks_done(), "/",
+                        study->run->embeddings()->tasks_total());
       }
       if (study->run->lesions() != nullptr) {
         absl::StrAppend(&out, " lesions ", study->run->lesions()->tasks_done(), "/",

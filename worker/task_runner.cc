@@ -10,6 +10,11 @@
 #include "common/lesion_tasks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "common/split.h"
+#include "worker/blackbox/black_box.h"
+#include "worker/classical/baseline.h"
+#include "worker/classical/black_box.h"
+#include "worker/classical/model_file.h"
 #include "worker/evaluation/evaluate.h"
 #include "worker/evaluation/shortcut.h"
 #include "worker/explain/checks/fidelity.h"
@@ -17,6 +22,7 @@
 #include "worker/explain/explain.h"
 #include "worker/explain/lesion/lesion.h"
 #include "worker/models/activations.h"
+#include "worker/models/features.h"
 #include "worker/models/randomise.h"
 #include "worker/unavailability.h"
 
@@ -27,15 +33,8 @@ constexpr size_t kPlans = 4;
 
 }  // namespace
 
-absl::StatusOr<std::string> WeightsOf(const v1::ModelRef& model, const PlanCache::GetBlob& get_blob) {
-  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model.weights()));
-  ASSIGN_OR_RETURN(std::string weights, get_blob(digest));
-  if (!model.has_randomised()) return weights;
-  return Randomise(weights, model.randomised());
-}
-
 absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_t size,
-                                              v1::Precision precision, const GetBlob& get_blob) {
+                                              v1::Precision precision, const GetModel& get_model) {
   std::string key =
       absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights(), "/",
                    absl::StrJoin(model.randomised().layers(), ","), "/", model.randomised().seed());
@@ -44,17 +43,25 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
     ASSIGN_OR_RETURN(const Digest reading, MessageDigest(model.foreign()));
     absl::StrAppend(&key, "/", reading.hex());
   }
+  if (model.has_baseline()) {
+    ASSIGN_OR_RETURN(const Digest baseline, MessageDigest(model.baseline()));
+    absl::StrAppend(&key, "/", baseline.hex());
+  }
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     if (it->key == key) {
       entries_.splice(entries_.end(), entries_, it);
       return it->plan.get();
     }
   }
-  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(model, get_blob));
-  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan,
-                   model.has_foreign()
-                       ? MakeForeignPlan(model.foreign(), weights, size, foreign_)
-                       : MakeInferencePlan(model.kind(), weights, size, precision));
+  ASSIGN_OR_RETURN(const std::string file, get_model(model));
+  const auto make = [&]() -> absl::StatusOr<std::unique_ptr<InferencePlan>> {
+    if (model.has_foreign()) return MakeForeignPlan(model.foreign(), file, size, foreign_);
+    if (!model.has_baseline()) return MakeInferencePlan(model.kind(), file, size, precision);
+    ASSIGN_OR_RETURN(ClassicalModel baseline, ParseClassicalModel(file));
+    ASSIGN_OR_RETURN(std::unique_ptr<BlackBox> box, MakeClassicalBlackBox(std::move(baseline)));
+    return MakeBlackBoxPlan(std::move(box));
+  };
+  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, make());
   if (entries_.size() >= kPlans) entries_.pop_front();
   entries_.push_back({std::move(key), std::move(plan)});
   return entries_.back().plan.get();
@@ -75,6 +82,10 @@ TaskRunner::Function TaskRunner::FunctionOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kLesion: return &TaskRunner::Lesion;
     case v1::TaskSpec::kLesionSummary: return &TaskRunner::LesionSummary;
     case v1::TaskSpec::kShortcut: return &TaskRunner::Shortcut;
+    case v1::TaskSpec::kBaseline: return &TaskRunner::Baseline;
+    case v1::TaskSpec::kPca: return &TaskRunner::Pca;
+    case v1::TaskSpec::kTsne: return &TaskRunner::Tsne;
+    case v1::TaskSpec::kSeparation: return &TaskRunner::Separation;
     case v1::TaskSpec::kNoop: return &TaskRunner::Noop;
     case v1::TaskSpec::kTrain:  // Gangs: worker/gang_runner.h.
     case v1::TaskSpec::KIND_NOT_SET: break;
@@ -107,12 +118,31 @@ absl::StatusOr<v1::Payload> TaskRunner::Run(const v1::TaskSpec& task, PlanCache&
   }
 }
 
+absl::StatusOr<std::string> TaskRunner::FileOf(const v1::ModelRef& model) const {
+  if (model.has_baseline()) {
+    v1::TaskSpec task;
+    *task.mutable_baseline() = model.baseline();
+    ASSIGN_OR_RETURN(const auto results,
+                     inputs_.results({MakeTask(std::move(task), inputs_.numerics_class)}));
+    return results[0]->baseline().model();
+  }
+  ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model.weights()));
+  ASSIGN_OR_RETURN(std::string weights, inputs_.blob(digest));
+  if (!model.has_randomised()) return weights;
+  return Randomise(weights, model.randomised());
+}
+
+absl::StatusOr<InferencePlan*> TaskRunner::PlanOf(PlanCache& plans, const v1::ModelRef& model,
+                                                  uint32_t size, v1::Precision precision) const {
+  return plans.Get(model, size, precision,
+                   [this](const v1::ModelRef& wanted) { return FileOf(wanted); });
+}
+
 absl::StatusOr<v1::Payload> TaskRunner::Evaluate(const v1::TaskSpec& task, PlanCache& plans,
                                                  uint64_t* items) const {
   const v1::EvaluateTask& evaluate = task.evaluate();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(evaluate.images()));
-  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(evaluate.model(), evaluate.images().size(),
-                                                   evaluate.precision(), inputs_.blob));
+  ASSIGN_OR_RETURN(InferencePlan * plan, PlanOf(plans, evaluate.model(), evaluate.images().size(), evaluate.precision()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_evaluate(), RunEvaluate(evaluate, *data, *plan));
   *items = evaluate.count();
@@ -135,8 +165,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Perturb(const v1::TaskSpec& task, PlanCa
                    inputs_.results({SuperpixelTaskOf(perturbation, inputs_.numerics_class)}));
   ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
   ASSIGN_OR_RETURN(InferencePlan * plan,
-                   plans.Get(perturbation.model(), perturbation.images().size(),
-                             perturbation.precision(), inputs_.blob));
+                   PlanOf(plans, perturbation.model(), perturbation.images().size(), perturbation.precision()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_perturb(),
                    RunPerturb(task.perturb(), *data, superpixels[0]->superpixels(), *plan));
@@ -154,8 +183,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Fit(const v1::TaskSpec& task, PlanCache&
   if (perturbation.has_partition()) {
     ASSIGN_OR_RETURN(const auto data, inputs_.images(perturbation.images()));
     ASSIGN_OR_RETURN(InferencePlan * plan,
-                     plans.Get(perturbation.model(), perturbation.images().size(),
-                               perturbation.precision(), inputs_.blob));
+                     PlanOf(plans, perturbation.model(), perturbation.images().size(), perturbation.precision()));
     ASSIGN_OR_RETURN(*payload.mutable_fit(),
                      RunPartition(task.fit(), *data, results[0]->superpixels(), *plan));
     RETURN_IF_ERROR(StateBackground(perturbation, *payload.mutable_fit()));
@@ -187,7 +215,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Activations(const v1::TaskSpec& task, Pl
                                                     uint64_t*) const {
   const v1::ActivationTask& activations = task.activations();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(activations.images()));
-  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(activations.model(), inputs_.blob));
+  ASSIGN_OR_RETURN(const std::string weights, FileOf(activations.model()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_activations(), RunActivations(activations, *data, weights));
   return payload;
@@ -197,7 +225,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Gradient(const v1::TaskSpec& task, PlanC
                                                  uint64_t* items) const {
   const v1::GradientTask& gradient = task.gradient();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(gradient.images()));
-  ASSIGN_OR_RETURN(const std::string weights, WeightsOf(gradient.model(), inputs_.blob));
+  ASSIGN_OR_RETURN(const std::string weights, FileOf(gradient.model()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_gradient(),
                    RunGradient(gradient, *data, weights, plans.gradients()));
@@ -210,8 +238,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Fidelity(const v1::TaskSpec& task, PlanC
   const v1::FidelityTask& fidelity = task.fidelity();
   ASSIGN_OR_RETURN(const auto results, inputs_.results(NeedsOf(task)));
   ASSIGN_OR_RETURN(const auto data, inputs_.images(fidelity.images()));
-  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(fidelity.model(), fidelity.images().size(),
-                                                   fidelity.precision(), inputs_.blob));
+  ASSIGN_OR_RETURN(InferencePlan * plan, PlanOf(plans, fidelity.model(), fidelity.images().size(), fidelity.precision()));
   FidelityInputs inputs;
   inputs.superpixels = &results[0]->superpixels();
   if (results.size() > 1) inputs.attribution = results[1].get();
@@ -234,8 +261,7 @@ absl::StatusOr<v1::Payload> TaskRunner::Lesion(const v1::TaskSpec& task, PlanCac
                                                uint64_t* items) const {
   const v1::LesionTask& lesion = task.lesion();
   ASSIGN_OR_RETURN(const auto data, inputs_.images(lesion.images()));
-  ASSIGN_OR_RETURN(InferencePlan * plan, plans.Get(lesion.model(), lesion.images().size(),
-                                                   lesion.precision(), inputs_.blob));
+  ASSIGN_OR_RETURN(InferencePlan * plan, PlanOf(plans, lesion.model(), lesion.images().size(), lesion.precision()));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_lesion(), RunLesion(lesion, *data, *plan, items));
   return payload;
@@ -265,6 +291,83 @@ absl::StatusOr<v1::Payload> TaskRunner::Shortcut(const v1::TaskSpec& task, PlanC
                        static_cast<uint32_t>(masked), inputs_.numerics_class)));
   v1::Payload payload;
   ASSIGN_OR_RETURN(*payload.mutable_shortcut(), RunShortcut(shortcut, outputs, *data));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Baseline(const v1::TaskSpec& task, PlanCache&,
+                                                 uint64_t*) const {
+  const v1::BaselineTask& baseline = task.baseline();
+  // Folds share the images: what differs between them is a list.
+  v1::ImageSource whole = baseline.images();
+  whole.mutable_split()->clear_folds();
+  whole.mutable_split()->clear_fold();
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(whole));
+  ASSIGN_OR_RETURN(const Split split, MakeSplit(data->set->manifest(), baseline.images().split(),
+                                                baseline.images().split_seed()));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_baseline(),
+                   RunBaseline(baseline, *data, split, [&] { return grams_.Get(whole, *data); }));
+  return payload;
+}
+
+absl::StatusOr<EmbeddedValues> TaskRunner::ValuesOf(const v1::PcaTask& task,
+                                                    const ImageData& data) const {
+  EmbeddedValues values;
+  if (!task.has_model()) {
+    ASSIGN_OR_RETURN(values.pixels, grams_.Get(task.images(), data));
+    return values;
+  }
+  ASSIGN_OR_RETURN(const std::string weights, FileOf(task.model()));
+  ASSIGN_OR_RETURN(Features features,
+                   FeaturesOf(task.model(), weights, data, EmbeddedImages(data.split)));
+  values.features = std::move(features.values);
+  values.dimensions = features.count;
+  return values;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Pca(const v1::TaskSpec& task, PlanCache&,
+                                            uint64_t*) const {
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(task.pca().images()));
+  ASSIGN_OR_RETURN(const EmbeddedValues values, ValuesOf(task.pca(), *data));
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_pca(), RunPca(task.pca(), *data, values));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Tsne(const v1::TaskSpec& task, PlanCache&,
+                                             uint64_t*) const {
+  const v1::TsneTask& tsne = task.tsne();
+  v1::TaskSpec pca;
+  *pca.mutable_pca() = tsne.pca();
+  ASSIGN_OR_RETURN(const auto results,
+                   inputs_.results({MakeTask(std::move(pca), inputs_.numerics_class)}));
+  EmbeddedValues values;
+  if (tsne.input() == v1::TSNE_INPUT_RAW) {
+    ASSIGN_OR_RETURN(const auto data, inputs_.images(tsne.pca().images()));
+    ASSIGN_OR_RETURN(values, ValuesOf(tsne.pca(), *data));
+  }
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_tsne(), RunTsne(tsne, results[0]->pca(), values));
+  return payload;
+}
+
+absl::StatusOr<v1::Payload> TaskRunner::Separation(const v1::TaskSpec& task, PlanCache&,
+                                                   uint64_t*) const {
+  const v1::SeparationTask& separation = task.separation();
+  std::vector<v1::TaskSpec> needs(1 + static_cast<size_t>(separation.tsne_size()));
+  *needs[0].mutable_pca() = separation.pca();
+  for (int k = 0; k < separation.tsne_size(); ++k) {
+    *needs[1 + static_cast<size_t>(k)].mutable_tsne() = separation.tsne(k);
+  }
+  for (v1::TaskSpec& need : needs) need = MakeTask(std::move(need), inputs_.numerics_class);
+  ASSIGN_OR_RETURN(const auto results, inputs_.results(needs));
+  ASSIGN_OR_RETURN(const auto data, inputs_.images(separation.pca().images()));
+  ASSIGN_OR_RETURN(const EmbeddedValues values, ValuesOf(separation.pca(), *data));
+  std::vector<const v1::TsneOutput*> tsne;
+  for (size_t k = 1; k < results.size(); ++k) tsne.push_back(&results[k]->tsne());
+  v1::Payload payload;
+  ASSIGN_OR_RETURN(*payload.mutable_separation(),
+                   RunSeparation(separation, results[0]->pca(), tsne, *data, values));
   return payload;
 }
 

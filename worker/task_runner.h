@@ -12,7 +12,9 @@
 #include "common/digest.h"
 #include "dermis/v1/task.pb.h"
 #include "worker/blackbox/foreign.h"
+#include "worker/classical/gram_cache.h"
 #include "worker/data/image_source.h"
+#include "worker/embedding/embed.h"
 #include "worker/models/gradients.h"
 #include "worker/plan/inference_plan.h"
 
@@ -22,9 +24,10 @@ namespace dermis {
 class PlanCache {
  public:
   explicit PlanCache(ForeignOptions foreign = {}) : foreign_(std::move(foreign)) {}
-  using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
+  // The bytes of a model's file.
+  using GetModel = std::function<absl::StatusOr<std::string>(const v1::ModelRef&)>;
   absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
-                                     const GetBlob& get_blob);
+                                     const GetModel& get_model);
   GradientCache& gradients() { return gradients_; }
 
  private:
@@ -36,9 +39,6 @@ class PlanCache {
   std::list<Entry> entries_;  // Least recently used first, at most four.
   GradientCache gradients_;
 };
-
-// The bytes of a model's file, with what its reference says to randomise.
-absl::StatusOr<std::string> WeightsOf(const v1::ModelRef& model, const PlanCache::GetBlob& get_blob);
 
 class TaskRunner {
  public:
@@ -73,11 +73,23 @@ class TaskRunner {
   absl::StatusOr<v1::Payload> Lesion(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> LesionSummary(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Shortcut(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Baseline(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Pca(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Tsne(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
+  absl::StatusOr<v1::Payload> Separation(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::StatusOr<v1::Payload> Noop(const v1::TaskSpec&, PlanCache&, uint64_t*) const;
   absl::Status StateBackground(const v1::Perturbation& perturbation,
                                v1::Attribution& attribution) const;
 
+  // The bytes of a model's file, with what its reference says to randomise; of a baseline: from its result.
+  absl::StatusOr<std::string> FileOf(const v1::ModelRef& model) const;
+  absl::StatusOr<InferencePlan*> PlanOf(PlanCache& plans, const v1::ModelRef& model, uint32_t size,
+                                        v1::Precision precision) const;
+  // What a PCA's task says its coordinates are made of.
+  absl::StatusOr<EmbeddedValues> ValuesOf(const v1::PcaTask& task, const ImageData& data) const;
+
   const Inputs inputs_;
+  mutable GramCache grams_;
 };
 
 }  // namespace dermis

@@ -7,7 +7,7 @@ dermis_library(dermis_worker
 # The table of task kinds, and all that computes.
 dermis_library(dermis_task_runner
   SOURCES task_runner.cc
-  DEPS dermis_blackbox dermis_data dermis_evaluation dermis_explain dermis_explain_checks
+  DEPS dermis_baseline dermis_blackbox dermis_data dermis_embed dermis_evaluation dermis_explain dermis_explain_checks
        dermis_explain_lesion dermis_model dermis_models dermis_plan dermis_common)
 
 dermis_binary(dermis-worker

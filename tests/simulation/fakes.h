@@ -17,6 +17,7 @@
 #include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/spec_yaml.h"
+#include "common/split.h"
 #include "common/tasks.h"
 #include "coordinator/blob_index.h"
 #include "coordinator/journal.h"
@@ -120,8 +121,8 @@ inline std::shared_ptr<const v1::ImageSetManifest> FakeManifest(int images) {
   auto manifest = std::make_shared<v1::ImageSetManifest>();
   manifest->set_format(1);
   manifest->set_name("fake");
-  manifest->set_height(4);
-  manifest->set_width(4);
+  manifest->set_height(32);
+  manifest->set_width(32);
   manifest->add_classes("benign");
   manifest->add_classes("malignant");
   v1::ImageChunk& chunk = *manifest->add_chunks();
@@ -192,15 +193,19 @@ inline v1::TrainOutput FakeState(const v1::Recipe& recipe, const std::string& nu
   return output;
 }
 
+inline const std::vector<uint32_t>& PartOf(const v1::EvaluateTask& task, const Split& split) {
+  return task.part() == v1::SPLIT_PART_VALIDATION ? split.validation : split.test;
+}
+
 // The tiny payload of a unit: a function of the task alone. `test`: the split's test images.
-inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint32_t>& test) {
+inline v1::Payload FakePayload(const v1::TaskSpec& task, const Split& split) {
   v1::Payload payload;
   const std::string key = TaskDigest(task)->hex();
   switch (task.kind_case()) {
     case v1::TaskSpec::kEvaluate:
       payload.mutable_evaluate()->set_classes(2);
       for (uint32_t i = 0; i < task.evaluate().count(); ++i) {
-        const uint32_t image = test[task.evaluate().first() + i];
+        const uint32_t image = PartOf(task.evaluate(), split)[task.evaluate().first() + i];
         payload.mutable_evaluate()->add_images(image);
         payload.mutable_evaluate()->add_logits(
             static_cast<float>(FakeNumber(absl::StrCat(key, "-", image))));
@@ -328,6 +333,32 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const std::vector<uint3
       if (task.gradient().has_background()) pixels.set_background(std::string(32, 'b'));
       break;
     }
+    case v1::TaskSpec::kBaseline: {
+      v1::BaselineOutput& baseline = *payload.mutable_baseline();
+      const double number = FakeNumber(key);
+      baseline.set_accuracy(number - std::floor(number));
+      if (!task.baseline().images().split().has_fold()) {
+        const int size = static_cast<int>(task.baseline().images().size());
+        baseline.set_model(key);
+        baseline.mutable_importance()->Resize(3 * size * size, 0.5f);
+      }
+      break;
+    }
+    case v1::TaskSpec::kPca:
+      payload.mutable_pca()->add_images(0);
+      payload.mutable_pca()->set_components(1);
+      payload.mutable_pca()->add_scores(static_cast<float>(FakeNumber(key)));
+      payload.mutable_pca()->add_variance(1);
+      break;
+    case v1::TaskSpec::kTsne:
+      payload.mutable_tsne()->add_images(0);
+      payload.mutable_tsne()->mutable_points()->Resize(2, static_cast<float>(FakeNumber(key)));
+      break;
+    case v1::TaskSpec::kSeparation:
+      for (int i = 0; i < task.separation().tsne_size() + 2; ++i) {
+        payload.mutable_separation()->add_spaces()->set_area(0.5);
+      }
+      break;
     default:
       payload.set_noop(task.noop().index());
   }

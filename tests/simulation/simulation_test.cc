@@ -234,7 +234,8 @@ class Simulation {
       if (Now() - it->second > kPatience + kLongestBackOff) {
         problem_ =
             absl::StrCat("study ", study.id(), " has waited for ",
-                         absl::FormatDuration(Now() - it->second), "\n", core_->DescribeWork());
+                         absl::FormatDuration(Now() - it->second), "\n", study.ShortDebugString(), "\n",
+                         core_->ClusterStatus().ShortDebugString(), "\n", core_->DescribeWork());
       }
     }
   }
@@ -615,7 +616,7 @@ class Simulation {
       End(w, v1::OUTCOME_UNAVAILABLE, "the disk is full");
       return;
     }
-    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, test_), NameOf(w)));
+    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, split_), NameOf(w)));
     Complete(w);
     ++worker.progress;
     if (++worker.next == worker.tasks.size() || worker.stop) {
@@ -825,7 +826,7 @@ class Simulation {
 
  public:
   void SetSplit(const Split& split) {
-    test_ = split.test;
+    split_ = split;
     training_ = split.training.size();
   }
   const v1::ImageSetManifest& manifest() const { return *manifest_; }
@@ -840,7 +841,7 @@ class Simulation {
   std::unique_ptr<Core> core_;
   std::shared_ptr<const v1::ImageSetManifest> manifest_;
   Digest image_set_;
-  std::vector<uint32_t> test_;
+  Split split_;
   uint64_t training_ = 0;
   std::priority_queue<Event> agenda_;
   uint64_t order_ = 0, connections_ = 0, epoch_ = 0, deaths_ = 0;
@@ -887,6 +888,7 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
   printf("%llu histories, %llu results, %llu deaths of the coordinator\n",
          static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
          static_cast<unsigned long long>(deaths));
+  if (runs == 1) return;  // Of one history nothing is promised.
   EXPECT_GT(completions, runs);
 }
 

@@ -10,6 +10,7 @@ namespace dermis {
 
 void AddImageCommands(CLI::App& app, absl::Status& outcome);     // ingest, synth
 void AddClusterCommands(CLI::App& app, absl::Status& outcome);   // cluster start | stop | status
+void AddEvaluateCommand(CLI::App& app, absl::Status& outcome);   // evaluate
 void AddExplainCommand(CLI::App& app, absl::Status& outcome);    // explain
 void AddRunCommand(CLI::App& app, absl::Status& outcome);        // run, watch
 void AddStatusCommands(CLI::App& app, absl::Status& outcome);    // status, cancel, retry

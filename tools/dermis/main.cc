@@ -39,6 +39,7 @@ int Main(int argc, char** argv) {
   AddImageCommands(app, outcome);
   AddClusterCommands(app, outcome);
   AddRunCommand(app, outcome);
+  AddEvaluateCommand(app, outcome);
   AddExplainCommand(app, outcome);
   AddStatusCommands(app, outcome);
   AddResultCommands(app, outcome);

@@ -9,6 +9,7 @@
 
 #include "common/background.h"
 #include "common/checks.h"
+#include "common/baselines.h"
 #include "common/lesion_tasks.h"
 #include "common/model_methods.h"
 #include "common/spec_yaml.h"
@@ -151,6 +152,22 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
     text +=
         PreviewExplanation(spec, split.test.size(), MaskedImages(manifest, split.test).size(),
                            static_cast<uint64_t>(manifest.classes_size()));
+  }
+  if (spec.has_baselines()) {
+    for (const BaselineFamily& family : FamiliesOf(spec, {})) {
+      absl::StrAppend(&text, "Baseline ", family.name, " at ", family.size, " px: ",
+                      Count(family.points.size(), "point"), ", ",
+                      Count(family.points.size() * spec.baselines().folds() + 1, "fit"), " of about ",
+                      (split.training.size() + split.validation.size()) *
+                          (spec.baselines().folds() - 1) / spec.baselines().folds(),
+                      " images\n");
+    }
+  }
+  if (spec.has_embeddings()) {
+    const int sources = spec.embeddings().of_size();
+    absl::StrAppend(&text, "Embeddings: ",
+                    Count(static_cast<uint64_t>(sources * (2 + spec.embeddings().tsne().inputs_size())), "task"),
+                    " on ", split.training.size() + split.validation.size() + split.test.size(), " images\n");
   }
   return text + "What the cluster has computed before costs nothing. Nothing was sent.\n";
 }

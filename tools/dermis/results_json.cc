@@ -6,6 +6,7 @@
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 
+#include "common/baselines.h"
 #include "common/status_macros.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
@@ -34,6 +35,11 @@ Json PayloadOf(const v1::TaskResult& result, const ReportInputs& inputs) {
     }
   }
   return JsonOf(*payload);
+}
+
+Json LabelOf(const v1::ImageSetManifest& manifest, uint32_t image) {
+  if (manifest.unlabelled() || image >= static_cast<uint32_t>(manifest.images_size())) return nullptr;
+  return manifest.images(static_cast<int>(image)).label();
 }
 
 Json SpreadOf(const Spread& spread) {
@@ -126,14 +132,42 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
                {"phase", v1::StudyStatus::Phase_Name(results.status().phase())},
                {"spec", JsonOf(results.spec())},
                {"model", absl::BytesToHexString(results.model().weights())}};
-  Json test = Json::array();
-  for (int i = 0; i < results.test_images_size() && (i + 1) * classes <= results.test_logits_size();
-       ++i) {
-    const float* const logits = results.test_logits().data() + i * classes;
-    test.push_back({{"image", entry(results.test_images(i))},
-                    {"logits", std::vector<float>(logits, logits + classes)}});
+  const auto scores = [&](const auto& images, const auto& logits) {
+    Json list = Json::array();
+    for (int i = 0; i < images.size() && (i + 1) * classes <= logits.size(); ++i) {
+      const float* const row = logits.data() + i * classes;
+      list.push_back({{"image", entry(images.Get(i))},
+                      {"label", LabelOf(manifest, images.Get(i))},
+                      {"logits", std::vector<float>(row, row + classes)}});
+    }
+    return list;
+  };
+  json["test"] = scores(results.test_images(), results.test_logits());
+  json["validation"] = scores(results.validation_images(), results.validation_logits());
+  json["test_use"] = {{"models", results.test_use().models()},
+                      {"studies", results.test_use().studies()}};
+  Json baselines = Json::array();
+  for (const v1::BaselineResult& baseline : results.baselines()) {
+    Json points = Json::array();
+    for (const v1::BaselinePoint& point : baseline.points()) {
+      points.push_back({{"point", Describe(point.task())},
+                        {"mean", point.mean()},
+                        {"folds", std::vector<double>(point.accuracy().begin(), point.accuracy().end())}});
+    }
+    baselines.push_back({{"name", baseline.name()},
+                         {"size", baseline.size()},
+                         {"points", std::move(points)},
+                         {"chosen", baseline.has_chosen() ? Json(baseline.chosen()) : Json()},
+                         {"on_edge", baseline.on_edge()},
+                         {"test", scores(results.test_images(), baseline.test_logits())},
+                         {"validation", scores(results.validation_images(), baseline.validation_logits())}});
   }
-  json["test"] = std::move(test);
+  json["baselines"] = std::move(baselines);
+  Json embeddings = Json::array();
+  for (const v1::SummaryResult& embedding : results.embeddings()) {
+    embeddings.push_back({{"task", JsonOf(embedding.task())}, {"result", PayloadOf(embedding.result(), inputs)}});
+  }
+  json["embeddings"] = std::move(embeddings);
   Json explained = Json::array();
   for (const v1::ExplainedImage& image : results.explained()) {
     Json attributions = Json::array(), checks = Json::array();

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "common/baselines.h"
 #include "tools/report/report.h"
 #include "tools/report/trials.h"
 
@@ -27,6 +28,19 @@ Digest BitsOf(const v1::StudyResults& results) {
   for (const v1::SummaryResult* summary : {&results.lesion_test(), &results.shortcut()}) {
     hash.Update(summary->result().payload_digest().data(),
                 summary->result().payload_digest().size());
+  }
+  const auto add = [&](const auto& logits) {
+    hash.Update(logits.data(), static_cast<size_t>(logits.size()) * sizeof(float));
+  };
+  add(results.validation_logits());
+  for (const v1::BaselineResult& baseline : results.baselines()) {
+    hash.Update(baseline.fit().payload_digest().data(), baseline.fit().payload_digest().size());
+    add(baseline.test_logits());
+    add(baseline.validation_logits());
+  }
+  for (const v1::SummaryResult& embedding : results.embeddings()) {
+    hash.Update(embedding.result().payload_digest().data(),
+                embedding.result().payload_digest().size());
   }
   return hash.Finish();
 }
@@ -50,6 +64,29 @@ std::string SummariseTrials(const v1::StudyResults& results) {
                     trial.epochs() == 1 ? " epoch  " : " epochs  ", trial.settings(), "\n");
   }
   if (ranked.size() > kShown) absl::StrAppend(&text, "  and ", ranked.size() - kShown, " more\n");
+  return text;
+}
+
+// Each baseline beside the network.
+std::string SummariseBaselines(const v1::StudyResults& results,
+                               const v1::ImageSetManifest& manifest) {
+  std::string text;
+  for (const v1::BaselineResult& baseline : results.baselines()) {
+    absl::StrAppendFormat(&text, "Baseline %s at %d px: ", baseline.name(), baseline.size());
+    if (!baseline.has_chosen()) {
+      text += "not chosen yet\n";
+      continue;
+    }
+    const v1::BaselinePoint& point = baseline.points(static_cast<int>(baseline.chosen()));
+    absl::StrAppendFormat(&text, "%s (accuracy %.3f over %d folds%s)", Describe(point.task()),
+                          point.mean(), point.accuracy_size(),
+                          baseline.on_edge() ? "; on the edge of its grid" : "");
+    if (auto evaluation = EvaluateBaseline(results, baseline, manifest); evaluation.ok()) {
+      absl::StrAppendFormat(&text, "; test: accuracy %.3f, area under ROC %.3f",
+                            evaluation->accuracy, evaluation->roc_area);
+    }
+    text += "\n";
+  }
   return text;
 }
 
@@ -80,6 +117,7 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
         e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all,
         e.fnr_of_class);
   }
+  text += SummariseBaselines(results, manifest);
   absl::StrAppend(&text, "Bits of all results: ", BitsOf(results).hex(), "\n");
   uint64_t computed = 0, reused = 0;
   for (const v1::StageProgress& stage : results.status().stages()) {

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/digest.h"
+#include "common/evaluation/judge.h"
+#include "common/evaluation/leak_check.h"
 #include "common/metrics.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
@@ -18,10 +20,13 @@
 #include "common/tasks.h"
 #include "tools/ingest/csv.h"
 #include "tools/report/augmented.h"
+#include "tools/report/baselines.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
+#include "tools/report/embeddings.h"
 #include "tools/report/explained.h"
 #include "tools/report/given.h"
+#include "tools/report/judged.h"
 #include "tools/report/lesion.h"
 #include "tools/report/plot.h"
 #include "tools/report/style.h"
@@ -42,7 +47,7 @@ constexpr SeedRow kSeedTable[] = {
 };
 
 // 95 % Wilson score interval of a fraction.
-std::string Interval(uint64_t part, uint64_t whole) {
+std::string WilsonInterval(uint64_t part, uint64_t whole) {
   if (whole == 0) return "";
   constexpr double kZ = 1.959964;
   const double n = static_cast<double>(whole), p = static_cast<double>(part) / n;
@@ -112,6 +117,15 @@ absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results,
   return Evaluate(scores.probability, scores.label);
 }
 
+absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, const v1::BaselineResult& baseline,
+                                            const v1::ImageSetManifest& manifest) {
+  v1::StudyResults own;
+  *own.mutable_status() = results.status();
+  *own.mutable_test_images() = results.test_images();
+  *own.mutable_test_logits() = baseline.test_logits();
+  return EvaluateStudy(own, manifest);
+}
+
 namespace {
 
 std::string Tile(const std::string& value, const std::string& name, const std::string& more) {
@@ -119,18 +133,23 @@ std::string Tile(const std::string& value, const std::string& name, const std::s
                       "</small></div>");
 }
 
-std::string ResultTable(const Evaluation& e) {
+std::string ResultTable(const Evaluation& e, const std::vector<std::pair<std::string, Evaluation>>& baselines) {
   std::string html =
       "<div class=\"scroll\"><table><thead><tr><th rowspan=\"2\">classifier</th><th rowspan=\"2\">accuracy</th>"
       "<th rowspan=\"2\">precision</th><th colspan=\"2\">of all test images</th><th colspan=\"2\">of the class</th>"
       "<th rowspan=\"2\">sensitivity</th><th rowspan=\"2\">specificity</th><th rowspan=\"2\">ROC area</th>"
       "<th rowspan=\"2\">average precision</th></tr><tr><th>FPR</th><th>FNR</th><th>FPR</th><th>FNR</th></tr>"
-      "</thead><tbody><tr class=\"ours\"><th scope=\"row\">This study</th>";
-  for (double v : {e.accuracy, e.precision, e.fpr_of_all, e.fnr_of_all, e.fpr_of_class, e.fnr_of_class,
-                   e.sensitivity, e.specificity, e.roc_area, e.average_precision}) {
-    absl::StrAppend(&html, "<td>", Number(v), "</td>");
-  }
-  html += "</tr>";
+      "</thead><tbody>";
+  const auto add = [&](const std::string& name, const Evaluation& row, bool network) {
+    absl::StrAppend(&html, "<tr", network ? " class=\"ours\"" : "", "><th scope=\"row\">", Escape(name), "</th>");
+    for (double v : {row.accuracy, row.precision, row.fpr_of_all, row.fnr_of_all, row.fpr_of_class, row.fnr_of_class,
+                     row.sensitivity, row.specificity, row.roc_area, row.average_precision}) {
+      absl::StrAppend(&html, "<td>", Number(v), "</td>");
+    }
+    html += "</tr>";
+  };
+  add(baselines.empty() ? "This study" : "This study: network", e, true);
+  for (const auto& [name, row] : baselines) add("This study: " + name, row, false);
   for (const SeedRow& row : kSeedTable) {
     absl::StrAppend(&html, "<tr><th scope=\"row\">", row.name, "</th>");
     for (double v : {row.accuracy, row.precision, row.fpr_of_all, row.fnr_of_all}) {
@@ -143,6 +162,47 @@ std::string ResultTable(const Evaluation& e) {
          "</tbody></table></div><p class=\"note\">The seed paper tested on 650 images of another set, and its "
          "network’s row contradicts itself (.080 + .071 ≠ 1 − .872): read it as a landmark, not as a rival. Its "
          "rates are fractions of all test images; the usual ones, of the class, stand beside.</p>";
+}
+
+ScoredRun RunOf(const google::protobuf::RepeatedField<float>& validation,
+                const google::protobuf::RepeatedField<float>& test) {
+  return {{validation.begin(), validation.end()}, {test.begin(), test.end()}};
+}
+
+// All that can be said of the models' scores. Empty where there are no validation images to choose
+// thresholds by, or not two classes.
+absl::StatusOr<std::string> RenderEvaluation(const v1::StudyResults& results, const ImageSet& images) {
+  const v1::ImageSetManifest& manifest = images.manifest();
+  if (manifest.classes_size() != 2 || results.validation_images().empty()) return std::string();
+  const auto judged =
+      ImagesToJudge(manifest, results.validation_images(), results.test_images());
+  if (!judged.ok()) return absl::StrCat("<p class=\"missing\">", Escape(std::string(judged.status().message())), "</p>");
+  JudgedView view;
+  std::vector<std::pair<std::string, ScoredRun>> models = {
+      {"network", RunOf(results.validation_logits(), results.test_logits())}};
+  for (const v1::BaselineResult& baseline : results.baselines()) {
+    if (baseline.test_logits().empty()) continue;
+    models.emplace_back(NameOf(baseline), RunOf(baseline.validation_logits(), baseline.test_logits()));
+  }
+  for (const auto& [name, run] : models) {
+    ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(name, *judged, {&run, 1}));
+    view.models.push_back(std::move(report));
+    if (view.models.size() == 1) continue;
+    ASSIGN_OR_RETURN(ModelComparison comparison,
+                     CompareModels(models[0].first, models[0].second, name, run, *judged));
+    view.comparisons.push_back(std::move(comparison));
+  }
+  ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, results.spec().images().split(), results.spec().seed()));
+  ASSIGN_OR_RETURN(const std::vector<ImageFingerprint> fingerprints, FingerprintsOf(images));
+  ASSIGN_OR_RETURN(view.leaks, CheckLeaks(manifest, split, fingerprints));
+  return RenderJudged(view, manifest);
+}
+
+// How often these test images have been looked at: who looks often, finds something.
+std::string TestUseNote(const v1::TestUse& use) {
+  if (use.models() == 0) return "";
+  return absl::StrCat(" This test split was evaluated ", use.models(), use.models() == 1 ? " time by " : " times by ",
+                      use.studies(), use.studies() == 1 ? " study" : " studies", " of this cluster.");
 }
 
 std::string Confusion(const Evaluation& e, const v1::ImageSetManifest& manifest) {
@@ -344,6 +404,20 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
   return absl::OkStatus();
 }
 
+// All of it is HTML.
+std::string Page(const std::string& name, const std::string& lead, const std::string& links, const std::string& body) {
+  return absl::StrCat(
+      "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><title>",
+      name, " – Dermis report</title><style>", kReportStyle,
+      "</style></head><body><svg class=\"defs\" aria-hidden=\"true\"><filter id=\"grey\" "
+      "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
+      ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
+      name, "</h1><p class=\"lead\">", lead, "</p><nav>", links, "</nav></header><main>", body,
+      "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
+      ": same study, same bits, on any number of workers.</footer></body></html>\n");
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs) {
@@ -370,16 +444,24 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     ASSIGN_OR_RETURN(const Evaluation e, EvaluateStudy(results, manifest));
     tiles = absl::StrCat(
         "<div class=\"tiles\">",
-        Tile(Number(e.accuracy), "accuracy", Interval(e.true_positive + e.true_negative, e.n)),
+        Tile(Number(e.accuracy), "accuracy", WilsonInterval(e.true_positive + e.true_negative, e.n)),
         Tile(Number(e.roc_area), "area under ROC", absl::StrCat("average precision ", Number(e.average_precision))),
-        Tile(Number(e.sensitivity), "sensitivity", Interval(e.true_positive, e.true_positive + e.false_negative)),
-        Tile(Number(e.specificity), "specificity", Interval(e.true_negative, e.true_negative + e.false_positive)),
+        Tile(Number(e.sensitivity), "sensitivity", WilsonInterval(e.true_positive, e.true_positive + e.false_negative)),
+        Tile(Number(e.specificity), "specificity", WilsonInterval(e.true_negative, e.true_negative + e.false_positive)),
         "</div><p class=\"note\">On ", e.n,
         results.spec().has_model() ? " test images (what the model was trained on is not known here)"
                                    : " test images that took no part in training",
-        "; ranges are 95 % Wilson intervals.</p>");
+        "; ranges are 95 % Wilson intervals.", TestUseNote(results.test_use()), "</p>");
+    std::vector<std::pair<std::string, Evaluation>> baselines;
+    for (const v1::BaselineResult& baseline : results.baselines()) {
+      if (auto judged = EvaluateBaseline(results, baseline, manifest); judged.ok()) {
+        baselines.emplace_back(NameOf(baseline), *std::move(judged));
+      }
+    }
     add("results", "Results",
-        absl::StrCat(ResultTable(e), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
+        absl::StrCat(ResultTable(e, baselines), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
+    ASSIGN_OR_RETURN(const std::string judged, RenderEvaluation(results, *inputs.images));
+    if (!judged.empty()) add("evaluation", "Evaluation in depth", judged);
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");
   }
@@ -431,21 +513,24 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     const std::string judged = RenderChecks(checks, results.spec().explanation());
     if (!judged.empty()) add("checks", "Checks", judged);
   }
+  const std::string baselines = RenderBaselines(results, inputs);
+  if (!baselines.empty()) add("baselines", "Baselines", baselines);
+  ASSIGN_OR_RETURN(const std::string embeddings, RenderEmbeddings(results, inputs));
+  if (!embeddings.empty()) add("embeddings", "Embeddings", embeddings);
   const std::string lesions = RenderLesions(results, inputs);
   if (!lesions.empty()) add("lesions", "Lesions", lesions);
   add("provenance", "Provenance", Provenance(results, manifest));
 
-  return absl::StrCat(
-      "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><title>",
-      name, " – Dermis report</title><style>", kReportStyle,
-      "</style></head><body><svg class=\"defs\" aria-hidden=\"true\"><filter id=\"grey\" "
-      "color-interpolation-filters=\"sRGB\"><feColorMatrix values=\".2989 .587 .114 0 0 .2989 .587 .114 0 0 .2989 "
-      ".587 .114 0 0 0 0 0 1 0\"/></filter></svg><header class=\"top\"><p class=\"brand\">Dermis</p><h1>",
-      name, "</h1><p class=\"lead\">", Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ", manifest.images_size(), " images · ",
-      results.explained_size(), " explained</p><nav>", links, "</nav></header><main>", RenderLesionWarnings(results, inputs), tiles, body,
-      "</main><footer>Not for clinical use. Made by Dermis ", kVersion,
-      ": same study, same bits, on any number of workers.</footer></body></html>\n");
+  return Page(name,
+              absl::StrCat(Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ",
+                           manifest.images_size(), " images · ", results.explained_size(), " explained"),
+              links, absl::StrCat(RenderLesionWarnings(results, inputs), tiles, body));
+}
+
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& path) {
+  return WriteFileAtomically(path, Page(Escape(title), Escape(lead), "",
+                                        Section("evaluation", "Evaluation", RenderJudged(view, manifest))));
 }
 
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,

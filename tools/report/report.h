@@ -1,4 +1,5 @@
-// A study's report: one HTML file that holds all it shows (no scripts, no network), and its scores as CSV.
+// A study's report: one HTML file that holds all it shows (no network; a script only where
+// points show their images), and its scores as CSV.
 #ifndef DERMIS_TOOLS_REPORT_REPORT_H_
 #define DERMIS_TOOLS_REPORT_REPORT_H_
 
@@ -11,6 +12,7 @@
 #include "common/metrics.h"
 #include "dermis/v1/studies.pb.h"
 #include "dermis/v1/task.pb.h"
+#include "tools/report/judged.h"
 
 namespace dermis {
 
@@ -32,10 +34,18 @@ absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results, const v1::I
 // INVALID_ARGUMENT: results and image set do not belong together.
 absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
 
+// The same of a baseline's test logits.
+absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, const v1::BaselineResult& baseline,
+                                            const v1::ImageSetManifest& manifest);
+
 // The report's text. Parts that are not there yet (training, evaluation, single explanations) are said to be
 // missing; a payload that cannot be fetched is named in its place. Deterministic. INVALID_ARGUMENT where
 // results and image set do not belong together.
 absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs);
+
+// A page of its own for how a model does on other images.
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& path);
 
 // RenderReport into a file, by temporary file and rename.
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,

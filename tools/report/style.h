@@ -99,6 +99,10 @@ font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-temp
 .forest .head{font-weight:600;fill:var(--ink);font-size:12px}.forest .name{fill:var(--ink);font-size:12px}.forest .strong{font-weight:650}
 .forest .c{stroke:var(--soft)}.forest .estimate{fill:var(--soft)}.forest .estimate.strong{fill:var(--accent)}
 @media(max-width:640px){.lesion{grid-template-columns:1fr}}
+.judged h3{margin:2.6rem 0 .8rem}.judged h3:first-child{margin-top:0}.judged h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
+.judged .verdict,.judged .flags,.judged .praise{margin:0 0 1rem;max-width:52rem}.judged .list{padding-left:2.1rem}.judged tbody th small{display:block}
+.judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px;max-width:900px}.judged .wide th,.judged .wide td{padding:.5rem .3rem}
+.judged .wide small{font-size:.68rem;letter-spacing:-.01em}.judged details.model{margin-top:2rem}
 .curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
 .agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
@@ -112,6 +116,13 @@ overflow-x:auto;margin:0}footer{color:var(--soft);font-size:.82rem;padding-top:3
 @media(max-width:640px){.augmented div{grid-template-columns:repeat(var(--columns),minmax(0,1fr));gap:.3rem}.augmented p{grid-column:1/-1;margin-top:.4rem}
 .augmented p:first-child{display:none}.augmented b{font-size:.7rem}.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
 @media print{body{background:#fff}.case,.plot,.tile{break-inside:avoid;box-shadow:none}.index,nav{display:none}}
+.pixels{image-rendering:pixelated;max-width:320px}section>h3{margin:2rem 0 .4rem}
+.scatter .canvas{position:relative}.scatter canvas{position:absolute;inset:0;width:100%;height:100%;pointer-events:none}
+.points{fill:none;stroke:var(--accent);stroke-width:3.4;stroke-linecap:round;opacity:.6}.points.b{stroke:var(--second)}.points.faint{opacity:.16}
+.scatter button{font:inherit;color:var(--soft);background:none;border:1px solid var(--line);border-radius:99px;padding:0 .6rem;cursor:pointer}
+.hover{position:absolute;z-index:9;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:6px;width:154px;
+box-shadow:var(--shade);pointer-events:none;font-size:.74rem;line-height:1.3}.hover canvas{display:block;border-radius:6px}
+@media print{.scatter button{display:none}}
 )css";
 
 }  // namespace dermis

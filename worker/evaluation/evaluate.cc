@@ -17,12 +17,14 @@ namespace dermis {
 
 absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, const ImageData& data,
                                                InferencePlan& plan) {
-  const std::vector<uint32_t> test =
-      task.has_hide() ? MaskedImages(data.set->manifest(), data.split.test) : data.split.test;
-  if (task.count() == 0 || uint64_t{task.first()} + task.count() > test.size()) {
+  const std::vector<uint32_t>& part =
+      task.part() == v1::SPLIT_PART_VALIDATION ? data.split.validation : data.split.test;
+  const std::vector<uint32_t> listed =
+      task.has_hide() ? MaskedImages(data.set->manifest(), part) : part;
+  if (task.count() == 0 || uint64_t{task.first()} + task.count() > listed.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "evaluate: images [", task.first(), ", ", uint64_t{task.first()} + task.count(),
-        ") of a test split of ", test.size(), " images", task.has_hide() ? " with a mask" : ""));
+        ") of a split's part of ", listed.size(), " images", task.has_hide() ? " with a mask" : ""));
   }
   if (plan.size() != data.size || plan.classes() != data.classes) {
     return absl::InvalidArgumentError(
@@ -37,15 +39,15 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
 
   v1::EvaluateOutput output;
   output.set_classes(data.classes);
-  output.mutable_images()->Add(test.begin() + task.first(),
-                               test.begin() + task.first() + task.count());
+  output.mutable_images()->Add(listed.begin() + task.first(),
+                               listed.begin() + task.first() + task.count());
   output.mutable_logits()->Resize(static_cast<int>(task.count() * data.classes), 0);
   float* logits = output.mutable_logits()->mutable_data();
   const size_t image_values = size_t{data.size} * data.size * 3;
   for (uint32_t done = 0; done < task.count();) {
     const uint32_t count = std::min(plan.max_batch(), task.count() - done);
     float* input = plan.input();
-    if (!task.has_hide()) data.Expect(absl::MakeConstSpan(test).subspan(task.first() + done));
+    if (!task.has_hide()) data.Expect(absl::MakeConstSpan(listed).subspan(task.first() + done));
     for (uint32_t k = 0; k < count; ++k) {
       const uint32_t index = output.images(static_cast<int>(done + k));
       if (task.has_hide()) {
@@ -60,7 +62,7 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
       for (size_t i = 0; i < image_values; ++i) *input++ = value[image[i]];
     }
     if (absl::Status status = plan.Run(count, logits + size_t{done} * data.classes); !status.ok()) {
-      return absl::Status(status.code(), absl::StrCat("evaluate: test images from ",
+      return absl::Status(status.code(), absl::StrCat("evaluate: images from ",
                                                       task.first() + done, ": ", status.message()));
     }
     done += count;

@@ -1,5 +1,6 @@
 #include "common/rank.h"
 
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -24,6 +25,37 @@ TEST(Spearman, IsNotDefined_WhereOneSideDoesNotVary) {
   EXPECT_FALSE(Spearman({1.0, 1.0, 1.0}, {1.0, 2.0, 3.0}));
   EXPECT_FALSE(Spearman({1.0, 2.0}, {1.0, 2.0, 3.0}));
   EXPECT_FALSE(Spearman({1.0}, {2.0}));
+}
+
+TEST(SpearmanByGroup, HoldsRhoWithinItsInterval_AndGroupsMoveTogether) {
+  const std::vector<double> a = {1, 2, 2, 4, 5, 6, 7, 8}, b = {2, 1, 3, 3, 6, 5, 8, 7};
+  const std::vector<uint32_t> group = {0, 1, 2, 3, 4, 5, 6, 7};
+  const RankCorrelation found = SpearmanByGroup(a, b, group, 500, 1);
+  EXPECT_EQ(found.rho, Spearman(a, b));
+  EXPECT_LT(found.interval.low, *found.rho);
+  EXPECT_GT(found.interval.high, *found.rho);
+  EXPECT_LE(found.interval.high, 1);
+  // In one group there is one sample: all items, each as often.
+  const RankCorrelation one = SpearmanByGroup(a, b, std::vector<uint32_t>(8, 0), 20, 1);
+  EXPECT_DOUBLE_EQ(one.interval.low, *one.rho);
+  EXPECT_DOUBLE_EQ(one.interval.high, *one.rho);
+}
+
+TEST(SpearmanByGroup, OfADraw_IsThatOfTheItemsAsOftenAsTheyCount) {
+  // Two groups; what a draw of (2, 0), (1, 1) or (0, 2) gives is known.
+  const std::vector<double> a = {1, 2, 3, 4, 5, 6}, b = {3, 1, 2, 4, 6, 5};
+  const std::vector<uint32_t> group = {0, 0, 0, 1, 1, 1};
+  const double low = *Spearman({1.0, 1.0, 2.0, 2.0, 3.0, 3.0}, {3.0, 3.0, 1.0, 1.0, 2.0, 2.0});
+  const double high = *Spearman(a, b);
+  const RankCorrelation found = SpearmanByGroup(a, b, group, 400, 1);
+  EXPECT_DOUBLE_EQ(found.interval.low, low);
+  EXPECT_DOUBLE_EQ(found.interval.high, high);
+}
+
+TEST(SpearmanByGroup, IsNotDefined_WhereOneSideDoesNotVary) {
+  const RankCorrelation found = SpearmanByGroup({1.0, 1.0}, {1.0, 2.0}, {0, 1}, 10, 1);
+  EXPECT_FALSE(found.rho);
+  EXPECT_TRUE(std::isnan(found.interval.low));
 }
 
 TEST(Quantile, IsLinearBetweenOrderStatistics) {

@@ -36,16 +36,16 @@ std::shared_ptr<const v1::ImageSetManifest> Manifest(bool masks) {
   return manifest;
 }
 
-v1::Payload PayloadOf(const v1::TaskSpec& task, const std::vector<uint32_t>& test,
+v1::Payload PayloadOf(const v1::TaskSpec& task, const Split& split,
                       const v1::ImageSetManifest& manifest) {
   if (task.has_evaluate() && task.evaluate().has_hide()) {
-    std::vector<uint32_t> masked;
-    for (const uint32_t image : test) {
-      if (manifest.images(static_cast<int>(image)).has_mask()) masked.push_back(image);
+    Split masked;
+    for (const uint32_t image : split.test) {
+      if (manifest.images(static_cast<int>(image)).has_mask()) masked.test.push_back(image);
     }
     return FakePayload(task, masked);
   }
-  return FakePayload(task, test);
+  return FakePayload(task, split);
 }
 
 // Runs a study to its end, its results in random order; gives the tasks by kind.
@@ -64,7 +64,7 @@ std::map<v1::TaskSpec::KindCase, std::set<std::string>> RunToTheEnd(
     const StudyRun::Want want = wants.back();
     wants.pop_back();
     tasks[want.spec.kind_case()].insert(want.task.hex());
-    const v1::Payload payload = PayloadOf(want.spec, split.test, manifest);
+    const v1::Payload payload = PayloadOf(want.spec, split, manifest);
     for (int times = 0; times < 2; ++times) {  // Repetition changes nothing.
       auto next = run.OnResult(want.task, [&] { return payload; });
       EXPECT_TRUE(next.ok()) << next.status();
@@ -96,9 +96,9 @@ TEST(LesionPlanner, WantsEveryMaskedImage_ThenTheSummaries_InAnyOrder) {
   EXPECT_EQ(static_cast<long>(first.at(v1::TaskSpec::kLesion).size()), masked);
   EXPECT_EQ(first.at(v1::TaskSpec::kLesionSummary).size(), 1u);
   EXPECT_EQ(first.at(v1::TaskSpec::kShortcut).size(), 1u);
-  // The study's own batches of 5, and 6 variants of the masked ones.
+  // The study's own batches of 5, of both parts, and 6 variants of the masked ones.
   EXPECT_EQ(first.at(v1::TaskSpec::kEvaluate).size(),
-            (split.test.size() + 4) / 5 + 6 * ((static_cast<size_t>(masked) + 4) / 5));
+            (split.test.size() + 4) / 5 + (split.validation.size() + 4) / 5 + 6 * ((static_cast<size_t>(masked) + 4) / 5));
 }
 
 TEST(LesionPlanner, WithoutMasksAStudyIsRefused_SayingWhatToDo) {

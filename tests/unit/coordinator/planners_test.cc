@@ -183,7 +183,7 @@ Folded Fold(uint64_t seed, const std::string& explanation = kFakeExplanation) {
     finished.push_back(want);
     const auto give = [&](const StudyRun::Want& w) {
       take(run->OnResult(w.task, [&]() -> absl::StatusOr<v1::Payload> {
-        v1::Payload payload = FakePayload(w.spec, split.test);
+        v1::Payload payload = FakePayload(w.spec, split);
         // Another number of superpixels for each image.
         if (payload.has_superpixels()) payload.mutable_superpixels()->set_count(5 + w.spec.superpixels().image());
         return payload;
@@ -350,7 +350,8 @@ TEST(StudyRun, EvaluationOfAnotherSplit_IsAnError) {
   const auto wants = *run->OnState(training.digest,
                                    FakeState(training.recipe, kClass, per_epoch, per_epoch, blobs));
   ASSERT_FALSE(wants.empty());
-  const std::vector<uint32_t> another(60, 59);
+  const std::vector<uint32_t> list(60, 59);
+  const Split another = {list, list, list};
   const auto result = run->OnResult(wants[0].task, [&]() -> absl::StatusOr<v1::Payload> {
     return FakePayload(wants[0].spec, another);
   });

@@ -19,8 +19,11 @@
 #include "common/tasks.h"
 #include "gtest/gtest.h"
 #include "tests/unit/worker/explain/test_data.h"
+#include "worker/classical/baseline.h"
+#include "worker/classical/gram_cache.h"
 #include "worker/collective/collective.h"
 #include "worker/device/numerics_class.h"
+#include "worker/embedding/embed.h"
 #include "worker/evaluation/evaluate.h"
 #include "worker/evaluation/shortcut.h"
 #include "worker/explain/checks/fidelity.h"
@@ -28,6 +31,7 @@
 #include "worker/explain/explain.h"
 #include "worker/explain/lesion/lesion.h"
 #include "worker/models/activations.h"
+#include "worker/models/features.h"
 #include "worker/models/gradients.h"
 #include "worker/models/model.h"
 #include "worker/plan/inference_plan.h"
@@ -203,6 +207,60 @@ std::map<std::string, std::string> LesionResults(const std::string& weights) {
   return results;
 }
 
+// Baselines and embeddings.
+std::map<std::string, std::string> ClassicalResults(const std::string& weights) {
+  std::map<std::string, std::string> results;
+  auto data = std::make_shared<ImageData>(*Images());
+  data->set = std::make_shared<MaskedSet>();
+  GramCache grams;
+  const std::shared_ptr<const Gram> gram = *grams.Get(v1::ImageSource(), *data);
+  v1::BaselineTask baseline;
+  baseline.set_seed(4);
+  const auto fit = [&](const std::string& name) {
+    v1::Payload payload;
+    *payload.mutable_baseline() = *RunBaseline(baseline, *data, data->split, [&] { return gram; });
+    results["baseline." + name] = HashOf(payload);
+  };
+  baseline.mutable_forest()->set_trees(5);
+  baseline.mutable_forest()->set_depth(3);
+  fit("forest");
+  baseline.mutable_logistic()->set_c(0.1);
+  baseline.mutable_logistic()->set_penalty(v1::PENALTY_L1);
+  fit("l1");
+  baseline.mutable_logistic()->set_penalty(v1::PENALTY_L2);
+  fit("l2");
+  for (const std::string of : {"pixels", "features"}) {
+    EmbeddedValues values;
+    v1::SeparationTask separation;
+    v1::PcaTask& task = *separation.mutable_pca();
+    task.set_components(6);
+    if (of == "pixels") {
+      values.pixels = gram;
+    } else {
+      task.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);
+      Features features = *FeaturesOf(task.model(), weights, *data, EmbeddedImages(data->split));
+      values.features = std::move(features.values);
+      values.dimensions = features.count;
+    }
+    v1::Payload pca, tsne, separated;
+    *pca.mutable_pca() = *RunPca(task, *data, values);
+    results["pca." + of] = HashOf(pca);
+    v1::TsneTask& points = *separation.add_tsne();
+    *points.mutable_pca() = task;
+    points.set_input(v1::TSNE_INPUT_RAW);
+    points.set_perplexity(8);
+    points.set_iterations(300);
+    *tsne.mutable_tsne() = *RunTsne(points, pca.pca(), values);
+    results["tsne." + of] = HashOf(tsne);
+    separation.set_neighbours(5);
+    separation.set_draws(200);
+    *separated.mutable_separation() =
+        *RunSeparation(separation, pca.pca(), {&tsne.tsne()}, *data, values);
+    results["separation." + of] = HashOf(separated);
+  }
+  return results;
+}
+
 // One run of masks by name.
 void SetSomeMasks(const std::string& name, uint32_t superpixels, v1::Perturbation& perturbation) {
   if (name == "lime") {
@@ -304,6 +362,7 @@ std::map<std::string, std::string> Results() {
   *stable.mutable_stability() = *RunStability(stability, {superpixels}, *data);
   results["stability"] = HashOf(stable);
   for (const auto& [name, hash] : LesionResults(weights)) results[name] = hash;
+  for (const auto& [name, hash] : ClassicalResults(weights)) results[name] = hash;
   v1::ActivationTask activations;
   activations.set_output(v1::OUTPUT_KIND_MARGIN);
   activations.mutable_model()->set_kind(v1::MODEL_KIND_SEED_CNN);

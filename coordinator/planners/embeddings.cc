@@ -1,0 +1,141 @@
+#include "coordinator/planners/embeddings.h"
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "common/tasks.h"
+
+namespace dermis {
+namespace {
+
+// All products of two images lie in a worker's memory (8 bytes each).
+constexpr size_t kMostImages = 12'000;
+constexpr uint32_t kDraws = 2000;
+
+}  // namespace
+
+absl::Status EmbeddingPlanner::Check(const v1::StudySpec& study,
+                                     const v1::ImageSetManifest& manifest, const Split& split) {
+  if (!study.has_embeddings()) return absl::OkStatus();
+  const size_t images = split.training.size() + split.validation.size() + split.test.size();
+  if (images > kMostImages) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("embeddings: ", images, " images; at most ", kMostImages,
+                     " are taken, as all distances of two images lie in memory"));
+  }
+  if (images < 3 * study.embeddings().tsne().perplexity() + 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("embeddings.tsne.perplexity is ", study.embeddings().tsne().perplexity(),
+                     "; of ", images, " images it can be at most a third"));
+  }
+  if (manifest.classes_size() != 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embeddings: they are judged by two classes, the image set has ", manifest.classes_size()));
+  }
+  for (const int of : study.embeddings().of()) {
+    if (of != v1::EMBEDDING_SOURCE_FEATURES) continue;
+    if (study.has_model() && study.model().format() != v1::MODEL_FORMAT_SAFETENSORS) {
+      return absl::InvalidArgumentError(
+          "embeddings.of: a foreign model is a black box and shows no features; leave pixels alone");
+    }
+    if (split.training.empty()) {
+      return absl::InvalidArgumentError(
+          "embeddings.of: features of test images are judged by their neighbours among training "
+          "images, and there are none; leave pixels alone");
+    }
+  }
+  return absl::OkStatus();
+}
+
+EmbeddingPlanner::EmbeddingPlanner(const v1::StudySpec& study, v1::ImageSource images,
+                                   std::string numerics_class)
+    : spec_(study.embeddings()),
+      seed_(study.seed()),
+      images_(std::move(images)),
+      numerics_class_(std::move(numerics_class)),
+      sources_left_(static_cast<uint32_t>(spec_.of_size())),
+      tasks_total_(static_cast<uint64_t>(spec_.of_size()) *
+                   (2 + static_cast<uint64_t>(spec_.tsne().inputs_size()))) {}
+
+absl::StatusOr<EmbeddingPlanner::Wants> EmbeddingPlanner::Start() {
+  Wants wants;
+  for (const int of : spec_.of()) {
+    if (of != v1::EMBEDDING_SOURCE_PIXELS) continue;
+    v1::PcaTask pca;
+    *pca.mutable_images() = images_;
+    RETURN_IF_ERROR(Add(std::move(pca), wants));
+  }
+  return wants;
+}
+
+absl::StatusOr<EmbeddingPlanner::Wants> EmbeddingPlanner::OnModel(const v1::ModelRef& model,
+                                                                   const v1::ImageSource& images) {
+  Wants wants;
+  for (const int of : spec_.of()) {
+    if (of != v1::EMBEDDING_SOURCE_FEATURES) continue;
+    v1::PcaTask pca;
+    *pca.mutable_model() = model;
+    *pca.mutable_images() = images;
+    RETURN_IF_ERROR(Add(std::move(pca), wants));
+  }
+  return wants;
+}
+
+absl::Status EmbeddingPlanner::Add(v1::PcaTask pca, Wants& wants) {
+  --sources_left_;
+  pca.set_components(spec_.pca().components());
+  v1::TaskSpec task;
+  *task.mutable_pca() = pca;
+  task = MakeTask(std::move(task), numerics_class_);
+  ASSIGN_OR_RETURN(const Digest pca_digest, AddNode(task, {}));
+  wants.emplace_back(pca_digest, std::move(task));
+
+  v1::SeparationTask separation;
+  *separation.mutable_pca() = pca;
+  std::vector<Digest> needs = {pca_digest};
+  for (const int input : spec_.tsne().inputs()) {
+    v1::TsneTask tsne;
+    *tsne.mutable_pca() = pca;
+    tsne.set_input(static_cast<v1::TsneInput>(input));
+    tsne.set_perplexity(spec_.tsne().perplexity());
+    tsne.set_iterations(spec_.tsne().iterations());
+    *separation.add_tsne() = tsne;
+    v1::TaskSpec next;
+    *next.mutable_tsne() = std::move(tsne);
+    ASSIGN_OR_RETURN(const Digest digest, AddNode(std::move(next), {pca_digest}));
+    needs.push_back(digest);
+  }
+  separation.set_neighbours(spec_.neighbours());
+  separation.set_draws(kDraws);
+  separation.set_seed(seed_);
+  v1::TaskSpec last;
+  *last.mutable_separation() = std::move(separation);
+  return AddNode(std::move(last), needs).status();
+}
+
+absl::StatusOr<Digest> EmbeddingPlanner::AddNode(v1::TaskSpec task,
+                                                 const std::vector<Digest>& needs) {
+  task = MakeTask(std::move(task), numerics_class_);
+  ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
+  tasks_.emplace_back(digest, task);
+  Node& node = nodes_[digest];
+  node.spec = std::move(task);
+  node.waits_for = static_cast<uint32_t>(needs.size());
+  for (const Digest& need : needs) nodes_.at(need).dependents.push_back(digest);
+  return digest;
+}
+
+EmbeddingPlanner::Wants EmbeddingPlanner::OnDone(const Digest& task) {
+  Wants wants;
+  const auto it = nodes_.find(task);
+  if (it == nodes_.end() || it->second.done) return wants;
+  it->second.done = true;
+  ++tasks_done_;
+  for (const Digest& dependent : std::exchange(it->second.dependents, {})) {
+    Node& node = nodes_.at(dependent);
+    if (--node.waits_for == 0) wants.emplace_back(dependent, std::move(node.spec));
+  }
+  return wants;
+}
+
+}  // namespace dermis

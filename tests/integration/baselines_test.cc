@@ -1,0 +1,130 @@
+// Baselines, embeddings and the evaluation of all models as users run them: the same bits for any
+// number of workers and through a crash, and no test pixel decides anything that is chosen.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "common/image_set.h"
+#include "tests/integration/test_cluster.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+constexpr char kStudy[] = R"(name: seed
+seed: 3
+images: {set: small, size: 16, split: {column: part, validation: 0.2}}
+training: {logical_shards: 4, batch_size: 32, epochs: 2}
+baselines:
+  random_forest: {trees: [3, 9], depth: [2, 3]}
+  logistic_regression: {c: [0.1, 10]}
+  sizes: [8, 16]
+  folds: 4
+embeddings: {pca: {components: 8}, tsne: {perplexity: 10, iterations: 300}, neighbours: 7}
+)";
+
+// 300 synthetic lesions with a column that says who tests; the pixels of those may be inverted.
+std::string Set(const TestCluster& cluster, bool inverted) {
+  const std::string made = (cluster.directory() / "made.images").string();
+  const CommandResult synth = Dermis(absl::StrCat("synth --count 300 --size 64 -o ", made));
+  EXPECT_EQ(synth.exit_code, 0) << synth.output;
+  const auto set = ImageSet::OpenFile(made);
+  EXPECT_TRUE(set.ok()) << set.status();
+  v1::ImageSetManifest header = (*set)->manifest();
+  std::vector<PackedImage> images;
+  for (int i = 0; i < header.images_size(); ++i) {
+    PackedImage& image = images.emplace_back();
+    image.entry = header.images(i);
+    image.pixels = std::string(*(*set)->Pixels(static_cast<uint32_t>(i)));
+    if (image.entry.has_mask()) image.mask = std::string(*(*set)->Mask(static_cast<uint32_t>(i)));
+    image.entry.clear_attributes();
+    v1::Attribute& part = *image.entry.add_attributes();
+    part.set_key("part");
+    part.set_value(i % 5 < 2 ? "test" : "train");
+    if (inverted && i % 5 < 2) {
+      for (char& byte : image.pixels) byte = static_cast<char>(~byte);
+    }
+  }
+  header.clear_images();
+  header.clear_chunks();
+  const std::string path = (cluster.directory() / "parted.images").string();
+  EXPECT_TRUE(WriteImageSet(path, header, std::move(images)).ok());
+  return path;
+}
+
+Json ResultsOn(int workers, bool inverted, bool crash = false) {
+  TestCluster cluster;
+  const CommandResult start = cluster.Start(workers);
+  EXPECT_EQ(start.exit_code, 0) << start.output;
+  const std::string images = Set(cluster, inverted);
+  const std::string run =
+      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", images);
+  if (crash) {
+    EXPECT_EQ(cluster.Run(run + " --detach").exit_code, 0);
+    EXPECT_TRUE(cluster.AwaitDoing("baseline|t-SNE|principal|separation"));
+    cluster.Kill9("worker-1");
+    cluster.Kill9("coordinator");
+    EXPECT_EQ(cluster.Start(workers).exit_code, 0) << cluster.Log("coordinator");
+  }
+  const CommandResult ran = cluster.Run(run, 300);
+  EXPECT_EQ(ran.exit_code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("Baseline random forest at 16 px: "));
+  const CommandResult json = cluster.Run("results seed -o json");
+  EXPECT_EQ(json.exit_code, 0) << json.output;
+  const std::string page = (cluster.directory() / "report.html").string();
+  const CommandResult report = cluster.Run("report seed -o " + page);
+  EXPECT_EQ(report.exit_code, 0) << report.output;
+  const CommandResult evaluated = cluster.Run(
+      absl::StrCat("evaluate seed --images ", images, " -o ",
+                   (cluster.directory() / "elsewhere.html").string()));
+  EXPECT_EQ(evaluated.exit_code, 0) << evaluated.output;
+  EXPECT_THAT(evaluated.output, HasSubstr("which the study's validation images chose"));
+  EXPECT_THAT(evaluated.output, HasSubstr("300 images"));
+  return Json::parse(json.output, nullptr, false);
+}
+
+TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
+  const Json one = ResultsOn(1, false), three = ResultsOn(3, false, true);
+  ASSERT_FALSE(one.is_discarded());
+  EXPECT_EQ(one, three);
+  ASSERT_EQ(one["baselines"].size(), 4u);
+  for (const Json& baseline : one["baselines"]) {
+    EXPECT_EQ(baseline["points"].size(), 4u);
+    EXPECT_EQ(baseline["points"][0]["folds"].size(), 4u);
+    EXPECT_EQ(baseline["test"].size(), 120u);
+    EXPECT_FALSE(baseline["chosen"].is_null());
+  }
+  ASSERT_EQ(one["embeddings"].size(), 8u);
+  for (const Json& embedding : one["embeddings"]) EXPECT_FALSE(embedding["result"].is_null());
+  EXPECT_EQ(one["test_use"]["models"], 5);
+  EXPECT_EQ(one["test_use"]["studies"], 1);
+}
+
+TEST(Baselines, TestPixels_DecideNothingThatIsChosen) {
+  const Json as_is = ResultsOn(2, false), inverted = ResultsOn(2, true);
+  ASSERT_FALSE(inverted.is_discarded());
+  EXPECT_NE(as_is["test"], inverted["test"]) << "the test pixels differ";
+  EXPECT_EQ(as_is["model"], inverted["model"]);
+  EXPECT_EQ(as_is["validation"], inverted["validation"]);
+  ASSERT_EQ(as_is["baselines"].size(), inverted["baselines"].size());
+  bool differ = false;
+  for (size_t b = 0; b < as_is["baselines"].size(); ++b) {
+    const Json& first = as_is["baselines"][b];
+    const Json& second = inverted["baselines"][b];
+    EXPECT_EQ(first["points"], second["points"]);
+    EXPECT_EQ(first["chosen"], second["chosen"]);
+    // What thresholds and temperature are fitted to.
+    EXPECT_EQ(first["validation"], second["validation"]);
+    differ = differ || first["test"] != second["test"];
+  }
+  EXPECT_TRUE(differ) << "what is not chosen by the test pixels is judged by them";
+}
+
+}  // namespace
+}  // namespace dermis

@@ -1,0 +1,123 @@
+#include "worker/classical/gram.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace dermis {
+namespace {
+
+// Bytes of a row that are worked on at a time: six rows stay in the first cache, kPanel in the
+// second.
+constexpr size_t kDepth = 4096;
+constexpr size_t kPanel = 96;  // A multiple of kTileColumns.
+static_assert(kDepth <= kTileDepth && kPanel % kTileColumns == 0);
+
+__extension__ using Wide = __int128;
+
+// n^2 times the centred product is a whole number.
+double Centred(int64_t product, int64_t sum_i, int64_t sum_j, Wide total, int64_t n) {
+  const Wide whole = Wide{n} * (Wide{n} * product - sum_i - sum_j) + total;
+  return static_cast<double>(whole) / (static_cast<double>(n) * static_cast<double>(n) * 65025.0);
+}
+
+struct TrainingSums {
+  std::vector<int64_t> rows;  // Of each training row's products with all training rows.
+  Wide total = 0;
+};
+
+TrainingSums SumsOf(const Gram& gram, absl::Span<const uint32_t> training) {
+  TrainingSums sums;
+  for (uint32_t i : training) {
+    int64_t sum = 0;
+    for (uint32_t j : training) sum += gram.at(i, j);
+    sums.rows.push_back(sum);
+    sums.total += sum;
+  }
+  return sums;
+}
+
+}  // namespace
+
+std::vector<int64_t> GramRows(absl::Span<const uint8_t* const> rows, size_t p, size_t begin,
+                              size_t end, ByteKernel kernel) {
+  const TileProduct multiply = TileProductOf(kernel);
+  const size_t base = GramStart(begin);
+  std::vector<int64_t> values(GramStart(end) - base, 0);
+  std::vector<uint32_t> row_sums(end);
+  for (size_t start = 0; start < p; start += kDepth) {
+    const size_t depth = std::min(kDepth, p - start);
+    for (size_t i = begin; i < end; ++i) row_sums[i] = SumBytes(rows[i] + start, depth);
+    for (size_t panel = 0; panel < end; panel += kPanel) {
+      // Six rows; those that reach beyond the block are computed with it and dropped.
+      for (size_t i = std::max(begin, panel / kTileRows * kTileRows); i < end; i += kTileRows) {
+        const uint8_t* a[kTileRows];
+        uint32_t a_sums[kTileRows];
+        const size_t i_count = std::min(kTileRows, end - i);
+        for (size_t r = 0; r < kTileRows; ++r) {
+          const size_t row = i + std::min(r, i_count - 1);
+          a[r] = rows[row] + start;
+          a_sums[r] = row_sums[row];
+        }
+        const size_t stop = std::min(panel + kPanel, i + i_count);  // Columns up to the diagonal.
+        for (size_t j = panel; j < stop; j += kTileColumns) {
+          const uint8_t* b[kTileColumns];
+          for (size_t c = 0; c < kTileColumns; ++c) {
+            b[c] = rows[std::min(j + c, end - 1)] + start;
+          }
+          uint32_t products[kTileRows * kTileColumns];
+          multiply(a, b, depth, a_sums, products);
+          for (size_t r = 0; r < i_count; ++r) {
+            int64_t* const out = &values[GramStart(i + r) - base];
+            for (size_t c = 0; c < kTileColumns && j + c <= i + r; ++c) {
+              out[j + c] += products[r * kTileColumns + c];
+            }
+          }
+        }
+      }
+    }
+  }
+  return values;
+}
+
+absl::StatusOr<Gram> Gram::FromValues(size_t n, std::vector<int64_t> values) {
+  if (values.size() != GramStart(n)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(values.size(), " products; the triangle of ", n, " rows has ", GramStart(n)));
+  }
+  return Gram(n, std::move(values));
+}
+
+Kernel CentredKernel(const Gram& gram, absl::Span<const uint32_t> training) {
+  const TrainingSums sums = SumsOf(gram, training);
+  const size_t n = training.size();
+  Kernel kernel{n, n, std::vector<double>(n * n)};
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j <= i; ++j) {
+      const double value = Centred(gram.at(training[i], training[j]), sums.rows[i], sums.rows[j],
+                                   sums.total, static_cast<int64_t>(n));
+      kernel.values[i * n + j] = kernel.values[j * n + i] = value;
+    }
+  }
+  return kernel;
+}
+
+Kernel CrossKernel(const Gram& gram, absl::Span<const uint32_t> training,
+                   absl::Span<const uint32_t> others) {
+  const TrainingSums sums = SumsOf(gram, training);
+  const size_t n = training.size();
+  Kernel kernel{others.size(), n, std::vector<double>(others.size() * n)};
+  for (size_t i = 0; i < others.size(); ++i) {
+    int64_t sum = 0;
+    for (uint32_t j : training) sum += gram.at(others[i], j);
+    for (size_t j = 0; j < n; ++j) {
+      kernel.values[i * n + j] = Centred(gram.at(others[i], training[j]), sum, sums.rows[j],
+                                         sums.total, static_cast<int64_t>(n));
+    }
+  }
+  return kernel;
+}
+
+}  // namespace dermis
