@@ -30,7 +30,7 @@ struct L1Fit {
 
 struct L1Options {
   double tolerance = 1e-6;
-  uint32_t max_passes = 200;  // Each strength.
+  uint32_t max_passes = 200;  // Each strength, and a few that end the way there.
 };
 
 // One fit a strength, in the order given; each starts where the one before it ended, so ascending
