@@ -9,12 +9,6 @@
 namespace dermis {
 namespace {
 
-// Bytes of a row that are worked on at a time: six rows stay in the first cache, kPanel in the
-// second.
-constexpr size_t kDepth = 4096;
-constexpr size_t kPanel = 96;  // A multiple of kTileColumns.
-static_assert(kDepth <= kTileDepth && kPanel % kTileColumns == 0);
-
 __extension__ using Wide = __int128;
 
 // n^2 times the centred product is a whole number.
@@ -43,38 +37,22 @@ TrainingSums SumsOf(const Gram& gram, absl::Span<const uint32_t> training) {
 
 std::vector<int64_t> GramRows(absl::Span<const uint8_t* const> rows, size_t p, size_t begin,
                               size_t end, ByteKernel kernel) {
-  const TileProduct multiply = TileProductOf(kernel);
+  ByteProducts block(kernel);
   const size_t base = GramStart(begin);
   std::vector<int64_t> values(GramStart(end) - base, 0);
-  std::vector<uint32_t> row_sums(end);
-  for (size_t start = 0; start < p; start += kDepth) {
-    const size_t depth = std::min(kDepth, p - start);
-    for (size_t i = begin; i < end; ++i) row_sums[i] = SumBytes(rows[i] + start, depth);
-    for (size_t panel = 0; panel < end; panel += kPanel) {
-      // Six rows; those that reach beyond the block are computed with it and dropped.
-      for (size_t i = std::max(begin, panel / kTileRows * kTileRows); i < end; i += kTileRows) {
-        const uint8_t* a[kTileRows];
-        uint32_t a_sums[kTileRows];
-        const size_t i_count = std::min(kTileRows, end - i);
-        for (size_t r = 0; r < kTileRows; ++r) {
-          const size_t row = i + std::min(r, i_count - 1);
-          a[r] = rows[row] + start;
-          a_sums[r] = row_sums[row];
-        }
-        const size_t stop = std::min(panel + kPanel, i + i_count);  // Columns up to the diagonal.
-        for (size_t j = panel; j < stop; j += kTileColumns) {
-          const uint8_t* b[kTileColumns];
-          for (size_t c = 0; c < kTileColumns; ++c) {
-            b[c] = rows[std::min(j + c, end - 1)] + start;
-          }
-          uint32_t products[kTileRows * kTileColumns];
-          multiply(a, b, depth, a_sums, products);
-          for (size_t r = 0; r < i_count; ++r) {
-            int64_t* const out = &values[GramStart(i + r) - base];
-            for (size_t c = 0; c < kTileColumns && j + c <= i + r; ++c) {
-              out[j + c] += products[r * kTileColumns + c];
-            }
-          }
+  for (size_t i = begin; i < end; i += kBlockRows) {
+    const size_t i_count = std::min(kBlockRows, end - i);
+    for (size_t j = 0; j < i + i_count; j += kBlockRows) {  // Columns up to the diagonal.
+      const size_t j_count = std::min(kBlockRows, i + i_count - j);
+      for (size_t start = 0; start < p; start += kBlockDepth) {
+        block.Multiply(rows.subspan(i, i_count), rows.subspan(j, j_count), start,
+                       std::min(p, start + kBlockDepth),
+                       static_cast<ptrdiff_t>(i) - static_cast<ptrdiff_t>(j));
+        for (size_t r = 0; r < i_count; ++r) {
+          const uint32_t* const products = block.row(r);
+          int64_t* const out = &values[GramStart(i + r) - base];
+          const size_t stop = std::min(j + j_count, i + r + 1);
+          for (size_t column = j; column < stop; ++column) out[column] += products[column - j];
         }
       }
     }

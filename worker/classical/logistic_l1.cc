@@ -21,6 +21,9 @@ constexpr double kRidge =
     1e-11;  // Of the largest diagonal element: keeps the factor of equal pixels.
 constexpr size_t kLeastWorking = 100;  // Pixels that are added to those whose weight is not 0.
 constexpr size_t kMostWorking = 400;
+constexpr double kFar = 20;  // Decades are near.
+constexpr double kStride = 10;
+constexpr double kRough = 1e-2;    // The gap where a stop on the way is left.
 constexpr int kMostSteps = 60;     // Newton's, between passes over all pixels.
 constexpr int kMostRounds = 60;    // Of coordinate descent and a step in the subspace.
 constexpr int kSubspaceSteps = 3;  // A round.
@@ -168,19 +171,10 @@ class Solver {
   }
 
   L1Fit Fit(double c) {
-    c_ = c;
     L1Fit fit;
     fit.strength = c;
-    double sought = .1;  // The worst violation that is left within the working set.
-    for (;;) {
-      CentreIntercept();
-      const double gap = Pass(&fit);
-      fit.gap = gap;
-      fit.converged = gap <= options_.tolerance;
-      if (fit.converged || fit.passes >= options_.max_passes) break;
-      if (!ChooseWorking(sought)) sought /= 10;  // Nothing new breaks its condition: be stricter.
-      Work(sought);
-    }
+    Reach(c, options_.tolerance, &fit);
+    fit.converged = fit.gap <= options_.tolerance;
     for (size_t j = 0; j < p_; ++j) {
       if (weights_[j] == 0) continue;
       fit.features.push_back(static_cast<uint32_t>(j));
@@ -191,6 +185,27 @@ class Solver {
   }
 
  private:
+  // To a gap of at most `tolerance`, or as near as the passes allow.
+  void Reach(double c, double tolerance, L1Fit* fit) {
+    c_ = c;
+    CentreIntercept();
+    fit->gap = Pass(fit);
+    // The weights are about those of strength c / largest_. From far below, most of the working set
+    // is chosen wrongly and Newton's steps are many: a stop on the way costs less.
+    if (largest_ > kFar && fit->passes < options_.max_passes) {
+      Reach(c / kStride, std::max(tolerance, kRough), fit);
+      c_ = c;
+      CentreIntercept();
+      fit->gap = Pass(fit);
+    }
+    double sought = .1;  // The worst violation that is left within the working set.
+    while (fit->gap > tolerance && fit->passes < options_.max_passes) {
+      if (!ChooseWorking(sought)) sought /= 10;  // Nothing new breaks its condition: be stricter.
+      Work(sought);
+      CentreIntercept();
+      fit->gap = Pass(fit);
+    }
+  }
   double Loss(const Vector& linear, double intercept) const {
     double sum = 0;
     for (size_t i = 0; i < n_; ++i) sum += LogLoss(signs_[i] * (linear[i] + intercept));
@@ -237,6 +252,7 @@ class Solver {
       largest = std::max(largest, std::abs(gradient_[j]));
       size += std::abs(weights_[j]);
     }
+    largest_ = largest;
     fit->objective = size + c_ * Loss(linear_, intercept_);
     const double scale = largest > 1 ? 1 / largest : 1.0;
     double dual = 0;
@@ -363,6 +379,7 @@ class Solver {
   double c_ = 1;
   Vector signs_, means_, weights_, linear_, residuals_, curvatures_, gradient_;
   double intercept_ = 0;
+  double largest_ = 0;  // Of the gradient, at the last pass.
   std::vector<uint32_t> working_;
   Vector values_;  // The working pixels' centred columns.
 };

@@ -11,6 +11,14 @@
 namespace dermis {
 namespace {
 
+std::vector<ByteKernel> Kernels() {
+  std::vector<ByteKernel> kernels = {ByteKernel::kFastest};
+  for (ByteKernel kernel : {ByteKernel::kPortable, ByteKernel::kVnni, ByteKernel::kAmx}) {
+    if (HasKernel(kernel)) kernels.push_back(kernel);
+  }
+  return kernels;
+}
+
 std::vector<int64_t> Naive(const std::vector<const uint8_t*>& rows, size_t p) {
   std::vector<int64_t> values;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -28,7 +36,7 @@ TEST(Gram, IsExact_ForAnySizesAndKernels) {
     for (size_t p : {1, 3, 63, 64, 65, 300, 4096, 4100}) {
       const Pictures pictures(n, p);
       const std::vector<int64_t> expected = Naive(pictures.rows, p);
-      for (ByteKernel kernel : {ByteKernel::kFastest, ByteKernel::kPortable}) {
+      for (ByteKernel kernel : Kernels()) {
         EXPECT_EQ(GramRows(pictures.rows, p, 0, n, kernel), expected) << n << " x " << p;
       }
     }
@@ -41,7 +49,7 @@ TEST(Gram, DoesNotOverflow_WhenAllPixelsAreExtreme) {
   for (size_t k = 0; k < p; k += 2) mixed[k] = 128;
   const std::vector<const uint8_t*> rows = {bright.data(), dark.data(), mixed.data(),
                                             bright.data()};
-  for (ByteKernel kernel : {ByteKernel::kFastest, ByteKernel::kPortable}) {
+  for (ByteKernel kernel : Kernels()) {
     EXPECT_EQ(GramRows(rows, p, 0, rows.size(), kernel), Naive(rows, p));
   }
 }
@@ -57,6 +65,29 @@ TEST(Gram, IsTheSame_HoweverItIsCutIntoBlocks) {
       values.insert(values.end(), part.begin(), part.end());
     }
     EXPECT_EQ(values, whole) << block;
+  }
+}
+
+TEST(Gram, IsTheSame_ForAnyKernel_AcrossBlocksOfRowsAndOfBytes) {
+  for (const auto& [n, p] : {std::pair<size_t, size_t>{2 * kBlockRows + 13, 1100},
+                             {kBlockRows + 33, 200},
+                             {37, kBlockDepth + 1030}}) {
+    Pictures pictures(n, p);
+    std::vector<uint8_t> bright(p, 255);
+    pictures.rows[n / 2] = pictures.rows[n - 1] = bright.data();
+    const std::vector<int64_t> expected = GramRows(pictures.rows, p, 0, n, ByteKernel::kPortable);
+    EXPECT_EQ(expected.back(), static_cast<int64_t>(p) * 255 * 255);
+    for (ByteKernel kernel : Kernels()) {
+      EXPECT_EQ(GramRows(pictures.rows, p, 0, n, kernel), expected) << n << " x " << p;
+      // Blocks whose diagonal lies anywhere.
+      std::vector<int64_t> values;
+      for (size_t begin = 0, end; begin < n; begin = end) {
+        end = std::min(n, begin + 301);
+        const auto part = GramRows(pictures.rows, p, begin, end, kernel);
+        values.insert(values.end(), part.begin(), part.end());
+      }
+      EXPECT_EQ(values, expected) << n << " x " << p;
+    }
   }
 }
 

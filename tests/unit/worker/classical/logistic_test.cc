@@ -158,6 +158,27 @@ TEST(L1, FulfilsItsConditions_ForEveryStrength) {
   EXPECT_GT(fits->back().features.size(), 20u);
 }
 
+TEST(L1, ReachesAFarStrength_AsByThePath) {
+  const Pictures pictures(150, kPixels);
+  const PixelColumns columns(pictures.rows, kPixels);
+  L1Options options;
+  options.tolerance = 1e-9;
+  const auto path = FitL1Path(columns, pictures.labels, kStrengths, options);
+  const auto alone =
+      FitL1Path(columns, pictures.labels, std::vector<double>{kStrengths.back()}, options);
+  ASSERT_TRUE(path.ok() && alone.ok());
+  EXPECT_TRUE(alone->front().converged);
+  EXPECT_NEAR(alone->front().objective, path->back().objective, 2e-9 * path->back().objective);
+  // It does not pass over the smaller strengths' limit of passes.
+  options.max_passes = 3;
+  const auto few =
+      FitL1Path(columns, pictures.labels, std::vector<double>{kStrengths.back()}, options);
+  ASSERT_TRUE(few.ok());
+  EXPECT_FALSE(few->front().converged);
+  EXPECT_EQ(few->front().strength, kStrengths.back());
+  EXPECT_GT(few->front().objective, alone->front().objective);
+}
+
 TEST(L1, IsConstant_UpToTheStrengthWhereTheFirstPixelEnters) {
   const Pictures pictures(80, kPixels);
   const PixelColumns columns(pictures.rows, kPixels);
