@@ -1,10 +1,12 @@
 """Goldens of PCA and t-SNE by scikit-learn and openTSNE, on 300 of scikit-learn's handwritten digits (UCI).
 
-  python make_goldens.py      writes embedding.safetensors beside this file
+  python make_goldens.py            writes embedding.safetensors beside this file
+  python make_goldens.py --keep     the same, with the embeddings that are in it already (they take minutes)
 
 Needs numpy, scikit-learn, openTSNE and safetensors; their versions are written into the file.
 """
 import os
+import sys
 
 import numpy as np
 import openTSNE
@@ -27,6 +29,18 @@ def kl(p, y):
     return (p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum()
 
 
+def embed(x):
+    embeddings = {"sklearn": [], "openTSNE": []}
+    for seed in range(SEEDS):
+        t = TSNE(perplexity=PERPLEXITY, init="random", random_state=seed, max_iter=1000, n_iter_without_progress=1000,
+                 min_grad_norm=0)
+        embeddings["sklearn"].append(t.fit_transform(x).astype(np.float64))
+        t = openTSNE.TSNE(perplexity=PERPLEXITY, initialization="random", random_state=seed,
+                          early_exaggeration_iter=250, n_iter=750, neighbors="exact")
+        embeddings["openTSNE"].append(np.array(t.fit(x), dtype=np.float64))
+    return embeddings
+
+
 def main():
     x = load_digits().data[:N]
     bytes_ = x.astype(np.uint8)
@@ -46,14 +60,11 @@ def main():
     sparse = openTSNE.affinity.PerplexityBasedNN(x, PERPLEXITY, method="exact").P
     tensors["p.sparse"] = sparse.toarray()[:ROWS].astype(np.float32)
 
-    embeddings = {"sklearn": [], "openTSNE": []}
-    for seed in range(SEEDS):
-        t = TSNE(perplexity=PERPLEXITY, init="random", random_state=seed, max_iter=1000, n_iter_without_progress=1000,
-                 min_grad_norm=0)
-        embeddings["sklearn"].append(t.fit_transform(x).astype(np.float64))
-        t = openTSNE.TSNE(perplexity=PERPLEXITY, initialization="random", random_state=seed,
-                          early_exaggeration_iter=250, n_iter=750, neighbors="exact")
-        embeddings["openTSNE"].append(np.array(t.fit(x), dtype=np.float64))
+    if "--keep" in sys.argv:
+        old = safetensors.numpy.load_file(os.path.join(HERE, "embedding.safetensors"))
+        embeddings = {name: list(old[f"embeddings.{name}"]) for name in ("sklearn", "openTSNE")}
+    else:
+        embeddings = embed(x)
     for name, found in embeddings.items():
         # Rounded first: the test reads these very numbers.
         stack = np.stack(found).astype(np.float32)
