@@ -56,7 +56,7 @@ absl::Status ResolveBaselines(uint32_t size, v1::BaselinesSpec& baselines) {
     if (forest.depth().empty()) {
       for (uint32_t depth : {3, 5}) forest.add_depth(depth);
     }
-    RETURN_IF_ERROR(CheckValues("baselines.random_forest.trees", forest.trees(), 1, 10'000));
+    RETURN_IF_ERROR(CheckValues("baselines.random_forest.trees", forest.trees(), 1, 1000));
     RETURN_IF_ERROR(CheckValues("baselines.random_forest.depth", forest.depth(), 1, 20));
   }
   if (baselines.has_logistic_regression()) {

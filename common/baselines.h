@@ -18,6 +18,10 @@
 
 namespace dermis {
 
+// All products of two images of a set lie in a worker's memory, and a few copies of them: 8 n^2 bytes
+// each.
+inline constexpr size_t kMostProducts = 12'000;  // Images.
+
 // Fills defaults and checks every value. `size`: images.size.
 absl::Status ResolveBaselines(uint32_t size, v1::BaselinesSpec& baselines);
 absl::Status ResolveEmbeddings(v1::EmbeddingsSpec& embeddings);

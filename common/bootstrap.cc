@@ -11,6 +11,8 @@
 
 #include "common/philox.h"
 
+#include "common/progress.h"
+
 namespace dermis {
 namespace {
 
@@ -53,6 +55,7 @@ std::vector<Interval> BootstrapManyByGroup(
   std::vector<std::vector<double>> values(statistics);
   std::vector<double> drawn(statistics);
   for (uint32_t draw = 0; draw < draws; ++draw) {
+    NoteProgress();
     std::fill(of_group.begin(), of_group.end(), 0u);
     for (uint32_t place = 0; place < groups; ++place) {
       const auto block = PhiloxBlock(seed, Purpose::kBootstrap, draw, place, 0);

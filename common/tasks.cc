@@ -343,7 +343,7 @@ absl::Status CheckBaseline(const v1::BaselineTask& task, const v1::BaselineOutpu
       !IsFraction(output.training_accuracy())) {
     return Bad("accuracy and area must be from 0 to 1");
   }
-  if (!(output.optimality() >= 0) || !AllFinite(output.importance())) return Bad("it is not finite");
+  if (!(output.optimality() >= 0) || !std::isfinite(output.optimality()) || !AllFinite(output.importance())) return Bad("it is not finite");
   const bool fold = task.images().split().has_fold();
   const uint64_t features = fold ? 0 : uint64_t{3} * task.images().size() * task.images().size();
   if (static_cast<uint64_t>(output.importance_size()) != features ||

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
@@ -12,9 +13,6 @@
 namespace dermis {
 namespace {
 
-// What lies in a worker's memory of images beside each other: an exact matrix of all their products
-// (8 bytes each).
-constexpr size_t kMostImages = 12'000;
 constexpr uint32_t kClasses = 2;
 
 uint64_t Batches(uint64_t images, uint32_t batch) { return (images + batch - 1) / batch; }
@@ -32,11 +30,17 @@ absl::Status BaselinePlanner::Check(const v1::StudySpec& study,
     return absl::InvalidArgumentError(
         "baselines: there are no training images to fit them to; images.split.test must be below 1");
   }
-  const size_t images = split.training.size() + split.validation.size();
-  if (images > kMostImages) {
+  if (static_cast<size_t>(manifest.images_size()) > kMostProducts) {
     return absl::InvalidArgumentError(
-        absl::StrCat("baselines: ", images, " images are not test; at most ", kMostImages,
+        absl::StrCat("baselines: the set has ", manifest.images_size(), " images; at most ", kMostProducts,
                      " are taken, as all products of two images lie in memory"));
+  }
+  std::set<uint32_t> labels;
+  for (const uint32_t image : split.training) {
+    labels.insert(manifest.images(static_cast<int>(image)).label());
+  }
+  if (labels.size() < 2) {
+    return absl::InvalidArgumentError("baselines: the training split has images of one class only");
   }
   for (const uint32_t size : study.baselines().sizes()) {
     if (absl::Status status = CheckModelSize(size, manifest); !status.ok()) {

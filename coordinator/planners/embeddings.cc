@@ -1,15 +1,16 @@
 #include "coordinator/planners/embeddings.h"
 
+#include <set>
+
 #include "absl/strings/str_cat.h"
 
+#include "common/baselines.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 
 namespace dermis {
 namespace {
 
-// All products of two images lie in a worker's memory (8 bytes each).
-constexpr size_t kMostImages = 12'000;
 constexpr uint32_t kDraws = 2000;
 
 }  // namespace
@@ -18,9 +19,9 @@ absl::Status EmbeddingPlanner::Check(const v1::StudySpec& study,
                                      const v1::ImageSetManifest& manifest, const Split& split) {
   if (!study.has_embeddings()) return absl::OkStatus();
   const size_t images = split.training.size() + split.validation.size() + split.test.size();
-  if (images > kMostImages) {
+  if (static_cast<size_t>(manifest.images_size()) > kMostProducts) {
     return absl::InvalidArgumentError(
-        absl::StrCat("embeddings: ", images, " images; at most ", kMostImages,
+        absl::StrCat("embeddings: the set has ", manifest.images_size(), " images; at most ", kMostProducts,
                      " are taken, as all distances of two images lie in memory"));
   }
   if (images < 3 * study.embeddings().tsne().perplexity() + 1) {
@@ -32,16 +33,29 @@ absl::Status EmbeddingPlanner::Check(const v1::StudySpec& study,
     return absl::InvalidArgumentError(absl::StrCat(
         "embeddings: they are judged by two classes, the image set has ", manifest.classes_size()));
   }
+  if (manifest.unlabelled()) {
+    return absl::InvalidArgumentError(
+        "embeddings: they are judged by the images' labels, and there are none");
+  }
+  const auto both = [&](const std::vector<uint32_t>& part) {
+    std::set<uint32_t> labels;
+    for (const uint32_t image : part) labels.insert(manifest.images(static_cast<int>(image)).label());
+    return labels.size() == 2;
+  };
   for (const int of : study.embeddings().of()) {
     if (of != v1::EMBEDDING_SOURCE_FEATURES) continue;
     if (study.has_model() && study.model().format() != v1::MODEL_FORMAT_SAFETENSORS) {
       return absl::InvalidArgumentError(
-          "embeddings.of: a foreign model is a black box and shows no features; leave pixels alone");
+          "embeddings.of: a foreign model is a black box and shows no features; give of: [pixels]");
     }
     if (split.training.empty()) {
       return absl::InvalidArgumentError(
           "embeddings.of: features of test images are judged by their neighbours among training "
-          "images, and there are none; leave pixels alone");
+          "images, and there are none; give of: [pixels]");
+    }
+    if (!both(split.test) || !both(split.training)) {
+      return absl::InvalidArgumentError(
+          "embeddings.of: features need images of both classes in the test and the training split");
     }
   }
   return absl::OkStatus();

@@ -112,6 +112,11 @@ absl::Status EvaluateOn(const EvaluateOptions& options) {
     return absl::FailedPreconditionError(
         absl::StrCat("study ", options.study, " has not been evaluated yet"));
   }
+  if (of.spec().images().has_hide()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "study ", options.study, "'s network never saw whole images (images.hide), and the other set's would be whole: run a study "
+        "with `model` and `images.hide` on them"));
+  }
   if (of.validation_images().empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "study ", options.study,

@@ -171,12 +171,12 @@ ScoredRun RunOf(const google::protobuf::RepeatedField<float>& validation,
 
 // All that can be said of the models' scores. Empty where there are no validation images to choose
 // thresholds by, or not two classes.
-absl::StatusOr<std::string> RenderEvaluation(const v1::StudyResults& results, const ImageSet& images) {
+absl::StatusOr<std::string> JudgeStudy(const v1::StudyResults& results, const ImageSet& images) {
+  // Every image is read for it, over the network.
+  constexpr int kMostFingerprints = 20'000;
   const v1::ImageSetManifest& manifest = images.manifest();
-  if (manifest.classes_size() != 2 || results.validation_images().empty()) return std::string();
-  const auto judged =
-      ImagesToJudge(manifest, results.validation_images(), results.test_images());
-  if (!judged.ok()) return absl::StrCat("<p class=\"missing\">", Escape(std::string(judged.status().message())), "</p>");
+  ASSIGN_OR_RETURN(const JudgedImages judged,
+                   ImagesToJudge(manifest, results.validation_images(), results.test_images()));
   JudgedView view;
   std::vector<std::pair<std::string, ScoredRun>> models = {
       {"network", RunOf(results.validation_logits(), results.test_logits())}};
@@ -185,17 +185,28 @@ absl::StatusOr<std::string> RenderEvaluation(const v1::StudyResults& results, co
     models.emplace_back(NameOf(baseline), RunOf(baseline.validation_logits(), baseline.test_logits()));
   }
   for (const auto& [name, run] : models) {
-    ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(name, *judged, {&run, 1}));
+    ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(name, judged, {&run, 1}));
     view.models.push_back(std::move(report));
     if (view.models.size() == 1) continue;
     ASSIGN_OR_RETURN(ModelComparison comparison,
-                     CompareModels(models[0].first, models[0].second, name, run, *judged));
+                     CompareModels(models[0].first, models[0].second, name, run, judged));
     view.comparisons.push_back(std::move(comparison));
   }
   ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, results.spec().images().split(), results.spec().seed()));
-  ASSIGN_OR_RETURN(const std::vector<ImageFingerprint> fingerprints, FingerprintsOf(images));
+  std::vector<ImageFingerprint> fingerprints;
+  if (manifest.images_size() <= kMostFingerprints) {
+    ASSIGN_OR_RETURN(fingerprints, FingerprintsOf(images));
+  }
   ASSIGN_OR_RETURN(view.leaks, CheckLeaks(manifest, split, fingerprints));
   return RenderJudged(view, manifest);
+}
+
+// The page stands without it.
+std::string RenderEvaluation(const v1::StudyResults& results, const ImageSet& images) {
+  if (images.manifest().classes_size() != 2 || results.validation_images().empty()) return "";
+  const absl::StatusOr<std::string> html = JudgeStudy(results, images);
+  if (html.ok()) return *html;
+  return absl::StrCat("<p class=\"missing\">", Escape(std::string(html.status().message())), "</p>");
 }
 
 // How often these test images have been looked at: who looks often, finds something.
@@ -460,7 +471,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
     }
     add("results", "Results",
         absl::StrCat(ResultTable(e, baselines), "<div class=\"trio\">", Confusion(e, manifest), Curves(e), "</div>"));
-    ASSIGN_OR_RETURN(const std::string judged, RenderEvaluation(results, *inputs.images));
+    const std::string judged = RenderEvaluation(results, *inputs.images);
     if (!judged.empty()) add("evaluation", "Evaluation in depth", judged);
   } else {
     add("results", "Results", "<p class=\"missing\">The test images are not evaluated yet.</p>");

@@ -113,11 +113,11 @@ absl::StatusOr<std::string> RenderScatterImages(const ImageSet& set,
   }
   std::vector<uint8_t> jpeg;
   cv::imencode(".jpg", atlas, jpeg, {cv::IMWRITE_JPEG_QUALITY, kQuality});
-  // "</" would end the element.
+  // "</" would end the element, "<!--" change what ends it.
   std::string json =
       data.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  for (size_t at = 0; (at = json.find("</", at)) != std::string::npos; at += 3) {
-    json.replace(at, 2, "<\\/");
+  for (size_t at = 0; (at = json.find('<', at)) != std::string::npos; ++at) {
+    json.replace(at, 1, "\\u003c");
   }
   std::string encoded;  // The form that returns it is newer than Debian's Abseil.
   absl::Base64Escape({reinterpret_cast<const char*>(jpeg.data()), jpeg.size()}, &encoded);

@@ -8,6 +8,7 @@
 
 #include "common/baselines.h"
 #include "common/metrics.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/classical/forest.h"
 #include "worker/classical/logistic_l1.h"
@@ -92,11 +93,15 @@ absl::StatusOr<Forest> GrowForest(const v1::BaselineTask& task, const ImageData&
   for (uint32_t tree = 0; tree < task.forest().trees(); ++tree) {
     ASSIGN_OR_RETURN(Tree grown, GrowTree(columns, labels, options, task.seed(), tree));
     forest.trees.push_back(std::move(grown));
+    NoteProgress();
   }
   std::vector<double> sums(3);
   const std::vector<double> means = MeanPixels(RowsOf(data, split.training), data.image_bytes());
   for (size_t feature = 0; feature < means.size(); ++feature) sums[feature % 3] += means[feature];
-  for (double& sum : sums) sum *= 255.0 * 3 / static_cast<double>(means.size());
+  // Rounding may bring a saturated colour beyond what a file may say.
+  for (double& sum : sums) {
+    sum = std::min(255.0, sum * (255.0 * 3 / static_cast<double>(means.size())));
+  }
   forest.mean_color = std::move(sums);
   return forest;
 }
@@ -135,7 +140,7 @@ absl::StatusOr<v1::BaselineOutput> RunBaseline(const v1::BaselineTask& task, con
     return FitL2(task, data, split, *products, output);
   };
   ASSIGN_OR_RETURN(const LogisticModel model, fit());
-  State(data, split, [&](uint32_t image) { return Sigmoid(Margin(model, data.image(image))); },
+  State(data, split, [&](uint32_t image) { return LogisticSigmoid(Margin(model, data.image(image))); },
         output);
   if (!fold) Keep(model, output);
   return output;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/progress.h"
 #include "common/simd.h"
 
 namespace dermis {
@@ -119,6 +120,7 @@ void AddProducts(const double* a, size_t rows, const double* b, size_t columns, 
 
 bool Cholesky(double* a, size_t n, size_t stride, double least) {
   for (size_t start = 0; start < n; start += kBlock) {
+    NoteProgress();
     const size_t size = std::min(kBlock, n - start);
     double* const diagonal = a + start * stride + start;
     if (!FactorBlock(diagonal, size, stride, least)) return false;

@@ -6,6 +6,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/progress.h"
+
 namespace dermis {
 namespace {
 
@@ -43,6 +45,7 @@ std::vector<int64_t> GramRows(absl::Span<const uint8_t* const> rows, size_t p, s
   for (size_t i = begin; i < end; i += kBlockRows) {
     const size_t i_count = std::min(kBlockRows, end - i);
     for (size_t j = 0; j < i + i_count; j += kBlockRows) {  // Columns up to the diagonal.
+      NoteProgress();
       const size_t j_count = std::min(kBlockRows, i + i_count - j);
       for (size_t start = 0; start < p; start += kBlockDepth) {
         block.Multiply(rows.subspan(i, i_count), rows.subspan(j, j_count), start,

@@ -17,15 +17,14 @@
 
 namespace dermis {
 
-// Thread-safe: who comes while another computes waits for it. Keeps two (4 n^2 bytes each).
+// Thread-safe: who comes while another computes waits for it, with signs of life. Keeps two (4 n^2
+// bytes each).
 class GramCache {
  public:
   // `data`: of `images`, whatever the split; all in memory, else UNAVAILABLE. INVALID_ARGUMENT:
-  // more images than kMostImages.
+  // more images than kMostProducts (common/baselines.h).
   absl::StatusOr<std::shared_ptr<const Gram>> Get(const v1::ImageSource& images,
                                                   const ImageData& data);
-
-  static constexpr size_t kMostImages = 20'000;
 
  private:
   struct Entry {
@@ -33,6 +32,8 @@ class GramCache {
     std::shared_ptr<const Gram> gram;
   };
   absl::Mutex mutex_;
+  absl::CondVar computed_;
+  bool computing_ ABSL_GUARDED_BY(mutex_) = false;
   std::list<Entry> entries_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -77,9 +77,9 @@ absl::Status CheckFit(absl::Span<const uint8_t> labels, absl::Span<const double>
   return absl::OkStatus();
 }
 
-double LogLoss(double z) { return std::max(0.0, -z) + std::log1p(std::exp(-std::abs(z))); }
+double LogisticLoss(double z) { return std::max(0.0, -z) + std::log1p(std::exp(-std::abs(z))); }
 
-double Sigmoid(double z) {
+double LogisticSigmoid(double z) {
   const double e = std::exp(-std::abs(z));
   return z >= 0 ? 1 / (1 + e) : e / (1 + e);
 }

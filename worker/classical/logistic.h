@@ -30,8 +30,8 @@ double Margin(const LogisticModel& model, const float* image);
 absl::Status CheckFit(absl::Span<const uint8_t> labels, absl::Span<const double> strengths);
 
 // log(1 + e^-z) without overflow, and 1 / (1 + e^-z).
-double LogLoss(double z);
-double Sigmoid(double z);
+double LogisticLoss(double z);
+double LogisticSigmoid(double z);
 
 }  // namespace dermis
 

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/progress.h"
 #include "common/simd.h"
 #include "common/status_macros.h"
 #include "worker/classical/dense.h"
@@ -208,12 +209,12 @@ class Solver {
   }
   double Loss(const Vector& linear, double intercept) const {
     double sum = 0;
-    for (size_t i = 0; i < n_; ++i) sum += LogLoss(signs_[i] * (linear[i] + intercept));
+    for (size_t i = 0; i < n_; ++i) sum += LogisticLoss(signs_[i] * (linear[i] + intercept));
     return sum;
   }
   void Residuals() {
     for (size_t i = 0; i < n_; ++i) {
-      const double wrong = Sigmoid(-signs_[i] * (linear_[i] + intercept_));
+      const double wrong = LogisticSigmoid(-signs_[i] * (linear_[i] + intercept_));
       residuals_[i] = signs_[i] * wrong;
       curvatures_[i] = std::max(kLeastCurvature, wrong * (1 - wrong));
     }
@@ -223,6 +224,7 @@ class Solver {
   // dual. The sum falls with the intercept: Newton's steps within a bracket.
   void CentreIntercept() {
     double low = -INFINITY, high = INFINITY;
+    NoteProgress();
     for (int step = 0; step < 200; ++step) {
       Residuals();
       double sum = 0, size = 0, curvature = 0;

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/progress.h"
 #include "common/simd.h"
 #include "common/status_macros.h"
 #include "worker/classical/dense.h"
@@ -56,7 +57,7 @@ class Newton {
       // Gradient by w: X^T u with u = dual - C r.
       double sum = 0, sum_of_sizes = 0;
       for (size_t i = 0; i < n_; ++i) {
-        const double wrong = Sigmoid(-signs_[i] * margins_[i]);
+        const double wrong = LogisticSigmoid(-signs_[i] * margins_[i]);
         residuals_[i] = signs_[i] * wrong;
         curvatures_[i] = std::max(kLeastCurvature, wrong * (1 - wrong));
         u[i] = dual_[i] - c * residuals_[i];
@@ -87,7 +88,7 @@ class Newton {
   }
   double Loss(const Vector& margins) const {
     double sum = 0;
-    for (size_t i = 0; i < n_; ++i) sum += LogLoss(signs_[i] * margins[i]);
+    for (size_t i = 0; i < n_; ++i) sum += LogisticLoss(signs_[i] * margins[i]);
     return sum;
   }
 
@@ -193,6 +194,7 @@ class Newton {
     last_iterations_ = 0;
     while (!(systems[0].done && systems[1].done) && last_iterations_ < kGiveUpIterations) {
       ++last_iterations_;
+      NoteProgress();
       for (System& system : systems) {
         for (size_t i = 0; i < n_; ++i) system.scaled[i] = s[i] * system.direction[i];
       }

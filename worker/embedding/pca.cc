@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/progress.h"
 #include "worker/embedding/normals.h"
 
 namespace dermis {
@@ -75,6 +76,7 @@ Ritz Lanczos(absl::Span<const double> gram, size_t n, const PcaOptions& options)
   size_t used = 0, fresh = Orthonormalise(basis.row(0), kBlock, n, 1.0, kDependent);
   Matrix products;  // basis' G basis, as far as known.
   for (uint32_t step = 0;; ++step) {
+    NoteProgress();
     Matrix by_row(n, fresh);
     DotRows(gram.data(), n, basis.row(used), fresh, n, by_row.values.data(), fresh,
             options.threads);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/philox.h"
+#include "common/progress.h"
 #include "worker/embedding/normals.h"
 #include "worker/embedding/parallel.h"
 #include "worker/embedding/quad_tree.h"
@@ -78,6 +79,7 @@ absl::StatusOr<Tsne> RunTsne(const Affinities& p, absl::Span<const double> initi
     std::fill(step.begin(), step.end(), 0.0);
     std::fill(gain.begin(), gain.end(), 1.0);
     for (uint32_t iteration = 0; iteration < phases[phase]; ++iteration) {
+      NoteProgress();
       const TsneForces forces = ForcesOf(p, y, options.theta, options.threads);
       for (size_t k = 0; k < 2 * n; ++k) {
         const double quarter =

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/models/network.h"
 #include "worker/models/resnet.h"
@@ -15,6 +16,7 @@ absl::StatusOr<Features> FeaturesOf(const v1::ModelRef& ref, std::string_view we
   Features features;
   // One by one: kernels that are chosen by the batch's size would give other bits.
   for (size_t i = 0; i < images.size(); ++i) {
+    NoteProgress();
     data.Expect(images.subspan(i));
     ASSIGN_OR_RETURN(const torch::Tensor input, InputsOf(model, data, images.subspan(i, 1)));
     torch::Tensor maps = GraphOf(model, input).last.maps;

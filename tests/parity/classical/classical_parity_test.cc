@@ -55,7 +55,7 @@ class ClassicalParity : public testing::Test {
   }
   void ExpectProbabilities(const LogisticModel& model, const double* expected, double within) {
     for (size_t i = 0; i < kOthers; ++i) {
-      EXPECT_NEAR(Sigmoid(Margin(model, rows_[kTraining + i])), expected[i], within);
+      EXPECT_NEAR(LogisticSigmoid(Margin(model, rows_[kTraining + i])), expected[i], within);
     }
   }
 

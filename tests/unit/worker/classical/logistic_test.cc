@@ -29,7 +29,7 @@ std::vector<double> Residuals(const Pictures& pictures, const LogisticModel& mod
   std::vector<double> residuals;
   for (size_t i = 0; i < pictures.rows.size(); ++i) {
     const double sign = pictures.labels[i] ? 1 : -1;
-    residuals.push_back(sign * Sigmoid(-sign * Margin(model, pictures.rows[i])));
+    residuals.push_back(sign * LogisticSigmoid(-sign * Margin(model, pictures.rows[i])));
   }
   return residuals;
 }
@@ -83,7 +83,7 @@ TEST(L2, FindsTheClosedForm_WhenTwoImagesAreOpposite) {
   ASSERT_TRUE(fits.ok());
   for (const L2Fit& fit : *fits) {
     const LogisticModel model = L2Model(rows, 1, fit);
-    EXPECT_NEAR(model.weights[1], fit.strength * Sigmoid(-model.weights[1] / 2), 1e-10);
+    EXPECT_NEAR(model.weights[1], fit.strength * LogisticSigmoid(-model.weights[1] / 2), 1e-10);
     EXPECT_EQ(model.weights[0], 0);
     EXPECT_NEAR(fit.intercept, 0, 1e-10);
   }
@@ -150,7 +150,7 @@ TEST(L1, FulfilsItsConditions_ForEveryStrength) {
       }
     }
     for (size_t i = 0; i < pictures.rows.size(); ++i) {
-      loss += LogLoss((pictures.labels[i] ? 1 : -1) * Margin(model, pictures.rows[i]));
+      loss += LogisticLoss((pictures.labels[i] ? 1 : -1) * Margin(model, pictures.rows[i]));
     }
     EXPECT_NEAR(fit.objective, size + fit.strength * loss, 1e-9 * fit.objective);
   }
