@@ -122,38 +122,14 @@ absl::StatusOr<Digest> CheckPlanner::Add(v1::TaskSpec task,
                                          const std::function<bool(const Digest&)>& is_done,
                                          Wants& wants) {
   ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
-  if (nodes_.contains(digest) || is_done(digest)) return digest;
-  uint32_t waits_for = 0;
+  if (graph_.Has(digest) || is_done(digest)) return digest;
+  std::vector<Digest> open;
   for (v1::TaskSpec& need : NeedsOf(task)) {
     ASSIGN_OR_RETURN(const Digest needed, Add(std::move(need), is_done, wants));
-    const auto node = nodes_.find(needed);
-    if (node == nodes_.end()) continue;  // Done.
-    node->second.dependents.push_back(digest);
-    ++waits_for;
+    if (graph_.Has(needed)) open.push_back(needed);  // Else done.
   }
-  Node& node = nodes_[digest];
-  node.waits_for = waits_for;
-  if (waits_for == 0) {
-    wants.emplace_back(digest, std::move(task));
-  } else {
-    node.spec = std::move(task);
-  }
+  graph_.Add(digest, std::move(task), open, wants);
   return digest;
-}
-
-CheckPlanner::Wants CheckPlanner::OnDone(const Digest& task) {
-  Wants wants;
-  const auto it = nodes_.find(task);
-  if (it == nodes_.end() || it->second.done) return wants;
-  it->second.done = true;
-  ++tasks_done_;
-  for (const Digest& dependent : std::exchange(it->second.dependents, {})) {
-    Node& node = nodes_.at(dependent);
-    if (--node.waits_for > 0) continue;
-    wants.emplace_back(dependent, std::move(node.spec));
-    node.spec.Clear();
-  }
-  return wants;
 }
 
 }  // namespace dermis

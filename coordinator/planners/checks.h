@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/digest.h"
+#include "coordinator/planners/task_graph.h"
 #include "dermis/v1/spec.pb.h"
 #include "dermis/v1/task.pb.h"
 
@@ -32,7 +32,7 @@ class CheckPlanner {
     std::optional<v1::MethodSpec> method;  // Absent: the priors.
     v1::TaskSpec task;                     // Fidelity or stability.
   };
-  using Wants = std::vector<std::pair<Digest, v1::TaskSpec>>;
+  using Wants = TaskGraph::Wants;
 
   // `spec` resolved; `recipe` gives images and precision. is_done: whether a result is known
   // already, so that it need not be wanted again; asked by Start alone.
@@ -41,24 +41,17 @@ class CheckPlanner {
 
   absl::StatusOr<Wants> Start(const std::function<bool(const Digest&)>& is_done);
   // A wanted task's result is stored. Gives what it makes possible. Any order, any repetition.
-  Wants OnDone(const Digest& task);
+  Wants OnDone(const Digest& task) { return graph_.OnDone(task); }
 
-  bool Has(const Digest& task) const { return nodes_.contains(task); }
-  bool done() const { return started_ && tasks_done_ == nodes_.size(); }
-  uint64_t tasks_done() const { return tasks_done_; }
-  uint64_t tasks_total() const { return nodes_.size(); }
+  bool Has(const Digest& task) const { return graph_.Has(task); }
+  bool done() const { return started_ && graph_.done() == graph_.size(); }
+  uint64_t tasks_done() const { return graph_.done(); }
+  uint64_t tasks_total() const { return graph_.size(); }
 
   // The checks of image number `i`, those of the priors first.
   std::vector<Check> ChecksOf(size_t i) const;
 
  private:
-  struct Node {
-    bool done = false;
-    uint32_t waits_for = 0;
-    std::vector<Digest> dependents;
-    v1::TaskSpec spec;  // Kept until it is wanted.
-  };
-
   v1::TaskSpec FidelityOf(const CheckedImage& image, const v1::TaskSpec* attribution) const;
   v1::TaskSpec StabilityOf(const CheckedImage& image, const v1::TaskSpec* attribution) const;
   // Makes the node of a task and of all that it needs; gives its digest.
@@ -75,9 +68,8 @@ class CheckPlanner {
   const std::vector<CheckedImage> checked_;
   const std::string numerics_class_;
   std::vector<bool> sampled_;  // By image: its stability is checked.
-  std::map<Digest, Node> nodes_;
+  TaskGraph graph_;
   bool started_ = false;
-  uint64_t tasks_done_ = 0;
 };
 
 }  // namespace dermis

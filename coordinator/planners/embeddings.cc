@@ -100,9 +100,7 @@ absl::Status EmbeddingPlanner::Add(v1::PcaTask pca, Wants& wants) {
   pca.set_components(spec_.pca().components());
   v1::TaskSpec task;
   *task.mutable_pca() = pca;
-  task = MakeTask(std::move(task), numerics_class_);
-  ASSIGN_OR_RETURN(const Digest pca_digest, AddNode(task, {}));
-  wants.emplace_back(pca_digest, std::move(task));
+  ASSIGN_OR_RETURN(const Digest pca_digest, AddTask(std::move(task), {}, wants));
 
   v1::SeparationTask separation;
   *separation.mutable_pca() = pca;
@@ -116,7 +114,7 @@ absl::Status EmbeddingPlanner::Add(v1::PcaTask pca, Wants& wants) {
     *separation.add_tsne() = tsne;
     v1::TaskSpec next;
     *next.mutable_tsne() = std::move(tsne);
-    ASSIGN_OR_RETURN(const Digest digest, AddNode(std::move(next), {pca_digest}));
+    ASSIGN_OR_RETURN(const Digest digest, AddTask(std::move(next), {pca_digest}, wants));
     needs.push_back(digest);
   }
   separation.set_neighbours(spec_.neighbours());
@@ -124,32 +122,16 @@ absl::Status EmbeddingPlanner::Add(v1::PcaTask pca, Wants& wants) {
   separation.set_seed(seed_);
   v1::TaskSpec last;
   *last.mutable_separation() = std::move(separation);
-  return AddNode(std::move(last), needs).status();
+  return AddTask(std::move(last), needs, wants).status();
 }
 
-absl::StatusOr<Digest> EmbeddingPlanner::AddNode(v1::TaskSpec task,
-                                                 const std::vector<Digest>& needs) {
+absl::StatusOr<Digest> EmbeddingPlanner::AddTask(v1::TaskSpec task,
+                                                 const std::vector<Digest>& needs, Wants& wants) {
   task = MakeTask(std::move(task), numerics_class_);
   ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
   tasks_.emplace_back(digest, task);
-  Node& node = nodes_[digest];
-  node.spec = std::move(task);
-  node.waits_for = static_cast<uint32_t>(needs.size());
-  for (const Digest& need : needs) nodes_.at(need).dependents.push_back(digest);
+  graph_.Add(digest, std::move(task), needs, wants);
   return digest;
-}
-
-EmbeddingPlanner::Wants EmbeddingPlanner::OnDone(const Digest& task) {
-  Wants wants;
-  const auto it = nodes_.find(task);
-  if (it == nodes_.end() || it->second.done) return wants;
-  it->second.done = true;
-  ++tasks_done_;
-  for (const Digest& dependent : std::exchange(it->second.dependents, {})) {
-    Node& node = nodes_.at(dependent);
-    if (--node.waits_for == 0) wants.emplace_back(dependent, std::move(node.spec));
-  }
-  return wants;
 }
 
 }  // namespace dermis

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +14,7 @@
 
 #include "common/digest.h"
 #include "common/split.h"
+#include "coordinator/planners/task_graph.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 #include "dermis/v1/task.pb.h"
@@ -23,7 +23,7 @@ namespace dermis {
 
 class EmbeddingPlanner {
  public:
-  using Wants = std::vector<std::pair<Digest, v1::TaskSpec>>;
+  using Wants = TaskGraph::Wants;
 
   static absl::Status Check(const v1::StudySpec& study, const v1::ImageSetManifest& manifest,
                             const Split& split);
@@ -35,34 +35,26 @@ class EmbeddingPlanner {
   // Once the network is there, and what it sees. At most once.
   absl::StatusOr<Wants> OnModel(const v1::ModelRef& model, const v1::ImageSource& images);
   // A wanted task's result is stored. Gives what it makes possible. Any order, any repetition.
-  Wants OnDone(const Digest& task);
+  Wants OnDone(const Digest& task) { return graph_.OnDone(task); }
 
-  bool Has(const Digest& task) const { return nodes_.contains(task); }
-  bool done() const { return sources_left_ == 0 && tasks_done_ == nodes_.size(); }
-  uint64_t tasks_done() const { return tasks_done_; }
+  bool Has(const Digest& task) const { return graph_.Has(task); }
+  bool done() const { return sources_left_ == 0 && graph_.done() == graph_.size(); }
+  uint64_t tasks_done() const { return graph_.done(); }
   uint64_t tasks_total() const { return tasks_total_; }
   // All that are known so far, by source: PCA, t-SNE, separation.
   const std::vector<std::pair<Digest, v1::TaskSpec>>& tasks() const { return tasks_; }
 
  private:
-  struct Node {
-    bool done = false;
-    uint32_t waits_for = 0;
-    std::vector<Digest> dependents;
-    v1::TaskSpec spec;  // Kept until it is wanted.
-  };
-
   absl::Status Add(v1::PcaTask pca, Wants& wants);
-  absl::StatusOr<Digest> AddNode(v1::TaskSpec task, const std::vector<Digest>& needs);
+  absl::StatusOr<Digest> AddTask(v1::TaskSpec task, const std::vector<Digest>& needs, Wants& wants);
 
   const v1::EmbeddingsSpec spec_;
   const uint64_t seed_;
   const v1::ImageSource images_;
   const std::string numerics_class_;
-  std::map<Digest, Node> nodes_;
+  TaskGraph graph_;
   std::vector<std::pair<Digest, v1::TaskSpec>> tasks_;
   uint32_t sources_left_;
-  uint64_t tasks_done_ = 0;
   const uint64_t tasks_total_;
 };
 

@@ -100,29 +100,15 @@ absl::StatusOr<LesionPlanner::Wants> LesionPlanner::Start(
 absl::Status LesionPlanner::Add(const v1::TaskSpec& summary, std::vector<v1::TaskSpec> needs,
                                 const std::function<bool(const Digest&)>& is_done, Wants& wants) {
   ASSIGN_OR_RETURN(const Digest digest, TaskDigest(summary));
-  Node& node = nodes_[digest];
-  node.spec = summary;
+  std::vector<Digest> open;
   for (v1::TaskSpec& need : needs) {
     ASSIGN_OR_RETURN(const Digest needed, TaskDigest(need));
     if (is_done(needed)) continue;
-    nodes_[needed].dependents.push_back(digest);
-    ++nodes_[digest].waits_for;
-    wants.emplace_back(needed, std::move(need));
+    if (!graph_.Has(needed)) graph_.Add(needed, std::move(need), {}, wants);
+    open.push_back(needed);
   }
+  graph_.Add(digest, summary, open, wants);
   return absl::OkStatus();
-}
-
-LesionPlanner::Wants LesionPlanner::OnDone(const Digest& task) {
-  Wants wants;
-  const auto it = nodes_.find(task);
-  if (it == nodes_.end() || it->second.done) return wants;
-  it->second.done = true;
-  ++tasks_done_;
-  for (const Digest& dependent : std::exchange(it->second.dependents, {})) {
-    Node& node = nodes_.at(dependent);
-    if (--node.waits_for == 0) wants.emplace_back(dependent, std::move(node.spec));
-  }
-  return wants;
 }
 
 }  // namespace dermis

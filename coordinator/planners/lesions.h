@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "absl/types/span.h"
 
 #include "common/digest.h"
+#include "coordinator/planners/task_graph.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 #include "dermis/v1/task.pb.h"
@@ -23,7 +23,7 @@ namespace dermis {
 
 class LesionPlanner {
  public:
-  using Wants = std::vector<std::pair<Digest, v1::TaskSpec>>;
+  using Wants = TaskGraph::Wants;
 
   // Whether a resolved study asks for either.
   static bool IsAsked(const v1::ExplanationSpec& explanation);
@@ -40,34 +40,26 @@ class LesionPlanner {
   // is_done: whether a result is there already (the study's own evaluations are).
   absl::StatusOr<Wants> Start(const std::function<bool(const Digest&)>& is_done);
   // A wanted task's result is stored. Gives what it makes possible. Any order, any repetition.
-  Wants OnDone(const Digest& task);
+  Wants OnDone(const Digest& task) { return graph_.OnDone(task); }
 
-  bool Has(const Digest& task) const { return nodes_.contains(task); }
-  bool done() const { return started_ && tasks_done_ == nodes_.size(); }
-  uint64_t tasks_done() const { return tasks_done_; }
-  uint64_t tasks_total() const { return nodes_.size(); }
+  bool Has(const Digest& task) const { return graph_.Has(task); }
+  bool done() const { return started_ && graph_.done() == graph_.size(); }
+  uint64_t tasks_done() const { return graph_.done(); }
+  uint64_t tasks_total() const { return graph_.size(); }
 
   // The summaries' tasks, where they are asked for.
   const std::optional<v1::TaskSpec>& lesion_test() const { return lesion_test_; }
   const std::optional<v1::TaskSpec>& shortcut() const { return shortcut_; }
 
  private:
-  struct Node {
-    bool done = false;
-    uint32_t waits_for = 0;
-    std::vector<Digest> dependents;
-    v1::TaskSpec spec;  // Kept until it is wanted.
-  };
-
   absl::Status Add(const v1::TaskSpec& summary, std::vector<v1::TaskSpec> needs,
                    const std::function<bool(const Digest&)>& is_done, Wants& wants);
 
   const std::string numerics_class_;
   const uint32_t test_images_, masked_images_;
   std::optional<v1::TaskSpec> lesion_test_, shortcut_;
-  std::map<Digest, Node> nodes_;
+  TaskGraph graph_;
   bool started_ = false;
-  uint64_t tasks_done_ = 0;
 };
 
 }  // namespace dermis
