@@ -84,7 +84,8 @@ Interval BootstrapByGroup(absl::Span<const uint32_t> group, uint32_t draws, uint
       [&](Counts counts, absl::Span<double> values) { values[0] = statistic(counts); })[0];
 }
 
-WeightedArea::WeightedArea(absl::Span<const double> score, absl::Span<const uint32_t> label) {
+std::vector<RankedItem> RankItems(absl::Span<const double> score, absl::Span<const uint32_t> label) {
+  std::vector<RankedItem> items;
   const auto value = [&](size_t i) {
     return std::isnan(score[i]) ? -std::numeric_limits<double>::infinity() : score[i];
   };
@@ -93,15 +94,19 @@ WeightedArea::WeightedArea(absl::Span<const double> score, absl::Span<const uint
   std::stable_sort(order.begin(), order.end(),
                    [&](uint32_t a, uint32_t b) { return value(a) > value(b); });
   for (size_t i = 0; i < order.size(); ++i) {
-    items_.push_back({order[i], label[order[i]] == 1,
-                      i + 1 == order.size() || value(order[i]) != value(order[i + 1])});
+    items.push_back({order[i], label[order[i]] == 1,
+                     i + 1 == order.size() || value(order[i]) != value(order[i + 1])});
   }
+  return items;
 }
+
+WeightedArea::WeightedArea(absl::Span<const double> score, absl::Span<const uint32_t> label)
+    : items_(RankItems(score, label)) {}
 
 double WeightedArea::operator()(Counts counts) const {
   uint64_t above = 0, positives = 0, negatives = 0, tied_positives = 0, tied_negatives = 0;
   uint64_t twice_wins = 0;
-  for (const Item& item : items_) {
+  for (const RankedItem& item : items_) {
     (item.positive ? tied_positives : tied_negatives) += counts[item.index];
     if (!item.ends_tie) continue;
     twice_wins += tied_negatives * (2 * above + tied_positives);

@@ -39,6 +39,14 @@ std::vector<Interval> BootstrapManyByGroup(
     absl::Span<const uint32_t> group, uint32_t draws, uint64_t seed, size_t statistics,
     const std::function<void(Counts, absl::Span<double>)>& fill);
 
+// Items by falling score, equal ones in item order; NaN scores count as the lowest. label: 0 or 1.
+struct RankedItem {
+  uint32_t index;
+  bool positive;
+  bool ends_tie;  // The next item's score is lower.
+};
+std::vector<RankedItem> RankItems(absl::Span<const double> score, absl::Span<const uint32_t> label);
+
 // Area under ROC (Mann-Whitney, ties half) of items that count more or less than once; NaN where a
 // class has none. Made once for a set of scores, then cheap for each sample.
 class WeightedArea {
@@ -48,12 +56,7 @@ class WeightedArea {
   double operator()(Counts counts) const;
 
  private:
-  struct Item {
-    uint32_t index;
-    bool positive;
-    bool ends_tie;  // The next item's score is lower.
-  };
-  std::vector<Item> items_;  // By falling score.
+  std::vector<RankedItem> items_;
 };
 
 }  // namespace dermis

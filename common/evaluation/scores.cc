@@ -105,24 +105,13 @@ Outcomes WeightedOutcomes::operator()(Counts counts) const {
 }
 
 WeightedAveragePrecision::WeightedAveragePrecision(absl::Span<const double> score,
-                                                   absl::Span<const uint32_t> label) {
-  const auto value = [&](size_t i) {
-    return std::isnan(score[i]) ? -std::numeric_limits<double>::infinity() : score[i];
-  };
-  std::vector<uint32_t> order(score.size());
-  std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](uint32_t a, uint32_t b) { return value(a) > value(b); });
-  for (size_t i = 0; i < order.size(); ++i) {
-    items_.push_back({order[i], label[order[i]] == 1,
-                      i + 1 == order.size() || value(order[i]) != value(order[i + 1])});
-  }
-}
+                                                   absl::Span<const uint32_t> label)
+    : items_(RankItems(score, label)) {}
 
 double WeightedAveragePrecision::operator()(Counts counts) const {
   uint64_t positives = 0, all = 0, tied = 0;
   double sum = 0;
-  for (const Item& item : items_) {
+  for (const RankedItem& item : items_) {
     all += counts[item.index];
     if (item.positive) tied += counts[item.index];
     if (!item.ends_tie || tied == 0) continue;

@@ -88,11 +88,7 @@ class WeightedAveragePrecision {
   double operator()(Counts counts) const;
 
  private:
-  struct Item {
-    uint32_t index;
-    bool positive, ends_tie;
-  };
-  std::vector<Item> items_;  // By falling score.
+  std::vector<RankedItem> items_;
 };
 
 // FAILED_PRECONDITION where a group has more than one image; `what` (a test that takes images as
