@@ -48,7 +48,7 @@ foreach(entry IN LISTS entries)
   endif()
 endforeach()
 
-foreach(library IN ITEMS torch_cpu c10)
+foreach(library IN ITEMS torch_cpu c10 torch_cuda c10_cuda)
   add_library(dermis_lib${library} SHARED IMPORTED GLOBAL)
   set_target_properties(dermis_lib${library} PROPERTIES
     IMPORTED_LOCATION "${DERMIS_TORCH_DIR}/lib/lib${library}.so"

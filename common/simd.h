@@ -7,13 +7,18 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__) && \
     !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define DERMIS_SIMD __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define DERMIS_SIMD
 #endif
+// On a GPU, too, where a CUDA compiler reads it.
+#ifdef __CUDACC__
+#define DERMIS_INLINE __host__ __device__ __forceinline__
+#else
 #define DERMIS_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace dermis {
 

@@ -523,6 +523,8 @@ absl::Status ResolveTrainingAugmentation(v1::TrainingSpec& training) {
 
 absl::Status ResolveTraining(v1::TrainingSpec& training) {
   if (training.precision() == v1::PRECISION_UNSPECIFIED) training.set_precision(v1::PRECISION_FP32);
+  // Said or not, it is one study.
+  if (training.reduction() == v1::REDUCTION_ORDERED) training.clear_reduction();
   DERMIS_DEFAULT(training, logical_shards, 4);
   DERMIS_DEFAULT(training, batch_size, 64);
   DERMIS_DEFAULT(training, epochs, kEpochs);

@@ -523,6 +523,11 @@ v1::Recipe RecipeOf(const v1::StudySpec& resolved, const Digest& image_set) {
   recipe.set_augment(training.augment());
   if (training.has_augmentation()) *recipe.mutable_augmentation() = training.augmentation();
   recipe.set_shuffle_window(training.shuffle_window());
+  if (training.reduction() == v1::REDUCTION_FAST) {
+    recipe.set_reduction(v1::REDUCTION_FAST);
+    // Of no other study: its bits are not reproducible, so nobody may build on them.
+    if (const auto study = MessageDigest(resolved); study.ok()) recipe.set_study(study->bytes());
+  }
   recipe.set_dropout(training.dropout());
   recipe.set_precision(training.precision());
   recipe.set_seed(resolved.seed());

@@ -184,6 +184,7 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     return absl::OkStatus();
   };
   options.threads = options_.threads;
+  options.engine = options_.engine;
   options.step = &work.step;
   if (seat.segment_ms() > 0) options.segment = absl::Milliseconds(seat.segment_ms());
   absl::StatusOr<uint64_t> step = absl::InternalError("did not train");

@@ -31,6 +31,7 @@ class GangRunner {
     std::string numerics_class;
     uint32_t threads = 1;
     absl::Duration join_patience = absl::Seconds(60);
+    EngineFactory engine = {};  // What computes the steps; empty: the processor.
     std::function<void()> prepare_thread = nullptr;  // First thing in each gang's thread; may be empty.
   };
   struct Parts {  // The real ones, or fakes.

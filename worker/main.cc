@@ -13,6 +13,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -40,6 +41,7 @@
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
 #include "worker/gang_runner.h"
+#include "worker/gpu/worker_gpu.h"
 #include "worker/peer_blob_service.h"
 #include "worker/result_cache.h"
 #include "worker/session.h"
@@ -56,7 +58,8 @@ constexpr absl::Duration kDrainPatience = absl::Seconds(30);
 
 struct Flags {
   std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
-  std::string shared_blobs;
+  std::string shared_blobs, device = "cpu";
+  double device_memory = 0.9;
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
   uint64_t image_memory = 0;
   uint32_t threads = 0;
@@ -158,8 +161,18 @@ int Work(const Flags& flags) {
       BlobStore::Open(flags.cache + "/blobs", {.durable = false, .reserve_bytes = 256 << 20});
   if (!store.ok()) return Fail(kExitHopeless, store.status());
 
+  // Before LibTorch is used at all.
+  std::unique_ptr<WorkerGpu> gpu;
+  if (flags.device != "cpu") {
+    absl::StatusOr<std::unique_ptr<WorkerGpu>> opened =
+        WorkerGpu::Open(std::atoi(flags.device.c_str() + 4), flags.device_memory);
+    if (!opened.ok()) return Fail(kExitHopeless, opened.status());
+    gpu = *std::move(opened);
+    DERMIS_LOG(kInfo, flags.device, ": ", gpu->description());
+  }
   const absl::Duration start = Clock::Real().Now();
-  const absl::StatusOr<std::string> numerics = NumericsClassOfCpu();
+  absl::StatusOr<std::string> numerics = NumericsClassOfCpu();
+  if (numerics.ok() && gpu != nullptr) numerics = gpu->NumericsClass(*numerics);
   if (!numerics.ok()) return Fail(kExitHopeless, numerics.status());
   DERMIS_LOG(kInfo, "version ", flags.claim_version, ", ", flags.threads, " compute threads, numerics class ",
              *numerics, " (canary: ", absl::FormatDuration(absl::Trunc(Clock::Real().Now() - start,
@@ -251,7 +264,8 @@ int Work(const Flags& flags) {
       {.threads = flags.threads,
        .worker = flags.name,
        .prepare_thread = PrepareComputeThread,
-       .foreign = {.allow_torchscript = flags.allow_torchscript, .onnx_library = ""}});
+       .foreign = {.allow_torchscript = flags.allow_torchscript, .onnx_library = ""},
+       .networks = gpu != nullptr ? gpu->Plans() : PlanMaker()});
   GangRunner gang_runner({.images = images,
                           .blob = get_blob,
                           .join = [&](const v1::GangSeat& seat,
@@ -261,6 +275,7 @@ int Work(const Flags& flags) {
                          {.worker = flags.name,
                           .numerics_class = *numerics,
                           .threads = flags.threads,
+                          .engine = gpu != nullptr ? gpu->Engines() : EngineFactory(),
                           .prepare_thread = PrepareComputeThread});
   units = &unit_pool;
   gangs = &gang_runner;
@@ -338,6 +353,15 @@ int main(int argc, char** argv) {
   app.add_option("--name", flags.name, "Unique in the cluster")->capture_default_str();
   app.add_option("--threads", flags.threads, "Compute threads")->capture_default_str()
       ->check(CLI::Range(1, 4096));
+  app.add_option("--device", flags.device, "What computes the networks: cpu, or a GPU: gpu:0, gpu:1, ...")
+      ->capture_default_str()
+      ->check([](const std::string& device) {
+        static const std::regex known("cpu|gpu:[0-9]{1,4}");
+        return std::regex_match(device, known) ? "" : device + " is neither cpu nor gpu:N";
+      });
+  app.add_option("--device-memory", flags.device_memory, "Share of the GPU's memory that is used at most")
+      ->capture_default_str()
+      ->check(CLI::Range(0.05, 1.0));
   app.add_option("--listen", flags.listen, "HOST:PORT for other workers; port 0: any free one")
       ->capture_default_str();
   app.add_option("--advertise", flags.advertise, "Host name under which other workers reach this one");

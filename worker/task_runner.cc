@@ -56,7 +56,10 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
   ASSIGN_OR_RETURN(const std::string file, get_model(model));
   const auto make = [&]() -> absl::StatusOr<std::unique_ptr<InferencePlan>> {
     if (model.has_foreign()) return MakeForeignPlan(model.foreign(), file, size, foreign_);
-    if (!model.has_baseline()) return MakeInferencePlan(model.kind(), file, size, precision);
+    if (!model.has_baseline()) {
+      return networks_ ? networks_(model.kind(), file, size, precision)
+                       : MakeInferencePlan(model.kind(), file, size, precision);
+    }
     ASSIGN_OR_RETURN(ClassicalModel baseline, ParseClassicalModel(file));
     ASSIGN_OR_RETURN(std::unique_ptr<BlackBox> box, MakeClassicalBlackBox(std::move(baseline)));
     return MakeBlackBoxPlan(std::move(box));

@@ -23,7 +23,9 @@ namespace dermis {
 // What a compute thread keeps between tasks: plans are not thread-safe, one set a thread.
 class PlanCache {
  public:
-  explicit PlanCache(ForeignOptions foreign = {}) : foreign_(std::move(foreign)) {}
+  // networks: makes the plans of our own networks; empty: MakeInferencePlan.
+  explicit PlanCache(ForeignOptions foreign = {}, PlanMaker networks = {})
+      : foreign_(std::move(foreign)), networks_(std::move(networks)) {}
   // The bytes of a model's file.
   using GetModel = std::function<absl::StatusOr<std::string>(const v1::ModelRef&)>;
   absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
@@ -36,6 +38,7 @@ class PlanCache {
     std::unique_ptr<InferencePlan> plan;
   };
   const ForeignOptions foreign_;
+  const PlanMaker networks_;
   std::list<Entry> entries_;  // Least recently used first, at most four.
   GradientCache gradients_;
 };

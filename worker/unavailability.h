@@ -26,15 +26,23 @@ inline bool IsUnavailability(const absl::Status& status) {
   }
 }
 
-// What an exception of a library means: a shortage of memory is this worker's, everything else the task's.
+// What an exception of a library means: a shortage of memory and a GPU that fails are this worker's, everything else
+// is the task's.
 inline absl::Status StatusOfException(const std::exception& error) {
-  const std::string_view what = error.what();
+  std::string_view what = error.what();
+  // LibTorch appends its stack, a page that helps nobody who reads a status.
+  what = what.substr(0, what.find("\nException raised from"));
   // LibTorch (c10::Error) and oneDNN (dnnl::error) have words of their own for it.
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
       what.find("allocate memory") != std::string_view::npos ||
       what.find("out of memory") != std::string_view::npos ||
       what.find("out_of_memory") != std::string_view::npos) {
     return absl::ResourceExhaustedError("out of memory: " + std::string(what));
+  }
+  // A GPU's error says nothing about the task.
+  if (what.find("CUDA error") != std::string_view::npos ||
+      what.find("cuDNN error") != std::string_view::npos) {
+    return absl::UnavailableError(std::string(what));
   }
   return absl::InternalError(std::string(what));
 }

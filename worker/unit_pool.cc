@@ -58,7 +58,7 @@ void UnitPool::Start(std::shared_ptr<RunningWork> work) {
 
 void UnitPool::Loop() {
   if (options_.prepare_thread != nullptr) options_.prepare_thread();
-  PlanCache plans(options_.foreign);
+  PlanCache plans(options_.foreign, options_.networks);
   while (true) {
     Unit unit;
     {

@@ -29,6 +29,7 @@ class UnitPool {
     std::string worker;
     std::function<void()> prepare_thread = nullptr;  // First thing in each compute thread; may be empty.
     ForeignOptions foreign = {};                     // What the threads' plans may be made of.
+    PlanMaker networks = {};                         // Makes plans of our own networks; empty: the processor's.
   };
   // Arguments outlive the pool.
   UnitPool(Run run, Completer* completer, Attempts* attempts, Options options);

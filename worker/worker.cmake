@@ -12,6 +12,9 @@ dermis_library(dermis_task_runner
 
 dermis_binary(dermis-worker
   SOURCES main.cc
-  DEPS dermis_worker dermis_task_runner dermis_device dermis_data dermis_training
+  DEPS dermis_worker dermis_task_runner dermis_device dermis_data dermis_gpu_models dermis_training
        dermis_collective CLI11::CLI11)
 add_dependencies(dermis-worker dermis_onnx)  # It loads it where a task asks for it.
+if(DERMIS_CUDA)
+  add_dependencies(dermis-worker dermis_cuda)  # And this one where there is a GPU.
+endif()

@@ -16,12 +16,15 @@
 #include <sstream>
 #include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
 #include "tools/dermis/submit.h"
+#include "worker/cuda/list_gpus.h"
 
 namespace dermis {
 namespace fs = std::filesystem;
@@ -170,9 +173,52 @@ int StopAll(const std::vector<fs::path>& pid_files) {
   return stopped;
 }
 
+struct PlannedWorker {
+  std::string name, device;
+};
+
+// Which workers a cluster of this machine has. A GPU that one of its own workers drives is not
+// another's.
+absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions& options,
+                                                       const fs::path& directory) {
+  std::vector<PlannedWorker> planned;
+  const auto add_gpu = [&](int ordinal) {
+    planned.push_back({absl::StrCat("gpu-", ordinal), absl::StrCat("gpu:", ordinal)});
+  };
+  const bool automatic = options.devices == "auto";
+  if (options.devices != "cpu") {
+    const std::vector<ListedGpu> gpus = ListGpus();
+    if (automatic) {
+      for (const ListedGpu& gpu : gpus) {
+        const bool ours =
+            Running(directory / "pids" / absl::StrCat("gpu-", gpu.ordinal)).has_value();
+        if (ours || !gpu.in_use) add_gpu(gpu.ordinal);
+      }
+    } else {
+      for (absl::string_view device : absl::StrSplit(options.devices, ',')) {
+        int ordinal = -1;
+        if (!absl::ConsumePrefix(&device, "gpu:") || !absl::SimpleAtoi(device, &ordinal) ||
+            ordinal < 0) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "--devices takes auto, cpu, or GPUs as gpu:0,gpu:1; it is ", options.devices));
+        }
+        if (ordinal >= static_cast<int>(gpus.size())) {
+          return absl::NotFoundError(absl::StrCat("there is no gpu:", ordinal, ": the driver shows ",
+                                                  gpus.size(), " GPUs"));
+        }
+        add_gpu(ordinal);
+      }
+    }
+  }
+  if (options.devices == "cpu" || (automatic && planned.empty())) {
+    for (uint32_t w = 0; w < options.workers; ++w) planned.push_back({absl::StrCat("worker-", w), "cpu"});
+  }
+  return planned;
+}
+
 }  // namespace
 
-absl::Status StartLocalCluster(const LocalClusterOptions& options) {
+absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options) {
   const fs::path directory = fs::absolute(options.directory);
   RETURN_IF_ERROR(MakeDirectories(directory));
   const DirectoryLock lock(directory);
@@ -186,38 +232,40 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
     return absl::UnavailableError(absl::StrCat("the coordinator runs, but ", (directory / "store" / "address").string(),
                                                " does not say where: `dermis cluster stop`, then start it again"));
   }
+  ASSIGN_OR_RETURN(const std::vector<PlannedWorker> planned, PlanWorkers(options, directory));
+  const uint32_t count = static_cast<uint32_t>(planned.size());
   const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint32_t threads =
-      options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, options.workers));
+      options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, count));
   const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
   const uint64_t image_memory = options.image_memory > 0
                                     ? options.image_memory
-                                    : memory / 4 / std::max(1u, options.workers);
-  for (uint32_t w = 0; w < options.workers; ++w) {
-    const std::string name = absl::StrCat("worker-", w);
+                                    : memory / 4 / std::max(1u, count);
+  for (const auto& [name, device] : planned) {
     if (Running(directory / "pids" / name)) continue;
     std::vector<std::string> command = {
         ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs", directory / "certs", "--cache",
         directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads),
-        "--image-memory", absl::StrCat(image_memory), "--supervise"};
+        "--image-memory", absl::StrCat(image_memory), "--device", device, "--device-memory",
+        absl::StrCat(options.device_memory), "--supervise"};
     if (options.allow_torchscript) command.push_back("--allow-torchscript");
     RETURN_IF_ERROR(Launch(directory, name, command).status());
   }
-  return absl::OkStatus();
+  return count;
 }
 
-absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options) {
+absl::Status AwaitWorkers(Client& client, const std::string& directory, uint32_t workers) {
   const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
   int registered = 0;
   while (true) {
     const auto status = client.ClusterStatus();
     if (status.ok()) registered = status->workers_size();
-    if (registered >= static_cast<int>(options.workers)) return absl::OkStatus();
+    if (registered >= static_cast<int>(workers)) return absl::OkStatus();
     if (Interrupted()) return absl::CancelledError("interrupted");
     if (Clock::Real().Now() > until) {
       return absl::UnavailableError(
-          absl::StrCat("only ", registered, " of ", options.workers,
-                       " workers came up within 60 s; see ", options.directory, "/logs"));
+          absl::StrCat("only ", registered, " of ", workers,
+                       " workers came up within 60 s; see ", directory, "/logs"));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }

@@ -13,7 +13,11 @@
 
 namespace dermis {
 
+// What workers of a local cluster drive. "auto": a worker for each GPU that nobody else uses, or,
+// where there is none, --workers of the processor; "cpu": those; "gpu:0,gpu:2": these GPUs.
 struct LocalClusterOptions {
+  std::string devices = "auto";
+  double device_memory = 0.9;      // Share of a GPU's memory that its worker takes at most.
   std::string directory;
   uint32_t workers = 2;
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
@@ -25,11 +29,12 @@ struct LocalClusterOptions {
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
 // did not start.
-absl::Status StartLocalCluster(const LocalClusterOptions& options);
+// Gives the number of workers.
+absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options);
 
 // Waits until that many workers have registered: they measure their numerics first. UNAVAILABLE after a minute;
 // CANCELLED where the user interrupts.
-absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options);
+absl::Status AwaitWorkers(Client& client, const std::string& directory, uint32_t workers);
 
 // Workers, then the coordinator: SIGTERM, and SIGKILL after 40 s. Fine when nothing runs. Returns how many processes
 // were stopped.

@@ -34,10 +34,10 @@ absl::Status PrintClusterStatus(const std::string& directory) {
 }
 
 absl::Status Start(const LocalClusterOptions& options) {
-  RETURN_IF_ERROR(StartLocalCluster(options));
+  ASSIGN_OR_RETURN(const uint32_t workers, StartLocalCluster(options));
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
-  RETURN_IF_ERROR(AwaitWorkers(*client, options));
-  std::printf("A coordinator and %u workers run. Directory: %s\n", options.workers,
+  RETURN_IF_ERROR(AwaitWorkers(*client, options.directory, workers));
+  std::printf("A coordinator and %u workers run. Directory: %s\n", workers,
               options.directory.c_str());
   return absl::OkStatus();
 }
@@ -57,7 +57,15 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   auto* start = cluster->add_subcommand("start", "Start a coordinator and workers in the background");
   auto options = std::make_shared<LocalClusterOptions>();
   AddClusterOption(*start, options->directory);
-  start->add_option("--workers", options->workers, "Worker processes")
+  start->add_option("--devices", options->devices,
+                    "auto: a worker for each GPU that nobody else uses, or else of the processor; cpu; or GPUs "
+                    "as gpu:0,gpu:1")
+      ->capture_default_str();
+  start->add_option("--device-memory", options->device_memory,
+                    "Share of a GPU's memory that its worker takes at most")
+      ->capture_default_str()
+      ->check(CLI::Range(0.05, 1.0));
+  start->add_option("--workers", options->workers, "Worker processes, where they are of the processor")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
   start->add_option("--threads", options->threads,

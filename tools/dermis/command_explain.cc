@@ -246,7 +246,9 @@ absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const ExplainOptions& optio
 absl::Status RunAndWrite(const ExplainOptions& options, const std::string& directory,
                          const StudyFile& study, const ImageSet& images) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(directory));
-  if (options.cluster.empty()) RETURN_IF_ERROR(AwaitWorkers(*client, options.local));
+  if (options.cluster.empty()) {
+    RETURN_IF_ERROR(AwaitWorkers(*client, directory, options.local.workers));
+  }
   ASSIGN_OR_RETURN(const v1::SubmitResponse response, Submit(*client, study, images));
   for (const std::string& warning : response.warnings())
     std::printf("warning: %s\n", warning.c_str());
@@ -296,7 +298,7 @@ absl::Status Explain(ExplainOptions options) {
     return RunAndWrite(options, options.cluster, prepared.study, *images);
   options.local.directory = (scratch.path() / "cluster").string();
   const OwnCluster cluster(options.local.directory);
-  RETURN_IF_ERROR(StartLocalCluster(options.local));
+  ASSIGN_OR_RETURN(options.local.workers, StartLocalCluster(options.local));
   return RunAndWrite(options, options.local.directory, prepared.study, *images);
 }
 

@@ -17,6 +17,11 @@ namespace dermis {
 // nothing about the task. OK if `error` is no error.
 absl::Status CudaStatus(const CudaLibraryTable& table, int error, const std::string& what);
 
+// After some errors (an illegal address, a failed launch, memory that cannot be corrected) no call of
+// this process to CUDA succeeds any more. `ended` is then called with what happened, by the thread
+// that saw it; a worker ends, for its supervisor to start a new one. nullptr: nothing is called.
+void OnBrokenCuda(void (*ended)(const absl::Status& cause));
+
 class CudaDevice : public Device {
  public:
   // stream == nullptr: one of its own.
@@ -25,18 +30,25 @@ class CudaDevice : public Device {
   ~CudaDevice() override;
 
   std::string name() const override;
+  int ordinal() const override { return ordinal_; }
   void* stream() const override { return stream_; }
   absl::Status MakeCurrent() override;
   absl::StatusOr<void*> Allocate(uint64_t bytes) override;
   void Free(void* memory) override;
+  absl::StatusOr<void*> AllocateHost(uint64_t bytes) override;
+  void FreeHost(void* memory) override;
   absl::Status Copy(void* to, const void* from, uint64_t bytes) override;
-  absl::Status Run(const TreeSum& sum, uint64_t n) override;
-  absl::Status Run(const Fill& fill, uint64_t n) override;
+  absl::StatusOr<std::unique_ptr<Device>> Branch() override;
+  absl::Status Precede(Device& other) override;
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(
+      absl::FunctionRef<absl::Status()> queue) override;
   absl::StatusOr<bool> Idle() override;
+  absl::Status Finish() override;
+  absl::Status Launch(uint32_t functor, const void* bytes, uint64_t n) override;
 
  private:
   CudaDevice(const CudaLibraryTable* table, int ordinal) : table_(table), ordinal_(ordinal) {}
-  absl::Status Status(int error, const char* what) const;
+  absl::Status Status(int error, const std::string& what) const;
 
   const CudaLibraryTable* const table_;
   const int ordinal_;

@@ -1,6 +1,6 @@
 // Kernels as functors, written once: a loop calls them on the CPU (ParallelFor here), a launch on
 // the GPU (parallel_for.cuh). Plain structs, passed by value; functor(i) makes element i and
-// touches no other.
+// touches no other. Those that exist are listed in functor_list.h.
 #ifndef DERMIS_WORKER_CUDA_FUNCTORS_H_
 #define DERMIS_WORKER_CUDA_FUNCTORS_H_
 
@@ -19,6 +19,7 @@ inline constexpr uint32_t kMaxOperands = 1024;
 // replace the two topmost partial sums by left + right. Made by MakeTreeSum (tree_sum_list.h).
 // `out` may be one of data.
 struct TreeSum {
+  static constexpr const char* kName = "a tree sum";
   static constexpr uint32_t kDepth =
       11;  // Partial sums that wait at once: one a level of 1024 leaves.
 
@@ -43,6 +44,8 @@ struct TreeSum {
 
 // out[i] = value.
 struct Fill {
+  static constexpr const char* kName = "a fill";
+
   float* out;
   float value;
 

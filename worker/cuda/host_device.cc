@@ -67,10 +67,24 @@ class ThreadStream : public HostStream {
   std::thread thread_;
 };
 
+// A functor's loop over a copy of its bytes.
+template <typename Functor>
+struct Loop {
+  static std::function<void()> Make(const void* bytes, uint64_t n) {
+    return [functor = *static_cast<const Functor*>(bytes), n] { ParallelFor(functor, n); };
+  }
+  static constexpr auto value = &Make;
+};
+
 class HostDevice : public Device {
  public:
+  // Without one each call does its work itself.
+  explicit HostDevice(bool stream) {
+    if (stream) stream_ = std::make_unique<ThreadStream>();
+  }
+
   std::string name() const override { return "the host"; }
-  void* stream() const override { return static_cast<HostStream*>(&stream_); }
+  void* stream() const override { return static_cast<HostStream*>(stream_.get()); }
   absl::Status MakeCurrent() override { return absl::OkStatus(); }
 
   absl::StatusOr<void*> Allocate(uint64_t bytes) override {
@@ -81,26 +95,40 @@ class HostDevice : public Device {
   }
   void Free(void* memory) override { std::free(memory); }
 
+  absl::StatusOr<void*> AllocateHost(uint64_t bytes) override { return Allocate(bytes); }
+  void FreeHost(void* memory) override { Free(memory); }
+
   absl::Status Copy(void* to, const void* from, uint64_t bytes) override {
-    stream_.Add([to, from, bytes] { std::memcpy(to, from, bytes); });
+    Do([to, from, bytes] { std::memcpy(to, from, bytes); });
     return absl::OkStatus();
   }
-  absl::Status Run(const TreeSum& sum, uint64_t n) override {
-    stream_.Add([sum, n] { ParallelFor(sum, n); });
+  absl::StatusOr<std::unique_ptr<Device>> Branch() override {
+    return std::make_unique<HostDevice>(stream_ != nullptr);
+  }
+  absl::Status Precede(Device&) override { return Finish(); }
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(absl::FunctionRef<absl::Status()>) override {
+    return nullptr;
+  }
+  absl::StatusOr<bool> Idle() override { return stream_ == nullptr || stream_->Idle(); }
+  absl::Status Finish() override { return AwaitIdle(*this, absl::InfiniteDuration()); }
+  absl::Status Launch(uint32_t functor, const void* bytes, uint64_t n) override {
+    static constexpr auto kLoops = Functors::Table<Loop>();
+    Do(kLoops[functor](bytes, n));
     return absl::OkStatus();
   }
-  absl::Status Run(const Fill& fill, uint64_t n) override {
-    stream_.Add([fill, n] { ParallelFor(fill, n); });
-    return absl::OkStatus();
-  }
-  absl::StatusOr<bool> Idle() override { return stream_.Idle(); }
 
  private:
-  mutable ThreadStream stream_;
+  void Do(std::function<void()> work) {
+    if (stream_ == nullptr) return work();
+    stream_->Add(std::move(work));
+  }
+
+  std::unique_ptr<ThreadStream> stream_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> MakeHostDevice() { return std::make_unique<HostDevice>(); }
+std::unique_ptr<Device> MakeHostDevice() { return std::make_unique<HostDevice>(true); }
+std::unique_ptr<Device> MakePromptHostDevice() { return std::make_unique<HostDevice>(false); }
 
 }  // namespace dermis

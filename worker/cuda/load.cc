@@ -24,10 +24,11 @@ absl::StatusOr<std::shared_ptr<const CudaLibrary>> CudaLibrary::Load(const std::
     return absl::FailedPreconditionError(absl::StrCat(path, " is no library of this program"));
   }
   const CudaLibraryTable* table = entry();
-  if (table->release != kCudaLibraryRelease) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " is of release ", table->release,
-                                                      ", this program of ", kCudaLibraryRelease,
-                                                      ": build or install both together"));
+  if (table->release != kCudaLibraryRelease || table->functors != Functors::kCount) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is of release ", table->release, ".", table->functors,
+                     ", this program of ", kCudaLibraryRelease, ".", Functors::kCount,
+                     ": build or install both together"));
   }
   return std::shared_ptr<const CudaLibrary>(new CudaLibrary(table));
 }
@@ -42,6 +43,18 @@ absl::StatusOr<int> CudaLibrary::device_count() const {
 
 absl::StatusOr<std::unique_ptr<Device>> CudaLibrary::Open(int ordinal, void* stream) const {
   return CudaDevice::Make(table_, ordinal, stream);
+}
+
+absl::StatusOr<CudaDeviceFacts> CudaLibrary::Facts(int ordinal) const {
+  CudaDeviceFacts facts = {};
+  RETURN_IF_ERROR(CudaStatus(*table_, table_->device_facts(ordinal, &facts),
+                             absl::StrCat("GPU ", ordinal, ": ask for its properties")));
+  return facts;
+}
+
+absl::Status CudaLibrary::LimitMemory(int ordinal, double fraction) const {
+  return CudaStatus(*table_, table_->limit_memory(ordinal, fraction),
+                    absl::StrCat("GPU ", ordinal, ": limit its memory"));
 }
 
 std::string CudaLibraryPath() {

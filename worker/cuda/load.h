@@ -25,6 +25,11 @@ class CudaLibrary {
   // 0 where there is no driver or no device.
   absl::StatusOr<int> device_count() const;
 
+  absl::StatusOr<CudaDeviceFacts> Facts(int ordinal) const;
+
+  // LibTorch takes so much of the GPU's memory at most, in this process.
+  absl::Status LimitMemory(int ordinal, double fraction) const;
+
   // The GPU with this ordinal. `stream`: a cudaStream_t to work on, the caller's; nullptr: one of
   // its own.
   absl::StatusOr<std::unique_ptr<Device>> Open(int ordinal, void* stream = nullptr) const;

@@ -66,7 +66,7 @@ absl::Status CompareWithGraph(const Weights& weights, v1::Precision precision,
     return absl::InternalError(
         absl::StrFormat("the inference plan differs from the model's graph by %.3g of its largest "
                         "logit (%g allowed) "
-                        "on the probe batch: this CPU's oneDNN kernels are not to be trusted (%s)",
+                        "on the probe batch: this device's kernels are not to be trusted (%s)",
                         difference / largest, tolerance, InferenceNumerics()));
   }
   return absl::OkStatus();
@@ -88,25 +88,34 @@ absl::Status ReadPixelFacts(std::string_view weights, InferencePlan& plan) {
 
 }  // namespace
 
+absl::Status CheckInferencePlan(v1::ModelKind kind, std::string_view weights, uint32_t size,
+                                v1::Precision precision, InferencePlan& plan) {
+  if (IsResNet(kind)) {
+    ASSIGN_OR_RETURN(const ResNetWeights parameters, ReadResNetWeights(weights, kind, size));
+    RETURN_IF_ERROR(CompareWithGraph(parameters, precision, plan));
+  } else {
+    ASSIGN_OR_RETURN(const SeedCnnWeights parameters, ReadSeedCnnWeights(weights, size));
+    RETURN_IF_ERROR(CompareWithGraph(parameters, precision, plan));
+  }
+  return ReadPixelFacts(weights, plan);
+}
+
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind,
                                                                  std::string_view weights,
                                                                  uint32_t size,
                                                                  v1::Precision precision) {
+  std::unique_ptr<InferencePlan> plan;
   if (IsResNet(kind)) {
     ASSIGN_OR_RETURN(const ResNetWeights parameters, ReadResNetWeights(weights, kind, size));
-    ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeResNetPlan(parameters, precision));
-    RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
-    RETURN_IF_ERROR(ReadPixelFacts(weights, *plan));
-    return plan;
-  }
-  if (kind != v1::MODEL_KIND_SEED_CNN) {
+    ASSIGN_OR_RETURN(plan, MakeResNetPlan(parameters, precision));
+  } else if (kind == v1::MODEL_KIND_SEED_CNN) {
+    ASSIGN_OR_RETURN(const SeedCnnWeights parameters, ReadSeedCnnWeights(weights, size));
+    ASSIGN_OR_RETURN(plan, MakeOnednnPlan(parameters, precision));
+  } else {
     return absl::UnimplementedError(
         absl::StrCat("no inference plan for model ", v1::ModelKind_Name(kind)));
   }
-  ASSIGN_OR_RETURN(const SeedCnnWeights parameters, ReadSeedCnnWeights(weights, size));
-  ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, MakeOnednnPlan(parameters, precision));
-  RETURN_IF_ERROR(CompareWithGraph(parameters, precision, *plan));
-  RETURN_IF_ERROR(ReadPixelFacts(weights, *plan));
+  RETURN_IF_ERROR(CheckInferencePlan(kind, weights, size, precision, *plan));
   return plan;
 }
 

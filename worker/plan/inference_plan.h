@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,7 +24,7 @@ class InferencePlan {
   virtual ~InferencePlan() = default;
   virtual uint32_t classes() const = 0;
   virtual uint32_t size() const = 0;        // Input is size x size x 3.
-  virtual uint32_t max_batch() const = 0;   // 64
+  virtual uint32_t max_batch() const = 0;   // 64 or more.
   // Where the caller writes up to max_batch() normalised inputs: NHWC float, [b][y][x][c]. Run() may
   // change what lies there.
   virtual float* input() = 0;
@@ -47,6 +48,15 @@ class InferencePlan {
 // with the model's own graph on a probe batch: beyond 1e-5 relative in fp32 it is an error.
 absl::StatusOr<std::unique_ptr<InferencePlan>> MakeInferencePlan(v1::ModelKind kind, std::string_view weights,
                                                                  uint32_t size, v1::Precision precision);
+
+// What every plan of a network goes through before it is used, wherever it runs: the comparison, and what the
+// file says of pixels.
+absl::Status CheckInferencePlan(v1::ModelKind kind, std::string_view weights, uint32_t size,
+                                v1::Precision precision, InferencePlan& plan);
+
+// MakeInferencePlan, or its counterpart of another device.
+using PlanMaker = std::function<absl::StatusOr<std::unique_ptr<InferencePlan>>(
+    v1::ModelKind kind, std::string_view weights, uint32_t size, v1::Precision precision)>;
 
 // What decides a plan's bits besides the task: library version and the instruction set that it uses
 // here, e.g. "onednn-2.6.3/isa-7". For the numerics class.

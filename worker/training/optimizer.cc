@@ -3,61 +3,42 @@
 #include <cmath>
 
 #include "common/simd.h"
+#include "worker/training/optimizer_elements.h"
 
 namespace dermis {
 namespace {
 
-DERMIS_SIMD void Rmsprop(const float* __restrict gradient, uint64_t n, float rho,
-                         float one_minus_rho, float rate, float epsilon, float lambda,
-                         float* __restrict weights, float* __restrict square) {
+DERMIS_SIMD void Rmsprop(const float* __restrict gradient, uint64_t n, RmspropFactors factors,
+                         float lambda, float* __restrict weights, float* __restrict square) {
   for (uint64_t i = 0; i < n; ++i) {
-    const float w = weights[i];
-    const float g = gradient[i] + lambda * w;
-    const float a = rho * square[i] + one_minus_rho * (g * g);
-    square[i] = a;
-    weights[i] = w - rate * g / (std::sqrt(a) + epsilon);
+    RmspropElement(factors, lambda, gradient[i], weights[i], square[i]);
   }
 }
 
 DERMIS_SIMD void Sgd(const float* __restrict gradient, uint64_t n, float rate, float lambda,
                      float* __restrict weights) {
-  for (uint64_t i = 0; i < n; ++i) {
-    weights[i] = weights[i] - rate * (gradient[i] + lambda * weights[i]);
-  }
+  for (uint64_t i = 0; i < n; ++i) SgdElement(rate, lambda, gradient[i], weights[i]);
 }
 
 DERMIS_SIMD void Momentum(const float* __restrict gradient, uint64_t n, float rate, float lambda,
                           float momentum, float* __restrict weights, float* __restrict buffer) {
   for (uint64_t i = 0; i < n; ++i) {
-    const float g = gradient[i] + lambda * weights[i];
-    const float b = momentum * buffer[i] + g;
-    buffer[i] = b;
-    weights[i] = weights[i] - rate * b;
+    MomentumElement(rate, momentum, lambda, gradient[i], weights[i], buffer[i]);
   }
 }
 
 DERMIS_SIMD void Nesterov(const float* __restrict gradient, uint64_t n, float rate, float lambda,
                           float momentum, float* __restrict weights, float* __restrict buffer) {
   for (uint64_t i = 0; i < n; ++i) {
-    const float g = gradient[i] + lambda * weights[i];
-    const float b = momentum * buffer[i] + g;
-    buffer[i] = b;
-    weights[i] = weights[i] - rate * (g + momentum * b);
+    NesterovElement(rate, momentum, lambda, gradient[i], weights[i], buffer[i]);
   }
 }
 
-DERMIS_SIMD void Adamw(const float* __restrict gradient, uint64_t n, float shrink,
-                       float one_minus_beta1, float beta2, float one_minus_beta2, float step_size,
-                       float root_correction, float epsilon, float* __restrict weights,
-                       float* __restrict m, float* __restrict v) {
+DERMIS_SIMD void Adamw(const float* __restrict gradient, uint64_t n, AdamwFactors factors,
+                       float shrink, float* __restrict weights, float* __restrict m,
+                       float* __restrict v) {
   for (uint64_t i = 0; i < n; ++i) {
-    const float g = gradient[i];
-    const float mean = m[i] + one_minus_beta1 * (g - m[i]);
-    const float square = beta2 * v[i] + one_minus_beta2 * (g * g);
-    m[i] = mean;
-    v[i] = square;
-    weights[i] =
-        weights[i] * shrink - step_size * mean / (std::sqrt(square) / root_correction + epsilon);
+    AdamwElement(factors, shrink, gradient[i], weights[i], m[i], v[i]);
   }
 }
 
@@ -85,7 +66,7 @@ DERMIS_SIMD void Scale(float factor, float* __restrict values, uint64_t n) {
 
 DERMIS_SIMD void BlendLoop(float share, const float* __restrict now, uint64_t n,
                            float* __restrict average) {
-  for (uint64_t i = 0; i < n; ++i) average[i] += share * (now[i] - average[i]);
+  for (uint64_t i = 0; i < n; ++i) BlendElement(share, now[i], average[i]);
 }
 
 }  // namespace
@@ -116,39 +97,54 @@ double BaseLearningRate(const v1::OptimizerSpec& spec, uint64_t step, uint32_t e
   return rate / (1 + rmsprop.decay() * static_cast<double>(step));
 }
 
+RmspropFactors FactorsOf(const v1::RmspropSpec& spec, double rate) {
+  return {static_cast<float>(spec.alpha()), static_cast<float>(1 - spec.alpha()),
+          static_cast<float>(rate), static_cast<float>(spec.epsilon())};
+}
+
+AdamwFactors FactorsOf(const v1::AdamwSpec& spec, double rate, uint64_t step) {
+  const double t = static_cast<double>(step + 1);
+  const double correction1 = 1 - std::pow(spec.beta1(), t),
+               correction2 = 1 - std::pow(spec.beta2(), t);
+  return {static_cast<float>(1 - spec.beta1()), static_cast<float>(spec.beta2()),
+          static_cast<float>(1 - spec.beta2()), static_cast<float>(rate / correction1),
+          static_cast<float>(std::sqrt(correction2)), static_cast<float>(spec.epsilon())};
+}
+
+float PenaltyOf(const v1::OptimizerSpec& spec, double rate, bool decayed) {
+  const auto lambda = [decayed](const auto& s) {
+    return decayed ? s.weight_decay() : s.other_weight_decay();
+  };
+  switch (spec.kind_case()) {
+    case v1::OptimizerSpec::kRmsprop:
+      return static_cast<float>(2 * lambda(spec.rmsprop()));
+    case v1::OptimizerSpec::kSgd:
+      return static_cast<float>(lambda(spec.sgd()));
+    case v1::OptimizerSpec::kAdamw:
+      return static_cast<float>(1 - rate * lambda(spec.adamw()));
+    case v1::OptimizerSpec::KIND_NOT_SET:
+      break;
+  }
+  return 0;
+}
+
 void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bool decayed,
                    const float* gradient, uint64_t n, float* weights,
                    absl::Span<float* const> slots) {
-  const float rate32 = static_cast<float>(rate);
+  const float rate32 = static_cast<float>(rate), penalty = PenaltyOf(spec, rate, decayed);
   switch (spec.kind_case()) {
-    case v1::OptimizerSpec::kRmsprop: {
-      const v1::RmspropSpec& s = spec.rmsprop();
-      const double lambda = decayed ? s.weight_decay() : s.other_weight_decay();
-      Rmsprop(gradient, n, static_cast<float>(s.alpha()), static_cast<float>(1 - s.alpha()), rate32,
-              static_cast<float>(s.epsilon()), static_cast<float>(2 * lambda), weights, slots[0]);
-      return;
-    }
+    case v1::OptimizerSpec::kRmsprop:
+      return Rmsprop(gradient, n, FactorsOf(spec.rmsprop(), rate), penalty, weights, slots[0]);
     case v1::OptimizerSpec::kSgd: {
-      const v1::SgdSpec& s = spec.sgd();
-      const float lambda = static_cast<float>(decayed ? s.weight_decay() : s.other_weight_decay());
-      const float momentum = static_cast<float>(s.momentum());
-      if (slots.empty()) return Sgd(gradient, n, rate32, lambda, weights);
+      const float momentum = static_cast<float>(spec.sgd().momentum());
+      if (slots.empty()) return Sgd(gradient, n, rate32, penalty, weights);
       // A buffer of zeros makes the first step b = g.
-      return (s.nesterov() ? Nesterov : Momentum)(gradient, n, rate32, lambda, momentum, weights,
-                                                  slots[0]);
+      return (spec.sgd().nesterov() ? Nesterov : Momentum)(gradient, n, rate32, penalty, momentum,
+                                                           weights, slots[0]);
     }
-    case v1::OptimizerSpec::kAdamw: {
-      const v1::AdamwSpec& s = spec.adamw();
-      const double lambda = decayed ? s.weight_decay() : s.other_weight_decay();
-      const double t = static_cast<double>(step + 1);
-      const double correction1 = 1 - std::pow(s.beta1(), t),
-                   correction2 = 1 - std::pow(s.beta2(), t);
-      Adamw(gradient, n, static_cast<float>(1 - rate * lambda), static_cast<float>(1 - s.beta1()),
-            static_cast<float>(s.beta2()), static_cast<float>(1 - s.beta2()),
-            static_cast<float>(rate / correction1), static_cast<float>(std::sqrt(correction2)),
-            static_cast<float>(s.epsilon()), weights, slots[0], slots[1]);
-      return;
-    }
+    case v1::OptimizerSpec::kAdamw:
+      return Adamw(gradient, n, FactorsOf(spec.adamw(), rate, step), penalty, weights, slots[0],
+                   slots[1]);
     case v1::OptimizerSpec::KIND_NOT_SET:
       return;
   }

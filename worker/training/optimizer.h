@@ -19,6 +19,7 @@
 #include "absl/types/span.h"
 
 #include "dermis/v1/spec.pb.h"
+#include "worker/training/optimizer_elements.h"
 
 namespace dermis {
 
@@ -34,6 +35,12 @@ double BaseLearningRate(const v1::OptimizerSpec& spec, uint64_t step, uint32_t e
 void OptimizerStep(const v1::OptimizerSpec& spec, double rate, uint64_t step, bool decayed,
                    const float* gradient, uint64_t n, float* weights,
                    absl::Span<float* const> slots);
+
+// What optimizer_elements.h takes at the step after `step` steps.
+RmspropFactors FactorsOf(const v1::RmspropSpec& spec, double rate);
+AdamwFactors FactorsOf(const v1::AdamwSpec& spec, double rate, uint64_t step);
+// The element's lambda (rmsprop, sgd) or shrink (adamw).
+float PenaltyOf(const v1::OptimizerSpec& spec, double rate, bool decayed);
 
 // Multiplies the gradient so that its Euclidean norm is max_norm at most, as
 // torch.nn.utils.clip_grad_norm_ does.

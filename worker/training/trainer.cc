@@ -20,20 +20,15 @@
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/models/init.h"
-#include "worker/training/augmentation.h"
+#include "worker/training/host_engine.h"
 #include "worker/training/loss.h"
 #include "worker/training/optimizer.h"
-#include "worker/training/pass.h"
 #include "worker/training/schedule.h"
 #include "worker/training/shard_pool.h"
 #include "worker/training/training_state.h"
 
 namespace dermis {
 namespace {
-
-// Validation batches: consecutive images of the validation list. Their composition is fixed, so
-// which rank runs which batch changes nothing.
-constexpr uint32_t kValidationBatch = 64;
 
 // A NaN's bits are the processor's business; ours are always the same.
 double Canonical(double v) { return std::isnan(v) ? std::numeric_limits<double>::quiet_NaN() : v; }
@@ -126,8 +121,6 @@ class Trainer {
         sink_(sink),
         yield_(yield),
         progress_(progress),
-        ranges_(RangesOf(recipe.augmentation())),
-        normalise_(NormalisationOf(data)),
         pool_(options.threads) {}
 
   absl::StatusOr<uint64_t> Run(const std::string& start_state) {
@@ -174,16 +167,10 @@ class Trainer {
         .has_value();
   }
   absl::Status Step(Decision& decision);
-  absl::Status RunShard(uint32_t k);
-  absl::Status RunAll(uint32_t n, const std::function<absl::Status(uint32_t)>& job);
   void LogIfSlow() const;
-  absl::StatusOr<Decision> ExchangeStatistics(Decision mine);
-  void ApplyUpdate();
-  void UpdateWeights() {
-    weights_->Update(state_.model.parameters.data(), state_.model.statistics.data());
-  }
+  absl::StatusOr<Decision> ExchangeOutcomes(Decision mine);
   void UpdateRunningStatistics();
-  void UpdateAverage();
+  void UpdateAverageStatistics();
   absl::Status EndEpoch();
   absl::StatusOr<PassResult> Validate();
   absl::Status Store();
@@ -201,32 +188,22 @@ class Trainer {
   const StateSink& sink_;
   const std::atomic<bool>& yield_;
   std::atomic<uint64_t>& progress_;
-  const AugmentationRanges ranges_;
-  const Normalisation normalise_;
   ShardPool pool_;
 
   std::string recipe_digest_;
   uint64_t steps_per_epoch_ = 0;
-  uint32_t shard_batch_ = 0;
   Loss loss_;
   TrainingState state_;
-  std::unique_ptr<StepWeights> weights_;
+  std::unique_ptr<StepEngine> engine_;
 
-  // Per shard of this rank.
-  std::vector<std::unique_ptr<TrainingPass>> passes_;
-  std::vector<std::vector<float>> gradients_;
-  std::vector<PassResult> results_;
+  std::vector<ShardOutcome> outcomes_;  // Per shard of this rank.
   // Per shard of the gang.
   std::vector<std::vector<double>> statistics_;
   std::vector<PassResult> all_results_;
 
-  std::vector<float> reduced_;
   uint32_t order_epoch_ = 0;
   std::vector<uint32_t> order_;  // The epoch's training images as they are visited.
   double learning_rate_ = 0;     // Of the last step.
-  // Made on first use; passes per thread, and the weights only where they are a moving average.
-  std::vector<std::unique_ptr<TrainingPass>> validation_passes_;
-  std::unique_ptr<StepWeights> average_weights_;
 };
 
 absl::Status Trainer::Prepare(const std::string& start_state) {
@@ -239,7 +216,6 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
   ASSIGN_OR_RETURN(const Digest digest, MessageDigest(recipe_));
   recipe_digest_ = digest.hex();
   steps_per_epoch_ = StepsPerEpoch(data_.split.training.size(), recipe_.batch_size());
-  shard_batch_ = recipe_.batch_size() / recipe_.logical_shards();
 
   Model& model = state_.model;
   ASSIGN_OR_RETURN(model.layout,
@@ -273,18 +249,15 @@ absl::Status Trainer::Prepare(const std::string& start_state) {
                                                      steps_per_epoch_, " steps"));
     }
   }
-  const ModelLayout& layout = state_.model.layout;
-  for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
-    passes_.push_back(MakeTrainingPass(layout, shard_batch_, recipe_.precision(), loss_));
-    gradients_.emplace_back(layout.parameter_count);
-  }
-  results_.resize(collective_.shard_count());
-  statistics_.assign(recipe_.logical_shards(), std::vector<double>(layout.statistic_count));
+  outcomes_.resize(collective_.shard_count());
+  statistics_.assign(recipe_.logical_shards(),
+                     std::vector<double>(state_.model.layout.statistic_count));
   all_results_.resize(recipe_.logical_shards());
-  reduced_.resize(layout.parameter_count);
-  weights_ = MakeStepWeights(layout, recipe_.precision());
   LogIfSlow();
-  return pool_.Run(1, [this](uint32_t) { UpdateWeights(); });
+  const EngineSetting setting = {recipe_,           data_, collective_, pool_, options_.threads,
+                                 loss_, progress_};
+  ASSIGN_OR_RETURN(engine_, options_.engine ? options_.engine(setting) : MakeHostEngine(setting));
+  return engine_->Load(state_);
 }
 
 // Where the images do not fit into memory and are visited all over it.
@@ -320,53 +293,33 @@ absl::Status Trainer::Step(Decision& decision) {
   }
   data_.Expect(
       absl::MakeConstSpan(order_).subspan(state_.step % steps_per_epoch_ * recipe_.batch_size()));
-  RETURN_IF_ERROR(RunAll(collective_.shard_count(), [this](uint32_t k) { return RunShard(k); }));
-  std::vector<float*> shards;
-  for (std::vector<float>& g : gradients_) shards.push_back(g.data());
-  RETURN_IF_ERROR(collective_.OrderedReduce(shards, reduced_.size(), reduced_.data()));
-  ASSIGN_OR_RETURN(decision, ExchangeStatistics(decision));
-  RETURN_IF_ERROR(pool_.Run(1, [this](uint32_t) { ApplyUpdate(); }));
-  ++state_.step;
-  if (options_.step != nullptr) *options_.step = state_.step;
-  return absl::OkStatus();
-}
-
-// On the pool's threads; the error of the lowest job.
-absl::Status Trainer::RunAll(uint32_t n, const std::function<absl::Status(uint32_t)>& job) {
-  std::vector<absl::Status> ends(n);
-  RETURN_IF_ERROR(pool_.Run(n, [&](uint32_t i) { ends[i] = job(i); }));
-  for (const absl::Status& end : ends) RETURN_IF_ERROR(end);
-  return absl::OkStatus();
-}
-
-// Shard `k` of this rank: images in, gradient, batch statistics and loss out.
-absl::Status Trainer::RunShard(uint32_t k) {
-  const uint32_t shard = collective_.first_shard() + k;
-  const uint64_t position =
-      (state_.step % steps_per_epoch_) * recipe_.batch_size() + uint64_t{shard} * shard_batch_;
-  const size_t image_floats = size_t{data_.size} * data_.size * 3;
-  TrainingPass& pass = *passes_[k];
-  std::vector<uint32_t> labels(shard_batch_);
-  for (uint32_t i = 0; i < shard_batch_; ++i) {
-    const uint32_t image = order_[position + i];
-    labels[i] = data_.labels[image];
-    const Augmentation augmentation =
-        recipe_.augment() ? DrawAugmentation(ranges_, recipe_.seed(), epoch(), image, data_.size)
-                          : Augmentation();
-    {
-      ASSIGN_OR_RETURN(const PinnedImage pixels, data_.Pin(image));
-      AugmentImage(pixels.data(), data_.size, augmentation, normalise_,
-                   pass.input() + i * image_floats);
-    }
-    if (recipe_.dropout()) pass.DrawDropout(recipe_.seed(), state_.step, image, i);
-  }
-  // The mean over the whole batch, whichever rank has it.
   const uint64_t batch = state_.step % steps_per_epoch_ * recipe_.batch_size();
-  const float scale = loss_.class_weights.empty()
+  const uint32_t shard_batch = recipe_.batch_size() / recipe_.logical_shards();
+  learning_rate_ = BaseLearningRate(recipe_.optimizer(), state_.step, epoch()) *
+                   ScheduleFactor(recipe_.schedule(), state_.step, steps_per_epoch_);
+  StepInputs inputs;
+  inputs.step = state_.step;
+  inputs.epoch = epoch();
+  inputs.images = absl::MakeConstSpan(order_).subspan(
+      batch + uint64_t{collective_.first_shard()} * shard_batch,
+      uint64_t{collective_.shard_count()} * shard_batch);
+  // The mean over the whole batch, whichever rank has it.
+  inputs.loss_scale = loss_.class_weights.empty()
                           ? 1.0f / static_cast<float>(recipe_.batch_size())
                           : static_cast<float>(1 / WeightOf(batch, recipe_.batch_size()));
-  results_[k] = pass.Train(*weights_, labels, recipe_.dropout(), scale, gradients_[k].data(),
-                           statistics_[shard].data());
+  inputs.learning_rate = learning_rate_;
+  RETURN_IF_ERROR(engine_->Run(inputs, outcomes_));
+  ASSIGN_OR_RETURN(decision, ExchangeOutcomes(decision));
+  RETURN_IF_ERROR(pool_.Run(1, [this](uint32_t) {
+    UpdateRunningStatistics();
+    if (state_.averaged) UpdateAverageStatistics();
+  }));
+  for (const PassResult& result : all_results_) {
+    state_.epoch_loss += result.loss;
+    state_.epoch_correct += result.correct;
+  }
+  ++state_.step;
+  if (options_.step != nullptr) *options_.step = state_.step;
   return absl::OkStatus();
 }
 
@@ -381,13 +334,12 @@ double Trainer::WeightOf(uint64_t first, uint64_t count) const {
 
 // The one small exchange of a step: every shard's loss, hits and batch statistics, and what is to
 // happen next.
-absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
+absl::StatusOr<Trainer::Decision> Trainer::ExchangeOutcomes(Decision mine) {
   std::string message;
   Put(&mine, 1, message);
-  for (uint32_t k = 0; k < collective_.shard_count(); ++k) {
-    const std::vector<double>& statistics = statistics_[collective_.first_shard() + k];
-    Put(&results_[k], 1, message);
-    Put(statistics.data(), statistics.size(), message);
+  for (const ShardOutcome& outcome : outcomes_) {
+    Put(&outcome.result, 1, message);
+    Put(outcome.statistics.data(), outcome.statistics.size(), message);
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
   Decision agreed;
@@ -413,28 +365,6 @@ absl::StatusOr<Trainer::Decision> Trainer::ExchangeStatistics(Decision mine) {
         absl::StrCat("statistics of ", shard, " shards, expected ", statistics_.size()));
   }
   return agreed;
-}
-
-void Trainer::ApplyUpdate() {
-  learning_rate_ = BaseLearningRate(recipe_.optimizer(), state_.step, epoch()) *
-                   ScheduleFactor(recipe_.schedule(), state_.step, steps_per_epoch_);
-  if (recipe_.clip_norm() > 0) ClipNorm(recipe_.clip_norm(), reduced_.data(), reduced_.size());
-  Model& model = state_.model;
-  std::vector<float*> slots(state_.slots.size());
-  for (const ParameterSpec& spec : model.layout.parameters) {
-    if (spec.frozen) continue;
-    for (size_t k = 0; k < slots.size(); ++k) slots[k] = state_.slots[k].data() + spec.offset;
-    OptimizerStep(recipe_.optimizer(), learning_rate_, state_.step, spec.decayed,
-                  reduced_.data() + spec.offset, spec.count, model.parameters.data() + spec.offset,
-                  slots);
-  }
-  UpdateRunningStatistics();
-  if (state_.averaged) UpdateAverage();
-  for (const PassResult& result : all_results_) {
-    state_.epoch_loss += result.loss;
-    state_.epoch_correct += result.correct;
-  }
-  UpdateWeights();
 }
 
 // Mean of the shards' means; mean of their variances plus variance of their means (the variance of
@@ -464,17 +394,13 @@ void Trainer::UpdateRunningStatistics() {
   }
 }
 
-// As torch.optim.swa_utils.AveragedModel: the first step's weights, then the moving average; of the
-// running statistics, too.
-void Trainer::UpdateAverage() {
+// Of the weights' moving average, which is the engine's.
+void Trainer::UpdateAverageStatistics() {
   const Model& model = state_.model;
   if (state_.step == 0) {
-    state_.average_parameters = model.parameters;
     state_.average_statistics = model.statistics;
     return;
   }
-  Blend(recipe_.ema_decay(), model.parameters.data(), model.parameters.size(),
-        state_.average_parameters.data());
   Blend(recipe_.ema_decay(), model.statistics.data(), model.statistics.size(),
         state_.average_statistics.data());
 }
@@ -494,6 +420,7 @@ absl::Status Trainer::EndEpoch() {
   if (state_.best_epoch == 0 ||
       Better(recipe_.best_metric(), metrics, state_.epochs[state_.best_epoch - 1])) {
     state_.best_epoch = metrics.epoch();
+    RETURN_IF_ERROR(engine_->Save());
     Model best = CurrentModel(state_);
     state_.best_parameters = std::move(best.parameters);
     state_.best_statistics = std::move(best.statistics);
@@ -512,43 +439,7 @@ absl::StatusOr<PassResult> Trainer::Validate() {
   const uint64_t rank = collective_.rank(), ranks = collective_.world_size();
   const uint32_t first_batch = static_cast<uint32_t>(rank * batches / ranks);
   const uint32_t count = static_cast<uint32_t>((rank + 1) * batches / ranks) - first_batch;
-  const uint32_t lanes = std::min(std::max(options_.threads, 1u), count);
-  while (validation_passes_.size() < lanes) {
-    validation_passes_.push_back(
-        MakeTrainingPass(state_.model.layout, kValidationBatch, recipe_.precision()));
-  }
-  const StepWeights* weights = weights_.get();
-  const float* statistics = state_.model.statistics.data();
-  if (state_.averaged) {
-    if (average_weights_ == nullptr) {
-      average_weights_ = MakeStepWeights(state_.model.layout, recipe_.precision());
-    }
-    statistics = state_.average_statistics.data();
-    RETURN_IF_ERROR(pool_.Run(1, [&](uint32_t) {
-      average_weights_->Update(state_.average_parameters.data(), statistics);
-    }));
-    weights = average_weights_.get();
-  }
-  std::vector<PassResult> results(count);
-  RETURN_IF_ERROR(RunAll(lanes, [&](uint32_t lane) -> absl::Status {
-    const size_t image_floats = size_t{data_.size} * data_.size * 3;
-    TrainingPass& pass = *validation_passes_[lane];
-    for (uint32_t b = lane; b < count; b += lanes) {
-      const absl::Span<const uint32_t> rest =
-          absl::MakeConstSpan(images).subspan(size_t{first_batch + b} * kValidationBatch);
-      data_.Expect(rest);
-      std::vector<uint32_t> labels(std::min<size_t>(kValidationBatch, rest.size()));
-      for (size_t i = 0; i < labels.size(); ++i) {
-        labels[i] = data_.labels[rest[i]];
-        ASSIGN_OR_RETURN(const PinnedImage pixels, data_.Pin(rest[i]));
-        AugmentImage(pixels.data(), data_.size, Augmentation(), normalise_,
-                     pass.input() + i * image_floats);
-      }
-      results[b] = pass.Evaluate(*weights, statistics, labels, nullptr);
-      ++progress_;
-    }
-    return absl::OkStatus();
-  }));
+  ASSIGN_OR_RETURN(const std::vector<PassResult> results, engine_->Validate(first_batch, count));
   std::string message;
   Put(results.data(), results.size(), message);
   ASSIGN_OR_RETURN(const std::vector<std::string> all, collective_.AllGather(std::move(message)));
@@ -570,6 +461,7 @@ absl::StatusOr<PassResult> Trainer::Validate() {
 
 absl::Status Trainer::Store() {
   if (collective_.rank() != 0) return absl::OkStatus();
+  RETURN_IF_ERROR(engine_->Save());
   TrainedState out;
   out.state = SerializeTrainingState(state_, recipe_digest_);
   out.best_model = BestModel(state_);

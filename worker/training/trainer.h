@@ -17,6 +17,7 @@
 #include "dermis/v1/task.pb.h"
 #include "worker/collective/collective.h"
 #include "worker/data/image_source.h"
+#include "worker/training/step_engine.h"
 
 namespace dermis {
 
@@ -32,6 +33,7 @@ struct TrainerOptions {
   absl::Duration segment =
       absl::Seconds(30);  // A state about so often (rank 0's clock decides, all ranks follow).
   std::atomic<uint64_t>* step = nullptr;  // Where the step that is reached is shown; may be null.
+  EngineFactory engine;  // What computes the steps; empty: the processor.
 };
 
 // Called on rank 0 with each state; must not block long (upload goes on elsewhere). An error ends

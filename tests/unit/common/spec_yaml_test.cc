@@ -200,6 +200,11 @@ TEST(SpecYamlTest, AugmentationThatSpellsOutItsDefaults_IsTheStudyWithoutIt) {
 
 TEST(SpecYamlTest, ShuffleWindow_HoldsABatchAtLeast_AndIsAbsentByDefault) {
   EXPECT_FALSE(Resolved("name: a\n").training().has_shuffle_window());
+  // Said or not, the ordered reduction is one study.
+  EXPECT_EQ(Resolved("name: a\ntraining: {reduction: ordered}\n").SerializeAsString(),
+            Resolved("name: a\ntraining: {}\n").SerializeAsString());
+  EXPECT_EQ(Resolved("name: a\ntraining: {reduction: fast}\n").training().reduction(),
+            v1::REDUCTION_FAST);
   EXPECT_EQ(Resolved("name: a\ntraining: {shuffle_window: 64}\n").training().shuffle_window(), 64u);
   EXPECT_THAT(ResolveError("name: a\ntraining: {shuffle_window: 63}\n"),
               HasSubstr("shuffle_window"));

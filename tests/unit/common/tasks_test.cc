@@ -192,6 +192,19 @@ TEST(TasksTest, RecipeOf_HoldsTheShuffleWindow) {
   EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), without);
 }
 
+TEST(TasksTest, RecipeOf_AFastReduction_IsTheStudysOwn) {
+  v1::StudySpec spec;
+  spec.set_name("a");
+  v1::StudySpec other = spec;
+  other.set_name("b");
+  const Digest set = Sha256Of("set");
+  EXPECT_EQ(*RecipeDigest(RecipeOf(spec, set), kClass), *RecipeDigest(RecipeOf(other, set), kClass));
+  spec.mutable_training()->set_reduction(v1::REDUCTION_FAST);
+  other.mutable_training()->set_reduction(v1::REDUCTION_FAST);
+  EXPECT_NE(*RecipeDigest(RecipeOf(spec, set), kClass), *RecipeDigest(RecipeOf(other, set), kClass));
+  EXPECT_EQ(*RecipeDigest(RecipeOf(spec, set), kClass), *RecipeDigest(RecipeOf(spec, set), kClass));
+}
+
 TEST(TasksTest, RunCount_RoundsUp) {
   v1::Perturbation p;
   EXPECT_EQ(RunCount(p), 0u);

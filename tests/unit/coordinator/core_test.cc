@@ -950,6 +950,20 @@ TEST_F(CoreTest, WhatIsComputedAgain_MustBeTheSame) {
   EXPECT_EQ(core_->ClusterStatus().alarms_size(), 1);
 }
 
+TEST_F(CoreTest, AFastReductionsResults_AreNeverCompared) {
+  Join("w1");
+  v1::StudySpec spec = *FakeSpec("a", 1, 0, "");
+  spec.mutable_training()->set_reduction(v1::REDUCTION_FAST);
+  ASSERT_TRUE(Submit(spec).ok());
+  RunToEnd("a");
+  const v1::Recipe recipe = RecipeOf(spec, image_set_);
+  v1::Payload other = TrainPayload(recipe, per_epoch_);
+  other.mutable_train()->mutable_epochs(0)->set_training_loss(0.125);
+  EXPECT_EQ(Complete(TrainTaskOf(recipe, per_epoch_, kClass), other).verdict(),
+            v1::CompletionReply::STORED);
+  EXPECT_EQ(core_->ClusterStatus().alarms_size(), 0);
+}
+
 TEST_F(CoreTest, LostImages_StopTheStudy_UntilTheyAreGivenAgain) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());

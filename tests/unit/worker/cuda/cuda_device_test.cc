@@ -19,29 +19,53 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 int query_answer = 0;
-int fill_answer = 0;
+int launch_answer = 0;
 int streams = 0;
+int graphs = 0;
+
+template <typename Functor>
+struct Loop {
+  static void Run(const void* bytes, uint64_t n) {
+    ParallelFor(*static_cast<const Functor*>(bytes), n);
+  }
+  static constexpr auto value = &Run;
+};
 
 CudaLibraryTable HostTable() {
   return {
       kCudaLibraryRelease,
+      Functors::kCount,
       [](int* count) { return (*count = 8), 0; },
+      [](int, CudaDeviceFacts*) { return 0; },
       [](int ordinal) { return ordinal < 8 ? 0 : 101; },
       [](void** stream) { return (*stream = &streams), ++streams, 0; },
       [](void*) { return --streams, 0; },
+      [](int, void*) { return 0; },
+      [](int, double) { return 0; },
       [](void** memory, uint64_t bytes) {
         if (bytes > 1'000'000) return kCudaOutOfMemory;
         return (*memory = std::malloc(bytes)), 0;
       },
       [](void* memory) { return std::free(memory), 0; },
+      [](void** memory, uint64_t bytes) { return (*memory = std::malloc(bytes)), 0; },
+      [](void* memory) { return std::free(memory), 0; },
       [](void* to, const void* from, uint64_t bytes, void*) {
         return std::memcpy(to, from, bytes), 0;
       },
-      [](const TreeSum* sum, uint64_t n, void*) { return ParallelFor(*sum, n), 0; },
-      [](const Fill* fill, uint64_t n, void*) { return ParallelFor(*fill, n), fill_answer; },
+      [](uint32_t functor, const void* bytes, uint64_t n, void*) {
+        static constexpr auto kLoops = Functors::Table<Loop>();
+        return kLoops[functor](bytes, n), launch_answer;
+      },
+      [](void*, void*) { return 0; },
       [](void*) { return query_answer; },
+      [](void*) { return query_answer; },
+      [](void** graph) { return (*graph = &graphs), ++graphs, 0; },
+      [](void*) { return 0; },
+      [](void*) { return kCudaOther; },
+      [](void*) { --graphs; },
       [](int) { return "cudaErrorSomething"; },
       [](int) { return "something went wrong"; },
+      [] { return "what LibTorch said"; },
   };
 }
 
@@ -51,14 +75,34 @@ TEST(CudaDevice, Errors_NameTheGpu_TheAct_AndTheReason) {
   ASSERT_TRUE(device.ok()) << device.status();
   EXPECT_EQ((*device)->Allocate(2'000'000).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(CudaDevice::Make(&table, 9, nullptr).status().code(), absl::StatusCode::kUnavailable);
-  fill_answer = 700;
+  launch_answer = 700;
   float x = 0;
   const absl::Status status = (*device)->Run(Fill{&x, 1}, 1);
-  fill_answer = 0;
+  launch_answer = 0;
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("GPU 3: launch a fill"), HasSubstr("cudaErrorSomething"),
                     HasSubstr("something went wrong")));
+}
+
+TEST(CudaDevice, ALostContext_IsTold_AndOtherErrorsAreNot) {
+  const CudaLibraryTable table = HostTable();
+  auto device = CudaDevice::Make(&table, 3, nullptr);
+  ASSERT_TRUE(device.ok());
+  static std::string told;
+  told.clear();
+  OnBrokenCuda([](const absl::Status& cause) { told = std::string(cause.message()); });
+  float x = 0;
+  for (const int error : {1, 2, 98, 701}) {
+    launch_answer = error;
+    EXPECT_FALSE((*device)->Run(Fill{&x, 1}, 1).ok());
+    EXPECT_EQ(told, "") << error;
+  }
+  launch_answer = 700;
+  EXPECT_FALSE((*device)->Run(Fill{&x, 1}, 1).ok());
+  launch_answer = 0;
+  OnBrokenCuda(nullptr);
+  EXPECT_THAT(told, HasSubstr("GPU 3: launch a fill"));
 }
 
 TEST(CudaDevice, Idle_TellsNotReady_FromDone_FromFailed) {
@@ -85,6 +129,25 @@ TEST(CudaDevice, Stream_IsDestroyed_OnlyIfItIsItsOwn) {
     EXPECT_EQ((*given)->stream(), &callers);
   }
   EXPECT_EQ(streams, 0);
+}
+
+TEST(CudaDevice, Graph_EndsItsRecording_WhateverHappens_AndIsDestroyed) {
+  const CudaLibraryTable table = HostTable();
+  auto device = CudaDevice::Make(&table, 0, nullptr);
+  ASSERT_TRUE(device.ok());
+  {
+    const auto graph = (*device)->Record([] { return absl::OkStatus(); });
+    ASSERT_TRUE(graph.ok());
+    EXPECT_EQ(graphs, 1);
+    EXPECT_THAT(std::string((*graph)->Replay().message()),
+                AllOf(HasSubstr("GPU 0: replay a graph"), HasSubstr("what LibTorch said")));
+  }
+  EXPECT_EQ(graphs, 0);
+  EXPECT_EQ((*device)->Record([] { return absl::InternalError("no"); }).status().message(), "no");
+  EXPECT_THROW(
+      (void)(*device)->Record([]() -> absl::Status { throw std::runtime_error("thrown"); }),
+      std::runtime_error);
+  EXPECT_EQ(graphs, 0);
 }
 
 // The sum on `device` of what lies in the host's memory.

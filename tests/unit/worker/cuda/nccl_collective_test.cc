@@ -278,9 +278,19 @@ class RestlessDevice : public Device {
   absl::Status Copy(void* to, const void* from, uint64_t bytes) override {
     return host_->Copy(to, from, bytes);
   }
-  absl::Status Run(const TreeSum& sum, uint64_t n) override { return host_->Run(sum, n); }
-  absl::Status Run(const Fill& fill, uint64_t n) override { return host_->Run(fill, n); }
+  absl::Status Launch(uint32_t functor, const void* bytes, uint64_t n) override {
+    return host_->Launch(functor, bytes, n);
+  }
+  absl::StatusOr<void*> AllocateHost(uint64_t bytes) override { return host_->Allocate(bytes); }
+  void FreeHost(void* memory) override { host_->Free(memory); }
+  absl::StatusOr<std::unique_ptr<Device>> Branch() override { return host_->Branch(); }
+  absl::Status Precede(Device& other) override { return host_->Precede(other); }
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(
+      absl::FunctionRef<absl::Status()> queue) override {
+    return host_->Record(queue);
+  }
   absl::StatusOr<bool> Idle() override { return false; }
+  absl::Status Finish() override { return host_->Finish(); }
 
  private:
   std::unique_ptr<Device> host_ = MakeHostDevice();

@@ -55,7 +55,8 @@ struct Outcome {
 inline Outcome RunGang(const v1::Recipe& recipe, const v1::TrainGoal& goal,
                        std::shared_ptr<const ImageData> data, uint32_t ranks, uint32_t threads,
                        const std::string& start = "", bool yield_at_once = false,
-                       absl::Duration segment = absl::InfiniteDuration()) {
+                       absl::Duration segment = absl::InfiniteDuration(),
+                       const EngineFactory& engine = {}) {
   MemoryGang gang(recipe.logical_shards(), ranks);
   Outcome outcome;
   std::atomic<bool> yield{yield_at_once};
@@ -72,6 +73,7 @@ inline Outcome RunGang(const v1::Recipe& recipe, const v1::TrainGoal& goal,
       TrainerOptions options;
       options.threads = threads;
       options.segment = segment;
+      options.engine = engine;
       steps[r] = Train(recipe, goal, data, *end, start, options, sink, yield, progress);
     });
   }
