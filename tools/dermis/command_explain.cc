@@ -295,6 +295,7 @@ absl::Status Explain(ExplainOptions options) {
   if (!options.cluster.empty())
     return RunAndWrite(options, options.cluster, prepared.study, *images);
   options.local.directory = (scratch.path() / "cluster").string();
+  options.local.ends_with_starter = true;
   const OwnCluster cluster(options.local.directory);
   RETURN_IF_ERROR(StartLocalCluster(options.local));
   return RunAndWrite(options, options.local.directory, prepared.study, *images);
