@@ -1,0 +1,62 @@
+# Shared by the tests of cluster/, which are scripts: to be sourced by bash with set -euo pipefail.
+# shellcheck shell=bash disable=SC2034
+
+source_dir=${DERMIS_SOURCE_DIR:?}
+build_dir=${DERMIS_BUILD_DIR:?}
+# Short: a Unix socket's path holds at most 107 characters.
+work=$(mktemp -d /tmp/dermis-test.XXXXXX)
+export DERMIS_CLUSTER=$work/cluster
+# 77: skipped, by the convention of ctest.
+skip() { echo "SKIPPED: $*"; exit 77; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+step() { printf '\n--- %s\n' "$*"; }
+
+ends=()                       # Commands that end what the test started, last first.
+at_end() { ends=("$1" "${ends[@]}"); }
+finish() {
+  local status=$? command
+  set +e
+  for command in "${ends[@]}"; do eval "$command"; done
+  if [[ $status != 0 && $status != 77 ]]; then
+    find "$work" -name '*.log' -size -1M -not -path '*/blobs/*' -exec sh -c 'echo "== $1"; tail -n 30 "$1"' _ {} \;
+  fi
+  rm -rf "$work"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# Waits for a command to succeed, at most so many seconds.
+await() {
+  local seconds=$1 until
+  shift
+  until=$((SECONDS + seconds))
+  until "$@" > /dev/null 2>&1; do
+    ((SECONDS < until)) || fail "not within $seconds s: $*"
+    sleep 0.2
+  done
+}
+
+# Processes of the programs that name this text in their command lines.
+processes_of() { pgrep -f -- "dermis-(worker|coordinator) .*$1" || true; }
+expect_none_of() {
+  local left
+  left=$(processes_of "$1")
+  [[ -z $left ]] || fail "processes are left: $(ps -o pid=,args= -p "${left//$'\n'/,}")"
+}
+
+# A small study of every stage, seconds of work; $2 epochs.
+write_study() {
+  cat > "$1" << YAML
+name: small
+seed: 3
+images: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}
+training: {logical_shards: 4, batch_size: 32, epochs: ${2:-3}}
+explanation:
+  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}
+  methods:
+    - lime: {samples: 200, superpixels: {slic: {count: 12}}}
+    - grad_cam
+YAML
+}
+bits_of() { "$1" results small --cluster "$2" | sed -n 's/^Bits of all results: //p'; }
