@@ -9,7 +9,7 @@ export DERMIS_CLUSTER=$work/cluster
 # 77: skipped, by the convention of ctest.
 skip() { echo "SKIPPED: $*"; exit 77; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
-step() { printf '\n--- %s\n' "$*"; }
+step() { printf '\n--- %s (after %s s)\n' "$*" "$SECONDS"; }
 
 ends=()                       # Commands that end what the test started, last first.
 at_end() { ends=("$1" "${ends[@]}"); }
@@ -37,6 +37,16 @@ await() {
   done
 }
 
+# A command that must end with this code, and say this.
+expect_error() {
+  local code=$1 text=$2 got=0
+  shift 2
+  "$@" > "$work/mistake.log" 2>&1 || got=$?
+  if [[ $got != "$code" ]] || ! grep -q -- "$text" "$work/mistake.log"; then
+    fail "$* ended with $got and said: $(< "$work/mistake.log")"
+  fi
+}
+
 # Processes of the programs that name this text in their command lines.
 processes_of() { pgrep -f -- "dermis-(worker|coordinator) .*$1" || true; }
 expect_none_of() {
@@ -60,3 +70,26 @@ explanation:
 YAML
 }
 bits_of() { "$1" results small --cluster "$2" | sed -n 's/^Bits of all results: //p'; }
+
+# A bundle of the build, made once for all tests; prints its path.
+bundle() {
+  local file=$build_dir/cluster-test/dermis.tar
+  mkdir -p "$build_dir/cluster-test"
+  exec 9> "$build_dir/cluster-test/lock"
+  flock 9
+  if [[ ! -e $file || -n $(find "$build_dir/bin" "$source_dir/cluster" -newer "$file" -print -quit) ]]; then
+    "$source_dir/cluster/bundle" -o "$file" >&2
+  fi
+  exec 9>&-
+  printf '%s\n' "$file"
+}
+# A port that nobody listens on, below those that are given out.
+free_port() {
+  python3 -c '
+import random, socket
+while True:
+    port = random.randrange(10000, 30000)
+    with socket.socket() as s:
+        if s.connect_ex(("127.0.0.1", port)) != 0: break
+print(port)'
+}
