@@ -36,7 +36,7 @@ start() {
   tar -xf - -C "$folder/certs"
   [ "$threads" != 0 ] || threads=$(($(nproc) / slots))
   [ "$threads" -gt 0 ] || threads=1
-  memory=$(awk -v slots="$slots" '/^MemTotal/ {printf "%d", $2 * 1024 / 4 / slots}' /proc/meminfo)
+  memory=$(awk -v slots="$slots" '/^MemTotal/ {printf "%.0f", $2 * 1024 / 4 / slots}' /proc/meminfo)
   slot=0
   while [ "$slot" -lt "$slots" ]; do
     me=$name-$slot

@@ -18,7 +18,7 @@ finish() {
   set +e
   for command in "${ends[@]}"; do eval "$command"; done
   if [[ $status != 0 && $status != 77 ]]; then
-    find "$work" -name '*.log' -size -1M -not -path '*/blobs/*' -exec sh -c 'echo "== $1"; tail -n 30 "$1"' _ {} \;
+    find "$work" -name '*.log' -size -1000k -not -path '*/blobs/*' -exec sh -c 'echo "== $1"; tail -n 30 "$1"' _ {} \;
   fi
   rm -rf "$work"
   exit "$status"
@@ -26,6 +26,19 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
+# Ends the daemon of a pid file, and waits for it.
+end_daemon() {
+  local pid
+  [[ -s $1 ]] || return 0
+  pid=$(< "$1")
+  kill "$pid" 2> /dev/null || return 0
+  for _ in {1..50}; do
+    # A zombie of the machine's first process counts as ended.
+    [[ $(ps -o stat= -p "$pid") == [^Z]* ]] || return 0
+    sleep 0.1
+  done
+  kill -9 "$pid"
+}
 # Waits for a command to succeed, at most so many seconds.
 await() {
   local seconds=$1 until

@@ -208,6 +208,13 @@ int StopAll(const std::vector<fs::path>& pid_files) {
 
 }  // namespace
 
+absl::Status InitCluster(const std::string& directory) {
+  const fs::path folder = fs::absolute(directory);
+  RETURN_IF_ERROR(MakeDirectories(folder));
+  const DirectoryLock lock(folder);
+  return MakeClusterCertificates(folder / "certs", {});
+}
+
 absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   const fs::path directory = fs::absolute(options.directory);
   RETURN_IF_ERROR(MakeDirectories(directory));

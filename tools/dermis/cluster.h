@@ -24,6 +24,10 @@ struct LocalClusterOptions {
   uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.
 };
 
+// Makes what is missing of the directory and of its certificates, and starts nothing. For clusters whose processes others
+// start: systemd, Slurm, Kubernetes (cluster/).
+absl::Status InitCluster(const std::string& directory);
+
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
 // did not start.
 absl::Status StartLocalCluster(const LocalClusterOptions& options);
