@@ -8,24 +8,31 @@ node_address() {
   printf '%s\n' "${address:-$(hostname)}"
 }
 
+end() { if is_running "$1"; then kill -TERM "$1" || true; fi; }
+
 # Why the job ends: "" it need not; "user": it was cancelled; "slurm": time is up, or another job takes the nodes.
 ending=''
 note_ending() {
   ending=$1
   say "signal: the job ends ($1); workers store what they have"
   [[ -z ${workers:-} ]] || stop_workers
-  [[ -z ${client:-} ]] || kill -TERM "$client" 2> /dev/null || true
+  [[ -z ${client:-} ]] || end "$client"
 }
 
+# Asks for our own job, not for a process: its number may be another's by now.
+is_running() {
+  local job
+  for job in $(jobs -pr); do [[ $job != "$1" ]] || return 0; done
+  return 1
+}
 # `wait` returns when a signal comes, too.
 wait_for() {
-  local status=0
-  while kill -0 "$1" 2> /dev/null; do
+  local status
+  while true; do
     status=0
     wait "$1" || status=$?
+    is_running "$1" || return "$status"
   done
-  wait "$1" 2> /dev/null || status=$?
-  return "$status"
 }
 
 # One worker a task, in the background: its srun is $workers.

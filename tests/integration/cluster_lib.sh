@@ -26,18 +26,26 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# Ends the daemon of a pid file, and waits for it.
+# Ends the daemon of a pid file, and waits for it, if it is this test's: the number may be another's by now.
 end_daemon() {
   local pid
   [[ -s $1 ]] || return 0
   pid=$(< "$1")
-  kill "$pid" 2> /dev/null || return 0
+  grep -qsF "$work" "/proc/$pid/cmdline" "/proc/$pid/environ" || return 0
+  kill "$pid"
   for _ in {1..50}; do
     # A zombie of the machine's first process counts as ended.
     [[ $(ps -o stat= -p "$pid") == [^Z]* ]] || return 0
     sleep 0.1
   done
   kill -9 "$pid"
+}
+# Ends a job of this shell.
+end_job() {
+  local job
+  for job in $(jobs -pr); do
+    [[ $job != "$1" ]] || { kill "$job"; wait "$job"; }
+  done
 }
 # Waits for a command to succeed, at most so many seconds.
 await() {
