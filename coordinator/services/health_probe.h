@@ -1,5 +1,5 @@
-// Asks a coordinator for its health as load balancers do (grpc.health.v1), but with a certificate, which the probes of
-// Kubernetes cannot show.
+// Asks a coordinator for its health as load balancers do (grpc.health.v1), but with a certificate,
+// which the probes of Kubernetes cannot show.
 #ifndef DERMIS_COORDINATOR_SERVICES_HEALTH_PROBE_H_
 #define DERMIS_COORDINATOR_SERVICES_HEALTH_PROBE_H_
 
@@ -12,8 +12,10 @@
 
 namespace dermis {
 
-// OK where it serves: its journal has been replayed. UNAVAILABLE where it does not, or does not answer within `patience`.
-absl::Status ProbeHealth(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+// OK where it serves: its journal has been replayed. UNAVAILABLE where it does not, or does not
+// answer within `patience`.
+absl::Status ProbeHealth(const std::string& address,
+                         std::shared_ptr<grpc::ChannelCredentials> credentials,
                          absl::Duration patience);
 
 }  // namespace dermis

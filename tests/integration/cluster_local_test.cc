@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
@@ -17,10 +18,11 @@ TEST(ClusterLocal, AStarterKilledAtAnyMoment_LeavesNothingThatStopDoesNotEnd) {
   const std::string dermis = absl::StrCat(build == nullptr ? "build" : build, "/bin/dermis");
   int most = 0;
   // From before the coordinator is born until after the last worker is.
-  for (const char* seconds : {"0.02", "0.05", "0.1", "0.15", "0.2", "0.3", "0.4", "0.6", "0.8", "1.2"}) {
+  for (const char* seconds :
+       {"0.02", "0.05", "0.1", "0.15", "0.2", "0.3", "0.4", "0.6", "0.8", "1.2"}) {
     const std::string command = absl::StrCat("timeout --foreground -s KILL ", seconds, " ", dermis,
-                                             " cluster start --workers 3 --threads 1 --cluster ", cluster.cluster(),
-                                             " > /dev/null 2>&1");
+                                             " cluster start --workers 3 --threads 1 --cluster ",
+                                             cluster.cluster(), " > /dev/null 2>&1");
     (void)std::system(command.c_str());
     most = std::max(most, ProcessesOf(cluster.cluster()));
     EXPECT_EQ(cluster.Stop().exit_code, 0);
@@ -32,9 +34,10 @@ TEST(ClusterLocal, AStarterKilledAtAnyMoment_LeavesNothingThatStopDoesNotEnd) {
 TEST(ClusterLocal, AfterAKilledStarter_TheSameCommandCompletesTheCluster) {
   TestCluster cluster;
   const char* build = std::getenv("DERMIS_BUILD_DIR");
-  (void)std::system(absl::StrCat("timeout --foreground -s KILL 0.3 ", build == nullptr ? "build" : build,
-                                 "/bin/dermis cluster start --workers 2 --threads 1 --cluster ", cluster.cluster(),
-                                 " > /dev/null 2>&1")
+  (void)std::system(absl::StrCat("timeout --foreground -s KILL 0.3 ",
+                                 build == nullptr ? "build" : build,
+                                 "/bin/dermis cluster start --workers 2 --threads 1 --cluster ",
+                                 cluster.cluster(), " > /dev/null 2>&1")
                         .c_str());
   const CommandResult start = cluster.Start(2);
   EXPECT_EQ(start.exit_code, 0) << start.output;
