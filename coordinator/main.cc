@@ -30,6 +30,7 @@
 #include "coordinator/services/access.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
+#include "coordinator/services/health_probe.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 
@@ -37,11 +38,11 @@ namespace dermis {
 namespace {
 
 // Exit codes, for supervisors and scripts.
-enum Exit { kOk = 0, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
+enum Exit { kOk = 0, kUnhealthy = 1, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
 
 struct Flags {
   std::string store, listen = "0.0.0.0:7433", certs;
-  bool insecure = false;
+  bool insecure = false, check_health = false;
   uint64_t reserve_mib = 512;
   double segment = 30;
   double bundle = 1;
@@ -65,6 +66,22 @@ absl::Status WriteAddress(const std::string& store, const std::string& address) 
 int Fail(Exit code, const std::string& text) {
   DERMIS_LOG(kError, text);
   return code;
+}
+
+int CheckHealth(const Flags& flags) {
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+  if (!flags.insecure) {
+    const absl::StatusOr<Identity> identity = LoadIdentity(flags.certs, "coordinator");
+    if (!identity.ok()) return Fail(kCertificates, std::string(identity.status().message()));
+    credentials = ClientCredentials(*identity);
+  }
+  const size_t colon = flags.listen.rfind(':');
+  const std::string host = flags.listen.substr(0, colon);
+  const bool everywhere = host == "0.0.0.0" || host == "[::]";
+  const absl::Status health = ProbeHealth(everywhere ? "127.0.0.1" + flags.listen.substr(colon) : flags.listen,
+                                          credentials, absl::Seconds(5));
+  if (!health.ok()) return Fail(kUnhealthy, std::string(health.message()));
+  return kOk;
 }
 
 int Serve(const Flags& flags) {
@@ -194,8 +211,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "dermis-coordinator: keeps the studies of a Dermis cluster and gives out their tasks");
   app.set_version_flag("--version", std::string("dermis-coordinator ") + dermis::kVersion);
-  app.add_option("--store", flags.store, "Folder of the journal and the blobs (made where absent)")
-      ->required();
+  app.add_option("--store", flags.store, "Folder of the journal and the blobs (made where absent); required");
   app.add_option("--listen", flags.listen, "HOST:PORT to listen on; port 0: any free one")
       ->capture_default_str();
   app.add_option("--certs", flags.certs,
@@ -212,6 +228,8 @@ int main(int argc, char** argv) {
                  "leave shorter gaps, and let other studies wait longer")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 600.0));
+  app.add_flag("--check-health", flags.check_health,
+               "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,
                "Take studies of TorchScript models, which carry code (docs/security.md)");
   CLI11_PARSE(app, argc, argv);
@@ -223,8 +241,12 @@ int main(int argc, char** argv) {
     std::cerr << "dermis-coordinator: --listen " << flags.listen << " is not HOST:PORT\n";
     return dermis::kUsage;
   }
+  if (flags.store.empty() && !flags.check_health) {
+    std::cerr << "dermis-coordinator: --store is required\n";
+    return dermis::kUsage;
+  }
   try {
-    return dermis::Serve(flags);
+    return flags.check_health ? dermis::CheckHealth(flags) : dermis::Serve(flags);
   } catch (const std::exception& error) {
     DERMIS_LOG(kError, "unexpected: ", error.what());
     return 1;

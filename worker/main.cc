@@ -302,8 +302,13 @@ int Work(const Flags& flags) {
     int signal_number = 0;
     sigwait(&signals, &signal_number);
     DERMIS_LOG(kInfo, "signal ", signal_number, ": stores what runs, then stops");
-    // The next one ends it at once.
+    // One request may come twice: schedulers and terminals signal every process of a job, and the supervisor hands on what
+    // it gets. A later one ends it at once.
     std::thread([signals] {
+      std::this_thread::sleep_for(std::chrono::seconds(2));
+      const timespec now = {};
+      while (sigtimedwait(&signals, nullptr, &now) > 0) {
+      }
       int again = 0;
       sigwait(&signals, &again);
       std::_Exit(0);

@@ -1,9 +1,11 @@
 // Models from files: studies of them, and `dermis explain`.
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -185,17 +187,6 @@ TEST(Explain, SaysWhatIsWrong) {
   EXPECT_THAT(ExplainError(place, onnx + " --classes a,b" + images), HasSubstr("3 outputs"));
 }
 
-// Processes that name `text` in their command lines.
-int ProcessesOf(const std::string& text) {
-  int count = 0;
-  for (const auto& process : fs::directory_iterator("/proc")) {
-    std::ifstream in(process.path() / "cmdline");
-    const std::string line((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    if (line.find("dermis-") != std::string::npos && line.find(text) != std::string::npos) ++count;
-  }
-  return count;
-}
-
 TEST(Explain, WhenInterrupted_LeavesNothingBehind) {
   TestCluster place;
   const fs::path scratch = place.directory() / "scratch";
@@ -215,6 +206,28 @@ TEST(Explain, WhenInterrupted_LeavesNothingBehind) {
   EXPECT_TRUE(fs::is_empty(scratch));
   EXPECT_FALSE(fs::exists(out));
   EXPECT_FALSE(fs::exists(out + ".part"));
+}
+
+TEST(Explain, WhenKilled_LeavesNoProcessBehind) {
+  TestCluster place;
+  const fs::path scratch = place.directory() / "scratch";
+  fs::create_directory(scratch);
+  const char* build = std::getenv("DERMIS_BUILD_DIR");
+  const std::string command = absl::StrCat(
+      "TMPDIR=", scratch.string(), " timeout --foreground -s KILL 8 ",
+      build == nullptr ? "build" : build, "/bin/dermis explain --model ", Golden("classifier.onnx"),
+      " --size 16 --display 64 --classes a,b,c --method 'shapley: {permutations: 100000}' --images ",
+      Pictures(place, 4), " -o ", (place.directory() / "out").string(), " > ",
+      (place.directory() / "log").string(), " 2>&1");
+  (void)std::system(command.c_str());
+  EXPECT_FALSE(fs::is_empty(scratch)) << "it was killed before it started anything";
+  // The worker tries to hand back what it has: the coordinator may be gone before.
+  int left = 1;
+  for (int i = 0; i < 500 && left > 0; ++i) {
+    left = ProcessesOf(scratch.string());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(left, 0);
 }
 
 }  // namespace

@@ -60,6 +60,16 @@ std::string LineValue(const std::string& output, const std::string& name) {
   return "";
 }
 
+int ProcessesOf(const std::string& text) {
+  int count = 0;
+  for (const auto& process : fs::directory_iterator("/proc")) {
+    std::ifstream in(process.path() / "cmdline");
+    const std::string line((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    if (line.find("dermis-") != std::string::npos && line.find(text) != std::string::npos) ++count;
+  }
+  return count;
+}
+
 TestCluster::TestCluster() : directory_(MakeDirectory()) {}
 
 TestCluster::~TestCluster() {

@@ -19,6 +19,9 @@ CommandResult Dermis(const std::string& arguments, int timeout_seconds = 120);
 // The value behind "NAME: " in a command's output; "" where it is not there.
 std::string LineValue(const std::string& output, const std::string& name);
 
+// Processes of the programs that name `text` in their command lines.
+int ProcessesOf(const std::string& text);
+
 class TestCluster {
  public:
   TestCluster();

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,31 +67,67 @@ std::string EndOf(const fs::path& log, std::streamoff from) {
 
 fs::path ProgramFolder() { return fs::read_symlink("/proc/self/exe").parent_path(); }
 
-// Starts a program in its own session with its output in DIR/logs/NAME.log.
+// In the child of a fork: who it is, by its own hand and before its program starts, so that whoever kills the starter leaves
+// no process that `cluster stop` does not find. Calls only what may be called between fork and exec.
+bool WritePidFile(const char* path) {
+  char stat[1024] = {};
+  const int in = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (in < 0 || ::read(in, stat, sizeof stat - 1) <= 0) return false;
+  ::close(in);
+  // "PID (NAME) STATE ...": the pid before the first space, the start time in the twentieth field after the name.
+  const size_t pid_length = std::strcspn(stat, " ");
+  const char* field = std::strrchr(stat, ')');
+  for (int i = 0; i < 20 && field != nullptr; ++i) field = std::strchr(field + 1, ' ');
+  if (field == nullptr) return false;
+  char line[64];
+  const size_t time_length = std::strcspn(field + 1, " ");
+  if (pid_length + time_length + 2 > sizeof line) return false;
+  std::memcpy(line, stat, pid_length);
+  line[pid_length] = ' ';
+  std::memcpy(line + pid_length + 1, field + 1, time_length);
+  line[pid_length + 1 + time_length] = '\n';
+  const int out = ::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const auto size = static_cast<ssize_t>(pid_length + time_length + 2);
+  return out >= 0 && ::write(out, line, size) == size && ::close(out) == 0;
+}
+
+// Starts a program in its own session with its output in DIR/logs/NAME.log and itself in DIR/pids/NAME.
 absl::StatusOr<pid_t> Launch(const fs::path& directory, const std::string& name,
-                             const std::vector<std::string>& command) {
-  const fs::path log = directory / "logs" / (name + ".log");
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-  posix_spawn_file_actions_adddup2(&files, 1, 2);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+                             const std::vector<std::string>& command, bool ends_with_starter) {
+  const std::string log = directory / "logs" / (name + ".log");
+  const std::string pid_file = directory / "pids" / name;
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
-  pid_t pid = 0;
-  const int error = posix_spawn(&pid, argv[0], &files, &attributes, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&files);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot start ", command[0], ": ", strerror(error)));
+  int failed[2];  // Closed by a successful exec; else errno.
+  if (::pipe2(failed, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "a pipe");
+  const pid_t starter = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const int input = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    const int output = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    ::setsid();
+    bool good = input >= 0 && output >= 0 && ::dup2(input, 0) == 0 && ::dup2(output, 1) == 1 && ::dup2(output, 2) == 2;
+    // The directory's lock came along with the fork: a `cluster stop` waits until the line is written.
+    good = good && WritePidFile(pid_file.c_str());
+    if (good && ends_with_starter) {
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() != starter) ::_exit(1);
+    }
+    if (good) ::execv(argv[0], argv.data());
+    const int error = errno;
+    [[maybe_unused]] const ssize_t n = ::write(failed[1], &error, sizeof error);
+    ::_exit(127);
   }
-  std::ofstream out(directory / "pids" / name);
-  out << pid << ' ' << StartTime(pid).value_or("?") << '\n';
-  return pid;
+  const int fork_error = errno;
+  ::close(failed[1]);
+  int error = 0;
+  const bool started = pid > 0 && ::read(failed[0], &error, sizeof error) <= 0;
+  ::close(failed[0]);
+  if (started) return pid;
+  if (pid > 0) ::waitpid(pid, nullptr, 0);
+  return absl::UnavailableError(
+      absl::StrCat("cannot start ", command[0], ": ", strerror(pid > 0 ? error : fork_error)));
 }
 
 bool HasEnded(pid_t pid) { return waitpid(pid, nullptr, WNOHANG) == pid; }
@@ -108,7 +144,7 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
       ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
       "--listen", listen, "--segment", absl::StrCat(options.segment)};
   if (options.allow_torchscript) command.push_back("--allow-torchscript");
-  ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command));
+  ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command, options.ends_with_starter));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {
     if (HasEnded(pid) || Clock::Real().Now() > until) {
@@ -218,6 +254,13 @@ absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions
 
 }  // namespace
 
+absl::Status InitCluster(const std::string& directory) {
+  const fs::path folder = fs::absolute(directory);
+  RETURN_IF_ERROR(MakeDirectories(folder));
+  const DirectoryLock lock(folder);
+  return MakeClusterCertificates(folder / "certs", {});
+}
+
 absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options) {
   const fs::path directory = fs::absolute(options.directory);
   RETURN_IF_ERROR(MakeDirectories(directory));
@@ -249,7 +292,7 @@ absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options) {
         "--image-memory", absl::StrCat(image_memory), "--device", device, "--device-memory",
         absl::StrCat(options.device_memory), "--supervise"};
     if (options.allow_torchscript) command.push_back("--allow-torchscript");
-    RETURN_IF_ERROR(Launch(directory, name, command).status());
+    RETURN_IF_ERROR(Launch(directory, name, command, options.ends_with_starter).status());
   }
   return count;
 }

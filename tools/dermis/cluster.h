@@ -24,8 +24,13 @@ struct LocalClusterOptions {
   std::string listen = "127.0.0.1:0";
   double segment = 30;             // Seconds of training between two stored states.
   bool allow_torchscript = false;  // Studies may bring models that carry code.
+  bool ends_with_starter = false;  // All processes are told to end when the thread that starts them does, however it ends.
   uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.
 };
+
+// Makes what is missing of the directory and of its certificates, and starts nothing. For clusters whose processes others
+// start: systemd, Slurm, Kubernetes (cluster/).
+absl::Status InitCluster(const std::string& directory);
 
 // Starts what does not run yet and waits until the coordinator answers. Errors carry the end of the log of what
 // did not start.

@@ -42,6 +42,12 @@ absl::Status Start(const LocalClusterOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status Init(const std::string& directory) {
+  RETURN_IF_ERROR(InitCluster(directory));
+  std::printf("Certificates are in %s/certs. ca.key makes new ones: it stays here.\n", directory.c_str());
+  return absl::OkStatus();
+}
+
 absl::Status Stop(const std::string& directory) {
   ASSIGN_OR_RETURN(const int stopped, StopLocalCluster(directory));
   std::printf("%d processes stopped; results stay in %s\n", stopped, directory.c_str());
@@ -83,10 +89,12 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
       ->transform(CLI::AsSizeValue(true));
   start->callback([options, &outcome] { outcome = Start(*options); });
 
+  auto* init = cluster->add_subcommand("init", "Make the directory and its certificates, start nothing");
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");
   auto* status = cluster->add_subcommand("status", "Workers and what they do");
   auto directory = std::make_shared<std::string>();
-  for (auto* command : {stop, status}) AddClusterOption(*command, *directory);
+  for (auto* command : {init, stop, status}) AddClusterOption(*command, *directory);
+  init->callback([directory, &outcome] { outcome = Init(*directory); });
   stop->callback([directory, &outcome] { outcome = Stop(*directory); });
   status->callback([directory, &outcome] { outcome = PrintClusterStatus(*directory); });
 }

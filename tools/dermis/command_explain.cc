@@ -297,6 +297,7 @@ absl::Status Explain(ExplainOptions options) {
   if (!options.cluster.empty())
     return RunAndWrite(options, options.cluster, prepared.study, *images);
   options.local.directory = (scratch.path() / "cluster").string();
+  options.local.ends_with_starter = true;
   const OwnCluster cluster(options.local.directory);
   ASSIGN_OR_RETURN(options.local.workers, StartLocalCluster(options.local));
   return RunAndWrite(options, options.local.directory, prepared.study, *images);
