@@ -75,7 +75,7 @@ std::string Columns(const v1::ImageSetManifest& manifest) {
                     values.size() <= kFew ? Counted(values) : absl::StrCat(values.size(), " different values"), "</td></tr>");
   }
   return absl::StrCat("<details><summary>What is known of each image <span>", columns.size(),
-                      " columns</span></summary><div class=\"scroll\"><table><thead><tr><th>column</th><th>filled</th><th>values"
+                      " columns</span></summary><div class=\"scroll\"><table><thead><tr><th>column</th><th>filled</th><th class=\"words\">values"
                       "</th></tr></thead><tbody>",
                       body, "</tbody></table></div></details>");
 }
@@ -175,7 +175,7 @@ std::string RenderModelCard(const v1::StudyResults& results, const v1::ImageSetM
                           "set’s, until it is evaluated on them (<code>dermis evaluate</code>)");
   if (EpochsOf(results) > 0 && !spec.has_model()) html += Fact("training", Trained(results));
   html += Fact("seed", absl::StrCat(spec.seed(), spec.has_sweep() && spec.sweep().seeds() > 1
-                                                     ? absl::StrCat(", and ", spec.sweep().seeds() - 1, " more of the chosen trial")
+                                                     ? absl::StrCat(", and ", spec.sweep().seeds() - 1, " more of the chosen trial, for the choice")
                                                      : ""));
   if (judgement.view) {
     const EvaluationReport& model = judgement.view->models[0];

@@ -10,6 +10,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -18,6 +19,7 @@
 
 #include "common/status_macros.h"
 #include "tools/ingest/csv.h"
+#include "tools/report/abcd.h"
 #include "tools/report/architecture.h"
 #include "tools/report/baselines.h"
 #include "tools/report/curves.h"
@@ -191,6 +193,9 @@ class Collection {
     });
     if (judgement.split) Svg("flow", "", "Flow of the images", RenderFlow(results_, manifest_, *judgement.split));
     if (judgement.view) Depth(judgement.view->models[0]);
+    ASSIGN_OR_RETURN(const AbcdReport abcd, JudgeAbcd(results_, inputs_));
+    Svg("abcd", "", "Asymmetry, border, colour and diameter of lesions against the network's margin", AbcdSvg(abcd));
+    if (!abcd.properties.empty()) Csv("abcd", "", "Asymmetry, border, colour and diameter against the network's margin", AbcdCsv(abcd));
     return std::move(files_);
   }
 
@@ -233,7 +238,8 @@ class Collection {
     ASSIGN_OR_RETURN(const std::vector<EmbeddingPlot> plots, EmbeddingPlots(results_, inputs_));
     for (const EmbeddingPlot& plot : plots) {
       const char* what = plot.kind == EmbeddingKind::kPca ? "pca" : plot.kind == EmbeddingKind::kTsneOfRaw ? "tsne" : "tsne-of-pca";
-      const std::string title = absl::StrCat(plot.scatter.title, plot.features ? ", of the network's features" : ", of pixels");
+      const std::string title = absl::StrCat(
+          plot.scatter.title, plot.kind == EmbeddingKind::kTsneOfRaw ? "" : plot.features ? ", of the network's features" : ", of pixels");
       if (plot.features) {
         Both(absl::StrCat("features-", what), "", title, plot);
         continue;
@@ -278,25 +284,32 @@ class Collection {
 };
 
 std::string IndexPage(const std::string& study, const std::vector<FigureFile>& files) {
-  std::string body;
+  std::string pictures, numbers;
   for (const FigureFile& file : files) {
-    const bool picture = !absl::EndsWith(file.name, ".csv");
-    absl::StrAppend(&body, "<figure>", picture ? absl::StrCat("<a href=\"", file.name, "\"><img loading=\"lazy\" src=\"", file.name, "\" alt=\"", Escape(file.title), "\"></a>") : "",
-                    "<figcaption>", file.figure.empty() ? "" : absl::StrCat("<b>", file.figure, "</b> "), Escape(file.title),
-                    " <a href=\"", file.name, "\">", file.name, "</a></figcaption></figure>\n");
+    const std::string name = absl::StrCat("<a href=\"", file.name, "\">", file.name, "</a>");
+    const std::string text = absl::StrCat(file.figure.empty() ? "" : absl::StrCat("<b>", file.figure, "</b> "), Escape(file.title));
+    if (absl::EndsWith(file.name, ".csv")) {
+      absl::StrAppend(&numbers, "<li>", name, " ", text, "</li>\n");
+    } else {
+      absl::StrAppend(&pictures, "<figure><a href=\"", file.name, "\"><img loading=\"lazy\" src=\"", file.name, "\" alt=\"",
+                      Escape(file.title), "\"></a><figcaption>", text, " ", name, "</figcaption></figure>\n");
+    }
   }
   std::string missing;
   for (const std::string& one : MissingFigures(files)) absl::StrAppend(&missing, "<li>", Escape(one), "</li>");
   return absl::StrCat(
-      "<!doctype html>", kIndexMark, "<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width,initial-scale=1\"><title>Figures of ", study, "</title><style>body{font:15px/1.5 system-ui,sans-serif;"
-      "max-width:1180px;margin:2rem auto;padding:0 1.5rem;color:#1f2328;background:#faf9f6}main{display:grid;gap:1.4rem;"
-      "grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));align-items:start}figure{margin:0;min-width:0}img{width:100%;border:1px solid "
-      "#e4e2dc;border-radius:10px;background:#fff}figcaption{font-size:.85rem;overflow-wrap:anywhere}a{color:#0d7a6f}</style></head><body><h1>Figures of ",
-      study, "</h1><p>Numbers are those of the figures and tables of the seed paper, “Interpreting deep learning”, that these are the "
-      "counterparts of. CSV: the numbers behind a figure.</p>",
-      missing.empty() ? "" : absl::StrCat("<p>This study has no counterpart of:</p><ul>", missing, "</ul>"), "<main>\n", body,
-      "</main></body></html>\n");
+      "<!doctype html>", kIndexMark,
+      "<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>"
+      "Figures of ",
+      study,
+      "</title><style>body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1.5rem;color:#1f2328;"
+      "background:#faf9f6}main{display:grid;gap:1.4rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));"
+      "align-items:start}figure{margin:0;min-width:0}img{width:100%;border:1px solid #e4e2dc;border-radius:10px;background:#fff}"
+      "figcaption{font-size:.85rem;overflow-wrap:anywhere}a{color:#0d7a6f}</style></head><body><h1>Figures of ",
+      study,
+      "</h1><p>Figures and tables are numbered as those of the seed paper that they are the counterparts of.</p>",
+      missing.empty() ? "" : absl::StrCat("<p>This study has no counterpart of:</p><ul>", missing, "</ul>"), "<main>\n", pictures,
+      "</main><h2>The numbers behind them</h2><ul>\n", numbers, "</ul></body></html>\n");
 }
 
 // Only such a folder is written into that is empty or was written by this.
@@ -326,11 +339,21 @@ std::string StandaloneSvg(const std::string& inline_svg) {
     box = absl::StrSplit(inline_svg.substr(at + 9, inline_svg.find('"', at + 9) - at - 9), ' ');
   }
   if (box.size() != 4 || !absl::StartsWith(inline_svg, "<svg ")) return inline_svg;
-  const std::string size = absl::StrCat("width=\"", box[2], "\" height=\"", box[3], "\"");
+  // The page gives its plots a margin.
+  constexpr double kMargin = 14;
+  double edges[4];
+  for (int i = 0; i < 4; ++i) {
+    if (!absl::SimpleAtod(box[i], &edges[i])) return inline_svg;
+    edges[i] += i < 2 ? -kMargin : 2 * kMargin;
+  }
+  const std::string size = absl::StrFormat("width=\"%g\" height=\"%g\"", edges[2], edges[3]);
+  const std::string old_box = absl::StrCat("viewBox=\"", absl::StrJoin(box, " "), "\"");
   const size_t end = inline_svg.find('>');
-  std::string svg = absl::StrCat("<svg xmlns=\"http://www.w3.org/2000/svg\" ", size, inline_svg.substr(4, end - 4),
+  const std::string attributes = absl::StrReplaceAll(
+      inline_svg.substr(4, end - 4), {{old_box, absl::StrFormat("viewBox=\"%g %g %g %g\"", edges[0], edges[1], edges[2], edges[3])}});
+  std::string svg = absl::StrCat("<svg xmlns=\"http://www.w3.org/2000/svg\" ", size, attributes,
                                  " font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\"><style>", kPlotStyle,
-                                 "</style><rect x=\"", box[0], "\" y=\"", box[1], "\" ", size, " fill=\"#fff\"/>", inline_svg.substr(end + 1), "\n");
+                                 "</style><rect x=\"", edges[0], "\" y=\"", edges[1], "\" ", size, " fill=\"#fff\"/>", inline_svg.substr(end + 1), "\n");
   for (const auto& [variable, colour] : kColours) svg = absl::StrReplaceAll(svg, {{variable, colour}});
   return svg;
 }

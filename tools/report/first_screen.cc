@@ -13,6 +13,7 @@
 #include "tools/report/explained.h"
 #include "tools/report/lesion.h"
 #include "tools/report/plot.h"
+#include "tools/report/trials.h"
 
 namespace dermis {
 namespace {
@@ -153,12 +154,25 @@ void JudgedCaveats(const JudgedView& view, std::vector<std::string>& caveats) {
   caveats.push_back(absl::StrFormat("%.0f %% of the test images are %s: where their share is another, as in a clinic, predictive "
                                     "values do not carry over.",
                                     100 * share, Escape(model.positive)));
-  if (model.runs < 2) {
-    caveats.push_back("One training: how far another seed would move these numbers is not measured here.");
-  } else {
+  if (model.runs > 1) {
     caveats.push_back(absl::StrFormat("Over %d training seeds the ROC area varies: %.3f ± %.3f.", model.runs,
                                       model.area.mean, model.area.deviation));
   }
+}
+
+// Of a sweep with several seeds the taken setting was trained more than once; its validation metric says how much is chance.
+void SeedCaveat(const v1::StudyResults& results, const Judgement& judgement, std::vector<std::string>& caveats) {
+  if (results.spec().has_model() || !judgement.view || judgement.view->models[0].runs > 1) return;
+  const v1::SweepSpec& sweep = results.spec().sweep();
+  for (const v1::TrialResult& trial : results.trials()) {
+    if (trial.state() != "chosen" || !trial.has_score() || sweep.seeds() < 2) continue;
+    caveats.push_back(absl::StrFormat(
+        "Trained %d times with different seeds%s, its %s is %.4f ± %.4f: so much is chance. The test numbers are of one training. %s.",
+        sweep.seeds(), sweep.folds() > 0 ? absl::StrCat(" on each of ", sweep.folds(), " folds") : "", MetricName(sweep.metric()),
+        trial.score(), trial.deviation(), Link("trials", "Trials")));
+    return;
+  }
+  caveats.push_back("One training: how far another seed would move these numbers is not measured here.");
 }
 
 void TrainingCaveats(const v1::StudyResults& results, std::vector<std::string>& caveats) {
@@ -190,6 +204,7 @@ std::vector<std::string> Caveats(const v1::StudyResults& results, const ReportIn
                                  const Judgement& judgement, const CheckSummary& checks) {
   std::vector<std::string> caveats;
   if (judgement.view) JudgedCaveats(*judgement.view, caveats);
+  SeedCaveat(results, judgement, caveats);
   TrainingCaveats(results, caveats);
   if (const size_t flags = CheckFlags(checks).size(); flags > 0) {
     caveats.push_back(absl::StrCat("<b>", flags, "</b> ", flags == 1 ? "check" : "checks",

@@ -6,6 +6,7 @@
 #include "common/evaluation/judge.h"
 #include "common/evaluation/leak_check.h"
 #include "common/status_macros.h"
+#include "tools/report/abcd.h"
 #include "tools/report/baselines.h"
 #include "tools/report/report.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 // Beyond, fingerprints are not taken: every image is read for them, over the network.
 constexpr int kMostFingerprints = 20'000;
+constexpr int kMostMasks = 20'000;  // The same of the sizes of lesions.
 
 using Floats = google::protobuf::RepeatedField<float>;
 
@@ -23,8 +25,12 @@ ScoredRun RunOf(const Floats& validation, const Floats& test) {
 
 absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageSet& images) {
   const v1::ImageSetManifest& manifest = images.manifest();
-  ASSIGN_OR_RETURN(const JudgedImages judged,
+  ASSIGN_OR_RETURN(JudgedImages judged,
                    ImagesToJudge(manifest, results.validation_images(), results.test_images()));
+  if (results.test_images_size() <= kMostMasks) {
+    ASSIGN_OR_RETURN(std::optional<SubgroupColumn> sizes, LesionSizes(images, results.test_images()));
+    if (sizes) judged.columns.push_back(*std::move(sizes));
+  }
   JudgedView view;
   std::vector<std::pair<std::string, std::vector<ScoredRun>>> models = {
       {"network", {RunOf(results.validation_logits(), results.test_logits())}}};

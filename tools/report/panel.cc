@@ -227,9 +227,9 @@ class Panel {
     }
     const std::string towards = manifest_.classes(chosen_.margin >= 0 ? 1 : 0);
     panel.note = absl::StrFormat(
-        "%s, %d × %d pixels. Circles: %d places where what %s gives for %s, smoothed over %.0f %% of the side, is at least half of "
+        "%s, %d × %d pixels. Circles: %d %s where what %s gives for %s, smoothed over %.0f %% of the side, is at least half of "
         "its largest value.%s%s",
-        name(), shown.cols, shown.rows, peaks.size(), shap_->title, towards, 100 * kSmoothing, why_not.empty() ? "" : " ", why_not);
+        name(), shown.cols, shown.rows, peaks.size(), peaks.size() == 1 ? "place" : "places", shap_->title, towards, 100 * kSmoothing, why_not.empty() ? "" : " ", why_not);
     panel.pictures.push_back({full ? "full-resolution" : "display-size", absl::StrCat("high attribution in ", name()), RasterOf(shown)});
     return panel;
   }
@@ -407,6 +407,19 @@ absl::StatusOr<std::vector<CasePanel>> CasePanels(const v1::StudyResults& result
   return panels;
 }
 
+namespace {
+
+// As large as the page shows it.
+Raster Reduced(const Raster& raster) {
+  constexpr int kShown = 340;
+  if (raster.width <= kShown) return raster;
+  cv::Mat small;
+  cv::resize(MatOf(raster), small, cv::Size(kShown, raster.height * kShown / raster.width), 0, 0, cv::INTER_AREA);
+  return RasterOf(small);
+}
+
+}  // namespace
+
 std::string RenderPanels(const std::vector<CasePanel>& panels) {
   std::string html;
   for (const CasePanel& panel : panels) {
@@ -414,7 +427,7 @@ std::string RenderPanels(const std::vector<CasePanel>& panels) {
                     panel.pictures.size() == 1 ? "figures one" : "figures", "\">");
     for (const PanelPicture& picture : panel.pictures) {
       absl::StrAppend(&html, "<figure><img class=\"picture\" loading=\"lazy\" alt=\"", Escape(picture.caption), "\" src=\"",
-                      JpegUri(picture.raster), "\"><figcaption>", Escape(picture.caption), "</figcaption></figure>");
+                      JpegUri(panel.pictures.size() == 1 ? picture.raster : Reduced(picture.raster)), "\"><figcaption>", Escape(picture.caption), "</figcaption></figure>");
     }
     absl::StrAppend(&html, "</div><p class=\"note\">", Escape(panel.note), "</p>");
   }

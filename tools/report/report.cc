@@ -17,6 +17,7 @@
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "tools/ingest/csv.h"
+#include "tools/report/abcd.h"
 #include "tools/report/augmented.h"
 #include "tools/report/baselines.h"
 #include "tools/report/cards.h"
@@ -342,7 +343,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   }
   const std::string baselines = RenderBaselines(results, inputs);
   ASSIGN_OR_RETURN(const std::string embeddings, RenderEmbeddings(results, inputs));
-  const std::string lesions = RenderLesions(results, inputs);
+  ASSIGN_OR_RETURN(const AbcdReport abcd, JudgeAbcd(results, inputs));
+  const std::string lesions = RenderLesions(results, inputs) + RenderAbcd(abcd);
   const std::string after = absl::StrCat(baselines, embeddings, lesions);  // Room that it takes is not the images'.
   if (results.explained_size() > 0) {
     ASSIGN_OR_RETURN(const std::vector<CasePanel> panels, CasePanels(results, inputs));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -197,7 +198,12 @@ absl::StatusOr<Raster> ScatterOfImages(const Scatter& scatter, const ImageSet& s
   const v1::ImageSetManifest& manifest = set.manifest();
   cv::Mat canvas(static_cast<int>(kHeight) * kScale, static_cast<int>(kWidth) * kScale, CV_8UC3, cv::Scalar::all(255));
   const std::vector<double> places = Places(scatter);
-  for (size_t i = 0; i < images.size() && 2 * i < places.size(); ++i) {
+  const size_t n = std::min(images.size(), places.size() / 2);
+  // Far from the order of names, which is often that of classes: neither class hides the other.
+  size_t stride = n * 618 / 1000 + 1;
+  while (std::gcd(stride, n) > 1) ++stride;
+  for (size_t k = 0; k < n; ++k) {
+    const size_t i = k * stride % n;
     ASSIGN_OR_RETURN(const std::string_view pixels, set.Pixels(images[i]));
     const cv::Mat image(static_cast<int>(manifest.height()), static_cast<int>(manifest.width()), CV_8UC3,
                         const_cast<char*>(pixels.data()));
