@@ -171,7 +171,7 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   const auto spec_digest = MessageDigest(spec);
   std::string html = "<dl class=\"provenance\">";
   html += Fact("study", results.status().id());
-  html += Fact("image set", absl::StrCat(manifest.name(), ", ", manifest.images_size(), " images of ",
+  html += Fact("image set", absl::StrCat(manifest.name().empty() ? spec.images().set() : manifest.name(), ", ", manifest.images_size(), " images of ",
                                          manifest.width(), " × ", manifest.height(), " pixels; ",
                                          manifest.preprocessing()));
   html += Fact("image set digest", Hex(results.image_set()), true);

@@ -104,7 +104,7 @@ box-shadow:var(--shade);font-size:.92rem;margin:0}.flags{border-left:3px solid v
 .verdict{background:var(--card);border:1px solid var(--line);border-left:3px solid var(--second);border-radius:14px;padding:.8rem 1.2rem;
 font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-template-columns:minmax(0,14rem) 1fr;gap:1.6rem;align-items:center;margin:1.2rem 0}
 .zones{width:100%;display:block;border-radius:8px}.swatch{display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.5em}
-@media(max-width:640px){.lesion{grid-template-columns:1fr}}
+@media(max-width:640px){.lesion{grid-template-columns:minmax(0,1fr)}}.lesion>*{min-width:0;overflow-x:auto}.scroll .forest{min-width:600px}
 .judged h3{margin:2.6rem 0 .8rem}.judged h3:first-child{margin-top:0}.judged h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
 .judged .verdict,.judged .flags,.judged .praise{margin:0 0 1rem;max-width:52rem}.judged .list{padding-left:2.1rem}.judged tbody th small{display:block}
 .judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px;max-width:900px}.judged .wide{font-size:.84rem}.judged .wide th,.judged .wide td{padding:.5rem .22rem}
@@ -133,7 +133,7 @@ border:1px solid var(--line);border-radius:99px;padding:.15rem .9rem;cursor:poin
 .caveats{margin-top:1.6rem;background:var(--card);border:1px solid var(--line);border-left:3px solid var(--second);border-radius:14px;
 padding:1rem 1.3rem;box-shadow:var(--shade);font-size:.92rem}.caveats h2{font-size:1rem;margin:0 0 .4rem;letter-spacing:0}
 .caveats ul{margin:0;padding-left:1.1rem;columns:2 24rem;column-gap:2.2rem}.caveats li{break-inside:avoid;margin:0 0 .4rem}.caveats a{color:var(--accent)}
-.flow{min-width:640px;max-width:860px;box-shadow:none;border:0;background:none;padding:0}#panels h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}#panels h3:first-of-type{margin-top:0}#panels .figures{margin-top:.9rem}.figures.one{grid-template-columns:minmax(0,38rem)}
+.flow{min-width:640px;max-width:860px;box-shadow:none;border:0;background:none;padding:0}#panels h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}#panels h3:first-of-type{margin-top:0}#panels .figures{margin-top:.9rem;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}#panels .figures.one{grid-template-columns:minmax(0,38rem)}
 .words{white-space:normal;text-align:left}
 .filters{display:flex;flex-wrap:wrap;gap:.5rem 1.2rem;align-items:center;margin:0 0 1rem;padding:.7rem 1rem;background:var(--card);
 border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--soft)}.filters label{display:flex;gap:.5rem;align-items:center}
