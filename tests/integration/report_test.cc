@@ -1,5 +1,5 @@
-// `dermis report` as users run it, on a real study: one page without network, and its figures as files that are what
-// their names say.
+// `dermis report` as users run it, on a real study: one page without network, and its figures as
+// files that are what their names say.
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -45,7 +45,8 @@ std::string Read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// "": each element is closed by the one that opened it, each attribute is quoted. Else what is wrong.
+// "": each element is closed by the one that opened it, each attribute is quoted. Else what is
+// wrong.
 std::string WellFormed(const std::string& xml) {
   std::vector<std::string> open;
   for (size_t at = xml.find('<'); at != std::string::npos; at = xml.find('<', at)) {
@@ -53,9 +54,11 @@ std::string WellFormed(const std::string& xml) {
     size_t end = at + 1;
     while (end < xml.size() && (quoted || xml[end] != '>')) quoted ^= xml[end++] == '"';
     if (end == xml.size()) return "an open tag at the end";
-    const std::string tag = xml.substr(at + 1, end - at - 1), name = tag.substr(0, tag.find_first_of(" /", 1));
+    const std::string tag = xml.substr(at + 1, end - at - 1),
+                      name = tag.substr(0, tag.find_first_of(" /", 1));
     if (tag[0] == '/') {
-      if (open.empty() || "/" + open.back() != tag) return absl::StrCat("<", tag, "> closes <", open.empty() ? "" : open.back(), ">");
+      if (open.empty() || "/" + open.back() != tag)
+        return absl::StrCat("<", tag, "> closes <", open.empty() ? "" : open.back(), ">");
       open.pop_back();
     } else if (tag.back() != '/') {
       open.push_back(name);
@@ -69,10 +72,13 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(2).exit_code, 0);
   const CommandResult run = cluster.Run(
-      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", TestCluster::Images()), 400);
+      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", TestCluster::Images()),
+      400);
   ASSERT_EQ(run.exit_code, 0) << run.output;
-  const fs::path page = cluster.directory() / "page.html", figures = cluster.directory() / "figures";
-  const std::string command = absl::StrCat("report figures -o ", page.string(), " --figures ", figures.string());
+  const fs::path page = cluster.directory() / "page.html",
+                 figures = cluster.directory() / "figures";
+  const std::string command =
+      absl::StrCat("report figures -o ", page.string(), " --figures ", figures.string());
   const CommandResult made = cluster.Run(command);
   ASSERT_EQ(made.exit_code, 0) << made.output;
   EXPECT_THAT(made.output, HasSubstr(" figures and tables  "));
@@ -96,9 +102,11 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
     }
   }
   EXPECT_GT(files, 25u);
-  for (const char* name : {"fig01-tsne.svg", "fig02-roc.svg", "fig02-precision-recall.csv", "fig03-confusion-random-forest-32-px.svg",
-                           "fig05-training-loss.svg", "fig06-confusion-network.svg", "fig09-pca-images.png", "fig10-pca.svg",
-                           "fig11-tsne-of-pca-images.png", "fig12-tsne-of-pca.csv", "table1.csv", "table2.csv", "flow.svg"}) {
+  for (const char* name : {"fig01-tsne.svg", "fig02-roc.svg", "fig02-precision-recall.csv",
+                           "fig03-confusion-random-forest-32-px.svg", "fig05-training-loss.svg",
+                           "fig06-confusion-network.svg", "fig09-pca-images.png", "fig10-pca.svg",
+                           "fig11-tsne-of-pca-images.png", "fig12-tsne-of-pca.csv", "table1.csv",
+                           "table2.csv", "flow.svg"}) {
     EXPECT_TRUE(fs::exists(figures / name)) << name;
   }
   // A true positive there is only where the network found one.
@@ -116,10 +124,14 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   // Made again it is the same; among other files it is refused.
   ASSERT_EQ(cluster.Run(command).exit_code, 0);
   EXPECT_EQ(Read(page), html);
-  const CommandResult refused = cluster.Run(absl::StrCat("report figures -o ", page.string(), " --figures ", cluster.directory().string()));
+  const CommandResult refused = cluster.Run(absl::StrCat(
+      "report figures -o ", page.string(), " --figures ", cluster.directory().string()));
   EXPECT_NE(refused.exit_code, 0);
   EXPECT_THAT(refused.output, HasSubstr("name another folder"));
-  EXPECT_EQ(cluster.Run(absl::StrCat("report figures -o ", page.string(), " --figure ", figures.string())).exit_code, 2);
+  EXPECT_EQ(
+      cluster.Run(absl::StrCat("report figures -o ", page.string(), " --figure ", figures.string()))
+          .exit_code,
+      2);
 }
 
 }  // namespace

@@ -11,7 +11,8 @@
 namespace dermis {
 
 struct Layer {
-  std::string name, type, output;  // "conv1", "3 × 3 convolution", "32 × 32 × 32" (height, width, channels).
+  std::string name, type,
+      output;  // "conv1", "3 × 3 convolution", "32 × 32 × 32" (height, width, channels).
   uint64_t trained = 0, other = 0;  // Parameters; other: running statistics.
 };
 

@@ -1,5 +1,5 @@
-// The data card and the model card: what the images and the model are, where they come from, what they are for, and
-// what they are not. After Gebru et al. 2018 and Mitchell et al. 2019.
+// The data card and the model card: what the images and the model are, where they come from, what
+// they are for, and what they are not. After Gebru et al. 2018 and Mitchell et al. 2019.
 #ifndef DERMIS_TOOLS_REPORT_CARDS_H_
 #define DERMIS_TOOLS_REPORT_CARDS_H_
 

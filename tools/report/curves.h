@@ -22,7 +22,8 @@ Plot RocPlot(const NamedEvaluations& models);
 Plot PrecisionRecallPlot(const NamedEvaluations& models);
 
 // A model's confusion matrix as inline SVG. `name` is drawn above it.
-std::string RenderConfusion(const std::string& name, const Evaluation& e, const v1::ImageSetManifest& manifest);
+std::string RenderConfusion(const std::string& name, const Evaluation& e,
+                            const v1::ImageSetManifest& manifest);
 
 // Epochs that count: those that ran beyond the stop belong to no result.
 int EpochsOf(const v1::StudyResults& results);

@@ -1,5 +1,5 @@
-// What a reader must know before anything else: how good the model is, in words and numbers, and what speaks against
-// relying on it.
+// What a reader must know before anything else: how good the model is, in words and numbers, and
+// what speaks against relying on it.
 #ifndef DERMIS_TOOLS_REPORT_FIRST_SCREEN_H_
 #define DERMIS_TOOLS_REPORT_FIRST_SCREEN_H_
 
@@ -18,8 +18,8 @@ std::vector<std::string> Caveats(const v1::StudyResults& results, const ReportIn
                                  const Judgement& judgement, const CheckSummary& checks);
 
 // The answer, its numbers, the caveats. HTML.
-std::string RenderFirstScreen(const v1::StudyResults& results, const ReportInputs& inputs, const Judgement& judgement,
-                              const CheckSummary& checks);
+std::string RenderFirstScreen(const v1::StudyResults& results, const ReportInputs& inputs,
+                              const Judgement& judgement, const CheckSummary& checks);
 
 }  // namespace dermis
 

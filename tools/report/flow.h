@@ -11,7 +11,8 @@
 namespace dermis {
 
 // Inline SVG.
-std::string RenderFlow(const v1::StudyResults& results, const v1::ImageSetManifest& manifest, const Split& split);
+std::string RenderFlow(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
+                       const Split& split);
 
 }  // namespace dermis
 

@@ -28,7 +28,8 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
   ASSIGN_OR_RETURN(JudgedImages judged,
                    ImagesToJudge(manifest, results.validation_images(), results.test_images()));
   if (results.test_images_size() <= kMostMasks) {
-    ASSIGN_OR_RETURN(std::optional<SubgroupColumn> sizes, LesionSizes(images, results.test_images()));
+    ASSIGN_OR_RETURN(std::optional<SubgroupColumn> sizes,
+                     LesionSizes(images, results.test_images()));
     if (sizes) judged.columns.push_back(*std::move(sizes));
   }
   JudgedView view;
@@ -36,7 +37,8 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
       {"network", {RunOf(results.validation_logits(), results.test_logits())}}};
   for (const v1::BaselineResult& baseline : results.baselines()) {
     if (baseline.test_logits().empty()) continue;
-    models.push_back({NameOf(baseline), {RunOf(baseline.validation_logits(), baseline.test_logits())}});
+    models.push_back(
+        {NameOf(baseline), {RunOf(baseline.validation_logits(), baseline.test_logits())}});
   }
   for (const auto& [name, runs] : models) {
     ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(name, judged, runs));
@@ -46,7 +48,8 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
                      CompareModels(models[0].first, models[0].second[0], name, runs[0], judged));
     view.comparisons.push_back(std::move(comparison));
   }
-  ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, results.spec().images().split(), results.spec().seed()));
+  ASSIGN_OR_RETURN(const Split split,
+                   MakeSplit(manifest, results.spec().images().split(), results.spec().seed()));
   std::vector<ImageFingerprint> fingerprints;
   if (manifest.images_size() <= kMostFingerprints) {
     ASSIGN_OR_RETURN(fingerprints, FingerprintsOf(images));
@@ -60,7 +63,8 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
 absl::StatusOr<Judgement> JudgeStudy(const v1::StudyResults& results, const ImageSet& images) {
   const v1::ImageSetManifest& manifest = images.manifest();
   Judgement judgement;
-  if (auto split = MakeSplit(manifest, results.spec().images().split(), results.spec().seed()); split.ok()) {
+  if (auto split = MakeSplit(manifest, results.spec().images().split(), results.spec().seed());
+      split.ok()) {
     judgement.split = *std::move(split);
   }
   if (results.test_images_size() == 0 || manifest.unlabelled()) return judgement;

@@ -1,4 +1,5 @@
-// The page's one script: what a reader may change. Without it all is shown, in the reader's own light.
+// The page's one script: what a reader may change. Without it all is shown, in the reader's own
+// light.
 #ifndef DERMIS_TOOLS_REPORT_SCRIPT_H_
 #define DERMIS_TOOLS_REPORT_SCRIPT_H_
 

@@ -44,12 +44,15 @@ FakeStudy WithBoth(uint32_t size = 64) {
   FakeStudy study(200, size, 0);
   bool found = false, missed = false;
   for (int row = 0; row < study.results.test_images_size(); ++row) {
-    if (study.images->manifest().images(static_cast<int>(study.results.test_images(row))).label() != 1) continue;
+    if (study.images->manifest().images(static_cast<int>(study.results.test_images(row))).label() !=
+        1)
+      continue;
     const bool hit = study.results.test_logits(2 * row + 1) > study.results.test_logits(2 * row);
     bool& have = hit ? found : missed;
     if (have) continue;
     have = true;
-    study.AddExplained(static_cast<uint32_t>(row), hit ? "true positive, random" : "false negative, random");
+    study.AddExplained(static_cast<uint32_t>(row),
+                       hit ? "true positive, random" : "false negative, random");
   }
   EXPECT_TRUE(found && missed);
   return study;
@@ -58,13 +61,18 @@ FakeStudy WithBoth(uint32_t size = 64) {
 TEST(Figures, EachFileIsWhatItsNameSays) {
   const FakeStudy study = WithBoth();
   const auto files = FilesOf(study);
-  EXPECT_THAT(files, AllOf(Contains(Key("fig02-roc.svg")), Contains(Key("fig02-roc.csv")), Contains(Key("fig02-precision-recall.svg")),
-                           Contains(Key("fig05-training-loss.svg")), Contains(Key("fig05-training.csv"))));
-  EXPECT_THAT(files, AllOf(Contains(Key("fig06-confusion-network.svg")), Contains(Key("fig07-original.png")),
-                           Contains(Key("fig07-activation-conv1.png")), Contains(Key("fig07-lime-malignant.png")),
-                           Contains(Key("fig07-lime-benign.png")), Contains(Key("fig07-shap-malignant.png")),
-                           Contains(Key("fig07-shap-benign.png")), Contains(Key("fig07-panel.svg"))));
-  EXPECT_THAT(files, AllOf(Contains(Key("fig08-display-size.png")), Contains(Key("fig13-panel.svg")), Contains(Key("table1.csv")),
+  EXPECT_THAT(files,
+              AllOf(Contains(Key("fig02-roc.svg")), Contains(Key("fig02-roc.csv")),
+                    Contains(Key("fig02-precision-recall.svg")),
+                    Contains(Key("fig05-training-loss.svg")), Contains(Key("fig05-training.csv"))));
+  EXPECT_THAT(
+      files,
+      AllOf(Contains(Key("fig06-confusion-network.svg")), Contains(Key("fig07-original.png")),
+            Contains(Key("fig07-activation-conv1.png")), Contains(Key("fig07-lime-malignant.png")),
+            Contains(Key("fig07-lime-benign.png")), Contains(Key("fig07-shap-malignant.png")),
+            Contains(Key("fig07-shap-benign.png")), Contains(Key("fig07-panel.svg"))));
+  EXPECT_THAT(files, AllOf(Contains(Key("fig08-display-size.png")),
+                           Contains(Key("fig13-panel.svg")), Contains(Key("table1.csv")),
                            Contains(Key("table2.csv")), Contains(Key("flow.svg"))));
   for (const auto& [name, file] : files) {
     EXPECT_FALSE(file.title.empty()) << name;
@@ -73,12 +81,14 @@ TEST(Figures, EachFileIsWhatItsNameSays) {
       ASSERT_TRUE(table.ok()) << name << ": " << table.status();
       EXPECT_FALSE(table->rows.empty()) << name;
     } else if (absl::EndsWith(name, ".png")) {
-      const cv::Mat image = cv::imdecode(std::vector<uint8_t>(file.bytes.begin(), file.bytes.end()), cv::IMREAD_COLOR);
+      const cv::Mat image = cv::imdecode(std::vector<uint8_t>(file.bytes.begin(), file.bytes.end()),
+                                         cv::IMREAD_COLOR);
       EXPECT_GE(image.cols, 448) << name;
     } else {
       EXPECT_TRUE(absl::EndsWith(name, ".svg")) << name;
-      EXPECT_THAT(file.bytes, AllOf(HasSubstr("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\""), HasSubstr("<style>"),
-                                    Not(HasSubstr("var(--")), Not(HasSubstr("color-mix"))))
+      EXPECT_THAT(file.bytes, AllOf(HasSubstr("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\""),
+                                    HasSubstr("<style>"), Not(HasSubstr("var(--")),
+                                    Not(HasSubstr("color-mix"))))
           << name;
     }
   }
@@ -88,7 +98,8 @@ TEST(Figures, AStudyWithoutEarlyStopping_HasTheSeedsFigure4) {
   FakeStudy study(120, 32, 0);
   study.results.mutable_spec()->mutable_training()->clear_early_stopping();
   const auto files = FilesOf(study);
-  EXPECT_THAT(files, AllOf(Contains(Key("fig04-training-loss.svg")), Not(Contains(Key("fig05-training-loss.svg")))));
+  EXPECT_THAT(files, AllOf(Contains(Key("fig04-training-loss.svg")),
+                           Not(Contains(Key("fig05-training-loss.svg")))));
 }
 
 TEST(Figures, WhatThereIsNot_IsSaid_AndWhoWouldHaveIt) {
@@ -106,19 +117,26 @@ TEST(Figures, TheFalseNegative_IsTheMostConfidentOne_AndTheTruePositive_NearestT
   FakeStudy study(400, 32, 0);
   std::vector<std::pair<double, int>> found, missed;
   for (int row = 0; row < study.results.test_images_size(); ++row) {
-    if (study.images->manifest().images(static_cast<int>(study.results.test_images(row))).label() != 1) continue;
-    const double margin = study.results.test_logits(2 * row + 1) - study.results.test_logits(2 * row);
+    if (study.images->manifest().images(static_cast<int>(study.results.test_images(row))).label() !=
+        1)
+      continue;
+    const double margin =
+        study.results.test_logits(2 * row + 1) - study.results.test_logits(2 * row);
     (margin >= 0 ? found : missed).emplace_back(-std::abs(margin), row);
   }
   std::sort(found.begin(), found.end());
   std::sort(missed.begin(), missed.end());
   ASSERT_GT(missed.size(), 1u);
-  for (const auto& [confidence, row] : found) study.AddExplained(static_cast<uint32_t>(row), "true positive");
-  for (const auto& [confidence, row] : missed) study.AddExplained(static_cast<uint32_t>(row), "false negative");
+  for (const auto& [confidence, row] : found)
+    study.AddExplained(static_cast<uint32_t>(row), "true positive");
+  for (const auto& [confidence, row] : missed)
+    study.AddExplained(static_cast<uint32_t>(row), "false negative");
   const auto panels = CasePanels(study.results, study.Inputs());
   ASSERT_TRUE(panels.ok()) << panels.status();
   ASSERT_EQ(panels->size(), 3u);
-  const auto name = [&](int row) { return study.images->manifest().images(static_cast<int>(study.results.test_images(row))).name(); };
+  const auto name = [&](int row) {
+    return study.images->manifest().images(static_cast<int>(study.results.test_images(row))).name();
+  };
   EXPECT_EQ((*panels)[0].title, "The true positive of median confidence");
   EXPECT_THAT((*panels)[0].note, HasSubstr(name(found[(found.size() - 1) / 2].second)));
   EXPECT_EQ((*panels)[2].figure, "13");
@@ -170,7 +188,8 @@ TEST(Figures, TheFullPhotograph_IsTakenOnlyWhereItShowsTheSame) {
   cv::Mat small(64, 64, CV_8UC3, const_cast<char*>(pixels.data())), bgr, large;
   cv::cvtColor(small, bgr, cv::COLOR_RGB2BGR);
   cv::resize(bgr, large, {512, 512}, 0, 0, cv::INTER_CUBIC);
-  cv::copyMakeBorder(large, large, 0, 0, 64, 64, cv::BORDER_CONSTANT, {0, 0, 0});  // The set has the centre square.
+  cv::copyMakeBorder(large, large, 0, 0, 64, 64, cv::BORDER_CONSTANT,
+                     {0, 0, 0});  // The set has the centre square.
   ASSERT_TRUE(cv::imwrite(folder / std::filesystem::path(name).filename().string(), large));
   EXPECT_EQ(panel().pictures[0].key, "full-resolution");
   EXPECT_EQ(panel().pictures[0].raster.width, 640);
@@ -198,7 +217,8 @@ TEST(Figures, AreWrittenAgain_ButNeverAmongOtherFiles) {
   const std::string other = folder / "other";
   std::filesystem::create_directory(other);
   std::ofstream(other + "/thesis.tex") << "mine";
-  EXPECT_EQ(WriteFigures(study.results, study.Inputs(), other).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(WriteFigures(study.results, study.Inputs(), other).status().code(),
+            absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(CountFiles(other), 1);
 }
 
