@@ -340,6 +340,11 @@ absl::Status ValidateManifest(const v1::ImageSetManifest& m) {
     return Bad(
         absl::StrCat("it has ", m.images_size(), " images; 1 to ", kMaxImages, " are allowed"));
   }
+  if (m.left_out_size() > kMaxClasses ||
+      std::any_of(m.left_out().begin(), m.left_out().end(),
+                  [](const v1::LeftOutFiles& files) { return !IsText(files.reason(), kMaxName); })) {
+    return Bad("what was left out of it has too many reasons, or one that is not UTF-8 text of at most 1024 bytes");
+  }
   uint64_t count = 0;
   std::vector<bool> masked_image, labelled_image;
   for (int c = 0; c < m.chunks_size(); ++c) {

@@ -15,13 +15,14 @@
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
+#include "tools/report/figures.h"
 #include "tools/report/report.h"
 
 namespace dermis {
 namespace {
 
 struct ResultOptions {
-  std::string cluster, id, report, scores, model, explanations, format = "text";
+  std::string cluster, id, report, figures, full_resolution, scores, model, explanations, format = "text";
 };
 
 // Both outlive what comes back.
@@ -36,8 +37,13 @@ absl::Status Report(const ResultOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
-  RETURN_IF_ERROR(WriteReport(results, InputsOf(*client, *images), options.report));
+  ReportInputs inputs = InputsOf(*client, *images);
+  inputs.full_resolution = options.full_resolution;
+  RETURN_IF_ERROR(WriteReport(results, inputs, options.report));
   std::printf("%s\n", options.report.c_str());
+  if (options.figures.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const size_t figures, WriteFigures(results, inputs, options.figures));
+  std::printf("%zu figures and tables  %s/index.html\n", figures, options.figures.c_str());
   return absl::OkStatus();
 }
 
@@ -118,6 +124,11 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
     command->add_option("study", options->id, "The study's name")->required();
   }
   report->add_option("-o,--output", options->report, "HTML file to write")->required();
+  report->add_option("--figures", options->figures,
+                     "Folder for each figure and table as a file of its own (SVG, PNG, CSV) and an index.html");
+  report->add_option("--full-resolution", options->full_resolution,
+                     "Folder with the photographs, by their names in the image set: for the figure that needs them")
+      ->check(CLI::ExistingDirectory);
   results->add_option("-o,--output", options->format, "text, or json: with every attribution and check")
       ->check(CLI::IsMember({"text", "json"}));
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");

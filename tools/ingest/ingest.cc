@@ -295,29 +295,31 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
 
   IngestResult result;
   std::vector<PackedImage> images;
+  std::map<std::string, uint32_t> left_out_by_kind;  // For the manifest: reports say what is missing, and why.
   std::map<Digest, std::string> first_of;          // Pixels -> the first file that has them.
   std::vector<uint64_t> per_class(classes.size());
   std::set<std::string> groups;
   std::map<std::string, int> stems;
   for (const Listed& item : listed) ++stems[fs::path(item.name).stem().string()];
   for (const Listed& item : listed) {
-    const auto leave_out = [&](std::string reason) {
+    const auto leave_out = [&](const char* kind, std::string reason) {
+      ++left_out_by_kind[kind];
       result.left_out.push_back({item.name, std::move(reason)});
     };
     auto file = ReadFile(folder / item.name);
     if (!file.ok()) {
-      leave_out("missing, or cannot be read");
+      leave_out("missing, or cannot be read", "missing, or cannot be read");
       continue;
     }
     auto pixels = DecodeImage(*file, options.size);
     if (!pixels.ok()) {
-      leave_out(std::string(pixels.status().message()));
+      leave_out("no picture that can be decoded", std::string(pixels.status().message()));
       continue;
     }
     const Digest digest = Sha256Of(*pixels);
     const auto [first, is_new] = first_of.emplace(digest, item.name);
     if (!is_new) {
-      leave_out(absl::StrCat("the same image as ", first->second));
+      leave_out("the same image as another", absl::StrCat("the same image as ", first->second));
       continue;
     }
     PackedImage image;
@@ -329,7 +331,7 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
             ? absl::StatusOr<std::string>(std::string())
             : Companion(item.name, label_maps, stems, options.size, "label map", &DecodeLabels);
     if (!mask.ok() || !labels.ok()) {
-      leave_out(std::string((mask.ok() ? labels : mask).status().message()));
+      leave_out("a mask or label map that does not fit", std::string((mask.ok() ? labels : mask).status().message()));
       continue;
     }
     image.mask = *std::move(mask);
@@ -367,6 +369,11 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
   header.set_preprocessing("exif-upright/srgb/centre-square/area");
   for (const std::string& name : classes) header.add_classes(name);
   header.set_unlabelled(options.unlabelled);
+  for (const auto& [kind, files] : left_out_by_kind) {
+    v1::LeftOutFiles* left_out = header.add_left_out();
+    left_out->set_reason(kind);
+    left_out->set_files(files);
+  }
 
   result.images = images.size();
   result.groups = groups.size();

@@ -139,18 +139,12 @@ class Section {
     return parts;
   }
 
-  std::string Render(const Source& source) {
+  // None without principal components: they say which images there are.
+  std::vector<EmbeddingPlot> Plots(const Source& source) {
+    std::vector<EmbeddingPlot> plots;
+    if (!source.pca) return plots;
     const bool features = source.task.has_model();
-    std::string html = absl::StrCat(
-        "<h3>", features ? "What the network makes of the images" : "The images’ pixels", "</h3><p class=\"note\">",
-        features ? "The network’s features, before its last layer. It was fitted to the training images, so only the test images, drawn "
-                   "in full, say how far it separates the classes."
-                 : absl::StrCat("At ", source.task.images().size(), " × ", source.task.images().size(),
-                                " pixels; nobody has told these pictures what the classes are."),
-        "</p>");
-    if (!source.pca) return html + "<p class=\"missing\">Not computed yet.</p>";
     images_.assign(source.pca->images().begin(), source.pca->images().end());
-    html += "<div class=\"trio\">";
     std::vector<float> first_two;
     const int k = static_cast<int>(source.pca->components());
     for (int i = 0; i < source.pca->images_size(); ++i) {
@@ -161,15 +155,30 @@ class Section {
       return c < k ? absl::StrFormat("PC%d, %.0f %% of the variance", c + 1, 100 * source.pca->variance(c))
                    : std::string();
     };
-    html += One("Principal components", axis(0), axis(1), std::move(first_two), features);
+    plots.push_back(One(EmbeddingKind::kPca, "Principal components", axis(0), axis(1), std::move(first_two), features));
     for (const auto& [task, output] : source.tsne) {
-      html += One(absl::StrFormat("t-SNE of %s, perplexity %g",
-                                  task.input() == v1::TSNE_INPUT_PCA
-                                      ? absl::StrCat(k, " components")
-                                      : std::string(features ? "features" : "pixels"),
-                                  task.perplexity()),
-                  "", "", {output.points().begin(), output.points().end()}, features);
+      const bool of_pca = task.input() == v1::TSNE_INPUT_PCA;
+      plots.push_back(One(of_pca ? EmbeddingKind::kTsneOfPca : EmbeddingKind::kTsneOfRaw,
+                          absl::StrFormat("t-SNE of %s, perplexity %g",
+                                          of_pca ? absl::StrCat(k, " components") : std::string(features ? "features" : "pixels"),
+                                          task.perplexity()),
+                          "", "", {output.points().begin(), output.points().end()}, features));
     }
+    return plots;
+  }
+
+  std::string Render(const Source& source) {
+    const bool features = source.task.has_model();
+    std::string html = absl::StrCat(
+        "<h3>", features ? "What the network makes of the images" : "The images’ pixels", "</h3><p class=\"note\">",
+        features ? "The network’s features, before its last layer. It was fitted to the training images, so only the test images, drawn "
+                   "in full, say how far it separates the classes."
+                 : absl::StrCat("At ", source.task.images().size(), " × ", source.task.images().size(),
+                                " pixels; nobody has told these pictures what the classes are."),
+        "</p>");
+    if (!source.pca) return html + "<p class=\"missing\">Not computed yet.</p>";
+    html += "<div class=\"trio\">";
+    for (const EmbeddingPlot& plot : Plots(source)) html += RenderScatter(plot.scatter);
     html += "</div>";
     if (source.separation) {
       absl::StrAppend(&html, SeparationTable(*source.separation, source),
@@ -180,9 +189,10 @@ class Section {
   }
 
  private:
-  std::string One(const std::string& title, const std::string& x, const std::string& y,
-                  std::vector<float> points, bool features) const {
-    Scatter scatter;
+  EmbeddingPlot One(EmbeddingKind kind, const std::string& title, const std::string& x, const std::string& y,
+                    std::vector<float> points, bool features) const {
+    EmbeddingPlot plot{kind, features, {}, images_, PartsOfImages()};
+    Scatter& scatter = plot.scatter;
     scatter.title = title;
     scatter.x_label = x;
     scatter.y_label = y;
@@ -195,7 +205,7 @@ class Section {
           static_cast<int>(manifest_.images(static_cast<int>(image)).label()) + 1 == classes);
       if (features) scatter.marked.push_back(parts_[image] == 2);
     }
-    return RenderScatter(scatter);
+    return plot;
   }
 
   const v1::ImageSetManifest& manifest_;
@@ -204,6 +214,18 @@ class Section {
 };
 
 }  // namespace
+
+absl::StatusOr<std::vector<EmbeddingPlot>> EmbeddingPlots(const v1::StudyResults& results,
+                                                          const ReportInputs& inputs) {
+  std::vector<EmbeddingPlot> plots;
+  if (!results.spec().has_embeddings()) return plots;
+  ASSIGN_OR_RETURN(const std::vector<Source> sources, SourcesOf(results, inputs));
+  Section section(results, inputs.images->manifest());
+  for (const Source& source : sources) {
+    for (EmbeddingPlot& plot : section.Plots(source)) plots.push_back(std::move(plot));
+  }
+  return plots;
+}
 
 absl::StatusOr<std::string> RenderEmbeddings(const v1::StudyResults& results,
                                              const ReportInputs& inputs) {

@@ -35,7 +35,7 @@ std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const st
   std::string html = Figure(
       absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": outlines of the ", best.size(),
                                                " superpixels that speak most for ", scene.predicted)),
-                   UseBase(scene), "<path class=\"halo\" d=\"", path, "\"/><path class=\"outline\" d=\"", path,
+                   UseBase(scene), "<path class=\"halo overlay\" d=\"", path, "\"/><path class=\"outline overlay\" d=\"", path,
                    "\"/></svg>"),
       absl::StrCat("<b>", Escape(title), "</b> ",
                    best.empty() ? "no superpixel speaks for "
@@ -48,7 +48,7 @@ std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const st
                    UseBase(scene),
                    Overlay(scene,
                            SignOverlay(fit.values(), strongest, scene.sign, labels, scene.width, scene.height),
-                           "class=\"lighten\""),
+                           "lighten"),
                    "</svg>"),
       absl::StrCat("<b>", Escape(title), "</b> the ", strongest.size(), " strongest, <span class=\"key\"><i class=\"for\"></i>for</span> and ",
                    "<span class=\"key\"><i class=\"against\"></i>against</span> <em>", Escape(scene.predicted),
@@ -97,7 +97,7 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, c
   const bool lime = method.has_lime(), adds_up = method.has_shapley();
   const std::string none = "<td class=\"none\">–</td>";
   const std::string note = EstimatorNote(method, fit);
-  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title),
+  std::string row = absl::StrCat("<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(title),
                                  note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
                                  "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>",
                                  Number(fit.full()), "</td>",
@@ -221,13 +221,14 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
       entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label()) : "unknown";
   std::string verdict =
       manifest.unlabelled() ? "" : absl::StrCat("<span class=\"chip\">is ", Escape(truth), "</span>");
-  std::string numbers;
+  std::string numbers, confidence;
   if (view.logits != nullptr) {
     const absl::Span<const float> logits(view.logits, classes);
     const std::vector<double> p = Softmax(logits);
     const size_t predicted = std::max_element(p.begin(), p.end()) - p.begin();
     scene.predicted = manifest.classes(static_cast<int>(predicted));
     scene.sign = static_cast<int>(predicted) == classes - 1 ? 1 : -1;
+    confidence = absl::StrFormat("%.4f", p[predicted]);
     const bool right = predicted == entry.label();
     const bool judged = !manifest.unlabelled();
     absl::StrAppend(&verdict, "<span class=\"chip", !judged ? "" : right ? " right" : " wrong", "\">predicted ",
@@ -248,7 +249,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   const Raster base{scene.width, scene.height, 3, std::vector<uint8_t>(pixels.begin(), pixels.end())};
   std::string original = absl::StrCat(
       OpenSvg(scene, absl::StrCat("The image ", scene.name)), "<image id=\"", scene.id, "\" width=\"",
-      scene.width, "\" height=\"", scene.height, "\" href=\"", PngUri(base), "\"/>");
+      scene.width, "\" height=\"", scene.height, "\" href=\"", JpegUri(base), "\"/>");
   std::string original_caption = "<b>Original</b>";
   if (entry.has_mask()) {
     if (const auto mask = inputs.images->Mask(explained.image()); mask.ok()) {
@@ -290,10 +291,10 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         missing += Missing(title, std::string(fits.message()));
         continue;
       }
-      figures += method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
-                 : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
-                                                              "from their mean, ")
-                                              : ShapleyFigure(scene, fit, labels, title);
+      figures += OfMethod(title, method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
+                                 : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
+                                                                              "from their mean, ")
+                                                              : ShapleyFigure(scene, fit, labels, title));
       rows += NumbersRow(method.method(), title, fit);
       continue;
     }
@@ -302,25 +303,28 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
         missing += Missing(title, std::string(fits.message()));
         continue;
       }
-      figures += PixelFigure(scene, (*payload)->gradient(), title);
+      figures += OfMethod(title, PixelFigure(scene, (*payload)->gradient(), title));
       pixel_rows += PixelNumbersRow((*payload)->gradient(), title);
       continue;
     }
     const v1::ActivationOutput& maps = (*payload)->activations();
     if (const v1::CamKind kind = CamKindOf(method.method()); kind != v1::CAM_KIND_UNSPECIFIED) {
-      cams += CamSection(scene, title, maps, cams.empty());
+      cams += OfMethod(title, CamSection(scene, title, maps, cams.empty()));
       continue;
     }
     if (const absl::Status fits = CheckMaps(maps); !fits.ok()) {
       missing += Missing(title, std::string(fits.message()));
     } else if (method.method().has_grad_cam()) {
-      cams += CamSection(scene, title, maps, cams.empty());
+      cams += OfMethod(title, CamSection(scene, title, maps, cams.empty()));
     } else {
       tiles = TileFigures(maps);
     }
   }
 
-  std::string html = absl::StrCat("<article class=\"case\" id=\"case", view.number, "\"><header><h3>",
+  // "true positive, most confident": the outcome is what comes before the comma.
+  const std::string outcome = explained.why().substr(0, explained.why().find(','));
+  std::string html = absl::StrCat("<article class=\"case\" id=\"case", view.number, "\" data-cell=\"", Escape(outcome), "\"",
+                                  confidence.empty() ? "" : absl::StrCat(" data-confidence=\"", confidence, "\""), "><header><h3>",
                                   Escape(scene.name), "</h3>", verdict, "<span class=\"why\">",
                                   Escape(explained.why()), "</span></header>", numbers, "<div class=\"figures\">",
                                   figures, "</div>", missing);
@@ -334,10 +338,10 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   if (!pixel_rows.empty()) absl::StrAppend(&html, PixelNumbersTable(pixel_rows));
   html += cams;
   if (!tiles.empty()) {
-    absl::StrAppend(&html,
-                    "<details><summary>Activation maps by layer <span>every channel, each scaled to its own range"
-                    "</span></summary><div class=\"figures maps\">",
-                    tiles, "</div></details>");
+    html += OfMethod("Activation maps",
+                     absl::StrCat("<details><summary>Activation maps by layer <span>every channel, each scaled to its own range"
+                                  "</span></summary><div class=\"figures maps\">",
+                                  tiles, "</div></details>"));
   }
   return html + "</article>";
 }

@@ -238,32 +238,6 @@ std::string CalibrationTable(const EvaluationReport& model) {
 }
 
 std::string CalibrationAndDecision(const EvaluationReport& model) {
-  Plot calibration, decision;
-  const std::string positive = model.positive;
-  calibration.title = "Calibration: stated probability against the share that is seen";
-  calibration.x_label = absl::StrCat("stated probability of ", positive);
-  calibration.y_label = absl::StrCat("share that is ", positive);
-  calibration.lines = {{"", "guide", {{0, 0}, {1, 1}}},
-                       CalibrationLine(model.before, "as it is", "b"),
-                       CalibrationLine(model.after, "after temperature", "a")};
-
-  const double share =
-      static_cast<double>(model.test_positives) / static_cast<double>(model.test_images);
-  decision.title = "Decision curve: net benefit by threshold probability";
-  decision.x_label = "threshold probability at which one would act";
-  decision.y_label = "net benefit";
-  decision.y_max = std::ceil(share * 20 + 0.5) / 20;
-  decision.y_min = -0.25 * decision.y_max;
-  PlotLine acting{"model", "a", {}}, all{"act on all", "b", {}};
-  for (const NetBenefit& point : model.decision_curve_after) {
-    // A line that leaves the plot ends there.
-    const auto shown = [&](double value) {
-      return value < decision.y_min ? std::numeric_limits<double>::quiet_NaN() : value;
-    };
-    acting.points.emplace_back(point.threshold, shown(point.model));
-    all.points.emplace_back(point.threshold, shown(point.treat_all));
-  }
-  decision.lines = {{"", "guide", {{0, 0}, {1, 0}}}, all, acting};
   const UsefulRange useful = UsefulRangeOf(model.decision_curve_after);
   const std::string benefit =
       useful.high > 0
@@ -276,7 +250,7 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
                 "everyone or on nobody.");
   return absl::StrCat(
       Title("Calibration", "do probabilities mean what they say?"), Says(CalibrationVerdict(model)),
-      "<div class=\"duo\">", RenderPlot(calibration), RenderPlot(decision), "</div>",
+      "<div class=\"duo\">", RenderPlot(CalibrationPlot(model)), RenderPlot(DecisionPlot(model)), "</div>",
       CalibrationTable(model), "<p class=\"note\">Left: ", kCalibrationBins,
       " bins of equally many test images; the dotted line is right. Slope and intercept by "
       "logistic "
@@ -291,7 +265,7 @@ struct MeasureView {
   const SubgroupMeasure Subgroup::*measure;
 };
 
-std::string SubgroupForest(const EvaluationReport& model, const MeasureView& of, double overall) {
+std::optional<Forest> SubgroupForest(const EvaluationReport& model, const MeasureView& of, double overall) {
   Forest forest;
   forest.title = absl::StrCat(of.title, " by subgroup");
   forest.axis = of.axis;
@@ -317,9 +291,14 @@ std::string SubgroupForest(const EvaluationReport& model, const MeasureView& of,
                            : sure              ? ""
                                                : "too few to say"});
   }
-  if (!any) return "";
+  if (!any) return std::nullopt;
   forest.low = std::max(0.0, std::floor(least * 10) / 10);
-  return absl::StrCat("<div class=\"scroll\">", RenderForest(forest), "</div>");
+  return forest;
+}
+
+std::string ScrolledForest(const EvaluationReport& model, const MeasureView& of, double overall) {
+  const std::optional<Forest> forest = SubgroupForest(model, of, overall);
+  return forest ? absl::StrCat("<div class=\"scroll\">", RenderForest(*forest), "</div>") : "";
 }
 
 std::string SubgroupTable(const EvaluationReport& model) {
@@ -384,10 +363,10 @@ std::string Subgroups(const EvaluationReport& model) {
           : absl::StrCat("<ul class=\"flags\">", absl::StrJoin(found, ""), "</ul>");
   return absl::StrCat(
       Title("Subgroups", "does it serve all alike?"), verdict,
-      SubgroupForest(model, measures[0], model.at_chosen.recall.value),
+      ScrolledForest(model, measures[0], model.at_chosen.recall.value),
       "<details><summary>Specificity and ROC area by subgroup</summary>",
-      SubgroupForest(model, measures[1], model.at_chosen.specificity.value),
-      SubgroupForest(model, measures[2], model.at_half.area.value),
+      ScrolledForest(model, measures[1], model.at_chosen.specificity.value),
+      ScrolledForest(model, measures[2], model.at_half.area.value),
       "</details><details><summary>All numbers of the subgroups <span>interval, then the "
       "difference "
       "from the rest</span></summary>",
@@ -573,6 +552,46 @@ std::string Leaks(const LeakReport& report, const v1::ImageSetManifest& manifest
 }
 
 }  // namespace
+
+Plot CalibrationPlot(const EvaluationReport& model) {
+  Plot plot;
+  plot.title = "Calibration: stated probability against the share that is seen";
+  plot.x_label = absl::StrCat("stated probability of ", model.positive);
+  plot.y_label = absl::StrCat("share that is ", model.positive);
+  plot.lines = {{"", "guide", {{0, 0}, {1, 1}}},
+                CalibrationLine(model.before, "as it is", "b"),
+                CalibrationLine(model.after, "after temperature", "a")};
+  return plot;
+}
+
+Plot DecisionPlot(const EvaluationReport& model) {
+  const double share =
+      static_cast<double>(model.test_positives) / static_cast<double>(model.test_images);
+  Plot plot;
+  plot.title = "Decision curve: net benefit by threshold probability";
+  plot.x_label = "threshold probability at which one would act";
+  plot.y_label = "net benefit";
+  plot.y_max = std::ceil(share * 20 + 0.5) / 20;
+  plot.y_min = -0.25 * plot.y_max;
+  PlotLine acting{"model", "a", {}}, all{"act on all", "b", {}};
+  for (const NetBenefit& point : model.decision_curve_after) {
+    // A line that leaves the plot ends there.
+    const auto shown = [&](double value) {
+      return value < plot.y_min ? std::numeric_limits<double>::quiet_NaN() : value;
+    };
+    acting.points.emplace_back(point.threshold, shown(point.model));
+    all.points.emplace_back(point.threshold, shown(point.treat_all));
+  }
+  plot.lines = {{"", "guide", {{0, 0}, {1, 0}}}, all, acting};
+  return plot;
+}
+
+std::string SensitivityBySubgroup(const EvaluationReport& model) {
+  const std::optional<Forest> forest = SubgroupForest(
+      model, {"Sensitivity", absl::StrCat("share of ", model.positive, " images that are found"), &Subgroup::sensitivity},
+      model.at_chosen.recall.value);
+  return forest ? RenderForest(*forest) : "";
+}
 
 std::string RenderJudged(const JudgedView& view, const v1::ImageSetManifest& manifest) {
   if (view.models.empty() && view.comparisons.empty() && !view.leaks) return "";

@@ -11,6 +11,7 @@
 #include "common/evaluation/judge.h"
 #include "common/evaluation/leak_check.h"
 #include "dermis/v1/image_set.pb.h"
+#include "tools/report/plot.h"
 
 namespace dermis {
 
@@ -20,6 +21,12 @@ struct JudgedView {
   std::vector<ModelComparison> comparisons;
   std::optional<LeakReport> leaks;
 };
+
+// Stated probability against the share that is seen, before and after temperature; net benefit by threshold.
+Plot CalibrationPlot(const EvaluationReport& model);
+Plot DecisionPlot(const EvaluationReport& model);
+// Sensitivity of each subgroup with its interval, as inline SVG; empty where there is none.
+std::string SensitivityBySubgroup(const EvaluationReport& model);
 
 // HTML of a section's body; its headings are h3, inside <div class="judged">. Empty without models,
 // comparisons and leaks. `manifest`: names of the images of a leak (its indices are within).

@@ -184,7 +184,7 @@ std::string FindingForest(const v1::LesionSummary& summary, const v1::ImageSetMa
       if (summary.findings(i).null() == null) add(summary.findings(i), false);
     }
   }
-  return RenderForest(forest);
+  return absl::StrCat("<div class=\"scroll\">", RenderForest(forest), "</div>");
 }
 
 std::string LesionTest(const v1::StudyResults& results, const ReportInputs& inputs) {
@@ -264,7 +264,7 @@ std::string Shortcut(const v1::StudyResults& results, const ReportInputs& inputs
       if (area.has_hide() && area.hide().hidden() == hidden) add(area);
     }
   }
-  return absl::StrCat(html, RenderForest(forest),
+  return absl::StrCat(html, "<div class=\"scroll\">", RenderForest(forest), "</div>",
                       "<p class=\"note\">The network as it was trained, on ", shortcut.images(),
                       " test images of ", shortcut.lesions(),
                       " lesions with a mask, seeing a part of each. Intervals: 95 %, bootstrapped "

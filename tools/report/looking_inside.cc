@@ -36,12 +36,13 @@ std::string CamFigure(const Scene& scene, const std::string& title, const v1::La
             "<text class=\"none\" x=\"50%\" y=\"52%\">no positive evidence</text></svg></span>"),
         caption);
   }
-  const Raster smooth = Heat(ResizeBilinear(*cam, width, height, scene.width, scene.height),
-                             scene.width, scene.height, Inferno, /*veil=*/true);
+  // Smooth as it is, half of the picture's size will do; the browser goes on from there.
+  const int wide = std::max(width, scene.width / 2), high = std::max(height, scene.height / 2);
+  const Raster smooth = Heat(ResizeBilinear(*cam, width, height, wide, high), wide, high, Inferno, /*veil=*/true);
   return Figure(
       absl::StrCat("<span class=\"pair\">",
                    OpenSvg(scene, absl::StrCat(title, " of ", layer.layer(), " over the image")),
-                   UseBase(scene), Overlay(scene, smooth, "opacity=\".85\""),
+                   UseBase(scene), Overlay(scene, smooth, "", "opacity=\".85\""),
                    "</svg><img class=\"native\" alt=\"",
                    Escape(absl::StrCat(title, " of ", layer.layer(), " on its own grid of ", width,
                                        " by ", height)),
@@ -84,7 +85,7 @@ std::string PixelFigure(const Scene& scene, const v1::PixelAttribution& pixels,
           OpenSvg(scene, absl::StrCat(title, ": red pixels raise, blue ones lower the output for ",
                                       scene.positive)),
           PaleBase(scene),
-          Overlay(scene, ShapleyOverlay(sums, itself, width, height, limit), "class=\"grid\""),
+          Overlay(scene, ShapleyOverlay(sums, itself, width, height, limit), "grid"),
           "</svg>"),
       absl::StrCat(
           "<b>", Escape(title), "</b> ",
@@ -94,7 +95,7 @@ std::string PixelFigure(const Scene& scene, const v1::PixelAttribution& pixels,
 
 std::string PixelNumbersRow(const v1::PixelAttribution& pixels, const std::string& title) {
   const std::string none = "<td class=\"none\">not available</td>";
-  std::string row = absl::StrCat("<tr><th scope=\"row\">", Escape(title), "</th><td>",
+  std::string row = absl::StrCat("<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(title), "</th><td>",
                                  pixels.evaluations(), "</td><td>", Number(pixels.full()), "</td>");
   if (pixels.has_reference()) {
     absl::StrAppend(&row, "<td>", Number(pixels.reference()), "</td><td>",

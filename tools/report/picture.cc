@@ -42,7 +42,10 @@ std::vector<int> Largest(std::vector<std::pair<double, int>> scored, size_t coun
 
 }  // namespace
 
-std::string PngUri(const Raster& raster) {
+namespace {
+
+// Empty where encoding fails.
+std::string UriOf(const Raster& raster, const char* extension, const char* type, const std::vector<int>& parameters) {
   const size_t size = static_cast<size_t>(raster.width) * raster.height * raster.channels;
   if (size == 0 || raster.data.size() != size) return "";
   const bool alpha = raster.channels == 4;
@@ -50,11 +53,17 @@ std::string PngUri(const Raster& raster) {
                     const_cast<uint8_t*>(raster.data.data()));
   cv::Mat bgr;
   cv::cvtColor(rgb, bgr, alpha ? cv::COLOR_RGBA2BGRA : cv::COLOR_RGB2BGR);
-  std::vector<uint8_t> png;
-  if (!cv::imencode(".png", bgr, png, {cv::IMWRITE_PNG_COMPRESSION, 9})) return "";
-  return absl::StrCat("data:image/png;base64,",
-                      absl::Base64Escape({reinterpret_cast<const char*>(png.data()), png.size()}));
+  std::vector<uint8_t> bytes;
+  if (!cv::imencode(extension, bgr, bytes, parameters)) return "";
+  return absl::StrCat("data:image/", type, ";base64,",
+                      absl::Base64Escape({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
 }
+
+}  // namespace
+
+std::string PngUri(const Raster& raster) { return UriOf(raster, ".png", "png", {cv::IMWRITE_PNG_COMPRESSION, 9}); }
+
+std::string JpegUri(const Raster& raster) { return UriOf(raster, ".jpg", "jpeg", {cv::IMWRITE_JPEG_QUALITY, 92}); }
 
 Colour Inferno(double t) { return Between(kInferno, t); }
 Colour Viridis(double t) { return Between(kViridis, t); }

@@ -25,6 +25,8 @@ struct Raster {
 
 // "data:image/png;base64,...". Empty where encoding fails (never for a raster of fitting size).
 std::string PngUri(const Raster& raster);
+// "data:image/jpeg;base64,..." of a photograph (RGB): a fifth of the size, and nobody sees the difference.
+std::string JpegUri(const Raster& raster);
 
 // Perceptually uniform maps of [0, 1], sampled from matplotlib's.
 Colour Inferno(double t);

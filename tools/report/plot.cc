@@ -40,6 +40,42 @@ std::vector<double> Ticks(double low, double high, int count) {
   return ticks;
 }
 
+namespace {
+
+// About the width of a legend's text; it is UTF-8.
+double TextWidth(const std::string& text) {
+  return 6.2 * static_cast<double>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string LegendAbove(const Plot& plot, double right) {
+  std::string svg;
+  for (auto line = plot.lines.rbegin(); line != plot.lines.rend(); ++line) {
+    if (line->name.empty()) continue;
+    const double width = TextWidth(line->name);
+    absl::StrAppendFormat(&svg, "<text class=\"legend\" x=\"%.1f\" y=\"12\">%s</text>", right - width, Escape(line->name));
+    absl::StrAppendFormat(&svg, "<path class=\"line %s\" d=\"M%.1f 8.5h14\"/>", line->style, right - width - 19);
+    right -= width + 34;
+  }
+  return svg;
+}
+
+// From the bottom upwards, the line that is drawn last at the top.
+std::string LegendInside(const Plot& plot, double edge, double bottom, bool right) {
+  std::string svg;
+  double y = bottom;
+  for (const PlotLine& line : plot.lines) {
+    if (line.name.empty()) continue;
+    absl::StrAppendFormat(&svg, "<path class=\"line %s\" d=\"M%.1f %.1fh14\"/>", line.style, right ? edge - 14 : edge,
+                          y - 3.5);
+    absl::StrAppendFormat(&svg, "<text class=\"legend halo\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.1f\">%s</text>",
+                          right ? "end" : "start", right ? edge - 20 : edge + 20, y, Escape(line.name));
+    y -= 17;
+  }
+  return svg;
+}
+
+}  // namespace
+
 std::string RenderPlot(const Plot& plot) {
   const double kWidth = plot.width;
   constexpr double kHeight = 300, kLeft = 46, kRight = 14, kTop = 34, kBottom = 40;
@@ -71,16 +107,7 @@ std::string RenderPlot(const Plot& plot) {
     absl::StrAppendFormat(&svg, "<path class=\"mark\" d=\"M%.1f %gV%g\"/>", x_at(*plot.mark_x), kTop,
                           kHeight - kBottom);
   }
-  double legend = kWidth - kRight;
-  for (auto line = plot.lines.rbegin(); line != plot.lines.rend(); ++line) {
-    if (line->name.empty()) continue;
-    const double width = 6.2 * static_cast<double>(line->name.size());
-    absl::StrAppendFormat(&svg, "<text class=\"legend\" x=\"%.1f\" y=\"12\">%s</text>", legend - width,
-                          Escape(line->name));
-    absl::StrAppendFormat(&svg, "<path class=\"line %s\" d=\"M%.1f 8.5h14\"/>", line->style,
-                          legend - width - 19);
-    legend -= width + 34;
-  }
+  if (plot.legend == PlotLegend::kTop) svg += LegendAbove(plot, kWidth - kRight);
   for (const PlotLine& line : plot.lines) {
     std::string path;
     bool gap = true;
@@ -105,8 +132,12 @@ std::string RenderPlot(const Plot& plot) {
     const double x = x_at(plot.mark_point->first), y = y_at(plot.mark_point->second);
     absl::StrAppendFormat(&svg, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>", x, y);
     const bool left = x > kWidth * 0.6;
-    absl::StrAppendFormat(&svg, "<text class=\"label\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.1f\">%s</text>",
+    absl::StrAppendFormat(&svg, "<text class=\"label halo\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.1f\">%s</text>",
                           left ? "end" : "start", x + (left ? -9 : 9), y + 16, Escape(plot.mark_point_name));
+  }
+  if (plot.legend != PlotLegend::kTop) {
+    const bool right = plot.legend == PlotLegend::kLowerRight;
+    svg += LegendInside(plot, right ? kWidth - kRight - 4 : kLeft + 8, kHeight - kBottom - 10, right);
   }
   return svg + "</svg>";
 }

@@ -16,12 +16,16 @@ struct PlotLine {
   std::vector<std::pair<double, double>> points;   // Not finite: a gap.
 };
 
+// Where the lines' names stand: beside each other above the plot, or below each other where its lines leave room.
+enum class PlotLegend { kTop, kLowerRight, kLowerLeft };
+
 struct Plot {
   std::string title;         // Spoken, not drawn.
   double width = 460;        // In units of its text; the page scales it. Height: 300.
   std::string x_label, y_label;
   double x_min = 0, x_max = 1, y_min = 0, y_max = 1;
   std::vector<PlotLine> lines;
+  PlotLegend legend = PlotLegend::kTop;
   std::optional<double> mark_x;                        // A vertical line ...
   std::string mark_name;                               // ... and what it is.
   std::optional<std::pair<double, double>> mark_point; // A dot ...

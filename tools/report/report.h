@@ -1,5 +1,5 @@
-// A study's report: one HTML file that holds all it shows (no network; a script only where
-// points show their images), and its scores as CSV.
+// A study's report: one HTML file that holds all it shows (no network; without its script all is there, too), below 20 MB;
+// and its scores as CSV. Its figures as files of their own: figures.h.
 #ifndef DERMIS_TOOLS_REPORT_REPORT_H_
 #define DERMIS_TOOLS_REPORT_REPORT_H_
 
@@ -20,6 +20,8 @@ struct ReportInputs {
   const ImageSet* images = nullptr;   // The study's set: names, labels, display pixels, masks.
   // The payload of a stored result (inline or from its blob).
   std::function<absl::StatusOr<v1::Payload>(const v1::TaskResult&)> fetch_payload;
+  // A folder with the photographs that the set was made of, by their names in it or by their last parts; empty: none.
+  std::string full_resolution = {};
 };
 
 // Of each test image, in the order of the results: the probability of the positive class (the last), and whether it is
@@ -47,7 +49,10 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
 absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
                              const v1::ImageSetManifest& manifest, const std::string& path);
 
-// RenderReport into a file, by temporary file and rename.
+// By temporary file and rename; what is no regular file (a pipe) is written to. UNAVAILABLE: disk.
+absl::Status WriteFileAtomically(const std::string& path, const std::string& bytes);
+
+// RenderReport into a file, so.
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,
                          const std::string& path);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -126,7 +127,10 @@ absl::StatusOr<std::string> RenderScatterImages(const ImageSet& set,
       "\"><script type=\"application/json\" id=\"scatter-data\">", json, "</script>");
 }
 
-std::string RenderScatter(const Scatter& scatter) {
+namespace {
+
+// Where each point lies in the plot's area of kWidth x kHeight: x, y of each.
+std::vector<double> Places(const Scatter& scatter) {
   const size_t n = scatter.points.size() / 2;
   float low[2] = {0, 0}, high[2] = {1, 1};
   for (size_t i = 0; i < n; ++i) {
@@ -137,22 +141,28 @@ std::string RenderScatter(const Scatter& scatter) {
     }
   }
   const auto place = [&](size_t k, float value, double from, double to) {
-    return high[k] > low[k] ? from + (value - low[k]) / (high[k] - low[k]) * (to - from)
+    return high[k] > low[k] ? from + static_cast<double>(value - low[k]) / static_cast<double>(high[k] - low[k]) * (to - from)
                             : (from + to) / 2;
   };
-  std::string where;
-  std::string paths[4];  // Faint and full, of both classes.
+  std::vector<double> places;
   for (size_t i = 0; i < n; ++i) {
-    const double x = place(0, scatter.points[2 * i], kLeft + 6, kWidth - kRight - 6);
-    const double y = place(1, scatter.points[2 * i + 1], kHeight - kBottom - 6, kTop + 6);
-    absl::StrAppendFormat(&where, "%s%.0f %.0f", i == 0 ? "" : " ", x, y);
-    const bool full = scatter.marked.empty() || scatter.marked[i];
-    absl::StrAppendFormat(&paths[(full ? 2 : 0) + (scatter.positive[i] ? 1 : 0)], "M%.1f %.1fh0", x, y);
+    places.push_back(place(0, scatter.points[2 * i], kLeft + 6, kWidth - kRight - 6));
+    places.push_back(place(1, scatter.points[2 * i + 1], kHeight - kBottom - 6, kTop + 6));
   }
-  std::string svg = absl::StrFormat(
-      "<figure class=\"scatter\" data-points=\"%s\"><div class=\"canvas\"><svg class=\"plot\" viewBox=\"0 0 %g %g\" "
-      "role=\"img\" aria-label=\"%s\">",
-      where, kWidth, kHeight, Escape(scatter.title));
+  return places;
+}
+
+}  // namespace
+
+std::string ScatterSvg(const Scatter& scatter) {
+  const std::vector<double> places = Places(scatter);
+  std::string paths[4];  // Faint and full, of both classes.
+  for (size_t i = 0; i < places.size() / 2; ++i) {
+    const bool full = scatter.marked.empty() || scatter.marked[i];
+    absl::StrAppendFormat(&paths[(full ? 2 : 0) + (scatter.positive[i] ? 1 : 0)], "M%.1f %.1fh0", places[2 * i], places[2 * i + 1]);
+  }
+  std::string svg = absl::StrFormat("<svg class=\"plot\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">", kWidth,
+                                    kHeight, Escape(scatter.title));
   absl::StrAppendFormat(&svg, "<path class=\"axis\" d=\"M%g %gV%gM%g %gH%g\"/>", kLeft, kTop, kHeight - kBottom,
                         kLeft, kHeight - kBottom, kWidth - kRight);
   constexpr const char* kStyles[] = {"points faint", "points b faint", "points", "points b"};
@@ -173,7 +183,39 @@ std::string RenderScatter(const Scatter& scatter) {
                           x, Escape(*names[k]), k == 1 ? " b" : "", x - 9);
     x -= 28;
   }
-  return absl::StrCat(svg, "</svg></div><figcaption><b>", Escape(scatter.title), "</b></figcaption></figure>");
+  return svg + "</svg>";
+}
+
+std::string RenderScatter(const Scatter& scatter) {
+  std::string where;
+  for (const double place : Places(scatter)) absl::StrAppendFormat(&where, "%s%.0f", where.empty() ? "" : " ", place);
+  return absl::StrCat("<figure class=\"scatter\" data-points=\"", where, "\"><div class=\"canvas\">", ScatterSvg(scatter),
+                      "</div><figcaption><b>", Escape(scatter.title), "</b></figcaption></figure>");
+}
+
+absl::StatusOr<Raster> ScatterOfImages(const Scatter& scatter, const ImageSet& set, absl::Span<const uint32_t> images) {
+  constexpr int kScale = 4, kSide = 30;
+  const v1::ImageSetManifest& manifest = set.manifest();
+  cv::Mat canvas(static_cast<int>(kHeight) * kScale, static_cast<int>(kWidth) * kScale, CV_8UC3, cv::Scalar::all(255));
+  const std::vector<double> places = Places(scatter);
+  const size_t n = std::min(images.size(), places.size() / 2);
+  // Far from the order of names, which is often that of classes: neither class hides the other.
+  size_t stride = n * 618 / 1000 + 1;
+  while (std::gcd(stride, n) > 1) ++stride;
+  for (size_t k = 0; k < n; ++k) {
+    const size_t i = k * stride % n;
+    ASSIGN_OR_RETURN(const std::string_view pixels, set.Pixels(images[i]));
+    const cv::Mat image(static_cast<int>(manifest.height()), static_cast<int>(manifest.width()), CV_8UC3,
+                        const_cast<char*>(pixels.data()));
+    cv::Mat small;
+    cv::resize(image, small, cv::Size(kSide, kSide), 0, 0, cv::INTER_AREA);
+    const cv::Scalar frame = scatter.positive[i] ? cv::Scalar(185, 114, 44) : cv::Scalar(13, 122, 111);
+    cv::rectangle(small, cv::Rect(0, 0, kSide, kSide), frame, 2);
+    const int x = std::clamp(static_cast<int>(places[2 * i] * kScale) - kSide / 2, 0, canvas.cols - kSide);
+    const int y = std::clamp(static_cast<int>(places[2 * i + 1] * kScale) - kSide / 2, 0, canvas.rows - kSide);
+    small.copyTo(canvas(cv::Rect(x, y, kSide, kSide)));
+  }
+  return Raster{canvas.cols, canvas.rows, 3, std::vector<uint8_t>(canvas.data, canvas.data + canvas.total() * 3)};
 }
 
 }  // namespace dermis

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 
 #include "common/image_set.h"
+#include "tools/report/picture.h"
 
 namespace dermis {
 
@@ -29,6 +30,10 @@ struct Scatter {
   std::string negative_name, positive_name;
 };
 std::string RenderScatter(const Scatter& scatter);
+// The plot alone, as inline SVG.
+std::string ScatterSvg(const Scatter& scatter);
+// The same with small images in the place of points, the class by the colour of their frames.
+absl::StatusOr<Raster> ScatterOfImages(const Scatter& scatter, const ImageSet& set, absl::Span<const uint32_t> images);
 
 // The one script of the page.
 extern const char kScatterScript[];

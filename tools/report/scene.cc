@@ -23,9 +23,14 @@ std::string UseBase(const Scene& scene, const std::string& more) {
   return absl::StrCat("<use href=\"#", scene.id, "\"", more, "/>");
 }
 
-std::string Overlay(const Scene& scene, const Raster& raster, const std::string& more) {
+std::string Overlay(const Scene& scene, const Raster& raster, const std::string& kind, const std::string& more) {
   return absl::StrCat("<image width=\"", scene.width, "\" height=\"", scene.height,
-                      "\" preserveAspectRatio=\"none\" ", more, " href=\"", PngUri(raster), "\"/>");
+                      "\" preserveAspectRatio=\"none\" class=\"overlay", kind.empty() ? "" : " ", kind, "\" ", more, " href=\"",
+                      PngUri(raster), "\"/>");
+}
+
+std::string OfMethod(const std::string& title, const std::string& html) {
+  return absl::StrCat("<div class=\"of-method\" data-method=\"", Escape(title), "\">", html, "</div>");
 }
 
 std::string PaleBase(const Scene& scene) {

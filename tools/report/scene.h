@@ -24,8 +24,10 @@ std::string Figure(const std::string& picture, const std::string& caption,
 std::string OpenSvg(const Scene& scene, const std::string& alt);
 // The image itself within it; `more`: attributes.
 std::string UseBase(const Scene& scene, const std::string& more = "");
-// A raster of any size over the whole image.
-std::string Overlay(const Scene& scene, const Raster& raster, const std::string& more);
+// A raster of any size over the whole image, which a reader may hide. `kind`: CSS classes; `more`: attributes.
+std::string Overlay(const Scene& scene, const Raster& raster, const std::string& kind, const std::string& more = "");
+// What belongs to one method, so that a reader may look at that alone.
+std::string OfMethod(const std::string& title, const std::string& html);
 // The image as shap draws on it: grey, at an opacity of .15, on white.
 std::string PaleBase(const Scene& scene);
 // A scale from blue to red that ends at +-limit.

@@ -24,7 +24,7 @@ class FakeStudy {
   // As a result to fetch.
   v1::TaskResult Store(v1::Payload payload);
 
- private:
+  // Explains the image of that row of the test images.
   void AddExplained(uint32_t row, const std::string& why);
 };
 

@@ -1,0 +1,138 @@
+// `dermis report` as users run it, on a real study: one page without network, and its figures as
+// files that are what their names say.
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/integration/test_cluster.h"
+#include "tools/ingest/csv.h"
+#include "tools/ingest/decode.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// Every method that the figures of single cases show.
+constexpr char kStudy[] = R"(name: figures
+seed: 3
+images: {set: small, size: 32, split: {test: 0.3, validation: 0.2}}
+training: {logical_shards: 2, batch_size: 32, epochs: 6, early_stopping: {patience: 3}}
+baselines: {random_forest: {trees: [5], depth: [3]}, folds: 2}
+embeddings: {of: [pixels], pca: {components: 4}, tsne: {perplexity: 10, inputs: [raw, pca]}}
+explanation:
+  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 1}}
+  methods:
+    - lime: {samples: 100, superpixels: {slic: {count: 12}}}
+    - shapley: {permutations: 4, superpixels: {slic: {count: 12}}}
+    - deep_shap
+    - grad_cam
+  checks: {fidelity: false}
+)";
+
+std::string Read(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// "": each element is closed by the one that opened it, each attribute is quoted. Else what is
+// wrong.
+std::string WellFormed(const std::string& xml) {
+  std::vector<std::string> open;
+  for (size_t at = xml.find('<'); at != std::string::npos; at = xml.find('<', at)) {
+    bool quoted = false;
+    size_t end = at + 1;
+    while (end < xml.size() && (quoted || xml[end] != '>')) quoted ^= xml[end++] == '"';
+    if (end == xml.size()) return "an open tag at the end";
+    const std::string tag = xml.substr(at + 1, end - at - 1),
+                      name = tag.substr(0, tag.find_first_of(" /", 1));
+    if (tag[0] == '/') {
+      if (open.empty() || "/" + open.back() != tag)
+        return absl::StrCat("<", tag, "> closes <", open.empty() ? "" : open.back(), ">");
+      open.pop_back();
+    } else if (tag.back() != '/') {
+      open.push_back(name);
+    }
+    at = end;
+  }
+  return open.empty() ? "" : absl::StrCat("<", open.back(), "> is not closed");
+}
+
+TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(2).exit_code, 0);
+  const CommandResult run = cluster.Run(
+      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", TestCluster::Images()),
+      400);
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  const fs::path page = cluster.directory() / "page.html",
+                 figures = cluster.directory() / "figures";
+  const std::string command =
+      absl::StrCat("report figures -o ", page.string(), " --figures ", figures.string());
+  const CommandResult made = cluster.Run(command);
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr(" figures and tables  "));
+
+  const std::string index = Read(figures / "index.html");
+  size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(figures)) {
+    const std::string name = entry.path().filename().string(), bytes = Read(entry.path());
+    if (name == "index.html") continue;
+    ++files;
+    EXPECT_THAT(index, HasSubstr(absl::StrCat("href=\"", name, "\"")));
+    if (absl::EndsWith(name, ".svg")) {
+      EXPECT_EQ(WellFormed(bytes), "") << name;
+      EXPECT_TRUE(absl::StartsWith(bytes, "<svg xmlns=\"http://www.w3.org/2000/svg\"")) << name;
+    } else if (absl::EndsWith(name, ".png")) {
+      EXPECT_TRUE(DecodeImage(bytes, 32).ok()) << name;
+    } else {
+      const auto table = ParseCsv(bytes);
+      ASSERT_TRUE(absl::EndsWith(name, ".csv") && table.ok()) << name << table.status();
+      EXPECT_FALSE(table->rows.empty()) << name;
+    }
+  }
+  EXPECT_GT(files, 25u);
+  for (const char* name : {"fig01-tsne.svg", "fig02-roc.svg", "fig02-precision-recall.csv",
+                           "fig03-confusion-random-forest-32-px.svg", "fig05-training-loss.svg",
+                           "fig06-confusion-network.svg", "fig09-pca-images.png", "fig10-pca.svg",
+                           "fig11-tsne-of-pca-images.png", "fig12-tsne-of-pca.csv", "table1.csv",
+                           "table2.csv", "flow.svg"}) {
+    EXPECT_TRUE(fs::exists(figures / name)) << name;
+  }
+  // A true positive there is only where the network found one.
+  const auto confusion = ParseCsv(Read(figures / "fig03-fig06-confusion.csv"));
+  ASSERT_TRUE(confusion.ok());
+  EXPECT_EQ(fs::exists(figures / "fig07-panel.svg"), confusion->rows[0][4] != "0");
+  EXPECT_EQ(fs::exists(figures / "fig13-panel.svg"), confusion->rows[0][3] != "0");
+  EXPECT_THAT(index, HasSubstr("Figure 4: a study without early_stopping has it"));
+
+  const std::string html = Read(page);
+  EXPECT_LT(html.size(), 20'000'000u);
+  EXPECT_THAT(html, Not(ContainsRegex("(src|href)=\"(https?:)?//")));
+  EXPECT_THAT(html, HasSubstr("This test split was evaluated 2 times by 1 study"));
+
+  // Made again it is the same; among other files it is refused.
+  ASSERT_EQ(cluster.Run(command).exit_code, 0);
+  EXPECT_EQ(Read(page), html);
+  const CommandResult refused = cluster.Run(absl::StrCat(
+      "report figures -o ", page.string(), " --figures ", cluster.directory().string()));
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.output, HasSubstr("name another folder"));
+  EXPECT_EQ(
+      cluster.Run(absl::StrCat("report figures -o ", page.string(), " --figure ", figures.string()))
+          .exit_code,
+      2);
+}
+
+}  // namespace
+}  // namespace dermis
