@@ -141,6 +141,10 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
         " MiB free): new studies are refused until there is space; running ones go on"));
   }
   RETURN_IF_ERROR(CheckAdjustment(submission.adjust));
+  if (!blobs_.Has(submission.image_set)) {  // It went with the last study that had it, just now.
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image set ", submission.image_set.short_hex(), " is not stored any more: submit again"));
+  }
   ASSIGN_OR_RETURN(const Digest digest, MessageDigest(submission.spec));
   studies_.Keep(submission.image_set, submission.manifest);
   v1::SubmitResponse response;

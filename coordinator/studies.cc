@@ -172,13 +172,11 @@ std::optional<double> Studies::LeastUsed(const std::string& but) const {
   return least;
 }
 
-void Studies::Charge(const v1::Attempt& attempt, const std::vector<Study*>& wanting) {
+void Studies::Charge(const v1::Attempt& attempt, Study& study) {
   const double seconds = attempt.seconds() * std::max(1u, attempt.world_size());
   if (!(seconds > 0) || !std::isfinite(seconds)) return;  // A worker may say anything.
-  for (Study* study : wanting) {
-    study->spent += seconds / static_cast<double>(wanting.size());
-    if (state_.studies().at(study->id).max_hours > 0) over_budget_.insert(study->id);
-  }
+  study.spent += seconds;
+  if (state_.studies().at(study.id).max_hours > 0) over_budget_.insert(study.id);
 }
 
 void Studies::FeedLongest(Study& study, const Digest& recipe, uint64_t row) {
@@ -290,14 +288,10 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
     absl::StatusOr<Digest> recipe =
         RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class());
     std::optional<absl::StatusOr<v1::Payload>> output;
-    std::vector<Study*> wanting;
-    for (auto& [id, study] : studies_) {
-      if (Wants(*study, *recipe)) wanting.push_back(study.get());
-    }
-    Charge(done.attempt(), wanting);
     for (auto& [id, study] : studies_) {
       // Of a trial that is not trained now, too: what is known of it may be wanted later.
       if (!Training(*study) || study->run->sweep().Find(*recipe) == nullptr) continue;
+      if (Wants(*study, *recipe)) Charge(done.attempt(), *study);
       if (!output) output = read();
       ++study->computed[static_cast<int>(Stage::kTraining)];
       study->hint.clear();
@@ -314,13 +308,11 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
     const std::set<std::string> wanting = it->second.studies;
     SetWaiting(it->second, false);
     units_.erase(it);
-    std::vector<Study*> charged;
-    for (const std::string& id : wanting) charged.push_back(studies_.at(id).get());
-    Charge(done.attempt(), charged);
     for (const std::string& id : wanting) {
       Study& study = *studies_.at(id);
       auto want = study.wanted.find(entry.task);
       if (want == study.wanted.end()) continue;
+      Charge(done.attempt(), study);
       ++study.computed[static_cast<int>(want->second)];
       study.wanted.erase(want);
       study.hint.clear();

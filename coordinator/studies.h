@@ -184,8 +184,8 @@ class Studies {
   void FoldDeleted(const std::string& id);
   // Of those that share from now on, the least that one used; none where there is no other.
   std::optional<double> LeastUsed(const std::string& but) const;
-  // The attempt's time, shared by those that wanted its result.
-  void Charge(const v1::Attempt& attempt, const std::vector<Study*>& wanting);
+  // A result that several wait for counts for each: what one has used says nothing of others.
+  void Charge(const v1::Attempt& attempt, Study& study);
   static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);
   // Trainings that are not over begin with it.
   static bool BeginsWith(const Study& study, const Digest& init);

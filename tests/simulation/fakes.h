@@ -387,6 +387,8 @@ inline v1::Completion FakeCompletion(const v1::TaskSpec& task, const v1::Payload
   completion.mutable_result()->set_task(TaskDigest(task)->bytes());
   completion.mutable_result()->set_payload(payload.SerializeAsString());
   completion.mutable_attempt()->set_worker(worker);
+  completion.mutable_attempt()->set_seconds(0.5);
+  completion.mutable_attempt()->set_started_unix_ms(1000);
   return completion;
 }
 
