@@ -206,6 +206,17 @@ absl::Status StartLocalCluster(const LocalClusterOptions& options) {
   return absl::OkStatus();
 }
 
+std::vector<LocalProcess> LocalProcesses(const std::string& directory) {
+  std::vector<LocalProcess> processes;
+  std::error_code ignored;
+  for (const auto& file : fs::directory_iterator(fs::path(directory) / "pids", ignored)) {
+    processes.push_back({file.path().filename(), Running(file.path()).value_or(0)});
+  }
+  std::sort(processes.begin(), processes.end(),
+            [](const LocalProcess& a, const LocalProcess& b) { return a.name < b.name; });
+  return processes;
+}
+
 absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options) {
   const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
   int registered = 0;

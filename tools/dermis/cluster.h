@@ -27,6 +27,14 @@ struct LocalClusterOptions {
 // did not start.
 absl::Status StartLocalCluster(const LocalClusterOptions& options);
 
+// A process that `cluster start` started in the directory.
+struct LocalProcess {
+  std::string name;  // "coordinator", "worker-0".
+  int pid = 0;       // 0: it does not run any more.
+};
+// In the order of their names.
+std::vector<LocalProcess> LocalProcesses(const std::string& directory);
+
 // Waits until that many workers have registered: they measure their numerics first. UNAVAILABLE after a minute;
 // CANCELLED where the user interrupts.
 absl::Status AwaitWorkers(Client& client, const LocalClusterOptions& options);

@@ -102,21 +102,21 @@ std::string Bash(const std::vector<Command>& commands) {
     absl::StrAppend(&words, "      '", command.path, "') words='", absl::StrJoin(all, " "), "'",
                     command.studies ? "; studies=1" : "", command.files ? "; files=1" : "", " ;;\n");
   }
-  return absl::StrCat(R"(# Completion of dermis for bash: source <(dermis completion bash)
+  return absl::StrCat(R"sh(# Completion of dermis for bash: source <(dermis completion bash)
 _dermis() {
   local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
   local path= word i words= studies= files= value=
   for ((i = 1; i < COMP_CWORD; i++)); do
     word="${path:+$path }${COMP_WORDS[i]}"
     case $word in
-      )", known, R"() path=$word ;;
+      )sh", known, R"sh() path=$word ;;
     esac
   done
   case $path:$before in
-)", values, R"(  esac
+)sh", values, R"sh(  esac
   if [[ -z $value ]]; then
     case $path in
-)", words, R"(    esac
+)sh", words, R"sh(    esac
     [[ -z $studies || $current == -* ]] || words="$words $(dermis status -o names 2>/dev/null)"
   fi
   [[ $current == -* || -n $value || -z $words ]] || words=$(printf '%s\n' $words | grep -v '^-')
@@ -124,7 +124,7 @@ _dermis() {
   [[ -z $files || $current == -* ]] || COMPREPLY+=($(compgen -f -- "$current"))
 }
 complete -o filenames -F _dermis dermis
-)");
+)sh");
 }
 
 std::string Quoted(const std::string& text) {

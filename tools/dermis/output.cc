@@ -21,7 +21,7 @@ bool Colored(FILE* stream) {
   if (color_mode != "auto") return color_mode == "always";
   const char* off = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
-  return (off == nullptr || *off == 0) && (terminal == nullptr || std::string_view(terminal) != "dumb") &&
+  return (off == nullptr || *off == 0) && (terminal == nullptr || absl::string_view(terminal) != "dumb") &&
          isatty(fileno(stream)) != 0;
 }
 
@@ -57,7 +57,7 @@ void PrintJson(const Json& json) {
 
 void SetColorMode(const std::string& mode) { color_mode = mode; }
 
-std::string Paint(Color color, std::string_view text, FILE* stream) {
+std::string Paint(Color color, absl::string_view text, FILE* stream) {
   if (!Colored(stream)) return std::string(text);
   const char* code = "1";
   switch (color) {

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
-#include <string_view>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
 #include "dermis/v1/studies.pb.h"
@@ -36,7 +36,7 @@ enum class Color { kRed, kGreen, kYellow, kBold };
 // "auto" (a terminal, neither NO_COLOR nor TERM=dumb), "always", "never".
 void SetColorMode(const std::string& mode);
 // The text in this colour, or as it is.
-std::string Paint(Color color, std::string_view text, FILE* stream = stdout);
+std::string Paint(Color color, absl::string_view text, FILE* stream = stdout);
 
 // "running", "paused", "done", "failed", "cancelled".
 std::string PhaseName(const v1::StudyStatus& status);
