@@ -95,32 +95,33 @@ std::string Bash(const std::vector<Command>& commands) {
         absl::StrAppend(&values, "    '", command.path, ":", name, "') ",
                         flag.choices.empty()
                             ? "files=1"
-                            : absl::StrCat("words='", absl::StrJoin(flag.choices, " "), "'"),
+                            : absl::StrCat("offers='", absl::StrJoin(flag.choices, " "), "'"),
                         "; value=1 ;;\n");
       }
     }
-    absl::StrAppend(&words, "      '", command.path, "') words='", absl::StrJoin(all, " "), "'",
+    absl::StrAppend(&words, "      '", command.path, "') offers='", absl::StrJoin(all, " "), "'",
                     command.studies ? "; studies=1" : "", command.files ? "; files=1" : "", " ;;\n");
   }
+  // `path` and `words` mean something else to zsh.
   return absl::StrCat(R"sh(# Completion of dermis for bash: source <(dermis completion bash)
 _dermis() {
   local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
-  local path= word i words= studies= files= value=
+  local at= word i offers= studies= files= value=
   for ((i = 1; i < COMP_CWORD; i++)); do
-    word="${path:+$path }${COMP_WORDS[i]}"
+    word="${at:+$at }${COMP_WORDS[i]}"
     case $word in
-      )sh", known, R"sh() path=$word ;;
+      )sh", known, R"sh() at=$word ;;
     esac
   done
-  case $path:$before in
+  case $at:$before in
 )sh", values, R"sh(  esac
   if [[ -z $value ]]; then
-    case $path in
+    case $at in
 )sh", words, R"sh(    esac
-    [[ -z $studies || $current == -* ]] || words="$words $(dermis status -o names 2>/dev/null)"
+    [[ -z $studies || $current == -* ]] || offers="$offers $(dermis status -o names 2>/dev/null)"
   fi
-  [[ $current == -* || -n $value || -z $words ]] || words=$(printf '%s\n' $words | grep -v '^-')
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  [[ $current == -* || -n $value || -z $offers ]] || offers=$(printf '%s\n' $offers | grep -v '^-')
+  COMPREPLY=($(compgen -W "$offers" -- "$current"))
   [[ -z $files || $current == -* ]] || COMPREPLY+=($(compgen -f -- "$current"))
 }
 complete -o filenames -F _dermis dermis
