@@ -76,9 +76,9 @@ TEST(CommandLine, AStudyIsPaused_Resumed_Cancelled_AndDeleted) {
 
   EXPECT_EQ(JsonOf(cluster, "pause long -o json").at("studies")[0].at("phase"), "paused");
   ASSERT_TRUE(Await(cluster, "long", [](const Json& study) { return study.at("workers") == 0; }));
-  // Its worker is free for another.
+  // Its worker is free for another, which has another network.
   const std::string quick = cluster.Write("quick.yaml", SmallStudy("quick", "1"));
-  const Json ran = JsonOf(cluster, absl::StrCat("run -o json --images ", TestCluster::Images(), " ", quick));
+  const Json ran = JsonOf(cluster, absl::StrCat("run -o json --set seed=4 --images ", TestCluster::Images(), " ", quick));
   EXPECT_EQ(ran.at("status").at("phase"), "done");
   EXPECT_EQ(Study(cluster, "long").at("workers"), 0);
 

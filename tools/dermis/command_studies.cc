@@ -19,6 +19,7 @@
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
 #include "tools/dermis/progress.h"
+#include "tools/dermis/remaining.h"
 #include "tools/dermis/submit.h"
 
 namespace dermis {
@@ -31,10 +32,11 @@ void Print(const v1::StudyStatus& status) {
 
 // What one line leaves out.
 void PrintMore(const v1::StudyStatus& status) {
-  std::printf("          submitted by %s at %s UTC, priority %g, %.2f worker-hours used%s\n",
-              status.user().c_str(), TimeText(status.submitted_unix_ms()).c_str(),
-              status.priority(), status.used_hours(),
-              status.max_hours() > 0 ? absl::StrFormat(" of %g", status.max_hours()).c_str() : "");
+  const absl::Duration used = absl::Hours(status.used_hours());
+  std::printf("          submitted by %s at %s UTC, priority %g, %s of a worker's time used%s\n",
+              status.user().c_str(), TimeText(status.submitted_unix_ms()).c_str(), status.priority(),
+              RoughTime(used).c_str(),
+              status.max_hours() > 0 ? absl::StrFormat(" of %g h", status.max_hours()).c_str() : "");
   for (const v1::StageProgress& stage : status.stages()) {
     std::printf("          %-12s %8lu of %lu %s, %lu tasks computed, %lu found\n",
                 stage.stage().c_str(), stage.done(), stage.total(), stage.unit().c_str(),
@@ -315,7 +317,11 @@ void AddStudyCommands(CLI::App& app, absl::Status& outcome) {
   {
     const auto [command, options] =
         add("priority", "Set a study's share of the workers beside other studies");
-    command->add_option("study", options->ids, "The study's name")->required()->expected(1);
+    command
+        ->add_option_function<std::string>(
+            "study", [options = options](const std::string& id) { options->ids = {id}; },
+            "The study's name")
+        ->required();
     command->add_option("value", options->priority, "0.1 to 10; twice the number is twice the time")
         ->required()
         ->check(CLI::Range(0.1, 10.0));
