@@ -73,7 +73,8 @@ std::string EnumSpelling(const EnumDescriptor& type, int number) {
 
 class Reader {
  public:
-  explicit Reader(std::string file) : file_(std::move(file)) {}
+  // `lines`: places are told; a setting has none.
+  explicit Reader(std::string file, bool lines = true) : file_(std::move(file)), lines_(lines) {}
 
   absl::Status ReadMessage(const YAML::Node& node, Message& message, const std::string& path, int depth) {
     if (depth > kMaxDepth) return Error(node, path, "is nested too deep");
@@ -112,6 +113,10 @@ class Reader {
     const std::vector<std::string> parts = absl::StrSplit(key, '.');
     for (size_t i = 0; i < parts.size(); ++i) {
       const FieldDescriptor* field = inner->GetDescriptor()->FindFieldByName(parts[i]);
+      if (field != nullptr && field->is_repeated() && i + 1 == parts.size() && value.IsSequence()) {
+        inner->GetReflection()->ClearField(inner, field);
+        return ReadField(value, *inner, *field, key, 0);
+      }
       if (field != nullptr && field->is_repeated()) {
         return absl::InvalidArgumentError(absl::StrCat("'", key, "' is a list: it cannot be set alone"));
       }
@@ -145,6 +150,7 @@ class Reader {
 
  private:
   std::string Where(const YAML::Node& node) const {
+    if (!lines_) return file_ + ": ";
     return absl::StrCat(file_, ":", node.Mark().line + 1, ":", node.Mark().column + 1, ": ");
   }
   absl::Status Error(const YAML::Node& node, const std::string& path, const std::string& why) const {
@@ -250,6 +256,7 @@ class Reader {
 #undef DERMIS_PUT
 
   std::string file_;
+  bool lines_;
 };
 
 // The shortest decimal that reads back as the same number: 0.2, not 0.20000000000000001.
@@ -901,6 +908,26 @@ absl::Status SetByKey(v1::StudySpec& spec, const std::string& key, const std::st
     return Reader("setting").SetByKey(spec, key, YAML::Node(value));
   } catch (const std::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat("'", key, "': ", e.what()));
+  }
+}
+
+absl::Status Override(v1::StudySpec& spec, std::string_view setting) {
+  const std::string where = absl::StrCat("--set ", std::string(setting));
+  const size_t equals = setting.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": must be KEY=VALUE, e.g. training.epochs=20"));
+  }
+  if (setting.size() > kMaxYamlBytes) return absl::InvalidArgumentError("--set: at most 1 MiB");
+  const std::string key(setting.substr(0, equals));
+  try {  // yaml-cpp reports by exceptions.
+    const YAML::Node value = YAML::Load(std::string(setting.substr(equals + 1)));
+    const absl::Status status = Reader(where, false).SetByKey(spec, key, value);
+    // What the setting itself is wrong in, not a place within its value.
+    if (status.ok() || status.message().rfind(where, 0) == 0) return status;
+    return absl::InvalidArgumentError(absl::StrCat(where, ": ", status.message()));
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": ", e.what()));
   }
 }
 

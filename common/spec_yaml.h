@@ -25,6 +25,10 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec);
 // such key, or no such value.
 absl::Status SetByKey(v1::StudySpec& spec, const std::string& key, const std::string& value);
 
+// `--set key=value` of a command line: as SetByKey, but the value may be any YAML ("[1, 2]", "{sgd: {}}"). Errors
+// begin with the setting and are those of ParseStudyYaml.
+absl::Status Override(v1::StudySpec& spec, std::string_view setting);
+
 // training.epochs, or its default where a sweep leaves it open.
 uint32_t EpochsOf(const v1::StudySpec& spec);
 

@@ -237,6 +237,16 @@ absl::StatusOr<Identity> LoadIdentity(const std::string& directory, const std::s
   return identity;
 }
 
+absl::StatusOr<Validity> ValidityOf(const std::string& certificate_pem) {
+  const Certificate certificate = ParseCertificate(certificate_pem);
+  std::tm from{}, until{};
+  if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notBefore(certificate.get()), &from) != 1 ||
+      ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &until) != 1) {
+    return absl::InvalidArgumentError("is no certificate");
+  }
+  return Validity{absl::FromTM(from, absl::UTCTimeZone()), absl::FromTM(until, absl::UTCTimeZone())};
+}
+
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const Identity& identity) {
   grpc::SslCredentialsOptions options;
   options.pem_root_certs = identity.ca_certificate;

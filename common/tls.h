@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/security/server_credentials.h"
 
@@ -32,6 +33,12 @@ absl::Status MakeClusterCertificates(const std::string& directory, const std::ve
 // role = "coordinator" | "worker" | "user". Errors name the file, why, and what to do (e.g. run
 // `dermis cluster start`, or check its permissions).
 absl::StatusOr<Identity> LoadIdentity(const std::string& directory, const std::string& role);
+
+struct Validity {
+  absl::Time from, until;
+};
+// Of the first certificate in the PEM text. INVALID_ARGUMENT: it holds none.
+absl::StatusOr<Validity> ValidityOf(const std::string& certificate_pem);
 
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const Identity& identity);
 std::shared_ptr<grpc::ServerCredentials> MutualTlsServerCredentials(const Identity& identity);

@@ -18,6 +18,7 @@ class BlobIndex {
   virtual bool Has(const Digest& digest) const = 0;
   // Small blobs only (manifests, payloads beyond 16 KiB). NOT_FOUND, DATA_LOSS.
   virtual absl::StatusOr<std::string> Read(const Digest& digest) const = 0;
+  virtual uint64_t Size(const Digest& digest) const = 0;  // 0 where it is not there.
   virtual void Remove(const Digest& digest) = 0;  // Fine where it is not there.
   virtual uint64_t FreeBytes() const = 0;
   virtual bool LowDisk() const = 0;  // Below the reserve: new studies are refused.

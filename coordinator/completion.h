@@ -12,6 +12,7 @@
 #include "dermis/v1/cluster.pb.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
+#include "dermis/v1/studies.pb.h"
 
 namespace dermis {
 
@@ -36,6 +37,7 @@ struct Submission {
   std::shared_ptr<const v1::ImageSetManifest> manifest;
   std::string user;
   std::vector<std::string> warnings;
+  v1::Adjustment adjust;
 };
 
 }  // namespace dermis

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "coordinator/history.h"
 #include "coordinator/study_run.h"
 #include "coordinator/views.h"
 
@@ -18,6 +19,18 @@ constexpr size_t kMaxAlarms = 100;
 // The disk is looked at so often, and so many states make room at a time.
 constexpr absl::Duration kDiskLook = absl::Seconds(1);
 constexpr size_t kRetiredAtOnce = 16;
+
+absl::Status CheckAdjustment(const v1::Adjustment& adjust) {
+  if (adjust.has_priority() && !(adjust.priority() >= 0.1 && adjust.priority() <= 10)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("priority ", adjust.priority(), ": it must be from 0.1 to 10; 1 is usual"));
+  }
+  if (adjust.has_max_hours() && !(adjust.max_hours() >= 0 && adjust.max_hours() <= 1e9)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a budget of ", adjust.max_hours(), " worker-hours: it must be from 0 (no limit) to 1e9"));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -131,6 +144,11 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
         "the coordinator's disk is almost full (", blobs_.FreeBytes() >> 20,
         " MiB free): new studies are refused until there is space; running ones go on"));
   }
+  RETURN_IF_ERROR(CheckAdjustment(submission.adjust));
+  if (!blobs_.Has(submission.image_set)) {  // It went with the last study that had it, just now.
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image set ", submission.image_set.short_hex(), " is not stored any more: submit again"));
+  }
   ASSIGN_OR_RETURN(const Digest digest, MessageDigest(submission.spec));
   studies_.Keep(submission.image_set, submission.manifest);
   v1::SubmitResponse response;
@@ -175,6 +193,9 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
     studies_.Offer(std::move(run));
     studies_.Record(std::move(event));
   }
+  v1::Adjustment adjust = submission.adjust;
+  if (adjust.paused()) adjust.clear_paused();  // It was submitted to run.
+  RETURN_IF_ERROR(DoAdjust(id, adjust, submission.user));
   const Study& study = *studies_.FindStudy(id);
   for (uint64_t reused : study.reused) response.set_reused(response.reused() + reused);
   DERMIS_LOG(kInfo, "study ", id, response.attached() ? " attached" : " submitted", ", ",
@@ -206,6 +227,86 @@ void Core::Retry(const std::string& id, StatusReply reply) {
   batch_.AfterFlush([status = Status(id), reply = std::move(reply)] { reply(status); });
 }
 
+void Core::Adjust(const std::string& id, const v1::Adjustment& adjust, const std::string& user,
+                  StatusReply reply) {
+  absl::StatusOr<v1::StudyStatus> status = Status(id);
+  if (status.ok()) {
+    const absl::Status done = DoAdjust(id, adjust, user);
+    if (done.ok()) {
+      status = Status(id);
+    } else {
+      status = done;
+    }
+  }
+  batch_.AfterFlush([status = std::move(status), reply = std::move(reply)] { reply(status); });
+}
+
+absl::Status Core::DoAdjust(const std::string& id, const v1::Adjustment& adjust,
+                            const std::string& user) {
+  RETURN_IF_ERROR(CheckAdjustment(adjust));
+  const StudyRecord& record = studies_.state().studies().at(id);
+  const Study& study = *studies_.FindStudy(id);
+  v1::Event event;
+  v1::StudyAdjusted& adjusted = *event.mutable_study_adjusted();
+  if (adjust.has_priority() && adjust.priority() != record.priority) {
+    adjusted.mutable_adjust()->set_priority(adjust.priority());
+  }
+  if (adjust.has_max_hours() && adjust.max_hours() != record.max_hours) {
+    adjusted.mutable_adjust()->set_max_hours(adjust.max_hours());
+  }
+  if (adjust.has_paused() && adjust.paused() != record.paused) {
+    if (studies_.PhaseOf(study) != v1::StudyStatus::RUNNING) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("study ", id, " is over: there is nothing to ",
+                       adjust.paused() ? "pause" : "resume (dermis retry, or submit it again)"));
+    }
+    const double hours = adjust.has_max_hours() ? adjust.max_hours() : record.max_hours;
+    if (!adjust.paused() && hours > 0 && study.spent >= hours * 3600) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("study ", id, " has used ", study.spent / 3600, " of ", hours,
+                       " worker-hours: give it more (dermis resume ", id, " --max-hours H)"));
+    }
+    adjusted.mutable_adjust()->set_paused(adjust.paused());
+    if (adjust.paused()) adjusted.set_why(absl::StrCat("by ", user));
+  }
+  if (!adjusted.has_adjust()) return absl::OkStatus();
+  adjusted.set_id(id);
+  adjusted.set_user(user);
+  studies_.Record(std::move(event));
+  fleet_.StopUnwanted();
+  return absl::OkStatus();
+}
+
+void Core::Delete(const v1::DeleteRequest& request, const std::string& user,
+                  std::function<void(const absl::StatusOr<v1::DeleteResponse>&)> reply) {
+  batch_.AfterFlush([response = DoDelete(request, user), reply = std::move(reply)] {
+    reply(response);
+  });
+}
+
+absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& request,
+                                                  const std::string& user) {
+  const std::string& id = request.id();
+  ASSIGN_OR_RETURN(const v1::StudyStatus status, Status(id));
+  if (status.phase() == v1::StudyStatus::RUNNING) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "study ", id, " is not over: end it first (dermis cancel ", id, "), then delete it"));
+  }
+  Studies::Leavings leavings = studies_.LeavingsOf(id);
+  v1::DeleteResponse response;
+  response.set_results(static_cast<uint64_t>(leavings.event.tasks_size()));
+  response.set_blobs(leavings.blobs.size());
+  response.set_bytes(leavings.bytes);
+  response.set_images(leavings.images);
+  if (request.dry_run()) return response;
+  leavings.event.set_user(user);
+  DERMIS_LOG(kInfo, "study ", id, " deleted by ", user, ": ", response.results(), " results, ",
+             response.bytes() >> 20, " MiB");
+  studies_.Delete(std::move(leavings));
+  fleet_.StopUnwanted();
+  return response;
+}
+
 absl::StatusOr<v1::StudyStatus> Core::Status(const std::string& id) const {
   return ViewStudy(studies_, fleet_, id);
 }
@@ -221,8 +322,14 @@ absl::StatusOr<v1::StudyResults> Core::Results(const std::string& id) const {
   return ViewResults(studies_, fleet_, batch_, id);
 }
 
+absl::StatusOr<v1::HistoryResponse> Core::History(const std::string& id,
+                                                  const std::vector<Journal::Row>& rows) const {
+  return ViewHistory(studies_, id, rows);
+}
+
 v1::ClusterStatusResponse Core::ClusterStatus() const {
   v1::ClusterStatusResponse response = ViewCluster(studies_, fleet_, blobs_);
+  response.set_unix_ms(clock_.UnixMillis());
   for (const std::string& alarm : alarms_) response.add_alarms(alarm);
   return response;
 }

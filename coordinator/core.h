@@ -71,6 +71,13 @@ class Core {
   using StatusReply = std::function<void(const absl::StatusOr<v1::StudyStatus>&)>;
   void Cancel(const std::string& id, StatusReply reply);
   void Retry(const std::string& id, StatusReply reply);
+  // INVALID_ARGUMENT: a priority or budget out of range. FAILED_PRECONDITION: the study is over and
+  // cannot be paused; its budget is used up and it cannot be resumed.
+  void Adjust(const std::string& id, const v1::Adjustment& adjust, const std::string& user,
+              StatusReply reply);
+  // FAILED_PRECONDITION: it is not over. Walks over all results.
+  void Delete(const v1::DeleteRequest& request, const std::string& user,
+              std::function<void(const absl::StatusOr<v1::DeleteResponse>&)> reply);
 
   // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet:
   // answer with it through AfterFlush.
@@ -79,6 +86,10 @@ class Core {
   uint64_t StudyVersion(const std::string& id) const;
   v1::ListResponse List() const;
   absl::StatusOr<v1::StudyResults> Results(const std::string& id) const;
+  // What of these rows of the journal happened to the study. Rows up to its submission are no part
+  // of it.
+  absl::StatusOr<v1::HistoryResponse> History(const std::string& id,
+                                              const std::vector<Journal::Row>& rows) const;
   v1::ClusterStatusResponse ClusterStatus() const;
   Counters counters() const;
   // The first result of a task named again with another payload, for alarms: newest last, at most
@@ -100,6 +111,10 @@ class Core {
 
  private:
   absl::StatusOr<v1::SubmitResponse> DoSubmit(Submission submission);
+  absl::Status DoAdjust(const std::string& id, const v1::Adjustment& adjust,
+                        const std::string& user);
+  absl::StatusOr<v1::DeleteResponse> DoDelete(const v1::DeleteRequest& request,
+                                              const std::string& user);
   // Two results of one task: the first stays, people are told.
   void Conflict(const CheckedCompletion& done, const Digest& stored, v1::CompletionReply& verdict);
 

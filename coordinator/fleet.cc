@@ -227,7 +227,7 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     if (!recipe.ok()) return false;
     const std::set<std::string> wanting = studies_.Wanting(*recipe);
     RecipeWork& work = works_[*recipe];
-    if (wanting.empty() || work.assignment != 0 || !SameClass(*wanting.begin(), worker)) {
+    if (!studies_.IsToBeTrained(*recipe) || work.assignment != 0 || !SameClass(*wanting.begin(), worker)) {
       return false;
     }
     Assignment& gang = assignments_[id];
@@ -249,7 +249,10 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
       const absl::StatusOr<Digest> task = Digest::FromBytes(bytes);
       if (!task.ok()) return false;
       auto unit = studies_.units().find(*task);
-      if (unit == studies_.units().end() || unit->second.assignment != 0) continue;
+      if (unit == studies_.units().end() || unit->second.assignment != 0 ||
+          !studies_.IsToBeRun(unit->second)) {
+        continue;
+      }
       tasks.push_back(*task);
     }
     if (tasks.empty()) return false;
@@ -361,7 +364,7 @@ void Fleet::AccountTime(absl::Duration now) {
   for (const auto& [name, worker] : workers_) {
     if (worker.assignment == 0) continue;
     if (Study* study = studies_.FindStudy(assignments_.at(worker.assignment).study)) {
-      study->used += seconds;
+      study->used += seconds / studies_.state().studies().at(study->id).priority;
       ++study->workers;
     }
   }

@@ -40,9 +40,12 @@ bool Fleet::Assign(absl::Duration now) {
         {name, worker.hello.numerics_class(), Free(worker), Quarantined(name)});
   }
   std::vector<std::pair<uint64_t, std::string>> order;
+  double highest = 0;
   for (const auto& [id, study] : studies_.all()) {
-    if (study->waiting > 0 || studies_.Training(*study)) {
-      order.emplace_back(studies_.state().studies().at(id).order, id);
+    const StudyRecord& record = studies_.state().studies().at(id);
+    if (!record.paused && (study->waiting > 0 || studies_.Training(*study))) {
+      order.emplace_back(record.order, id);
+      highest = std::max(highest, record.priority);
     } else {
       study->hungry_since.reset();
     }
@@ -58,6 +61,7 @@ bool Fleet::Assign(absl::Duration now) {
     studies.push_back(&study);
     Cluster::Study view;
     view.numerics_class = studies_.state().studies().at(id).numerics_class;
+    view.priority = studies_.state().studies().at(id).priority;
     view.used = study.used;
     view.waiting_units = study.waiting;
     view.unit_seconds = UnitSeconds(study);
@@ -111,7 +115,9 @@ bool Fleet::Assign(absl::Duration now) {
     } else {
       study.hungry_since.reset();
     }
-    view.starved = study.hungry_since && now - *study.hungry_since > options_.starved_after;
+    // Gangs hold their workers until someone starves: so patience, too, goes by priority.
+    view.starved = study.hungry_since && now - *study.hungry_since >
+                                             options_.starved_after * (highest / view.priority);
     cluster.studies.push_back(std::move(view));
   }
   if (cluster.studies.empty() || cluster.workers.empty()) return false;

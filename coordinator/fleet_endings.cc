@@ -243,11 +243,17 @@ void Fleet::StopUnwanted() {
   for (auto& [id, assignment] : assignments_) {
     if (assignment.doomed || assignment.yielding) continue;
     if (assignment.gang) {
-      if (studies_.Wanting(assignment.recipe).empty())
-        YieldGang(assignment, "nobody wants it any more");
-    } else if (Remaining(assignment).empty()) {
+      if (!studies_.IsToBeTrained(assignment.recipe)) {
+        YieldGang(assignment, "no study that is not paused wants it any more");
+      }
+      continue;
+    }
+    const std::vector<Digest> remaining = Remaining(assignment);
+    if (std::none_of(remaining.begin(), remaining.end(), [&](const Digest& task) {
+          return studies_.IsToBeRun(studies_.units().at(task));
+        })) {
       assignment.doomed = true;
-      assignment.why = "nobody wants it any more";
+      assignment.why = "no study that is not paused wants it any more";
       auto worker = workers_.find(assignment.worker);
       if (worker == workers_.end()) continue;
       worker->second.told = clock_.Now();

@@ -40,6 +40,12 @@ class Journal {
   // The stored result of a task (task digest, payload or its blob); the newest where bytes were
   // lost and computed again. NOT_FOUND. Thread-safe.
   virtual absl::StatusOr<v1::TaskResult> ReadResult(const Digest& task) const = 0;
+  // Committed rows behind `after`, ascending, at most `most`. Thread-safe.
+  struct Row {
+    uint64_t row = 0;
+    JournalEntry entry;
+  };
+  virtual absl::StatusOr<std::vector<Row>> Read(uint64_t after, size_t most) const = 0;
 };
 
 // SQLite (WAL, synchronous=FULL) in `directory`/journal.sqlite, guarded by a lock on

@@ -60,6 +60,7 @@ class SqliteJournal : public Journal {
     // Statements hold their connection open: they go first.
     insert_.reset();
     read_.reset();
+    rows_.reset();
     sqlite3_close(reader_);
     sqlite3_close(writer_);
     if (lock_ >= 0) close(lock_);
@@ -105,6 +106,11 @@ class SqliteJournal : public Journal {
     read_ = std::make_unique<Statement>();
     if (read_->Prepare(reader_,
                        "SELECT event FROM events WHERE task=? ORDER BY row DESC LIMIT 1") !=
+        SQLITE_OK) {
+      return Error("prepare", reader_);
+    }
+    rows_ = std::make_unique<Statement>();
+    if (rows_->Prepare(reader_, "SELECT row, task, event FROM events WHERE row>? ORDER BY row LIMIT ?") !=
         SQLITE_OK) {
       return Error("prepare", reader_);
     }
@@ -184,6 +190,33 @@ class SqliteJournal : public Journal {
     }
     sqlite3_reset(statement);  // Ends the read transaction: a checkpoint must not wait for it.
     return result;
+  }
+
+  absl::StatusOr<std::vector<Row>> Read(uint64_t after, size_t most) const override {
+    absl::MutexLock lock(&read_mutex_);
+    sqlite3_stmt* statement = rows_->get();
+    sqlite3_reset(statement);
+    sqlite3_bind_int64(statement, 1, static_cast<int64_t>(after));
+    sqlite3_bind_int64(statement, 2, static_cast<int64_t>(most));
+    std::vector<Row> rows;
+    absl::Status status;
+    int code;
+    while (status.ok() && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+      Row& row = rows.emplace_back();
+      row.row = static_cast<uint64_t>(sqlite3_column_int64(statement, 0));
+      const absl::StatusOr<Digest> task = Digest::FromBytes(Column(statement, 1));
+      const std::string_view event = Column(statement, 2);
+      if (!task.ok() ||
+          !row.entry.event.ParseFromArray(event.data(), static_cast<int>(event.size()))) {
+        status = Broken(row.row, "it is not an event");
+      } else {
+        row.entry.task = *task;
+      }
+    }
+    if (status.ok() && code != SQLITE_DONE) status = Error("read", reader_);
+    sqlite3_reset(statement);
+    RETURN_IF_ERROR(status);
+    return rows;
   }
 
  private:
@@ -290,7 +323,7 @@ class SqliteJournal : public Journal {
   sqlite3* reader_ = nullptr;
   std::unique_ptr<Statement> insert_;
   mutable absl::Mutex read_mutex_;
-  std::unique_ptr<Statement> read_;
+  std::unique_ptr<Statement> read_, rows_;
   uint64_t row_ = 0;
   Digest last_;
   bool failed_ = false;

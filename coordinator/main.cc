@@ -141,7 +141,8 @@ int Serve(const Flags& flags) {
   const Access access(flags.insecure);
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
-  StudyService studies(access, core_thread, blobs, watches, flags.allow_torchscript);
+  StudyService studies(access, core_thread, blobs, watches, **journal,
+                       flags.allow_torchscript);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/log.h"
 #include "coordinator/studies.h"
 
@@ -91,9 +93,94 @@ void Studies::Retire(const std::vector<Digest>& tasks) {
   });
 }
 
+Digest SplitDigest(const std::vector<uint32_t>& images) {
+  std::string text;
+  for (uint32_t image : images) absl::StrAppend(&text, image, ",");
+  return Sha256Of(text);
+}
+
+Studies::Leavings Studies::LeavingsOf(const std::string& id) const {
+  Leavings leavings;
+  leavings.event.set_id(id);
+  const StudyRecord& record = state_.studies().at(id);
+  const Study& study = *studies_.at(id);
+  if (study.run != nullptr) {
+    const StudyRun::TestLook look = study.run->test_look();
+    if (!look.models.empty()) leavings.event.set_test_split(SplitDigest(look.images).bytes());
+    for (const Digest& model : look.models) leavings.event.add_test_models(model.bytes());
+  }
+  const auto others_have = [&](const auto& have) {
+    return std::any_of(studies_.begin(), studies_.end(), [&](const auto& other) {
+      return other.first != id && have(other.first, *other.second);
+    });
+  };
+  std::set<Digest> tasks, blobs;
+  for (const auto& [task, stored] : state_.tasks()) {
+    if (stored.blobs.empty() || !Has(study, task)) continue;
+    if (others_have([&](const std::string&, const Study& other) { return Has(other, task); })) {
+      continue;
+    }
+    tasks.insert(task);
+    blobs.insert(stored.blobs.begin(), stored.blobs.end());
+  }
+  for (const Digest& task : tasks) leavings.event.add_tasks(task.bytes());
+  // A blob that another result names stays.
+  std::erase_if(blobs, [&](const Digest& blob) {
+    const std::vector<Digest> users = state_.UsersOf(blob);
+    return std::any_of(users.begin(), users.end(),
+                       [&](const Digest& user) { return !tasks.contains(user); });
+  });
+  for (const std::string& hex : {record.spec.training().init().digest(), record.spec.model().digest()}) {
+    const absl::StatusOr<Digest> given = Digest::FromHex(hex);
+    if (!hex.empty() && given.ok() && !state_.Names(*given)) blobs.insert(*given);
+  }
+  const auto manifest = manifests_.find(record.image_set);
+  leavings.images = manifest != manifests_.end() &&
+                    !others_have([&](const std::string& other, const Study&) {
+                      const Digest& images = state_.studies().at(other).image_set;
+                      // One that cannot be read now may have the same chunks.
+                      return images == record.image_set || !manifests_.contains(images);
+                    });
+  if (leavings.images) {
+    blobs.insert(record.image_set);
+    for (const v1::ImageChunk& chunk : manifest->second->chunks()) {
+      for (const std::string& bytes : {chunk.pixels(), chunk.masks(), chunk.labels()}) {
+        const absl::StatusOr<Digest> part = Digest::FromBytes(bytes);
+        if (bytes.empty() || !part.ok() ||
+            others_have([&](const std::string& other, const Study&) {
+              return HasChunk(*manifests_.at(state_.studies().at(other).image_set), *part);
+            })) {
+          continue;
+        }
+        blobs.insert(*part);
+      }
+    }
+  }
+  for (const Digest& blob : blobs) {
+    if (!blobs_.Has(blob)) continue;
+    leavings.blobs.push_back(blob);
+    leavings.bytes += blobs_.Size(blob);
+  }
+  return leavings;
+}
+
+void Studies::Delete(Leavings leavings) {
+  for (const Digest& blob : leavings.blobs) leavings.event.add_blobs(blob.bytes());
+  v1::Event event;
+  *event.mutable_study_deleted() = std::move(leavings.event);
+  Record(std::move(event));
+  batch_.AfterFlush([this, blobs = std::move(leavings.blobs)] {
+    for (const Digest& blob : blobs) RemoveUnused(blob);
+  });
+}
+
 void Studies::RemoveUnused(const Digest& blob) {
   if (state_.Names(blob)) return;
   for (const auto& [id, record] : state_.studies()) {
+    if (record.image_set == blob) return;
+    // Of images that cannot be read now, anything may be a part.
+    const auto manifest = manifests_.find(record.image_set);
+    if (manifest != manifests_.end() && HasChunk(*manifest->second, blob)) return;
     if (record.spec.training().init().digest() == blob.hex()) return;
     if (record.spec.model().digest() == blob.hex()) return;
   }

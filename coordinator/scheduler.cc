@@ -58,13 +58,13 @@ Plan Schedule(const Cluster& cluster) {
   };
 
   struct Share {
-    double used;
+    double used, priority;
     uint64_t units;
     uint32_t workers;
   };
   std::vector<Share> shares;
   for (const Cluster::Study& study : cluster.studies) {
-    shares.push_back({study.used, study.waiting_units, study.workers});
+    shares.push_back({study.used, study.priority, study.waiting_units, study.workers});
   }
   std::vector<bool> started(cluster.trials.size());
 
@@ -88,7 +88,7 @@ Plan Schedule(const Cluster& cluster) {
         started[t] = true;
         plan.gangs.push_back({t, {w}});
         // A segment's worth: what it holds it keeps for long.
-        shares[s].used += 30.0;
+        shares[s].used += 30.0 / shares[s].priority;
         ++shares[s].workers;
         granted = true;
       }
@@ -118,7 +118,7 @@ Plan Schedule(const Cluster& cluster) {
       free[w] = false;
       plan.bundles.push_back({s, w, static_cast<uint32_t>(units)});
       shares[s].units -= units;
-      shares[s].used += static_cast<double>(units) * seconds;
+      shares[s].used += static_cast<double>(units) * seconds / shares[s].priority;
       ++shares[s].workers;
       granted = true;
       break;

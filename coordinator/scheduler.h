@@ -28,7 +28,8 @@ struct Cluster {
   };
   struct Study {
     std::string numerics_class;
-    double used = 0;             // Device-seconds so far.
+    double used = 0;             // Worker-seconds over priority, so far.
+    double priority = 1;         // What it gets beside another is in this proportion.
     uint64_t waiting_units = 0;  // May start now.
     double unit_seconds = 0.1;   // Estimate of one; at least a microsecond.
     uint32_t workers = 0;        // Working on it now.
@@ -56,7 +57,7 @@ struct Plan {
   std::vector<size_t> yields;  // Trials whose gang shall stop at the next step.
 };
 
-// Starved studies first, then those that used least. More trials first (W = 1); what is left over
+// Starved studies first, then those that used least for their priority. More trials first (W = 1); what is left over
 // goes to a larger W, only where ceil(V / W) falls. A gang grows by yielding when workers would
 // idle otherwise; a starved study makes the largest holder yield. Each free worker is used at most
 // once.

@@ -21,7 +21,10 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       ASSIGN_OR_RETURN(Digest image_set, Digest::FromBytes(submitted.image_set()));
       auto [it, fresh] = studies_.try_emplace(submitted.id());
       StudyRecord& study = it->second;
-      if (fresh) study.order = studies_.size();
+      if (fresh) {
+        study.order = ++submitted_;
+        study.row = row;
+      }
       study.id = submitted.id();
       study.spec = submitted.spec();
       study.image_set = image_set;
@@ -29,6 +32,7 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       study.user = submitted.user();
       study.submitted_unix_ms = event.unix_ms();
       study.cancelled = false;
+      study.paused = false;
       return absl::OkStatus();
     }
     case v1::Event::kStudyPinned: {
@@ -120,11 +124,62 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
         Retire(task);
       }
       return absl::OkStatus();
+    case v1::Event::kStudyAdjusted:
+      return ApplyAdjusted(event.study_adjusted());
+    case v1::Event::kStudyDeleted:
+      return ApplyDeleted(event.study_deleted());
     case v1::Event::KIND_NOT_SET:
       break;
   }
   return absl::InternalError(absl::StrCat(
       "row ", row, ": an event of an unknown kind; was the store written by a newer version?"));
+}
+
+absl::Status State::ApplyAdjusted(const v1::StudyAdjusted& adjusted) {
+  auto it = studies_.find(adjusted.id());
+  if (it == studies_.end()) return absl::InternalError("an unknown study is adjusted");
+  StudyRecord& study = it->second;
+  const v1::Adjustment& adjust = adjusted.adjust();
+  if (adjust.has_paused()) {
+    study.paused = adjust.paused();
+    study.paused_why = adjust.paused() ? adjusted.why() : "";
+  }
+  if (adjust.has_priority()) study.priority = adjust.priority();
+  if (adjust.has_max_hours()) study.max_hours = adjust.max_hours();
+  return absl::OkStatus();
+}
+
+absl::Status State::ApplyDeleted(const v1::StudyDeleted& deleted) {
+  auto it = studies_.find(deleted.id());
+  if (it == studies_.end()) return absl::InternalError("an unknown study is deleted");
+  if (!deleted.test_split().empty()) {
+    ASSIGN_OR_RETURN(const Digest split, Digest::FromBytes(deleted.test_split()));
+    PastTestUse& use = past_[{it->second.image_set, split}];
+    ++use.studies;
+    for (const std::string& model : deleted.test_models()) {
+      ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model));
+      use.models.insert(digest);
+    }
+  }
+  studies_.erase(it);
+  const auto first = failures_.lower_bound({deleted.id(), Digest()});
+  auto last = first;
+  while (last != failures_.end() && last->first.first == deleted.id()) ++last;
+  failures_.erase(first, last);
+  for (const std::string& bytes : deleted.tasks()) {
+    ASSIGN_OR_RETURN(const Digest task, Digest::FromBytes(bytes));
+    ForgetTask(task);
+  }
+  for (const std::string& bytes : deleted.blobs()) {
+    ASSIGN_OR_RETURN(const Digest blob, Digest::FromBytes(bytes));
+    deleted_blobs_.insert(blob);
+  }
+  return absl::OkStatus();
+}
+
+const PastTestUse* State::PastUseOf(const Digest& image_set, const Digest& test_split) const {
+  auto it = past_.find({image_set, test_split});
+  return it == past_.end() ? nullptr : &it->second;
 }
 
 void State::Unname(const Digest& blob, const Digest& task) {
@@ -150,19 +205,19 @@ void State::Forget(const Digest& blob) {
   if (users == users_.end()) return;
   const std::vector<Digest> tasks = std::move(users->second);
   users_.erase(users);
-  for (const Digest& task : tasks) {
-    auto stored = completed_.find(task);
-    if (stored == completed_.end()) continue;
-    for (const Digest& other : stored->second.blobs) {
-      Unname(other, task);
-    }
-    forgotten_[task] = stored->second.payload;
-    if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
-      std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
-      if (it->second.empty()) states_.erase(it);
-    }
-    completed_.erase(stored);
+  for (const Digest& task : tasks) ForgetTask(task);
+}
+
+void State::ForgetTask(const Digest& task) {
+  auto stored = completed_.find(task);
+  if (stored == completed_.end()) return;
+  for (const Digest& blob : stored->second.blobs) Unname(blob, task);
+  forgotten_[task] = stored->second.payload;
+  if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
+    std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
+    if (it->second.empty()) states_.erase(it);
   }
+  completed_.erase(stored);
 }
 
 const Digest* State::FindForgotten(const Digest& task) const {
@@ -189,6 +244,9 @@ uint64_t State::StatesStored(const Digest& recipe) const {
 
 std::vector<Digest> State::UnnamedBlobs() const {
   std::vector<Digest> blobs;
+  for (const Digest& blob : deleted_blobs_) {
+    if (!Names(blob)) blobs.push_back(blob);
+  }
   for (const auto& [recipe, states] : states_) {
     for (const auto& [step, task] : states) {
       const StoredTask& stored = completed_.at(task);
@@ -225,7 +283,12 @@ std::string State::Dump() const {
     absl::StrAppend(&out, "study ", id, " spec ", spec, " images ", study.image_set.hex(),
                     " class ", study.numerics_class, " user ", study.user, " at ",
                     study.submitted_unix_ms, " order ", study.order, " cancelled ", study.cancelled,
-                    "\n");
+                    " paused ", study.paused, " ", study.paused_why, " priority ", study.priority,
+                    " hours ", study.max_hours, "\n");
+  }
+  for (const auto& [key, use] : past_) {
+    absl::StrAppend(&out, "past use ", key.first.hex(), " ", key.second.hex(), " ", use.studies, " ",
+                    use.models.size(), "\n");
   }
   std::vector<std::pair<Digest, const StoredTask*>> tasks;
   for (const auto& [digest, stored] : completed_) tasks.emplace_back(digest, &stored);

@@ -28,6 +28,17 @@ struct StudyRecord {
   uint64_t submitted_unix_ms = 0;
   uint64_t order = 0;  // Of first submission.
   bool cancelled = false;
+  uint64_t row = 0;  // Of first submission.
+  bool paused = false;
+  std::string paused_why;
+  double priority = 1;
+  double max_hours = 0;  // Worker-hours; 0: no limit.
+};
+
+// How often a test split was looked at by studies that are deleted.
+struct PastTestUse {
+  uint32_t studies = 0;
+  std::set<Digest> models;
 };
 
 // A stored result without its payload.
@@ -62,6 +73,9 @@ class State {
   const std::map<std::string, StudyRecord>& studies() const { return studies_; }
   const StoredTask* Find(const Digest& task) const;
   size_t completed() const { return completed_.size(); }
+  const absl::flat_hash_map<Digest, StoredTask>& tasks() const { return completed_; }
+  // Of an image set's test split (SHA-256 of the images' indices). Null: none.
+  const PastTestUse* PastUseOf(const Digest& image_set, const Digest& test_split) const;
   // The payload of a result whose bytes were lost: the task must give the same again.
   const Digest* FindForgotten(const Digest& task) const;
   // Whether a stored result names the blob; all blobs that are named.
@@ -74,7 +88,7 @@ class State {
   const std::map<Digest, std::map<uint64_t, Digest>>& states() const { return states_; }
   // How often one was stored.
   uint64_t StatesStored(const Digest& recipe) const;
-  // Blobs of retired states that nothing names any more.
+  // Blobs of retired states and deleted studies that no result names any more.
   std::vector<Digest> UnnamedBlobs() const;
   // Of a unit: by task digest; of training: by recipe digest. Null: none.
   const LossRecord* LossesOf(const Digest& task) const;
@@ -85,12 +99,18 @@ class State {
   std::string Dump() const;
 
  private:
+  absl::Status ApplyAdjusted(const v1::StudyAdjusted& adjusted);
+  absl::Status ApplyDeleted(const v1::StudyDeleted& deleted);
   void Forget(const Digest& blob);
+  void ForgetTask(const Digest& task);
   void Retire(const Digest& task);
   void Unname(const Digest& blob, const Digest& task);
 
   uint64_t incarnation_ = 0;
   std::map<std::string, StudyRecord> studies_;
+  uint64_t submitted_ = 0;  // Studies, ever.
+  std::map<std::pair<Digest, Digest>, PastTestUse> past_;
+  std::set<Digest> deleted_blobs_;
   absl::flat_hash_map<Digest, StoredTask> completed_;
   absl::flat_hash_map<Digest, std::vector<Digest>>
       users_;                           // Blob -> the tasks whose results name it.

@@ -1,6 +1,7 @@
 #include "coordinator/studies.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -51,6 +52,21 @@ void Studies::LookForBlobs() {
 
 bool Studies::Settle(absl::Duration now) {
   for (const Digest& blob : std::exchange(lost_blobs_, {})) BlobLost(blob, "it could not be read");
+  for (const std::string& id : std::exchange(over_budget_, {})) {
+    const auto record = state_.studies().find(id);
+    const Study* study = FindStudy(id);
+    if (study == nullptr || record->second.paused || record->second.max_hours == 0 ||
+        study->spent < record->second.max_hours * 3600 ||
+        PhaseOf(*study) != v1::StudyStatus::RUNNING) {
+      continue;
+    }
+    v1::Event event;
+    event.mutable_study_adjusted()->set_id(id);
+    event.mutable_study_adjusted()->mutable_adjust()->set_paused(true);
+    event.mutable_study_adjusted()->set_why(
+        absl::StrCat("its budget of ", record->second.max_hours, " worker-hours is used up"));
+    Record(std::move(event));
+  }
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
     const Digest task = delayed_.begin()->second;
     delayed_.erase(delayed_.begin());
@@ -97,6 +113,12 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
     case v1::Event::kFailuresCleared:
       FoldCleared(event.failures_cleared().study());
       break;
+    case v1::Event::kStudyAdjusted:
+      FoldAdjusted(event.study_adjusted());
+      break;
+    case v1::Event::kStudyDeleted:
+      FoldDeleted(event.study_deleted().id());
+      break;
     default:
       break;
   }
@@ -108,21 +130,20 @@ void Studies::StartStudy(const std::string& id) {
   std::unique_ptr<StudyRun> offered = std::exchange(offered_, nullptr);
   std::unique_ptr<Study>& slot = studies_[id];
   uint64_t version = 1;
+  double spent = 0;
   if (slot != nullptr) {
     DropWants(*slot);
     version = slot->version + 1;
+    spent = slot->spent;
   }
   slot = std::make_unique<Study>();
   Study& study = *slot;
   study.id = id;
   study.version = version;
+  study.spent = spent;
+  if (record.max_hours > 0) over_budget_.insert(id);
   // Who comes later shares from now on: no credit for the time before.
-  std::optional<double> least;
-  for (const auto& [other, entry] : studies_) {
-    if (other == id || PhaseOf(*entry) != v1::StudyStatus::RUNNING) continue;
-    least = least ? std::min(*least, entry->used) : entry->used;
-  }
-  study.used = least.value_or(0);
+  study.used = LeastUsed(id).value_or(0);
   if (record.numerics_class.empty() || record.cancelled) return;
   absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> manifest = Manifest(record.image_set);
   if (!manifest.ok()) {
@@ -140,6 +161,22 @@ void Studies::StartStudy(const std::string& id) {
   study.run = *std::move(run);
   FeedStoredStates(study);
   DrainFolds();
+}
+
+std::optional<double> Studies::LeastUsed(const std::string& but) const {
+  std::optional<double> least;
+  for (const auto& [other, entry] : studies_) {
+    if (other == but || Paused(other) || PhaseOf(*entry) != v1::StudyStatus::RUNNING) continue;
+    least = least ? std::min(*least, entry->used) : entry->used;
+  }
+  return least;
+}
+
+void Studies::Charge(const v1::Attempt& attempt, Study& study) {
+  const double seconds = attempt.seconds() * std::max(1u, attempt.world_size());
+  if (!(seconds > 0) || !std::isfinite(seconds)) return;  // A worker may say anything.
+  study.spent += seconds;
+  if (state_.studies().at(study.id).max_hours > 0) over_budget_.insert(study.id);
 }
 
 void Studies::FeedLongest(Study& study, const Digest& recipe, uint64_t row) {
@@ -254,6 +291,7 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
     for (auto& [id, study] : studies_) {
       // Of a trial that is not trained now, too: what is known of it may be wanted later.
       if (!Training(*study) || study->run->sweep().Find(*recipe) == nullptr) continue;
+      if (Wants(*study, *recipe)) Charge(done.attempt(), *study);
       if (!output) output = read();
       ++study->computed[static_cast<int>(Stage::kTraining)];
       study->hint.clear();
@@ -274,6 +312,7 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
       Study& study = *studies_.at(id);
       auto want = study.wanted.find(entry.task);
       if (want == study.wanted.end()) continue;
+      Charge(done.attempt(), study);
       ++study.computed[static_cast<int>(want->second)];
       study.wanted.erase(want);
       study.hint.clear();
@@ -326,6 +365,33 @@ void Studies::FoldCleared(const std::string& id) {
   DrainFolds();
 }
 
+void Studies::FoldAdjusted(const v1::StudyAdjusted& adjusted) {
+  Study* study = FindStudy(adjusted.id());
+  if (study == nullptr) return;
+  ++study->version;
+  over_budget_.insert(study->id);
+  if (!adjusted.adjust().has_paused()) return;
+  stop_unwanted_ = true;
+  study->hungry_since.reset();
+  // The time of its pause is no credit.
+  if (!adjusted.adjust().paused()) {
+    study->used = std::max(study->used, LeastUsed(study->id).value_or(0));
+  }
+}
+
+void Studies::FoldDeleted(const std::string& id) {
+  Study* study = FindStudy(id);
+  if (study == nullptr) return;
+  DropWants(*study);
+  stop_unwanted_ = true;
+  studies_.erase(id);
+  std::erase_if(manifests_, [&](const auto& entry) {
+    return std::none_of(state_.studies().begin(), state_.studies().end(), [&](const auto& other) {
+      return other.second.image_set == entry.first;
+    });
+  });
+}
+
 void Studies::BlobLost(const Digest& blob, const std::string& cause) {
   const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
     return entry.first == blob || HasChunk(*entry.second, blob);
@@ -359,13 +425,17 @@ bool Studies::BeginsWith(const Study& study, const Digest& init) {
                      [&](uint32_t k) { return sweep.training(k).recipe.init() == init.bytes(); });
 }
 
-bool Studies::Concerns(const Study& study, const std::vector<Digest>& tasks) const {
+bool Studies::Has(const Study& study, const Digest& task) const {
   if (study.run == nullptr) return false;
-  return std::any_of(tasks.begin(), tasks.end(), [&](const Digest& task) {
-    const StoredTask* stored = state_.Find(task);
-    const bool training = stored != nullptr && !stored->recipe.none();
-    return training ? study.run->sweep().Find(stored->recipe) != nullptr : study.run->Has(task);
-  });
+  const StoredTask* stored = state_.Find(task);
+  const bool training = stored != nullptr && !stored->recipe.none();
+  return training ? study.run->sweep().Find(stored->recipe) != nullptr
+                  : study.run->Has(task) || study.run->sweep().Find(task) != nullptr;
+}
+
+bool Studies::Concerns(const Study& study, const std::vector<Digest>& tasks) const {
+  return std::any_of(tasks.begin(), tasks.end(),
+                     [&](const Digest& task) { return Has(study, task); });
 }
 
 void Studies::FoldDropped(const Digest& blob, const std::vector<std::string>& concerned) {
@@ -528,6 +598,17 @@ std::set<std::string> Studies::Wanting(const Digest& recipe) const {
     if (Wants(*study, recipe)) ids.insert(id);
   }
   return ids;
+}
+
+bool Studies::IsToBeTrained(const Digest& recipe) const {
+  return std::any_of(studies_.begin(), studies_.end(), [&](const auto& entry) {
+    return Wants(*entry.second, recipe) && !Paused(entry.first);
+  });
+}
+
+bool Studies::IsToBeRun(const Unit& unit) const {
+  return std::any_of(unit.studies.begin(), unit.studies.end(),
+                     [&](const std::string& id) { return !Paused(id); });
 }
 
 void Studies::SetWaiting(Unit& unit, bool waiting) {

@@ -56,11 +56,15 @@ struct Study {
   std::array<uint64_t, kStages> computed{}, reused{};
   std::deque<Digest> queue;  // May name tasks that do not wait any more.
   uint64_t waiting = 0;
-  double used = 0;
+  double used = 0;   // Worker-seconds over priority: who has least comes first.
+  double spent = 0;  // Worker-seconds of the results that were computed for it.
   uint32_t workers = 0;
   std::optional<absl::Duration> hungry_since;
   uint64_t version = 1;
 };
+
+// What names a test split: the digest of its images' indices.
+Digest SplitDigest(const std::vector<uint32_t>& images);
 
 // Of this process.
 struct Counters {
@@ -96,6 +100,16 @@ class Studies {
   void RetireStates(const Digest& recipe);
   // The disk is almost full: so do those of up to `most` states that nobody trains on from, oldest first.
   void RetireIdleStates(size_t most);
+  // A study that is over goes, with the results and blobs that only it has: what they are, and
+  // removing them.
+  struct Leavings {
+    v1::StudyDeleted event;
+    std::vector<Digest> blobs;
+    uint64_t bytes = 0;
+    bool images = false;
+  };
+  Leavings LeavingsOf(const std::string& id) const;
+  void Delete(Leavings leavings);
   // After the replay: looks for every blob that is named, and removes those of retired states.
   void LookForBlobs();
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
@@ -119,6 +133,12 @@ class Studies {
     return Training(study) && study.run->sweep().FindActive(recipe) != nullptr;
   }
   std::set<std::string> Wanting(const Digest& recipe) const;
+  bool Paused(const std::string& id) const { return state_.studies().at(id).paused; }
+  // Whether some study that is not paused wants it.
+  bool IsToBeTrained(const Digest& recipe) const;
+  bool IsToBeRun(const Unit& unit) const;
+  // Whether the study has the task, or (of training) the recipe.
+  bool Has(const Study& study, const Digest& task) const;
 
   // --- What is stored.
   absl::StatusOr<v1::Payload> ReadPayload(const Digest& task) const;
@@ -160,6 +180,12 @@ class Studies {
   void FoldCompleted(const JournalEntry& entry, const v1::Payload* payload);
   void FoldFailed(const v1::TaskFailed& failed);
   void FoldCleared(const std::string& id);
+  void FoldAdjusted(const v1::StudyAdjusted& adjusted);
+  void FoldDeleted(const std::string& id);
+  // Of those that share from now on, the least that one used; none where there is no other.
+  std::optional<double> LeastUsed(const std::string& but) const;
+  // A result that several wait for counts for each: what one has used says nothing of others.
+  void Charge(const v1::Attempt& attempt, Study& study);
   static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);
   // Trainings that are not over begin with it.
   static bool BeginsWith(const Study& study, const Digest& init);
@@ -189,6 +215,7 @@ class Studies {
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
   bool stop_unwanted_ = false;
+  std::set<std::string> over_budget_;  // Maybe: looked at in Settle.
   std::unique_ptr<StudyRun> offered_;
   mutable std::vector<Digest> lost_blobs_;
   Counters counters_;

@@ -302,6 +302,23 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
   return absl::OkStatus();
 }
 
+StudyRun::TestLook StudyRun::test_look() const {
+  TestLook found;
+  const auto look = [&](const EvaluationPlanner* evaluation) {
+    if (evaluation == nullptr || evaluation->images_done() == 0) return;
+    if (!found.models.empty() && evaluation->listed() != found.images) return;
+    const absl::StatusOr<Digest> model = MessageDigest(evaluation->model());
+    if (!model.ok()) return;
+    found.images = evaluation->listed();
+    found.models.insert(*model);
+  };
+  look(evaluation());
+  if (baselines() != nullptr) {
+    for (const BaselinePlanner::Family& family : baselines()->families()) look(family.test.get());
+  }
+  return found;
+}
+
 std::string StudyRun::given_model() const {
   return spec_.has_model() ? sweep_->final_training()->planner.outcome()->model.weights()
                            : std::string();

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,6 +85,13 @@ class StudyRun {
            (baselines_ != nullptr && baselines_->Has(task)) ||
            (embeddings_ != nullptr && embeddings_->Has(task));
   }
+
+  // The test images that it has looked at, and with which models.
+  struct TestLook {
+    std::vector<uint32_t> images;  // Empty: with none.
+    std::set<Digest> models;
+  };
+  TestLook test_look() const;
 
   // Bytes of the digest of the model that was given; empty: it is trained.
   std::string given_model() const;

@@ -49,6 +49,11 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
                                      " tries again)"));
   }
   if (status.phase() != v1::StudyStatus::RUNNING) return;
+  if (record.paused) {
+    status.add_problems(
+        absl::StrCat("paused ", record.paused_why, " (dermis resume ", record.id, " goes on)"));
+    return;
+  }
   if (record.numerics_class.empty()) {
     status.add_problems("no worker is there yet: start one");
     return;
@@ -205,22 +210,17 @@ absl::Status ViewBaselines(const Studies& studies, const Batch& batch,
 v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
                       const std::vector<uint32_t>& test) {
   v1::TestUse use;
-  std::set<std::string> models;
+  std::set<Digest> models;
+  if (const PastTestUse* past = studies.state().PastUseOf(image_set, SplitDigest(test))) {
+    use.set_studies(past->studies);
+    models = past->models;
+  }
   for (const auto& [id, study] : studies.all()) {
     if (study->run == nullptr || studies.state().studies().at(id).image_set != image_set) continue;
-    bool looked = false;
-    const auto look = [&](const EvaluationPlanner* evaluation) {
-      if (evaluation == nullptr || evaluation->images_done() == 0 || evaluation->listed() != test) {
-        return;
-      }
-      looked = true;
-      models.insert(evaluation->model().SerializeAsString());
-    };
-    look(study->run->evaluation());
-    if (const BaselinePlanner* baselines = study->run->baselines()) {
-      for (const BaselinePlanner::Family& family : baselines->families()) look(family.test.get());
-    }
-    if (looked) use.set_studies(use.studies() + 1);
+    const StudyRun::TestLook look = study->run->test_look();
+    if (look.models.empty() || look.images != test) continue;
+    models.insert(look.models.begin(), look.models.end());
+    use.set_studies(use.studies() + 1);
   }
   use.set_models(static_cast<uint32_t>(models.size()));
   return use;
@@ -244,6 +244,11 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.set_id(id);
   status.set_phase(studies.PhaseOf(study));
   status.set_submitted_unix_ms(record.submitted_unix_ms);
+  status.set_user(record.user);
+  status.set_paused(record.paused);
+  status.set_priority(record.priority);
+  status.set_used_hours(study.spent / 3600);
+  status.set_max_hours(record.max_hours);
   for (int s = 0; s < kStages; ++s) {
     if (!AsksFor(record.spec, static_cast<Stage>(s))) continue;
     v1::StageProgress& stage = *status.add_stages();
@@ -433,7 +438,8 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
 std::string DumpStudies(const Studies& studies) {
   std::string out = studies.state().Dump();
   for (const auto& [id, study] : studies.all()) {
-    absl::StrAppend(&out, "run ", id, " phase ", static_cast<int>(studies.PhaseOf(*study)));
+    absl::StrAppend(&out, "run ", id, " phase ", static_cast<int>(studies.PhaseOf(*study)),
+                    " spent ", study->spent);
     for (int s = 0; s < kStages; ++s) {
       absl::StrAppend(&out, " ", study->computed[s], "+", study->reused[s]);
     }

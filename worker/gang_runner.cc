@@ -158,6 +158,7 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
   work.OnAskWhom([collective] { return collective->WaitsFor(); });
   auto uploads = std::make_shared<Uploads>();
   absl::Duration last = Clock::Real().Now();
+  uint64_t last_unix_ms = Clock::Real().UnixMillis();
   uint64_t last_step = seat.start_step();
   const StateSink sink = [&, uploads](TrainedState state) -> absl::Status {
     if (work.cancelled) return absl::CancelledError("cancelled");
@@ -170,9 +171,11 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     finished.attempt.set_worker(options_.worker);
     finished.attempt.set_world_size(std::max(1, seat.roster_size()));
     finished.attempt.set_seconds(absl::ToDoubleSeconds(now - last));
-    finished.attempt.set_started_unix_ms(Clock::Real().UnixMillis());
+    finished.attempt.set_started_unix_ms(last_unix_ms);
+    for (const v1::GangMember& member : seat.roster()) finished.attempt.add_gang(member.worker());
     finished.attempt.set_items(step - last_step);
     last = now;
+    last_unix_ms = Clock::Real().UnixMillis();
     last_step = step;
     for (std::string* bytes : {&state.state, &state.best_model, &state.last_model}) {
       if (!bytes->empty()) finished.blobs.push_back(std::move(*bytes));

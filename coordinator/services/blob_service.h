@@ -22,6 +22,7 @@ class StoredBlobs : public BlobIndex {
   StoredBlobs(BlobStore& store, uint64_t reserve_bytes) : store_(store), reserve_(reserve_bytes) {}
   bool Has(const Digest& digest) const override { return store_.Has(digest); }
   absl::StatusOr<std::string> Read(const Digest& digest) const override { return store_.Get(digest); }
+  uint64_t Size(const Digest& digest) const override { return store_.Size(digest).value_or(0); }
   void Remove(const Digest& digest) override;
   uint64_t FreeBytes() const override { return store_.FreeBytes(); }
   bool LowDisk() const override { return store_.FreeBytes() < reserve_; }

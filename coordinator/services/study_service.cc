@@ -15,6 +15,9 @@
 namespace dermis {
 namespace {
 
+// Rows of the journal that one call looks at: milliseconds, and a message of bounded size.
+constexpr size_t kHistoryPage = 500;
+
 bool Over(const v1::StudyStatus& status) {
   return status.phase() == v1::StudyStatus::DONE || status.phase() == v1::StudyStatus::FAILED ||
          status.phase() == v1::StudyStatus::CANCELLED;
@@ -34,6 +37,24 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const grp
     grpc::Status status = ToGrpc(found.status());
     if (found.ok()) *response = *std::move(found);
     c.AfterFlush([reactor, status] { reactor->Finish(status); });
+  });
+  return reactor;
+}
+
+// Hands the core a command that answers by itself, once what it did is durable.
+template <typename Response, typename Command>
+grpc::ServerUnaryReactor* Do(grpc::CallbackServerContext* context, const grpc::Status& access,
+                             CoreThread& core, Response* response, Command command) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (!access.ok()) {
+    reactor->Finish(access);
+    return reactor;
+  }
+  core.Post([response, reactor, command = std::move(command)](Core& c) {
+    command(c, [response, reactor](const absl::StatusOr<Response>& answer) {
+      if (answer.ok()) *response = *answer;
+      reactor->Finish(ToGrpc(answer.status()));
+    });
   });
   return reactor;
 }
@@ -261,6 +282,7 @@ grpc::ServerUnaryReactor* StudyService::Submit(grpc::CallbackServerContext* cont
     return reactor;
   }
   submission->user = access_.User(*context);
+  submission->adjust = request->adjust();
   core_.Post([submission = *std::move(submission), response, reactor](Core& core) mutable {
     core.Submit(std::move(submission),
                 [response, reactor](const absl::StatusOr<v1::SubmitResponse>& answer) {
@@ -294,37 +316,57 @@ grpc::ServerUnaryReactor* StudyService::List(grpc::CallbackServerContext* contex
 grpc::ServerUnaryReactor* StudyService::Cancel(grpc::CallbackServerContext* context,
                                                const v1::StudyRequest* request,
                                                v1::StudyStatus* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const grpc::Status status = access_.Check(*context, "Studies/Cancel");
-  if (!status.ok()) {
-    reactor->Finish(status);
-    return reactor;
-  }
-  core_.Post([id = request->id(), response, reactor](Core& core) {
-    core.Cancel(id, [response, reactor](const absl::StatusOr<v1::StudyStatus>& answer) {
-      if (answer.ok()) *response = *answer;
-      reactor->Finish(ToGrpc(answer.status()));
-    });
-  });
-  return reactor;
+  return Do<v1::StudyStatus>(
+      context, access_.Check(*context, "Studies/Cancel"), core_, response,
+      [id = request->id()](Core& core, auto reply) { core.Cancel(id, std::move(reply)); });
 }
 
 grpc::ServerUnaryReactor* StudyService::Retry(grpc::CallbackServerContext* context,
                                               const v1::StudyRequest* request,
                                               v1::StudyStatus* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const grpc::Status status = access_.Check(*context, "Studies/Retry");
-  if (!status.ok()) {
-    reactor->Finish(status);
+  return Do<v1::StudyStatus>(
+      context, access_.Check(*context, "Studies/Retry"), core_, response,
+      [id = request->id()](Core& core, auto reply) { core.Retry(id, std::move(reply)); });
+}
+
+grpc::ServerUnaryReactor* StudyService::Adjust(grpc::CallbackServerContext* context,
+                                               const v1::AdjustRequest* request,
+                                               v1::StudyStatus* response) {
+  return Do<v1::StudyStatus>(context, access_.Check(*context, "Studies/Adjust"), core_, response,
+                             [request = *request, user = access_.User(*context)](
+                                 Core& core, auto reply) {
+                               core.Adjust(request.id(), request.adjust(), user, std::move(reply));
+                             });
+}
+
+grpc::ServerUnaryReactor* StudyService::Delete(grpc::CallbackServerContext* context,
+                                               const v1::DeleteRequest* request,
+                                               v1::DeleteResponse* response) {
+  return Do<v1::DeleteResponse>(
+      context, access_.Check(*context, "Studies/Delete"), core_, response,
+      [request = *request, user = access_.User(*context)](Core& core, auto reply) {
+        core.Delete(request, user, std::move(reply));
+      });
+}
+
+grpc::ServerUnaryReactor* StudyService::History(grpc::CallbackServerContext* context,
+                                                const v1::HistoryRequest* request,
+                                                v1::HistoryResponse* response) {
+  const grpc::Status access = access_.Check(*context, "Studies/History");
+  // Rows are read here; the core only says which of them are the study's.
+  absl::StatusOr<std::vector<Journal::Row>> rows = std::vector<Journal::Row>();
+  if (access.ok()) rows = journal_.Read(request->after_row(), kHistoryPage);
+  if (!rows.ok()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc(rows.status()));
     return reactor;
   }
-  core_.Post([id = request->id(), response, reactor](Core& core) {
-    core.Retry(id, [response, reactor](const absl::StatusOr<v1::StudyStatus>& answer) {
-      if (answer.ok()) *response = *answer;
-      reactor->Finish(ToGrpc(answer.status()));
-    });
-  });
-  return reactor;
+  return Answer(context, access, core_, response,
+                [id = request->id(), rows = *std::move(rows)](Core& core) {
+                  absl::StatusOr<v1::HistoryResponse> found = core.History(id, rows);
+                  if (found.ok() && rows.size() < kHistoryPage) found->set_next_row(0);
+                  return found;
+                });
 }
 
 grpc::ServerUnaryReactor* StudyService::Results(grpc::CallbackServerContext* context,

@@ -57,11 +57,12 @@ class StudyService : public v1::Studies::CallbackService {
  public:
   // allow_torchscript: studies may bring models that carry code.
   StudyService(const Access& access, CoreThread& core, const BlobIndex& blobs, Watches& watches,
-               bool allow_torchscript = false)
+               const Journal& journal, bool allow_torchscript = false)
       : access_(access),
         core_(core),
         blobs_(blobs),
         watches_(watches),
+        journal_(journal),
         allow_torchscript_(allow_torchscript) {}
 
   grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context,
@@ -81,12 +82,22 @@ class StudyService : public v1::Studies::CallbackService {
   grpc::ServerUnaryReactor* ClusterStatus(grpc::CallbackServerContext* context,
                                           const v1::ClusterStatusRequest* request,
                                           v1::ClusterStatusResponse* response) override;
+  grpc::ServerUnaryReactor* Adjust(grpc::CallbackServerContext* context,
+                                   const v1::AdjustRequest* request,
+                                   v1::StudyStatus* response) override;
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const v1::DeleteRequest* request,
+                                   v1::DeleteResponse* response) override;
+  grpc::ServerUnaryReactor* History(grpc::CallbackServerContext* context,
+                                    const v1::HistoryRequest* request,
+                                    v1::HistoryResponse* response) override;
 
  private:
   const Access& access_;
   CoreThread& core_;
   const BlobIndex& blobs_;
   Watches& watches_;
+  const Journal& journal_;
   const bool allow_torchscript_;
 };
 

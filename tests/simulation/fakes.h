@@ -74,6 +74,17 @@ class MemoryJournal : public Journal {
     return event.task_completed().result();
   }
 
+  absl::StatusOr<std::vector<Row>> Read(uint64_t after, size_t most) const override {
+    std::vector<Row> rows;
+    for (size_t i = after; i < disk_.rows.size() && rows.size() < most; ++i) {
+      Row& row = rows.emplace_back();
+      row.row = i + 1;
+      row.entry.task = disk_.rows[i].first;
+      row.entry.event.ParseFromString(disk_.rows[i].second);
+    }
+    return rows;
+  }
+
  private:
   FakeDisk& disk_;
   bool failed_ = false;
@@ -86,6 +97,10 @@ class FakeBlobs : public BlobIndex {
     auto it = blobs.find(digest);
     if (it == blobs.end()) return absl::NotFoundError("no such blob");
     return it->second;
+  }
+  uint64_t Size(const Digest& digest) const override {
+    auto it = blobs.find(digest);
+    return it == blobs.end() ? 0 : it->second.size();
   }
   void Remove(const Digest& digest) override {
     const auto it = blobs.find(digest);
@@ -372,6 +387,8 @@ inline v1::Completion FakeCompletion(const v1::TaskSpec& task, const v1::Payload
   completion.mutable_result()->set_task(TaskDigest(task)->bytes());
   completion.mutable_result()->set_payload(payload.SerializeAsString());
   completion.mutable_attempt()->set_worker(worker);
+  completion.mutable_attempt()->set_seconds(0.5);
+  completion.mutable_attempt()->set_started_unix_ms(1000);
   return completion;
 }
 

@@ -84,6 +84,8 @@ class Simulation {
 
   uint64_t completions() const { return disk_.results.size(); }
   uint64_t deaths() const { return deaths_; }
+  uint64_t deleted() const { return deleted_; }  // Studies.
+  uint64_t paused() const { return paused_; }    // Times.
 
  private:
   struct Event {
@@ -215,6 +217,8 @@ class Simulation {
 
   void TickCoordinator() {
     if (!core_) return;
+    if (!InChaos()) LetAllGoOn();
+    if (!core_) return;
     core_->Tick();
     Flush();
     if (core_ && !InChaos()) CheckService();
@@ -223,15 +227,16 @@ class Simulation {
   // When the chaos is over no study that can run goes without a worker for longer than 30 s, beyond
   // what it may back off by itself.
   void CheckService() {
+    // Priorities lie between 0.5 and 2: one waits at most four times as long.
     constexpr absl::Duration kPatience = absl::Seconds(30), kLongestBackOff = absl::Seconds(30);
     const v1::ListResponse list = core_->List();
     for (const v1::StudyStatus& study : list.studies()) {
-      if (study.phase() != v1::StudyStatus::RUNNING || study.workers() > 0) {
+      if (study.phase() != v1::StudyStatus::RUNNING || study.workers() > 0 || study.paused()) {
         unserved_since_.erase(study.id());
         continue;
       }
       const auto [it, fresh] = unserved_since_.try_emplace(study.id(), Now());
-      if (Now() - it->second > kPatience + kLongestBackOff) {
+      if (Now() - it->second > kPatience * (2 / study.priority()) + kLongestBackOff) {
         problem_ =
             absl::StrCat("study ", study.id(), " has waited for ",
                          absl::FormatDuration(Now() - it->second), "\n", study.ShortDebugString(), "\n",
@@ -280,6 +285,11 @@ class Simulation {
       After(Draw() * 10, [this, i] { SubmitStudy(static_cast<size_t>(i)); });
     }
     if (Chance(0.3)) After(5 + Draw() * 10, [this] { CancelAndResume(); });
+    if (Chance(0.4)) {
+      const int64_t times = Uniform(1, 6);
+      for (int64_t i = 0; i < times; ++i) After(Draw() * 30, [this] { AdjustSome(); });
+    }
+    if (Chance(0.3)) After(10 + Draw() * 30, [this] { DeleteSome(); });
   }
 
   std::string Sweep() {
@@ -294,6 +304,7 @@ class Simulation {
     submission.spec = submissions_[index];
     submission.image_set = image_set_;
     submission.manifest = manifest_;
+    blobs_.Put(manifest_->SerializeAsString());  // It may have gone with a study.
     Command([&](Core& core) {
       core.Submit(submission, [this, answered](const absl::StatusOr<v1::SubmitResponse>& response) {
         // A disk that is almost full takes no new study: the client tries again.
@@ -331,6 +342,71 @@ class Simulation {
     After(2 + Draw() * 5, [this, index] { SubmitStudy(index); });
     // Another study of that name may be the one that was cancelled.
     cancelled_for_good_.insert(id);
+  }
+
+  std::string AnyStudy() {
+    if (ids_.empty()) return "";
+    auto it = ids_.begin();
+    std::advance(it, Uniform(0, static_cast<int64_t>(ids_.size())));
+    return *it;
+  }
+
+  // Somebody pauses a study, resumes it, or gives it another priority or budget.
+  void AdjustSome() {
+    const std::string id = AnyStudy();
+    if (id.empty() || !core_ || !InChaos()) return;
+    v1::Adjustment adjust;
+    if (Chance(0.6)) adjust.set_paused(Chance(0.7));
+    if (Chance(0.4)) adjust.set_priority(Chance(0.5) ? 2 : 0.5);
+    if (Chance(0.3)) adjust.set_max_hours(Chance(0.5) ? 0 : 5.0 / 3600);
+    Command([&](Core& core) {
+      core.Adjust(id, adjust, "someone", [this](const absl::StatusOr<v1::StudyStatus>& status) {
+        if (status.ok() && status->paused()) ++paused_;
+        if (!status.ok() && !absl::IsFailedPrecondition(status.status()) &&
+            !absl::IsNotFound(status.status())) {
+          problem_ = status.status().ToString();
+        }
+      });
+    });
+  }
+
+  // A study that is over, or is ended for it, goes for good.
+  void DeleteSome() {
+    const std::string id = AnyStudy();
+    if (id.empty() || !core_ || open_submissions_ > 0) return;
+    if (Chance(0.5)) {
+      Command([&](Core& core) { core.Cancel(id, [](const absl::StatusOr<v1::StudyStatus>&) {}); });
+      cancelled_for_good_.insert(id);  // Whether or not it can be deleted.
+    }
+    if (!core_) return;
+    v1::DeleteRequest request;
+    request.set_id(id);
+    Command([&](Core& core) {
+      core.Delete(request, "someone", [this, id](const absl::StatusOr<v1::DeleteResponse>& gone) {
+        if (gone.ok()) {
+          ++deleted_;
+        } else if (!absl::IsFailedPrecondition(gone.status()) &&
+                   !absl::IsNotFound(gone.status())) {
+          problem_ = gone.status().ToString();
+        }
+      });
+    });
+  }
+
+  // In the end nobody holds anything back.
+  void LetAllGoOn() {
+    v1::Adjustment adjust;
+    adjust.set_paused(false);
+    adjust.set_max_hours(0);
+    const v1::ListResponse list = core_->List();
+    for (const v1::StudyStatus& study : list.studies()) {
+      if (study.phase() != v1::StudyStatus::RUNNING) continue;
+      if (!study.paused() && study.max_hours() == 0) continue;
+      Command([&](Core& core) {
+        core.Adjust(study.id(), adjust, "someone", [](const absl::StatusOr<v1::StudyStatus>&) {});
+      });
+      if (!core_) return;
+    }
   }
 
   bool Finished() {
@@ -791,6 +867,9 @@ class Simulation {
       for (const std::string& retired : event.states_retired().tasks()) {
         results.at(*Digest::FromBytes(retired)).second = true;
       }
+      for (const std::string& forgotten : event.study_deleted().tasks()) {
+        results.at(*Digest::FromBytes(forgotten)).second = true;
+      }
       if (task.none()) continue;
       const std::string& payload = event.task_completed().result().payload_digest();
       const auto [it, fresh] = results.try_emplace(task, payload, false);
@@ -855,6 +934,7 @@ class Simulation {
   std::vector<v1::StudySpec> submissions_;
   std::set<std::string> ids_, cancelled_for_good_, retried_;
   int open_submissions_ = 0;
+  uint64_t deleted_ = 0, paused_ = 0;
   std::string problem_;
 };
 
@@ -876,7 +956,7 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
   } else if (const char* count = getenv("DERMIS_SIM_RUNS")) {
     runs = strtoull(count, nullptr, 10);
   }
-  uint64_t completions = 0, deaths = 0;
+  uint64_t completions = 0, deaths = 0, deleted = 0, paused = 0;
   for (uint64_t seed = first; seed < first + runs; ++seed) {
     Simulation simulation(seed);
     simulation.SetSplit(*split);
@@ -884,12 +964,17 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
     ASSERT_EQ(problem, "") << "reproduce with DERMIS_SIM_SEED=" << seed;
     completions += simulation.completions();
     deaths += simulation.deaths();
+    deleted += simulation.deleted();
+    paused += simulation.paused();
   }
-  printf("%llu histories, %llu results, %llu deaths of the coordinator\n",
+  printf("%llu histories, %llu results, %llu deaths of the coordinator, %llu pauses, %llu studies deleted\n",
          static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
-         static_cast<unsigned long long>(deaths));
+         static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(paused),
+         static_cast<unsigned long long>(deleted));
   if (runs == 1) return;  // Of one history nothing is promised.
   EXPECT_GT(completions, runs);
+  EXPECT_GT(paused, runs / 20);
+  EXPECT_GT(deleted, runs / 100);
 }
 
 }  // namespace

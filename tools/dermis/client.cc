@@ -76,6 +76,31 @@ absl::StatusOr<v1::ClusterStatusResponse> Client::ClusterStatus() {
   return response;
 }
 
+absl::StatusOr<v1::ListResponse> Client::List() {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::ListResponse response;
+  const grpc::Status status = studies_->List(&context, {}, &response);
+  if (!status.ok()) return ToAbsl(status, "studies");
+  return response;
+}
+
+absl::StatusOr<std::vector<v1::HistoryEvent>> Client::History(const std::string& id) {
+  std::vector<v1::HistoryEvent> events;
+  v1::HistoryRequest request;
+  request.set_id(id);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::HistoryResponse page;
+    const grpc::Status status = studies_->History(&context, request, &page);
+    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    events.insert(events.end(), page.events().begin(), page.events().end());
+    request.set_after_row(page.next_row());
+  } while (request.after_row() > 0);
+  return events;
+}
+
 absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
   grpc::ClientContext context;
   SetDeadline(context);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
@@ -28,6 +29,9 @@ class Client {
   BlobClient& blobs() { return blobs_; }
 
   absl::StatusOr<v1::ClusterStatusResponse> ClusterStatus();
+  absl::StatusOr<v1::ListResponse> List();
+  // All of it, oldest first.
+  absl::StatusOr<std::vector<v1::HistoryEvent>> History(const std::string& id);
   absl::StatusOr<v1::StudyResults> Results(const std::string& id);
   // The image set of a study, its chunks fetched on first use.
   absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const std::string& manifest_digest);

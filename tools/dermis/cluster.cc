@@ -254,6 +254,14 @@ absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions
 
 }  // namespace
 
+absl::StatusOr<std::vector<std::string>> ProcessesToBe(const LocalClusterOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<PlannedWorker> planned,
+                   PlanWorkers(options, fs::absolute(options.directory)));
+  std::vector<std::string> names = {"coordinator"};
+  for (const PlannedWorker& worker : planned) names.push_back(worker.name);
+  return names;
+}
+
 absl::Status InitCluster(const std::string& directory) {
   const fs::path folder = fs::absolute(directory);
   RETURN_IF_ERROR(MakeDirectories(folder));
@@ -295,6 +303,17 @@ absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options) {
     RETURN_IF_ERROR(Launch(directory, name, command, options.ends_with_starter).status());
   }
   return count;
+}
+
+std::vector<LocalProcess> LocalProcesses(const std::string& directory) {
+  std::vector<LocalProcess> processes;
+  std::error_code ignored;
+  for (const auto& file : fs::directory_iterator(fs::path(directory) / "pids", ignored)) {
+    processes.push_back({file.path().filename(), Running(file.path()).value_or(0)});
+  }
+  std::sort(processes.begin(), processes.end(),
+            [](const LocalProcess& a, const LocalProcess& b) { return a.name < b.name; });
+  return processes;
 }
 
 absl::Status AwaitWorkers(Client& client, const std::string& directory, uint32_t workers) {

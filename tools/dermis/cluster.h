@@ -37,6 +37,17 @@ absl::Status InitCluster(const std::string& directory);
 // Gives the number of workers.
 absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options);
 
+// The names of all processes of such a cluster, whether or not they run now.
+absl::StatusOr<std::vector<std::string>> ProcessesToBe(const LocalClusterOptions& options);
+
+// A process that `cluster start` started in the directory.
+struct LocalProcess {
+  std::string name;  // "coordinator", "worker-0".
+  int pid = 0;       // 0: it does not run any more.
+};
+// In the order of their names.
+std::vector<LocalProcess> LocalProcesses(const std::string& directory);
+
 // Waits until that many workers have registered: they measure their numerics first. UNAVAILABLE after a minute;
 // CANCELLED where the user interrupts.
 absl::Status AwaitWorkers(Client& client, const std::string& directory, uint32_t workers);

@@ -2,19 +2,32 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/output.h"
 
 namespace dermis {
 namespace {
 
-absl::Status PrintClusterStatus(const std::string& directory) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(directory));
+struct ClusterOptions {
+  LocalClusterOptions local;  // Of stop and status: the directory alone.
+  std::string format;
+  bool dry_run = false;
+};
+
+absl::Status PrintClusterStatus(const ClusterOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.local.directory));
   ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, client->ClusterStatus());
+  if (options.format == "json") {
+    PrintJson(JsonOf(status));
+    return absl::OkStatus();
+  }
   std::printf("coordinator %s, start %lu, %.1f GB free%s\n", status.version().c_str(),
               status.incarnation(), status.free_bytes() / 1e9,
               status.disk_low() ? " (too little: new studies and blobs are refused)" : "");
@@ -29,16 +42,34 @@ absl::Status PrintClusterStatus(const std::string& directory) {
   for (const auto& [numerics_class, names] : classes) {
     std::printf("numerics class %s: %s\n", numerics_class.c_str(), names.c_str());
   }
-  for (const std::string& alarm : status.alarms()) std::printf("ALARM: %s\n", alarm.c_str());
+  for (const std::string& alarm : status.alarms()) {
+    std::printf("%s %s\n", Paint(Color::kRed, "ALARM:").c_str(), alarm.c_str());
+  }
   return absl::OkStatus();
 }
 
-absl::Status Start(const LocalClusterOptions& options) {
-  ASSIGN_OR_RETURN(const uint32_t workers, StartLocalCluster(options));
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
-  RETURN_IF_ERROR(AwaitWorkers(*client, options.directory, workers));
-  std::printf("A coordinator and %u workers run. Directory: %s\n", workers,
-              options.directory.c_str());
+absl::Status Start(const ClusterOptions& options) {
+  const LocalClusterOptions& local = options.local;
+  ASSIGN_OR_RETURN(std::vector<std::string> starts, ProcessesToBe(local));
+  uint32_t workers = 0;
+  for (const LocalProcess& process : LocalProcesses(local.directory)) {
+    if (process.pid > 0) std::erase(starts, process.name);
+  }
+  if (!options.dry_run) {
+    ASSIGN_OR_RETURN(workers, StartLocalCluster(local));
+    ASSIGN_OR_RETURN(auto client, Client::Connect(local.directory));
+    RETURN_IF_ERROR(AwaitWorkers(*client, local.directory, workers));
+  }
+  if (options.format == "json") {
+    PrintJson({{"dry_run", options.dry_run}, {"directory", local.directory}, {"started", starts}});
+  } else if (options.dry_run) {
+    std::printf("would start %s in %s\n",
+                starts.empty() ? "nothing: all of it runs" : absl::StrJoin(starts, ", ").c_str(),
+                local.directory.c_str());
+  } else {
+    std::printf("A coordinator and %u workers run. Directory: %s\n", workers,
+                local.directory.c_str());
+  }
   return absl::OkStatus();
 }
 
@@ -48,9 +79,24 @@ absl::Status Init(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::Status Stop(const std::string& directory) {
-  ASSIGN_OR_RETURN(const int stopped, StopLocalCluster(directory));
-  std::printf("%d processes stopped; results stay in %s\n", stopped, directory.c_str());
+absl::Status Stop(const ClusterOptions& options) {
+  const std::string& directory = options.local.directory;
+  std::vector<std::string> stops;
+  for (const LocalProcess& process : LocalProcesses(directory)) {
+    if (process.pid > 0) stops.push_back(process.name);
+  }
+  int stopped = 0;
+  if (!options.dry_run) {
+    ASSIGN_OR_RETURN(stopped, StopLocalCluster(directory));
+  }
+  if (options.format == "json") {
+    PrintJson({{"dry_run", options.dry_run}, {"directory", directory}, {"stopped", stops}});
+  } else if (options.dry_run) {
+    std::printf("would stop %s\n",
+                stops.empty() ? "nothing: nothing runs" : absl::StrJoin(stops, ", ").c_str());
+  } else {
+    std::printf("%d processes stopped; results stay in %s\n", stopped, directory.c_str());
+  }
   return absl::OkStatus();
 }
 
@@ -61,7 +107,8 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   cluster->require_subcommand(1);
 
   auto* start = cluster->add_subcommand("start", "Start a coordinator and workers in the background");
-  auto options = std::make_shared<LocalClusterOptions>();
+  auto starting = std::make_shared<ClusterOptions>();
+  LocalClusterOptions* const options = &starting->local;
   AddClusterOption(*start, options->directory);
   start->add_option("--devices", options->devices,
                     "auto: a worker for each GPU that nobody else uses, or else of the processor; cpu; or GPUs "
@@ -71,6 +118,8 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
                     "Share of a GPU's memory that its worker takes at most")
       ->capture_default_str()
       ->check(CLI::Range(0.05, 1.0));
+  AddOutputOption(*start, starting->format);
+  start->add_flag("--dry-run", starting->dry_run, "Only say what would be started");
   start->add_option("--workers", options->workers, "Worker processes, where they are of the processor")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
@@ -87,16 +136,27 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
                     "Bytes of an image set, at the model's size, that a worker holds, e.g. 4GB; a larger set is read "
                     "by chunks (default: a quarter of this machine's memory, shared by all workers)")
       ->transform(CLI::AsSizeValue(true));
-  start->callback([options, &outcome] { outcome = Start(*options); });
+  start->footer(R"(Examples:
+  dermis cluster start --workers 2
+  dermis cluster start --workers 4 --threads 2 --listen 0.0.0.0:7433
+  dermis cluster start --dry-run)");
+  start->callback([starting, &outcome] { outcome = Start(*starting); });
 
   auto* init = cluster->add_subcommand("init", "Make the directory and its certificates, start nothing");
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");
   auto* status = cluster->add_subcommand("status", "Workers and what they do");
-  auto directory = std::make_shared<std::string>();
-  for (auto* command : {init, stop, status}) AddClusterOption(*command, *directory);
-  init->callback([directory, &outcome] { outcome = Init(*directory); });
-  stop->callback([directory, &outcome] { outcome = Stop(*directory); });
-  status->callback([directory, &outcome] { outcome = PrintClusterStatus(*directory); });
+  auto other = std::make_shared<ClusterOptions>();
+  for (auto* command : {init, stop, status}) {
+    AddClusterOption(*command, other->local.directory);
+    if (command != init) AddOutputOption(*command, other->format);
+  }
+  init->footer("Examples:\n  dermis cluster init");
+  init->callback([other, &outcome] { outcome = Init(other->local.directory); });
+  stop->add_flag("--dry-run", other->dry_run, "Only say what would be stopped");
+  stop->footer("Examples:\n  dermis cluster stop\n  dermis cluster stop --dry-run");
+  status->footer("Examples:\n  dermis cluster status\n  dermis cluster status -o json");
+  stop->callback([other, &outcome] { outcome = Stop(*other); });
+  status->callback([other, &outcome] { outcome = PrintClusterStatus(*other); });
 }
 
 }  // namespace dermis

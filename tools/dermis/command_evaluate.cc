@@ -163,7 +163,7 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
       "own validation images chose");
   auto options = std::make_shared<EvaluateOptions>();
   AddClusterOption(*evaluate, options->cluster);
-  evaluate->footer("Example:\n  dermis evaluate isic-32 --images clinic.images -o clinic.html");
+  evaluate->footer("Examples:\n  dermis evaluate isic-32 --images clinic.images -o clinic.html");
   evaluate->add_option("study", options->study, "Study whose model is evaluated")->required();
   evaluate->add_option("--images", options->images, "The other image set (dermis ingest)")->required();
   evaluate->add_option("-o,--out", options->page, "HTML page to write");

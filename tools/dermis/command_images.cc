@@ -69,6 +69,9 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
                      "Folder of label maps NAME.png (grey, 8 or 16 bits): superpixels of your own");
   ingest->add_flag("--leave-out", in->leave_out,
                    "Go on without damaged, missing and repeated images, naming each");
+  ingest->footer(R"(Examples:
+  dermis ingest photos -o photos.images                         # a folder a class
+  dermis ingest photos --labels labels.csv --group-column lesion_id -o photos.images)");
   ingest->callback([in, &outcome] { outcome = RunIngest(*in); });
 
   auto* synth = app.add_subcommand("synth", "Make synthetic lesions whose label has a known cause");
@@ -78,6 +81,7 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   synth->add_option("--count", options->count, "Images")->capture_default_str();
   synth->add_option("--size", options->size, "Pixels a side")->capture_default_str();
   synth->add_option("--seed", options->seed, "Seed of all draws")->capture_default_str();
+  synth->footer("Examples:\n  dermis synth -o demo.images\n  dermis synth --count 400 --size 224 -o demo.images");
   synth->callback([options, path, &outcome] { outcome = RunSynth(*options, *path); });
 }
 

@@ -12,6 +12,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/explain_output.h"
+#include "tools/dermis/output.h"
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
@@ -47,7 +48,8 @@ absl::Status Report(const ResultOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status SaveModel(Client& client, const v1::StudyResults& results, const std::string& path) {
+absl::Status SaveModel(Client& client, const v1::StudyResults& results, const std::string& path,
+                       FILE* told) {
   ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(results.model().weights()));
   if (digest.none()) {
     return absl::FailedPreconditionError(
@@ -58,7 +60,7 @@ absl::Status SaveModel(Client& client, const v1::StudyResults& results, const st
   out << bytes;
   out.flush();
   if (!out) return absl::UnavailableError(absl::StrCat(path, " cannot be written"));
-  std::printf("%s  %s\n", digest.hex().c_str(), path.c_str());
+  std::fprintf(told, "%s  %s\n", digest.hex().c_str(), path.c_str());
   return absl::OkStatus();
 }
 
@@ -66,7 +68,9 @@ absl::Status PrintResults(const ResultOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
+  FILE* told = stdout;  // What was written where.
   if (options.format == "json") {
+    told = stderr;
     ASSIGN_OR_RETURN(const std::string json, ResultsJson(results, InputsOf(*client, *images)));
     std::printf("%s\n", json.c_str());
   } else {
@@ -74,9 +78,9 @@ absl::Status PrintResults(const ResultOptions& options) {
   }
   if (!options.scores.empty()) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
-    std::printf("%s\n", options.scores.c_str());
+    std::fprintf(told, "%s\n", options.scores.c_str());
   }
-  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, options.model));
+  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, options.model, told));
   if (options.explanations.empty()) return absl::OkStatus();
   if (!std::filesystem::create_directory(options.explanations)) {
     return absl::AlreadyExistsError(
@@ -87,12 +91,28 @@ absl::Status PrintResults(const ResultOptions& options) {
   inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
   ASSIGN_OR_RETURN(const uint32_t overlays,
                    WriteExplanations(results, inputs, options.explanations, /*report=*/false));
-  std::printf("%u overlays  %s\n", overlays, options.explanations.c_str());
+  std::fprintf(told, "%u overlays  %s\n", overlays, options.explanations.c_str());
   return absl::OkStatus();
 }
 
+struct ExportOptions {
+  std::string cluster, id, file, format;
+};
+
+absl::Status ExportModel(const ExportOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
+  ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
+  return SaveModel(*client, results, options.file, stdout);
+}
+
+Json JsonOf(const ComparedModel& model) {
+  return {{"area", model.area},
+          {"interval", {model.interval.low, model.interval.high}},
+          {"areas_of_studies", model.areas}};
+}
+
 struct CompareOptions {
-  std::string cluster;
+  std::string cluster, format;
   std::vector<std::string> first, second;
 };
 
@@ -108,6 +128,15 @@ absl::Status CompareStudies(const CompareOptions& options) {
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results[0][0].image_set()));
   ASSIGN_OR_RETURN(const Comparison comparison,
                    CompareModels(results[0], results[1], images->manifest()));
+  if (options.format == "json") {
+    PrintJson({{"images", comparison.images},
+               {"groups", comparison.groups},
+               {"first", JsonOf(comparison.first)},
+               {"second", JsonOf(comparison.second)},
+               {"difference", comparison.difference},
+               {"interval", {comparison.interval.low, comparison.interval.high}}});
+    return absl::OkStatus();
+  }
   std::printf("%s", Describe(comparison).c_str());
   return absl::OkStatus();
 }
@@ -142,9 +171,27 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
                                      "studies of a side (training seeds), and their difference "
                                      "with its 95 % bootstrap interval by group");
   AddClusterOption(*compare, compared->cluster);
+  AddOutputOption(*compare, compared->format);
+  compare->footer("Examples:\n  dermis compare resnet-1 resnet-2 --against seed-1 seed-2");
   compare->add_option("studies", compared->first, "Studies of the first model")->required();
   compare->add_option("--against", compared->second, "Studies of the second model")->required();
   compare->callback([compared, &outcome] { outcome = CompareStudies(*compared); });
+  report->footer("Examples:\n  dermis report demo -o report.html");
+  results->footer(R"(Examples:
+  dermis results demo
+  dermis results demo --scores scores.csv --explanations overlays
+  dermis results demo -o json | jq '.test | length')");
+
+  auto* models = app.add_subcommand("models", "Trained models");
+  models->require_subcommand(1);
+  auto exported = std::make_shared<ExportOptions>();
+  auto* save = models->add_subcommand(
+      "export", "Write a study's model: safetensors, with all that is needed to use it (dermis explain --model)");
+  AddClusterOption(*save, exported->cluster);
+  save->add_option("study", exported->id, "The study's name")->required();
+  save->add_option("-o,--output", exported->file, "File to write")->required();
+  save->footer("Examples:\n  dermis models export demo -o demo.safetensors");
+  save->callback([exported, &outcome] { outcome = ExportModel(*exported); });
   report->callback([options, &outcome] { outcome = Report(*options); });
   results->callback([options, &outcome] { outcome = PrintResults(*options); });
 }

@@ -8,13 +8,17 @@
 
 namespace dermis {
 
-void AddImageCommands(CLI::App& app, absl::Status& outcome);     // ingest, synth
-void AddClusterCommands(CLI::App& app, absl::Status& outcome);   // cluster start | stop | status
-void AddEvaluateCommand(CLI::App& app, absl::Status& outcome);   // evaluate
-void AddExplainCommand(CLI::App& app, absl::Status& outcome);    // explain
-void AddRunCommand(CLI::App& app, absl::Status& outcome);        // run, watch
-void AddStatusCommands(CLI::App& app, absl::Status& outcome);    // status, cancel, retry
-void AddResultCommands(CLI::App& app, absl::Status& outcome);    // report, results, compare
+void AddImageCommands(CLI::App& app, absl::Status& outcome);       // ingest, synth
+void AddClusterCommands(CLI::App& app, absl::Status& outcome);     // cluster start | stop | status
+void AddEvaluateCommand(CLI::App& app, absl::Status& outcome);     // evaluate
+void AddExplainCommand(CLI::App& app, absl::Status& outcome);      // explain
+void AddRunCommand(CLI::App& app, absl::Status& outcome);          // run, watch
+void AddStudyCommands(CLI::App& app, absl::Status& outcome);       // status, wait, pause, resume, priority, cancel, ...
+void AddTopCommand(CLI::App& app, absl::Status& outcome);          // top
+void AddHistoryCommands(CLI::App& app, absl::Status& outcome);     // logs, trace
+void AddResultCommands(CLI::App& app, absl::Status& outcome);      // report, results, models export, compare
+void AddDoctorCommand(CLI::App& app, absl::Status& outcome);       // doctor
+void AddCompletionCommand(CLI::App& app, absl::Status& outcome);   // completion
 
 }  // namespace dermis
 

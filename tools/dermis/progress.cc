@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,7 @@ constexpr absl::Duration kPlainInterval = absl::Seconds(5);
 
 size_t TerminalWidth() {
   winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
 }
 }  // namespace
 
@@ -49,28 +50,60 @@ std::string ProgressLine(const v1::StudyStatus& status) {
   if (parts.empty()) parts.push_back("waiting");
   std::string line = absl::StrCat(status.id(), ": ", absl::StrJoin(parts, " | "));
   if (status.phase() == v1::StudyStatus::RUNNING) {
-    absl::StrAppend(&line, " | ", status.workers(), status.workers() == 1 ? " worker" : " workers");
+    absl::StrAppend(&line, " | ",
+                    status.paused() ? "paused"
+                                    : absl::StrCat(status.workers(), " worker",
+                                                   status.workers() == 1 ? "" : "s"));
   }
   return line;
 }
 
-ProgressPrinter::ProgressPrinter() : terminal_(isatty(STDOUT_FILENO) != 0) {}
-
-ProgressPrinter::~ProgressPrinter() {
-  if (open_) std::printf("\n");
+const v1::StageProgress* CurrentStage(const v1::StudyStatus& status) {
+  if (status.phase() != v1::StudyStatus::RUNNING) return nullptr;
+  for (const v1::StageProgress& stage : status.stages()) {
+    if (stage.total() > 0 && stage.done() < stage.total()) return &stage;
+  }
+  return nullptr;
 }
 
-std::string ProgressPrinter::LeftOf(absl::Duration now, const v1::StudyStatus& status) {
-  if (status.phase() != v1::StudyStatus::RUNNING) return "";
-  for (const v1::StageProgress& stage : status.stages()) {
-    if (stage.total() == 0 || stage.done() >= stage.total()) continue;
-    if (stage.stage() != stage_) remaining_ = {};
-    stage_ = stage.stage();
-    remaining_.See(now, stage.done(), stage.total());
-    const auto left = remaining_.left();
-    return left ? absl::StrCat(" | about ", RoughTime(*left), " left of ", stage_) : "";
+std::string ProgressBar(const v1::StudyStatus& status, const RemainingTime& remaining,
+                        size_t width) {
+  const v1::StageProgress* stage = CurrentStage(status);
+  if (stage == nullptr) return ProgressLine(status).substr(0, width);
+  std::string after = absl::StrCat(" ", stage->done(), "/", stage->total(), " ", stage->unit());
+  if (const auto rate = remaining.per_second()) {
+    absl::StrAppend(&after, ", ", RateText(*rate));
   }
-  return "";
+  if (const auto left = remaining.left()) {
+    absl::StrAppend(&after, ", about ", RoughTime(*left), " left");
+  }
+  if (stage->stage() == "training" && status.has_last_epoch()) {
+    absl::StrAppendFormat(&after, " | accuracy %.3f", status.last_epoch().validation_accuracy());
+  }
+  absl::StrAppend(&after, " | ",
+                  status.paused() ? "paused"
+                                  : absl::StrCat(status.workers(), " worker",
+                                                 status.workers() == 1 ? "" : "s"));
+  std::string line = absl::StrCat(status.id(), ": ", stage->stage());
+  constexpr size_t kLeast = 10, kMost = 30;
+  const size_t used = line.size() + after.size() + 3;
+  if (used + kLeast <= width) {
+    const size_t cells = std::min(kMost, width - used);
+    const size_t full = static_cast<size_t>(static_cast<double>(cells) *
+                                            static_cast<double>(stage->done()) /
+                                            static_cast<double>(stage->total()));
+    std::string bar(full, '=');
+    if (full < cells) bar += '>';
+    bar.resize(cells, ' ');
+    absl::StrAppend(&line, " [", bar, "]");
+  }
+  return absl::StrCat(line, after).substr(0, width);
+}
+
+ProgressPrinter::ProgressPrinter() : terminal_(isatty(STDERR_FILENO) != 0) {}
+
+ProgressPrinter::~ProgressPrinter() {
+  if (open_) std::fprintf(stderr, "\n");
 }
 
 void ProgressPrinter::Update(const v1::StudyStatus& status) {
@@ -78,31 +111,40 @@ void ProgressPrinter::Update(const v1::StudyStatus& status) {
     if (told_.insert(problem).second) Note(problem);
   }
   const absl::Duration now = Clock::Real().Now();
-  std::string line = ProgressLine(status);
-  absl::StrAppend(&line, LeftOf(now, status));
-  // A line that wraps could not be drawn over.
-  if (terminal_) line.resize(std::min(line.size(), TerminalWidth() - 1));
+  const v1::StageProgress* stage = CurrentStage(status);
+  if (stage != nullptr) {
+    if (stage->stage() != stage_ || status.paused()) remaining_ = {};
+    stage_ = stage->stage();
+    remaining_.See(now, stage->done(), stage->total());
+  }
+  std::string line;
+  if (terminal_) {  // A line that wraps could not be drawn over.
+    line = ProgressBar(status, remaining_, TerminalWidth() - 1);
+  } else {
+    line = ProgressLine(status);
+    if (const auto left = stage == nullptr ? std::nullopt : remaining_.left()) {
+      absl::StrAppend(&line, " | about ", RoughTime(*left), " left of ", stage_);
+    }
+  }
   if (line == last_) return;
   const bool ended = status.phase() != v1::StudyStatus::RUNNING;
   if (terminal_) {
-    std::printf("\r\033[K%s", line.c_str());
+    std::fprintf(stderr, "\r\033[K%s", line.c_str());
     open_ = true;
   } else if (ended || last_.empty() || now - last_printed_ >= kPlainInterval) {
-    std::printf("%s\n", line.c_str());
+    std::fprintf(stderr, "%s\n", line.c_str());
     last_printed_ = now;
   } else {
     return;
   }
-  std::fflush(stdout);
   last_ = line;
 }
 
 void ProgressPrinter::Note(const std::string& text) {
-  if (open_) std::printf("\n");
+  if (open_) std::fprintf(stderr, "\n");
   open_ = false;
   last_.clear();
-  std::printf("%s\n", text.c_str());
-  std::fflush(stdout);
+  std::fprintf(stderr, "%s\n", text.c_str());
 }
 
 }  // namespace dermis

@@ -1,8 +1,10 @@
-// The progress of a study: one line that is redrawn on a terminal, a plain line at every change of substance
-// elsewhere. What keeps the study from going on is told once, on a line of its own.
+// The progress of a study on standard error: on a terminal one line that is redrawn, with a bar, a
+// rate and the time that is left; elsewhere a plain line at every change of substance, at most one
+// in five seconds. What keeps the study from going on is told once, on a line of its own.
 #ifndef DERMIS_TOOLS_DERMIS_PROGRESS_H_
 #define DERMIS_TOOLS_DERMIS_PROGRESS_H_
 
+#include <cstddef>
 #include <set>
 #include <string>
 
@@ -20,20 +22,24 @@ class ProgressPrinter {
   void Note(const std::string& text);       // A line of its own.
 
  private:
-  // " | about 3 min left of explanation"; empty: not known.
-  std::string LeftOf(absl::Duration now, const v1::StudyStatus& status);
-
-  bool terminal_;
-  bool open_ = false;
-  std::string stage_;                       // The one whose remaining time is told.
+  const bool terminal_;
+  bool open_ = false;                       // A line that is redrawn stands there.
   RemainingTime remaining_;
-  std::string last_;
+  std::string stage_;                       // What `remaining_` is of.
+  std::string last_;                        // Line that was printed last.
   std::set<std::string> told_;              // Problems, each once.
   absl::Duration last_printed_ = absl::ZeroDuration();
 };
 
-// "training 12/100 epochs, loss .41, validation .39 | evaluation 0/650 images"
+// The stage that is worked on now: the first that is not done. Null: none.
+const v1::StageProgress* CurrentStage(const v1::StudyStatus& status);
+
+// "demo: training 12/100 epochs (loss .41, ...) | evaluation 0/650 images | 2 workers"
 std::string ProgressLine(const v1::StudyStatus& status);
+
+// "demo: explanation [=====>    ] 120/400 tasks, 33/s, about 9 s left | 2 workers", at most `width`
+// characters.
+std::string ProgressBar(const v1::StudyStatus& status, const RemainingTime& remaining, size_t width);
 
 }  // namespace dermis
 

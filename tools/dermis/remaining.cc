@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace dermis {
 namespace {
@@ -35,6 +36,21 @@ std::optional<absl::Duration> RemainingTime::left() const {
     return std::nullopt;
   return (last.at - first.at) *
          (static_cast<double>(total_ - last.done) / static_cast<double>(last.done - first.done));
+}
+
+std::optional<double> RemainingTime::per_second() const {
+  if (samples_.size() < 2) return std::nullopt;
+  const Sample &first = samples_.front(), &last = samples_.back();
+  if (last.at - first.at < kLeast || last.done <= first.done) return std::nullopt;
+  return static_cast<double>(last.done - first.done) / absl::ToDoubleSeconds(last.at - first.at);
+}
+
+std::string RateText(double per_second) {
+  const auto text = [](double rate, const char* unit) {
+    return absl::StrFormat(rate < 9.95 ? "%.1f/%s" : "%.0f/%s", rate, unit);
+  };
+  if (per_second >= 1) return text(per_second, "s");
+  return per_second * 60 >= 1 ? text(per_second * 60, "min") : text(per_second * 3600, "h");
 }
 
 std::string RoughTime(absl::Duration time) {

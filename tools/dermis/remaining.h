@@ -18,6 +18,8 @@ class RemainingTime {
   void See(absl::Duration now, uint64_t done, uint64_t total);
   // None before some of it went by, and where nothing is left.
   std::optional<absl::Duration> left() const;
+  // Units, lately. None as long as it is not known.
+  std::optional<double> per_second() const;
 
  private:
   struct Sample {
@@ -30,6 +32,8 @@ class RemainingTime {
 
 // "40 s", "3 min", "2 h 10 min": as exactly as it is known.
 std::string RoughTime(absl::Duration time);
+// "33/s", "2.1/s", "12/min", "4/h".
+std::string RateText(double per_second);
 
 }  // namespace dermis
 

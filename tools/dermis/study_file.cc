@@ -134,9 +134,11 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
   return study;
 }
 
-absl::StatusOr<StudyFile> ReadStudy(const std::string& path) {
+absl::StatusOr<StudyFile> ReadStudy(const std::string& path,
+                                    const std::vector<std::string>& settings) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
+  for (const std::string& setting : settings) RETURN_IF_ERROR(Override(spec, setting));
   return ReadFiles(std::move(spec), std::filesystem::path(path).parent_path(), path);
 }
 

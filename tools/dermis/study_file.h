@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,7 +28,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
                                     const std::string& where);
 
-absl::StatusOr<StudyFile> ReadStudy(const std::string& path);
+// `settings`: KEY=VALUE, in place of what the file says.
+absl::StatusOr<StudyFile> ReadStudy(const std::string& path,
+                                    const std::vector<std::string>& settings = {});
 
 // Whether the files fit the network and the images, before anything is sent; prints what of them is
 // not used.

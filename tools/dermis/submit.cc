@@ -1,5 +1,6 @@
 #include "tools/dermis/submit.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
+#include "tools/dermis/output.h"
 #include "tools/dermis/progress.h"
 
 namespace dermis {
@@ -22,6 +24,11 @@ void OnInterrupt(int) { interrupted = 1; }
 
 // How long a watcher waits for a coordinator that went away (it may be restarting).
 constexpr absl::Duration kPatience = absl::Minutes(2);
+
+bool OutOfBudget(const v1::StudyStatus& status) {
+  return status.phase() == v1::StudyStatus::RUNNING && status.paused() && status.max_hours() > 0 &&
+         status.used_hours() >= status.max_hours();
+}
 
 absl::Status UploadImages(Client& client, const ImageSet& set) {
   std::vector<Digest> digests;
@@ -35,12 +42,12 @@ absl::Status UploadImages(Client& client, const ImageSet& set) {
   uint64_t sent = 0;
   for (size_t i = 0; i < digests.size(); ++i) {
     if (present[i]) continue;
-    if (sent == 0) std::printf("Sending the images to the cluster\n"), std::fflush(stdout);
+    if (sent == 0) std::fprintf(stderr, "Sending the images to the cluster\n");
     ASSIGN_OR_RETURN(const std::string_view bytes, set.ChunkBytes(digests[i]));
     RETURN_IF_ERROR(client.blobs().Put(digests[i], bytes));
     sent += bytes.size();
   }
-  if (sent > 0) std::printf("%.1f MB sent\n", static_cast<double>(sent) / 1e6);
+  if (sent > 0) std::fprintf(stderr, "%.1f MB sent\n", static_cast<double>(sent) / 1e6);
   // The manifest last: where it is, its chunks are.
   return client.blobs().Put(set.digest(), set.manifest_blob());
 }
@@ -56,7 +63,8 @@ void CatchInterrupts() {
 bool Interrupted() { return interrupted != 0; }
 
 absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
-                                          const ImageSet& images) {
+                                          const ImageSet& images,
+                                          const v1::Adjustment& adjust) {
   RETURN_IF_ERROR(UploadImages(client, images));
   for (const std::string* file : {&study.init, &study.model}) {
     if (!file->empty()) RETURN_IF_ERROR(client.blobs().Put(Sha256Of(*file), *file));
@@ -66,6 +74,7 @@ absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study
   v1::SubmitRequest request;
   *request.mutable_spec() = study.spec;
   request.set_image_set(images.digest().bytes());
+  if (adjust.ByteSizeLong() > 0) *request.mutable_adjust() = adjust;
   v1::SubmitResponse response;
   const grpc::Status status = client.studies().Submit(&context, request, &response);
   if (!status.ok())
@@ -75,6 +84,12 @@ absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study
 
 absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
   ProgressPrinter progress;
+  return Watch(client, id, [&](const v1::StudyStatus& status) { progress.Update(status); });
+}
+
+absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id, const SeeStudy& see,
+                                      absl::Duration most) {
+  const absl::Duration deadline = Clock::Real().Now() + most;
   absl::Duration last_heard = Clock::Real().Now();
   while (true) {
     grpc::ClientContext context;
@@ -88,7 +103,7 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     // changes.)
     std::atomic<bool> done = false, heard = false;
     std::thread canceller([&, until = last_heard + kPatience] {
-      while (!done && !interrupted && (heard || Clock::Real().Now() < until)) {
+      while (!done && !interrupted && Clock::Real().Now() < (heard ? deadline : std::min(until, deadline))) {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
       }
       if (!done) context.TryCancel();
@@ -96,18 +111,23 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
     v1::StudyStatus status, last;
     while (reader->Read(&status)) {
       heard = true;
-      progress.Update(status);
+      see(status);
       last = status;
       last_heard = Clock::Real().Now();
+      if (OutOfBudget(status)) context.TryCancel();
     }
     const grpc::Status end = reader->Finish();
     done = true;
     canceller.join();
     if (heard) last_heard = Clock::Real().Now();  // Until just now it was there, if silent.
     if (interrupted) return absl::CancelledError("interrupted");
+    if (OutOfBudget(last)) return last;
     if (end.ok() && last.phase() != v1::StudyStatus::RUNNING &&
         last.phase() != v1::StudyStatus::PHASE_UNSPECIFIED) {
       return last;
+    }
+    if (Clock::Real().Now() >= deadline) {
+      return WithExitCode(absl::DeadlineExceededError(absl::StrCat("study ", id, " is not over yet")), kNotYet);
     }
     if (!heard && Clock::Real().Now() - last_heard >= kPatience) {
       return absl::UnavailableError(absl::StrCat(
@@ -124,9 +144,11 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id) {
 
 absl::Status StatusOf(const v1::StudyStatus& study) {
   if (study.phase() == v1::StudyStatus::DONE) return absl::OkStatus();
-  std::string why = study.phase() == v1::StudyStatus::CANCELLED ? " was cancelled" : " failed";
+  std::string why = study.phase() == v1::StudyStatus::CANCELLED ? " was cancelled"
+                    : study.phase() == v1::StudyStatus::RUNNING ? " is not done"
+                                                                : " failed";
   for (const std::string& problem : study.problems()) absl::StrAppend(&why, "\n  ", problem);
-  return absl::AbortedError(absl::StrCat("study ", study.id(), why));  // Exit code 3.
+  return WithExitCode(absl::AbortedError(absl::StrCat("study ", study.id(), why)), kUnsuccessful);
 }
 
 }  // namespace dermis

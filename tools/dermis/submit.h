@@ -2,9 +2,11 @@
 #ifndef DERMIS_TOOLS_DERMIS_SUBMIT_H_
 #define DERMIS_TOOLS_DERMIS_SUBMIT_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "common/image_set.h"
 #include "dermis/v1/studies.pb.h"
@@ -19,13 +21,19 @@ bool Interrupted();
 
 // Sends what the cluster does not have, then the study. Errors say what was not taken, and why.
 absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
-                                          const ImageSet& images);
+                                          const ImageSet& images,
+                                          const v1::Adjustment& adjust = {});
 
-// Watches until the study ends, printing its progress. A lost coordinator is waited for. CANCELLED:
-// interrupted, the study goes on.
+// Watches until the study ends, or is paused because its budget is used up; `see` is told of every
+// change. A lost coordinator is waited for. CANCELLED: interrupted, the study goes on.
+// DEADLINE_EXCEEDED (exit code 4): it goes on after `most`.
+using SeeStudy = std::function<void(const v1::StudyStatus&)>;
+absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id, const SeeStudy& see,
+                                      absl::Duration most = absl::InfiniteDuration());
+// Printing its progress.
 absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id);
 
-// ABORTED with its problems where the study did not end well.
+// ABORTED (exit code 3) with its problems where the study did not end well.
 absl::Status StatusOf(const v1::StudyStatus& study);
 
 }  // namespace dermis

@@ -36,6 +36,42 @@ TEST(SpecYamlTest, UnknownKey_IsNamedWithPlaceAndNearestKey) {
               AllOf(HasSubstr("s.yaml:2"), HasSubstr("did you mean 'seed_cnn'?")));
 }
 
+TEST(SpecYamlTest, ASetting_TakesThePlaceOfWhatTheFileSays) {
+  v1::StudySpec spec = *ParseStudyYaml(
+      "name: a\ntraining: {epochs: 3, optimizer: {rmsprop: {alpha: 0.5}}}\n"
+      "explanation: {methods: [lime, grad_cam]}\n",
+      "s.yaml");
+  for (const char* setting :
+       {"training.epochs=20", "name=b", "images.split={test: 0.3, validation: 0.2}",
+        "training.optimizer={sgd: {momentum: 0.8}}", "explanation.methods=[shapley: {permutations: 4}]"}) {
+    const absl::Status status = Override(spec, setting);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  EXPECT_EQ(spec.name(), "b");
+  EXPECT_EQ(spec.training().epochs(), 20u);
+  EXPECT_EQ(spec.images().split().test(), 0.3);
+  EXPECT_EQ(spec.training().optimizer().sgd().momentum(), 0.8);
+  EXPECT_FALSE(spec.training().optimizer().has_rmsprop());
+  ASSERT_EQ(spec.explanation().methods_size(), 1);
+  EXPECT_EQ(spec.explanation().methods(0).shapley().permutations(), 4u);
+}
+
+TEST(SpecYamlTest, AWrongSetting_IsToldAsTheFileWouldTellIt) {
+  v1::StudySpec spec;
+  const auto error = [&](const char* setting) {
+    return std::string(Override(spec, setting).message());
+  };
+  EXPECT_THAT(error("training.epoch=3"),
+              AllOf(HasSubstr("--set training.epoch=3: "), HasSubstr("did you mean 'epochs'?")));
+  EXPECT_EQ(error("training.epochs=many"),
+            "--set training.epochs=many: 'training.epochs' must be a whole number from 0, not 'many'");
+  EXPECT_THAT(error("training.model=seed_cmn"), HasSubstr("did you mean 'seed_cnn'?"));
+  EXPECT_THAT(error("training={epoch: 3}"), HasSubstr("did you mean 'epochs'?"));
+  EXPECT_THAT(error("training.epochs=[1"), HasSubstr("--set training.epochs=[1: "));
+  EXPECT_THAT(error("=3"), HasSubstr("KEY=VALUE"));
+  EXPECT_THAT(error("training.epochs"), HasSubstr("KEY=VALUE"));
+}
+
 TEST(SpecYamlTest, WrongTypes_AreErrorsWithTheirPlace) {
   EXPECT_THAT(ErrorOf("seed: -1\n"), HasSubstr("s.yaml:1:7"));
   EXPECT_THAT(ErrorOf("seed: 1.5\n"), HasSubstr("whole number"));

@@ -49,6 +49,7 @@ class CoreTest : public testing::Test {
   }
 
   absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec) {
+    blobs_.Put(manifest_->SerializeAsString());
     Submission submission;
     submission.spec = spec;
     submission.image_set = image_set_;
@@ -147,6 +148,27 @@ class CoreTest : public testing::Test {
       }
       if (stop) return;
     }
+  }
+
+  absl::StatusOr<v1::StudyStatus> Adjust(const std::string& id, const v1::Adjustment& adjust) {
+    absl::StatusOr<v1::StudyStatus> out = absl::UnknownError("no answer");
+    core_->Adjust(id, adjust, "ann", [&](const absl::StatusOr<v1::StudyStatus>& r) { out = r; });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
+  }
+  static v1::Adjustment Paused(bool paused) {
+    v1::Adjustment adjust;
+    adjust.set_paused(paused);
+    return adjust;
+  }
+  absl::StatusOr<v1::DeleteResponse> Delete(const std::string& id, bool dry_run = false) {
+    v1::DeleteRequest request;
+    request.set_id(id);
+    request.set_dry_run(dry_run);
+    absl::StatusOr<v1::DeleteResponse> out = absl::UnknownError("no answer");
+    core_->Delete(request, "ann", [&](const absl::StatusOr<v1::DeleteResponse>& r) { out = r; });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
   }
 
   v1::StudyStatus RunToEnd(const std::string& id) {
@@ -656,6 +678,271 @@ TEST_F(CoreTest, CancelledStudy_YieldsItsGang_KeepsLateResults_AndResumes) {
   outbox_.sent.clear();
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
   EXPECT_EQ(starts_, (std::vector<uint64_t>{4}));
+}
+
+TEST_F(CoreTest, PausedStudy_StoresItsState_LeavesItsWorkersToOthers_AndGoesOnFromThere) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 3, 0, "")).ok());
+  Pass(absl::Milliseconds(100));
+  const v1::Assign first = *LastAssign(a);
+  ASSERT_TRUE(Adjust("a", Paused(true)).ok());
+  EXPECT_TRUE(Was(a, v1::Directive::kYield));
+  Complete(TrainTaskOf(first.gang().recipe(), 4, kClass), TrainPayload(first.gang().recipe(), 4));
+  End(a, first.assignment(), v1::OUTCOME_YIELDED);
+  outbox_.sent.clear();
+
+  auto other = *FakeSpec("b", 1, 0, "");
+  other.mutable_training()->set_clip_norm(1);
+  ASSERT_TRUE(Submit(other).ok());
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  for (int i = 0; i < 20; ++i) Work();
+  const v1::StudyStatus paused = *core_->Status("a");
+  EXPECT_EQ(paused.phase(), v1::StudyStatus::RUNNING);
+  EXPECT_TRUE(paused.paused());
+  EXPECT_EQ(paused.workers(), 0u);
+  EXPECT_EQ(paused.problems(0), "paused by ann (dermis resume a goes on)");
+
+  const std::string before = core_->Dump();
+  Start();  // A coordinator that comes back knows.
+  EXPECT_EQ(core_->Dump(), before);
+  names_.clear();
+  Join("w1", "2");
+  for (int i = 0; i < 20; ++i) Work();
+  EXPECT_EQ(core_->Status("a")->stages(0).done(), paused.stages(0).done());
+  starts_.clear();
+  ASSERT_TRUE(Adjust("a", Paused(false)).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(starts_, (std::vector<uint64_t>{4}));
+}
+
+TEST_F(CoreTest, PausedStudy_TakesItsBundleBack_AndALateResultIsStored) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, kFakeExplanation)).ok());
+  for (int i = 0; i < 100 && (LastAssign(a) == nullptr || !LastAssign(a)->has_bundle()); ++i) {
+    Work();
+    Pass(absl::Milliseconds(200));
+  }
+  const v1::Assign bundle = *LastAssign(a);
+  ASSERT_TRUE(bundle.has_bundle());
+  ASSERT_TRUE(Adjust("a", Paused(true)).ok());
+  EXPECT_TRUE(Was(a, v1::Directive::kCancel));
+  const v1::TaskSpec& task = bundle.bundle().tasks(0);
+  EXPECT_EQ(Complete(task, FakePayload(task, split_)).verdict(), v1::CompletionReply::STORED);
+  End(a, bundle.assignment(), v1::OUTCOME_YIELDED);
+  outbox_.sent.clear();
+  for (int i = 0; i < 10; ++i) Work();
+  EXPECT_TRUE(ran_.empty() || ran_.back() != *TaskDigest(task));
+  const size_t before = ran_.size();
+  ASSERT_TRUE(Adjust("a", Paused(false)).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(std::count(ran_.begin() + static_cast<std::ptrdiff_t>(before), ran_.end(),
+                       *TaskDigest(task)),
+            0);
+}
+
+TEST_F(CoreTest, WhatTwoStudiesWant_GoesOn_WhileOneOfThemIsPaused) {
+  const ConnectionId a = Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kFakeExplanation)).ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, kFakeExplanation)).ok());
+  Pass(absl::Milliseconds(100));
+  ASSERT_TRUE(Adjust("a", Paused(true)).ok());
+  EXPECT_FALSE(Was(a, v1::Directive::kYield));
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE) << "all that it wanted is there";
+}
+
+TEST_F(CoreTest, StudyThatIsOver_CannotBePaused_AndOddNumbersAreRefused) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  v1::Adjustment odd;
+  for (double priority : {0.0, -1.0, 11.0, std::nan("")}) {
+    odd.set_priority(priority);
+    EXPECT_TRUE(absl::IsInvalidArgument(Adjust("a", odd).status())) << priority;
+  }
+  odd.clear_priority();
+  for (double hours : {-1.0, std::nan("")}) {
+    odd.set_max_hours(hours);
+    EXPECT_TRUE(absl::IsInvalidArgument(Adjust("a", odd).status())) << hours;
+  }
+  EXPECT_TRUE(absl::IsNotFound(Adjust("b", Paused(true)).status()));
+  RunToEnd("a");
+  EXPECT_TRUE(absl::IsFailedPrecondition(Adjust("a", Paused(true)).status()));
+  EXPECT_TRUE(Adjust("a", Paused(false)).ok()) << "it is not: nothing changes";
+}
+
+TEST_F(CoreTest, UsedBudget_PausesTheStudy_UntilItGetsMore) {
+  Join("w1");
+  Submission submission;
+  submission.spec = *FakeSpec("a", 2, 0, kFakeExplanation);
+  submission.image_set = image_set_;
+  submission.manifest = manifest_;
+  submission.adjust.set_max_hours(2.0 / 3600);  // Four results of half a second.
+  core_->Submit(submission, [](const auto& response) { ASSERT_TRUE(response.ok()); });
+  for (int i = 0; i < 100 && !core_->Status("a")->paused(); ++i) Work();
+  const v1::StudyStatus paused = *core_->Status("a");
+  ASSERT_TRUE(paused.paused());
+  EXPECT_GE(paused.used_hours(), paused.max_hours());
+  EXPECT_NE(paused.problems(0).find("its budget of"), std::string::npos) << paused.problems(0);
+  const auto resumed = Adjust("a", Paused(false));
+  EXPECT_TRUE(absl::IsFailedPrecondition(resumed.status()));
+  EXPECT_NE(std::string(resumed.status().message()).find("--max-hours"), std::string::npos);
+
+  const std::string before = core_->Dump();
+  Start();
+  EXPECT_EQ(core_->Dump(), before);
+  names_.clear();
+  Join("w1", "2");
+  v1::Adjustment more = Paused(false);
+  more.set_max_hours(0);
+  ASSERT_TRUE(Adjust("a", more).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+}
+
+// Both train without end; each gang holds its worker until the other starves.
+TEST_F(CoreTest, TimeOfOneWorker_IsShared_ByPriority) {
+  const ConnectionId worker = Join("w1");
+  for (const char* id : {"a", "b"}) {
+    auto spec = *FakeSpec(id, 1000, 0, "");
+    spec.mutable_training()->set_clip_norm(*id == 'a' ? 1 : 2);
+    ASSERT_TRUE(Submit(spec).ok());
+  }
+  v1::Adjustment adjust;
+  adjust.set_priority(4);
+  ASSERT_TRUE(Adjust("a", adjust).ok());
+  std::map<std::string, double> held;
+  uint64_t running = 0;
+  std::string study;
+  for (int i = 0; i < 6000; ++i) {  // 20 minutes.
+    Pass(absl::Milliseconds(200));
+    auto sent = std::exchange(outbox_.sent[worker], {});
+    for (const v1::Directive& directive : sent) {
+      if (directive.has_assign()) {
+        running = directive.assign().assignment();
+        study = directive.assign().gang().recipe().clip_norm() == 1 ? "a" : "b";
+      } else if (directive.has_yield() && directive.yield().assignment() == running) {
+        End(worker, std::exchange(running, 0), v1::OUTCOME_YIELDED);
+      }
+    }
+    v1::Beat beat;
+    if (running != 0) {
+      beat.add_running()->set_assignment(running);
+      beat.mutable_running(0)->set_progress(static_cast<uint64_t>(i) + 1);
+      held[study] += 0.2;
+    }
+    core_->WorkerBeat(worker, beat);
+  }
+  EXPECT_NEAR(held["a"] / held["b"], 4, 0.5) << held["a"] << " s and " << held["b"] << " s";
+}
+
+TEST_F(CoreTest, DeletedStudy_TakesWithItWhatOnlyItHas_AndComesOutTheSameAgain) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, kFakeExplanation)).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(Delete("a").status())) << "it runs";
+  RunToEnd("a");
+  // It shares the network, and has one of its own.
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, "")).ok());
+  RunToEnd("b");
+  auto own = *FakeSpec("c", 2, 0, "");
+  own.mutable_training()->set_clip_norm(1);
+  ASSERT_TRUE(Submit(own).ok());
+  RunToEnd("c");
+  const std::string weights = core_->Results("a")->model().weights();
+  const std::string own_weights = core_->Results("c")->model().weights();
+  EXPECT_EQ(core_->Results("c")->test_use().models(), 2u);
+
+  const uint64_t blobs = blobs_.blobs.size();
+  const auto said = Delete("c", /*dry_run=*/true);
+  ASSERT_TRUE(said.ok());
+  EXPECT_GT(said->blobs(), 0u);
+  EXPECT_GT(said->bytes(), 0u);
+  EXPECT_EQ(blobs_.blobs.size(), blobs);
+  EXPECT_TRUE(core_->Status("c").ok());
+
+  const auto gone = Delete("c");
+  ASSERT_TRUE(gone.ok()) << gone.status();
+  EXPECT_EQ(gone->blobs(), said->blobs());
+  EXPECT_EQ(gone->bytes(), said->bytes());
+  EXPECT_EQ(blobs_.blobs.size(), blobs - gone->blobs());
+  EXPECT_FALSE(gone->images());
+  EXPECT_FALSE(blobs_.Has(*Digest::FromBytes(own_weights)));
+  EXPECT_TRUE(absl::IsNotFound(core_->Status("c").status()));
+  ASSERT_TRUE(Delete("a").ok());
+  EXPECT_TRUE(blobs_.Has(*Digest::FromBytes(weights))) << "study b has them";
+  EXPECT_EQ(core_->Results("b")->test_use().models(), 2u) << "a look at the test split stays one";
+  EXPECT_EQ(core_->Results("b")->test_use().studies(), 3u);
+
+  const std::string before = core_->Dump();
+  Start();
+  EXPECT_EQ(core_->Dump(), before);
+  names_.clear();
+  Join("w1", "2");
+  ASSERT_TRUE(Submit(own).ok());
+  EXPECT_EQ(RunToEnd("c").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(core_->Results("c")->model().weights(), own_weights);
+  EXPECT_EQ(core_->counters().conflicts, 0u);
+  EXPECT_EQ(core_->Results("c")->test_use().models(), 2u);
+
+  ASSERT_TRUE(Delete("b").ok());
+  const auto last = Delete("c");
+  ASSERT_TRUE(last.ok());
+  EXPECT_TRUE(last->images());
+  for (const std::string& blob : {image_set_.bytes(), weights, own_weights}) {
+    EXPECT_FALSE(blobs_.Has(*Digest::FromBytes(blob)));
+  }
+}
+
+TEST_F(CoreTest, BlobsOfADeletedStudy_GoAtTheNextStart_WhereItDiedBeforeItCould) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  RunToEnd("a");
+  const Digest model = *Digest::FromBytes(core_->Results("a")->model().weights());
+  const FakeBlobs before = blobs_;
+  ASSERT_TRUE(Delete("a").ok());
+  blobs_ = before;
+  Start();
+  EXPECT_FALSE(blobs_.Has(model));
+  EXPECT_FALSE(blobs_.Has(image_set_));
+}
+
+TEST_F(CoreTest, History_TellsWhoDidWhat_SinceTheStudyWasSubmitted) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("other", 1, 0, "")).ok());
+  RunToEnd("other");
+  auto spec = *FakeSpec("a", 1, 0, kFakeExplanation);
+  spec.mutable_training()->set_clip_norm(1);
+  ASSERT_TRUE(Submit(spec).ok());
+  const uint64_t before = computed_;
+  ASSERT_TRUE(Adjust("a", Paused(true)).ok());
+  ASSERT_TRUE(Adjust("a", Paused(false)).ok());
+  RunToEnd("a");
+  std::vector<v1::HistoryEvent> events;
+  for (uint64_t row = 0;;) {
+    const auto rows = journal_->Read(row, 7);
+    ASSERT_TRUE(rows.ok());
+    if (rows->empty()) break;
+    const auto page = core_->History("a", *rows);
+    ASSERT_TRUE(page.ok()) << page.status();
+    EXPECT_GT(page->next_row(), row);
+    row = page->next_row();
+    events.insert(events.end(), page->events().begin(), page->events().end());
+  }
+  ASSERT_GT(events.size(), 3u);
+  EXPECT_EQ(events[0].kind(), v1::HistoryEvent::SUBMITTED);
+  EXPECT_EQ(events[1].text(), "paused by ann");
+  EXPECT_EQ(events[2].text(), "resumed");
+  uint64_t completed = 0;
+  for (const v1::HistoryEvent& event : events) {
+    if (event.kind() != v1::HistoryEvent::COMPLETED) continue;
+    ++completed;
+    EXPECT_EQ(event.seconds(), 0.5);
+    EXPECT_EQ(event.unix_ms(), 1000u);
+    ASSERT_EQ(event.workers_size(), 1);
+    EXPECT_EQ(event.workers(0), "w1");
+    EXPECT_FALSE(event.task().empty());
+    EXPECT_FALSE(event.task_kind().empty());
+  }
+  EXPECT_EQ(completed, computed_ - before);
+  EXPECT_TRUE(absl::IsNotFound(core_->History("b", {}).status()));
 }
 
 TEST_F(CoreTest, TwoStudiesOfOneRecipe_ShareTheTrainingAndItsResults) {

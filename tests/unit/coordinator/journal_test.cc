@@ -86,6 +86,22 @@ TEST_F(JournalTest, ReadResult_FindsAResultByItsTask) {
   EXPECT_EQ(journal->ReadResult(Sha256Of("another")).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(JournalTest, Read_GivesCommittedRows_PageByPage) {
+  WriteThree();
+  auto journal = Open();
+  ASSERT_TRUE(Rows(*journal).ok());
+  const auto first = journal->Read(0, 2);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_EQ(first->size(), 2u);
+  EXPECT_EQ((*first)[1].row, 2u);
+  EXPECT_EQ((*first)[1].entry.event.started().incarnation(), 2u);
+  const auto rest = journal->Read(2, 2);
+  ASSERT_TRUE(rest.ok());
+  ASSERT_EQ(rest->size(), 1u);
+  EXPECT_EQ((*rest)[0].entry.event.started().incarnation(), 3u);
+  EXPECT_TRUE(journal->Read(3, 2)->empty());
+}
+
 TEST_F(JournalTest, ChangedRow_IsNamed) {
   WriteThree();
   Sql("UPDATE events SET event = x'12020805' WHERE row = 2");

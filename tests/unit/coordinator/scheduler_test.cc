@@ -69,6 +69,18 @@ TEST(Scheduler, StudyThatUsedLess_IsServedFirst) {
   EXPECT_EQ(plan.bundles[0].study, 1u);
 }
 
+TEST(Scheduler, PriorityIsTheProportion_OfWhatIsGivenOut) {
+  Cluster cluster;
+  for (int w = 0; w < 12; ++w) cluster.workers.push_back(FreeWorker(std::to_string(w)));
+  cluster.studies = {StudyOf(100'000), StudyOf(100'000)};
+  cluster.studies[0].priority = 3;
+  size_t first = 0;
+  const Plan plan = Schedule(cluster);
+  for (const Plan::Bundle& bundle : plan.bundles) first += bundle.study == 0;
+  EXPECT_EQ(plan.bundles.size(), 12u);
+  EXPECT_EQ(first, 9u);
+}
+
 TEST(Scheduler, Bundle_HoldsAboutASecond_AndTheEndOfAQueueIsShared) {
   Cluster cluster;
   cluster.workers = {FreeWorker("a"), FreeWorker("b")};

@@ -46,7 +46,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 14);
+  EXPECT_EQ(rpcs, 17);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
@@ -82,7 +82,7 @@ class ServicesTest : public ::testing::Test {
     access = std::make_unique<Access>(insecure);
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
-    studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches);
+    studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches, *journal);
     blob_service = std::make_unique<BlobService>(
         *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
           lost = {blob, why};

@@ -1,0 +1,254 @@
+// The command line as a whole: what holds of every command.
+#include "tools/dermis/app.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/unit/common/test_folder.h"
+#include "tools/dermis/completion.h"
+#include "tools/dermis/output.h"
+
+namespace dermis {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+using ::testing::Not;
+
+class AppTest : public ::testing::Test {
+ protected:
+  AppTest() { BuildApp(app_, outcome_); }
+
+  absl::Status outcome_;
+  CLI::App app_{"", "dermis"};
+};
+
+// What a shell would make of a line of an example: its first command, without redirections.
+std::vector<std::string> WordsOf(std::string line) {
+  for (const char* end : {" # ", " | ", " && ", "  #"}) {
+    if (const size_t at = line.find(end); at != std::string::npos) line.resize(at);
+  }
+  std::vector<std::string> words;
+  std::string word;
+  bool quoted = false;
+  for (char c : line + " ") {
+    if (c == '\'') {
+      quoted = !quoted;
+    } else if (c == ' ' && !quoted) {
+      if (!word.empty()) words.push_back(std::move(word));
+      word.clear();
+    } else {
+      word += c;
+    }
+  }
+  return words;
+}
+
+TEST_F(AppTest, EveryCommandHasHelp_WithExamplesThatItUnderstands) {
+  int commands = 0;
+  std::vector<std::pair<std::string, std::string>> examples;  // Of which command.
+  ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
+    ++commands;
+    const std::string path = absl::StrJoin(words, " ");
+    EXPECT_FALSE(command.get_description().empty()) << path;
+    const std::string footer = command.get_footer();
+    EXPECT_TRUE(absl::StartsWith(footer, "Examples:\n")) << path;
+    EXPECT_THAT(footer, HasSubstr("dermis " + path)) << path;
+    std::string whole;
+    for (absl::string_view line : absl::StrSplit(footer, '\n')) {
+      if (!absl::StrContains(line, "dermis ") && whole.empty()) continue;
+      absl::StrAppend(&whole, line);
+      if (absl::EndsWith(line, "\\")) {
+        whole.pop_back();
+        continue;
+      }
+      examples.emplace_back(path, whole);
+      whole.clear();
+    }
+    for (const CLI::Option* option : command.get_options()) {
+      EXPECT_FALSE(option->get_description().empty()) << path << " " << option->get_name();
+    }
+  });
+  EXPECT_GE(commands, 24);
+  for (const auto& [path, example] : examples) {
+    if (path == "completion") continue;  // Within the shell's own words.
+    absl::Status outcome;
+    CLI::App app("", "dermis");
+    BuildApp(app, outcome);
+    // Understood, not done.
+    ForEachCommand(app, [](CLI::App& command, const std::vector<std::string>&) {
+      command.parse_complete_callback([] { throw CLI::Success(); });
+    });
+    std::vector<std::string> words = WordsOf(example);
+    ASSERT_GT(words.size(), 1u) << example;
+    EXPECT_EQ(words[0], "dermis") << example;
+    words.erase(words.begin());
+    std::reverse(words.begin(), words.end());  // As CLI11 takes them.
+    try {
+      app.parse(words);
+      ADD_FAILURE() << example << " calls no command";
+    } catch (const CLI::Success&) {
+    } catch (const CLI::ParseError& error) {
+      ADD_FAILURE() << path << ": " << example << ": " << error.what();
+    }
+  }
+}
+
+TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
+  const std::set<std::string> prints = {
+      "cluster start", "cluster stop", "cluster status", "run",    "watch",  "status", "wait",
+      "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
+      "logs",          "results",      "compare",        "doctor"};
+  const std::set<std::string> changes = {"cluster start", "cluster stop", "run",   "pause", "resume",
+                                         "priority",      "cancel",       "retry", "delete"};
+  std::set<std::string> json, dry;
+  ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
+    const std::string path = absl::StrJoin(words, " ");
+    for (const CLI::Option* option : command.get_options()) {
+      if (option->check_lname("output") && absl::StrContains(option->get_type_name(), "json")) {
+        json.insert(path);
+      }
+      if (option->check_lname("dry-run")) dry.insert(path);
+    }
+    EXPECT_NE(command.get_option_no_throw("--color"), nullptr) << path;
+  });
+  EXPECT_EQ(json, prints);
+  EXPECT_EQ(dry, changes);
+}
+
+TEST(ExitCodeTest, FollowsFromTheOutcome) {
+  EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
+  EXPECT_EQ(ExitCodeOf(absl::NotFoundError("x")), kFailed);
+  EXPECT_EQ(ExitCodeOf(absl::CancelledError("interrupted")), kInterrupted);
+  // An RPC's own deadline is no `wait --timeout`.
+  EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError("x")), kFailed);
+  EXPECT_EQ(ExitCodeOf(WithExitCode(absl::DeadlineExceededError("x"), kNotYet)), kNotYet);
+  EXPECT_EQ(ExitCodeOf(WithExitCode(absl::AbortedError("x"), kUnsuccessful)), kUnsuccessful);
+}
+
+TEST(ColorTest, AsksTheModeFirst_AndFilesGetNone) {
+  FILE* const file = std::tmpfile();
+  SetColorMode("auto");
+  EXPECT_EQ(Paint(Color::kRed, "x", file), "x");
+  SetColorMode("always");
+  EXPECT_EQ(Paint(Color::kRed, "x", file), "\033[31mx\033[0m");
+  SetColorMode("never");
+  EXPECT_EQ(Paint(Color::kRed, "x", stdout), "x");
+  SetColorMode("auto");
+  std::fclose(file);
+}
+
+TEST(ByteTextTest, HasThreeDigitsOrSo) {
+  EXPECT_EQ(ByteText(0), "0 B");
+  EXPECT_EQ(ByteText(340'000), "340 kB");
+  EXPECT_EQ(ByteText(1'250'000), "1.2 MB");
+  EXPECT_EQ(ByteText(81'000'000'000), "81.0 GB");
+}
+
+// --- Completion, in the shells themselves.
+
+class CompletionTest : public AppTest {
+ protected:
+  void SetUp() override {
+    // A `dermis` that knows two studies.
+    std::ofstream(folder_ / "dermis") << "#!/bin/sh\n[ \"$1 $2 $3\" = 'status -o names' ] && "
+                                                "printf 'demo\\ndeep-sweep\\n'\n";
+    std::filesystem::permissions(folder_ / "dermis", std::filesystem::perms::owner_all);
+    std::ofstream(folder_ / "study.yaml") << "name: x\n";
+  }
+
+  static bool Has(const std::string& shell) {
+    return std::system(absl::StrCat("command -v ", shell, " > /dev/null 2>&1").c_str()) == 0;
+  }
+
+  // The words that `shell` offers behind `line`.
+  std::vector<std::string> Offers(const std::string& shell, const std::string& line) {
+    const absl::StatusOr<std::string> script = CompletionScript(app_, shell);
+    EXPECT_TRUE(script.ok());
+    std::ofstream(folder_ / "script") << *script;
+    std::string ask;
+    if (shell == "fish") {
+      ask = absl::StrCat("source script; complete -C '", line, "' | cut -f1");
+    } else {
+      // Bash's own variables, filled in as it would.
+      std::vector<std::string> words = absl::StrSplit(line, ' ');
+      std::string quoted;
+      for (const std::string& word : words) absl::StrAppend(&quoted, " '", word, "'");
+      ask = absl::StrCat("source ./script; COMP_WORDS=(", quoted, "); COMP_CWORD=", words.size() - 1,
+                         "; _dermis; printf '%s\\n' \"${COMPREPLY[@]}\"");
+    }
+    std::ofstream(folder_ / "ask") << ask << "\n";
+    const std::string run =
+        absl::StrCat("cd '", folder_.path(), "' && PATH=\"$PWD:$PATH\" HOME=\"$PWD\" ", shell,
+                     shell == "bash" ? " --norc" : "", " ask 2>&1");
+    FILE* const pipe = popen(run.c_str(), "r");
+    std::string out;
+    char piece[4096];
+    while (const size_t n = fread(piece, 1, sizeof piece, pipe)) out.append(piece, n);
+    EXPECT_EQ(pclose(pipe), 0) << out;
+    return absl::StrSplit(out, '\n', absl::SkipEmpty());
+  }
+
+  TestFolder folder_;
+};
+
+TEST_F(CompletionTest, Bash_KnowsCommandsOptionsValuesFilesAndStudies) {
+  EXPECT_THAT(Offers("bash", "dermis "), IsSupersetOf({"run", "cluster", "status", "doctor"}));
+  EXPECT_THAT(Offers("bash", "dermis pri"), ::testing::ElementsAre("priority"));
+  EXPECT_THAT(Offers("bash", "dermis cluster "), ::testing::UnorderedElementsAre("start", "stop", "status"));
+  EXPECT_THAT(Offers("bash", "dermis cluster start --dr"), ::testing::ElementsAre("--dry-run"));
+  EXPECT_THAT(Offers("bash", "dermis watch de"), ::testing::UnorderedElementsAre("demo", "deep-sweep"));
+  EXPECT_THAT(Offers("bash", "dermis status -o "), ::testing::UnorderedElementsAre("text", "json", "names"));
+  EXPECT_THAT(Offers("bash", "dermis run st"), ::testing::ElementsAre("study.yaml"));
+  EXPECT_THAT(Offers("bash", "dermis run x --images st"), ::testing::ElementsAre("study.yaml"));
+  EXPECT_THAT(Offers("bash", "dermis completion "), ::testing::UnorderedElementsAre("bash", "zsh", "fish"));
+  EXPECT_THAT(Offers("bash", "dermis models ex"), ::testing::ElementsAre("export"));
+}
+
+TEST_F(CompletionTest, Fish_KnowsCommandsOptionsValuesFilesAndStudies) {
+  if (!Has("fish")) GTEST_SKIP() << "fish is not installed (tools/setup installs it)";
+  EXPECT_THAT(Offers("fish", "dermis "), IsSupersetOf({"run", "cluster", "status", "doctor"}));
+  EXPECT_THAT(Offers("fish", "dermis "), Not(Contains("start")));
+  EXPECT_THAT(Offers("fish", "dermis cluster "), IsSupersetOf({"start", "stop", "status"}));
+  EXPECT_THAT(Offers("fish", "dermis cluster "), Not(Contains("run")));
+  EXPECT_THAT(Offers("fish", "dermis watch de"), ::testing::UnorderedElementsAre("demo", "deep-sweep"));
+  EXPECT_THAT(Offers("fish", "dermis status -o "), ::testing::UnorderedElementsAre("text", "json", "names"));
+  EXPECT_THAT(Offers("fish", "dermis run st"), ::testing::ElementsAre("study.yaml"));
+}
+
+TEST_F(CompletionTest, Zsh_RunsTheSame) {
+  if (!Has("zsh")) GTEST_SKIP() << "zsh is not installed (tools/setup installs it)";
+  const absl::StatusOr<std::string> script = CompletionScript(app_, "zsh");
+  ASSERT_TRUE(script.ok());
+  std::ofstream(folder_ / "script") << *script;
+  // As bashcompinit calls it.
+  std::ofstream(folder_ / "ask")
+      << "source ./script\n[[ ${_comps[dermis]} == *_bash_complete*_dermis* ]] || { echo not known; exit 1; }\n"
+         "emulate -L sh\nsetopt kshglob noshglob braceexpand ksharrays\n"
+         "COMP_WORDS=(dermis watch de); COMP_CWORD=2; _dermis; echo ${COMPREPLY[@]}\n";
+  FILE* const pipe = popen(absl::StrCat("cd '", folder_.path(),
+                                        "' && PATH=\"$PWD:$PATH\" HOME=\"$PWD\" zsh -f ask 2>&1")
+                               .c_str(),
+                           "r");
+  char line[4096] = {};
+  const size_t n = fread(line, 1, sizeof line - 1, pipe);
+  pclose(pipe);
+  EXPECT_THAT(std::string(line, n), ::testing::AllOf(HasSubstr("demo"), HasSubstr("deep-sweep")));
+}
+
+}  // namespace
+}  // namespace dermis

@@ -1,0 +1,70 @@
+#include "tools/dermis/app.h"
+
+#include <memory>
+
+#include "common/tasks.h"
+#include "tools/dermis/commands.h"
+#include "tools/dermis/output.h"
+
+namespace dermis {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dermis synth -o demo.images                           # synthetic lesions with a known cause
+  dermis ingest photos --labels labels.csv -o photos.images
+  dermis cluster start --workers 2                      # coordinator and workers on this machine
+  dermis run studies/demo.yaml --images demo.images     # submit, watch, results
+  dermis report demo -o report.html
+  dermis doctor                                         # what is wrong here, and what to do
+
+Each command has its own --help with examples. Exit codes: 0 done; 1 it failed, the reason is on standard error;
+2 the command was wrong; 3 a study ended without success; 4 it is not over yet (wait); 130 interrupted.)";
+
+void Walk(CLI::App& app, std::vector<std::string>& words,
+          const std::function<void(CLI::App&, const std::vector<std::string>&)>& see) {
+  const auto commands = app.get_subcommands([](CLI::App*) { return true; });
+  if (commands.empty()) {
+    see(app, words);
+    return;
+  }
+  for (CLI::App* command : commands) {
+    words.push_back(command->get_name());
+    Walk(*command, words, see);
+    words.pop_back();
+  }
+}
+
+}  // namespace
+
+void ForEachCommand(
+    CLI::App& app,
+    const std::function<void(CLI::App& command, const std::vector<std::string>& words)>& see) {
+  std::vector<std::string> words;
+  Walk(app, words, see);
+}
+
+void BuildApp(CLI::App& app, absl::Status& outcome) {
+  app.require_subcommand(1);
+  app.set_version_flag("--version", kVersion);
+  app.footer(kExamples);
+  AddImageCommands(app, outcome);
+  AddClusterCommands(app, outcome);
+  AddRunCommand(app, outcome);
+  AddEvaluateCommand(app, outcome);
+  AddExplainCommand(app, outcome);
+  AddStudyCommands(app, outcome);
+  AddTopCommand(app, outcome);
+  AddHistoryCommands(app, outcome);
+  AddResultCommands(app, outcome);
+  AddDoctorCommand(app, outcome);
+  AddCompletionCommand(app, outcome);
+  ForEachCommand(app, [](CLI::App& command, const std::vector<std::string>&) {
+    command
+        .add_option_function<std::string>("--color", SetColorMode,
+                                          "auto (the default), always, never; NO_COLOR is heeded")
+        ->check(CLI::IsMember({"auto", "always", "never"}))
+        ->trigger_on_parse();
+  });
+}
+
+}  // namespace dermis

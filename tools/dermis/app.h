@@ -1,0 +1,24 @@
+// The whole command line as a parser: what main runs, completion is made of, and tests walk through.
+#ifndef DERMIS_TOOLS_DERMIS_APP_H_
+#define DERMIS_TOOLS_DERMIS_APP_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+
+namespace dermis {
+
+// Adds every command. One that was chosen leaves its outcome in `outcome`, which outlives the app.
+void BuildApp(CLI::App& app, absl::Status& outcome);
+
+// Every command that does something, with the words that call it: {"cluster", "start"}.
+void ForEachCommand(
+    CLI::App& app,
+    const std::function<void(CLI::App& command, const std::vector<std::string>& words)>& see);
+
+}  // namespace dermis
+
+#endif  // DERMIS_TOOLS_DERMIS_APP_H_
