@@ -33,6 +33,9 @@ absl::Status MakeClusterCertificates(const std::string& directory, const std::ve
 // `dermis cluster start`, or check its permissions).
 absl::StatusOr<Identity> LoadIdentity(const std::string& directory, const std::string& role);
 
+// SHA-256 of a PEM certificate as browsers show it: "AB:CD:...". INVALID_ARGUMENT.
+absl::StatusOr<std::string> CertificateFingerprint(const std::string& certificate);
+
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const Identity& identity);
 std::shared_ptr<grpc::ServerCredentials> MutualTlsServerCredentials(const Identity& identity);
 

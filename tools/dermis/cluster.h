@@ -18,6 +18,7 @@ struct LocalClusterOptions {
   uint32_t workers = 2;
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
   std::string listen = "127.0.0.1:0";
+  std::string dashboard = "127.0.0.1:0";  // Empty: none.
   double segment = 30;             // Seconds of training between two stored states.
   bool allow_torchscript = false;  // Studies may bring models that carry code.
   uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.

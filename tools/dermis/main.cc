@@ -38,6 +38,7 @@ int Main(int argc, char** argv) {
   app.footer(kExamples);
   AddImageCommands(app, outcome);
   AddClusterCommands(app, outcome);
+  AddDashboardCommand(app, outcome);
   AddRunCommand(app, outcome);
   AddEvaluateCommand(app, outcome);
   AddExplainCommand(app, outcome);
