@@ -185,6 +185,16 @@ json HappeningsAsJson(const std::vector<Happening>& happenings) {
   return out;
 }
 
+json FailuresOf(const StudySnapshot& study, const Chronicle* chronicle) {
+  json failures = json::array();
+  for (const FailedTask& failed : study.failures) {
+    json one = {{"task", failed.task.short_hex()}, {"what", failed.what}, {"cause", failed.cause}, {"worker", failed.worker}};
+    if (chronicle != nullptr) one["log"] = HappeningsAsJson(chronicle->Of("", failed.task, kLogOfATask));
+    failures.push_back(std::move(one));
+  }
+  return {{"failures", std::move(failures)}, {"total", study.failures_total}};
+}
+
 absl::StatusOr<TrialQuery> TrialQueryOf(const HttpRequest& request) {
   TrialQuery query;
   query.sort = request.Query("sort").value_or(query.sort);
@@ -262,6 +272,22 @@ HttpResponse Dashboard::ApiOfStudy(const HttpRequest& request, const Snapshot& s
   const std::shared_ptr<const StudySnapshot> found = snapshot.Find(id);
   if (found == nullptr) return Error(404, absl::StrCat("no study ", id));
   const StudySnapshot& study = *found;
+  if (what == "failures") return JsonOf(FailuresOf(study, sources_.chronicle));
+  // All else is a function of the snapshot and the address: what a page has already is not sent again.
+  const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.version, ".", study.explained_done, "\"");
+  HttpResponse response;
+  if (request.Header("if-none-match") == tag) {
+    response.status = 304;
+  } else {
+    response = ReadStudy(request, study, what);
+  }
+  if (response.status == 200 || response.status == 304) response.headers.emplace_back("ETag", tag);
+  return response;
+}
+
+HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapshot& study,
+                                  const std::string& what) const {
+  const std::string& id = study.status.id();
   if (what.empty()) return JsonOf(DetailsOf(study));
   if (what == "trials") {
     const auto query = TrialQueryOf(request);
@@ -289,17 +315,6 @@ HttpResponse Dashboard::ApiOfStudy(const HttpRequest& request, const Snapshot& s
                       {"correlation", key.correlation ? Short(*key.correlation) : json()}});
     }
     return JsonOf({{"keys", std::move(keys)}, {"epochs", importance.epochs}, {"trials", importance.trials}});
-  }
-  if (what == "failures") {
-    json failures = json::array();
-    for (const FailedTask& failed : study.failures) {
-      json one = {{"task", failed.task.short_hex()}, {"what", failed.what}, {"cause", failed.cause}, {"worker", failed.worker}};
-      if (sources_.chronicle != nullptr) {
-        one["log"] = HappeningsAsJson(sources_.chronicle->Of("", failed.task, kLogOfATask));
-      }
-      failures.push_back(std::move(one));
-    }
-    return JsonOf({{"failures", std::move(failures)}, {"total", study.failures_total}});
   }
   if (sources_.explanations == nullptr) return Error(404, "nothing is here");
   const std::vector<std::string> parts = absl::StrSplit(what, '/');

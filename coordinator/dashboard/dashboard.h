@@ -45,6 +45,7 @@ class Dashboard {
   HttpResponse Api(const HttpRequest& request, const Snapshot& snapshot) const;
   HttpResponse ApiOfStudy(const HttpRequest& request, const Snapshot& snapshot, const std::string& id,
                           const std::string& what) const;
+  HttpResponse ReadStudy(const HttpRequest& request, const StudySnapshot& study, const std::string& what) const;
   std::string SetCookie(const std::string& value, absl::Duration age) const;
 
   const Sources sources_;

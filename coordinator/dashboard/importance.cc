@@ -22,10 +22,10 @@ struct Group {
 // The best epoch up to `limit`; NaN: it has not come so far, or never was a number.
 double BestUpTo(const Curve* curve, uint32_t limit, bool by_accuracy) {
   double best = std::numeric_limits<double>::quiet_NaN();
-  if (curve == nullptr || curve->size() < limit) return best;
+  if (curve == nullptr || curve->points.size() < limit) return best;
   for (uint32_t e = 0; e < limit; ++e) {
     const double value =
-        by_accuracy ? (*curve)[e].validation_accuracy : (*curve)[e].validation_loss;
+        by_accuracy ? curve->points[e].validation_accuracy : curve->points[e].validation_loss;
     if (std::isnan(value)) continue;
     if (std::isnan(best) || (by_accuracy ? value > best : value < best)) best = value;
   }
@@ -46,8 +46,9 @@ uint32_t FirstRung(const v1::StudySpec& spec) {
 }  // namespace
 
 double ShareExplained(const std::vector<std::string>& values, const std::vector<double>& numbers,
-                      const std::vector<double>& scores) {
-  const size_t n = scores.size();
+                      const std::vector<double>& raw_scores) {
+  const size_t n = raw_scores.size();
+  const std::vector<double> scores = RanksOf(raw_scores);
   const bool ranges =
       !numbers.empty() && std::set<double>(numbers.begin(), numbers.end()).size() > kRanges;
   std::map<std::string, Group> groups;
@@ -83,7 +84,7 @@ ImportanceOfSettings ImportanceIn(const StudySnapshot& study) {
   for (size_t t = 0; t < study.trials.size(); ++t) {
     const TrialRow& row = study.trials[t];
     const double score = out.epochs == 0
-                             ? (row.scored ? row.score : std::numeric_limits<double>::quiet_NaN())
+                             ? row.score
                              : BestUpTo(study.curves[t * study.replicas].get(), out.epochs,
                                         study.by_accuracy());
     if (!std::isfinite(score)) continue;

@@ -1,5 +1,4 @@
-// Which hyperparameters matter: the share of the scores' variance that one setting alone explains, and in which
-// direction. Pure.
+// Which hyperparameters matter: how much of the trials' order one setting alone explains, and in which direction. Pure.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_IMPORTANCE_H_
 #define DERMIS_COORDINATOR_DASHBOARD_IMPORTANCE_H_
 
@@ -14,8 +13,9 @@ namespace dermis {
 
 struct Importance {
   std::string key;
-  // Epsilon squared (Kelley 1935): between-group share of the variance, less what chance alone would give; 0..1. Groups
-  // are the setting's values, or eight equally large ranges of numbers that have more.
+  // Epsilon squared (Kelley 1935) of the scores' ranks: the part of their variance that lies between groups, less what
+  // chance alone would give; 0..1. Ranks, because one exploded loss would outweigh all else. Groups are the setting's
+  // values, or eight equally large ranges of numbers that have more.
   double share = 0;
   std::optional<double> correlation;  // Spearman's, of numbers with the score.
 };

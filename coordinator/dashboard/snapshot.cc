@@ -1,6 +1,7 @@
 #include "coordinator/dashboard/snapshot.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -22,14 +23,17 @@ constexpr int kBucketsOfAMinute = 12;
 std::shared_ptr<const Curve> CurveOf(const TrainingPlanner& planner) {
   auto curve = std::make_shared<Curve>();
   const uint32_t known = planner.epochs_done();
-  curve->reserve(known);
+  curve->points.reserve(known);
   for (uint32_t e = 0; e < known; ++e) {
     const v1::EpochMetrics& metrics = planner.epochs()[e];
-    curve->push_back({metrics.epoch(), static_cast<float>(metrics.training_loss()),
+    curve->points.push_back({metrics.epoch(), static_cast<float>(metrics.training_loss()),
                       static_cast<float>(metrics.training_accuracy()),
                       static_cast<float>(metrics.validation_loss()),
                       static_cast<float>(metrics.validation_accuracy()),
                       static_cast<float>(metrics.learning_rate())});
+    // fmin, fmax: what is not a number does not count.
+    curve->least_loss = std::fmin(curve->least_loss, curve->points.back().validation_loss);
+    curve->most_accuracy = std::fmax(curve->most_accuracy, curve->points.back().validation_accuracy);
   }
   return curve;
 }
@@ -132,7 +136,7 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
     const TrainingPlanner& planner = sweep.training(k).planner;
     const uint32_t known = planner.epochs_done();
     const bool same = before != nullptr && k < before->curves.size() &&
-                      (before->curves[k] == nullptr ? 0 : before->curves[k]->size()) == known;
+                      (before->curves[k] == nullptr ? 0 : before->curves[k]->points.size()) == known;
     if (same) {
       out.curves[k] = before->curves[k];
     } else if (known > 0) {
@@ -147,10 +151,13 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
     row.scored = trial.score.has_value();
     row.rung = trial.rung;
     row.score_epochs = trial.epochs;
-    row.score = trial.score.value_or(std::numeric_limits<double>::quiet_NaN());
     row.deviation = trial.deviation;
     const auto& curve = out.curves[t * out.replicas];
-    row.epochs = curve == nullptr ? 0 : static_cast<uint32_t>(curve->size());
+    if (curve != nullptr) {
+      row.epochs = static_cast<uint32_t>(curve->points.size());
+      row.score = out.by_accuracy() ? curve->most_accuracy : curve->least_loss;
+    }
+    if (row.scored) row.score = *trial.score;
   }
   for (const auto& [id, assignment] : core.fleet().assignments()) {
     if (!assignment.gang) continue;

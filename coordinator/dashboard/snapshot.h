@@ -31,7 +31,11 @@ struct EpochPoint {
   float training_loss = 0, training_accuracy = 0, validation_loss = 0, validation_accuracy = 0;
   float learning_rate = 0;
 };
-using Curve = std::vector<EpochPoint>;
+struct Curve {
+  std::vector<EpochPoint> points;
+  float least_loss = std::numeric_limits<float>::quiet_NaN();
+  float most_accuracy = std::numeric_limits<float>::quiet_NaN();
+};
 
 // Which settings a study's trials have: a function of its spec, computed on first use. Thread-safe.
 class TrialSettings {
@@ -56,10 +60,11 @@ const char* NameOf(TrialView state);
 
 struct TrialRow {
   TrialView state = TrialView::kTraining;
-  bool scored = false;
+  bool scored = false;   // By the sweep: the mean over its trainings, at its last rung.
   uint32_t rung = 0;
   uint32_t score_epochs = 0;  // That the score is of.
   uint32_t epochs = 0;        // Known now, of its first training.
+  // Not scored yet: of the best epoch so far of its first training. NaN: nothing is known, or it never was a number.
   double score = std::numeric_limits<double>::quiet_NaN();
   double deviation = 0;
 };

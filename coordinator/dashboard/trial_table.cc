@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <map>
 #include <numeric>
 #include <set>
@@ -26,13 +25,10 @@ constexpr size_t kPointsOfACurve = 500;
 // Values that span so much are drawn over their logarithm.
 constexpr double kLogSpan = 50;
 
-double Nan() { return std::numeric_limits<double>::quiet_NaN(); }
-
-// The smaller the better; NaN: no score.
+// The smaller the better; NaN: no score, or one that is no number.
 double Rank(const StudySnapshot& study, uint32_t trial) {
-  const TrialRow& row = study.trials[trial];
-  if (!row.scored) return Nan();
-  return study.by_accuracy() ? -row.score : row.score;
+  const double score = study.trials[trial].score;
+  return study.by_accuracy() ? -score : score;
 }
 
 std::vector<uint32_t> AllTrials(const StudySnapshot& study) {
@@ -112,7 +108,7 @@ absl::Status Keep(const StudySnapshot& study, const std::string& clause,
   if (parts[0] == "score") {
     std::erase_if(trials, [&](uint32_t t) {
       const TrialRow& row = study.trials[t];
-      return !row.scored || !(row.score >= low && row.score <= high);
+      return !(row.score >= low && row.score <= high);
     });
     return absl::OkStatus();
   }
@@ -129,8 +125,12 @@ absl::Status Keep(const StudySnapshot& study, const std::string& clause,
 json TrialAsJson(const StudySnapshot& study, uint32_t t) {
   const TrialRow& row = study.trials[t];
   json out = {{"trial", t},         {"state", NameOf(row.state)}, {"rung", row.rung},
-              {"epochs", row.epochs}, {"score", row.scored ? Short(row.score) : json()}};
-  if (row.scored) out["score_epochs"] = row.score_epochs;
+              {"epochs", row.epochs}, {"score", Short(row.score)}};
+  if (row.scored) {
+    out["score_epochs"] = row.score_epochs;
+  } else if (row.epochs > 0) {
+    out["so_far"] = true;
+  }
   if (row.deviation > 0) out["deviation"] = Short(row.deviation);
   return out;
 }
@@ -225,7 +225,7 @@ json ParallelCoordinates(const StudySnapshot& study, size_t most) {
   }
   json scores = json::array(), states = json::array();
   for (const uint32_t t : trials) {
-    scores.push_back(study.trials[t].scored ? Short(study.trials[t].score) : json());
+    scores.push_back(Short(study.trials[t].score));
     states.push_back(static_cast<int>(study.trials[t].state));
   }
   return json{{"axes", std::move(axes)},     {"columns", std::move(columns)},
@@ -251,10 +251,11 @@ json CurvesOf(const StudySnapshot& study, std::vector<uint32_t> trials) {
     if (t >= study.trials.size() || k >= study.curves.size() || !seen.insert(t).second) continue;
     json points = json::array();
     if (const Curve* curve = study.curves[k].get()) {
-      const size_t stride = curve->size() / kPointsOfACurve + 1;
-      for (size_t e = 0; e < curve->size(); ++e) {
-        if (e % stride != 0 && e + 1 != curve->size()) continue;
-        const EpochPoint& point = (*curve)[e];
+      const std::vector<EpochPoint>& epochs = curve->points;
+      const size_t stride = epochs.size() / kPointsOfACurve + 1;
+      for (size_t e = 0; e < epochs.size(); ++e) {
+        if (e % stride != 0 && e + 1 != epochs.size()) continue;
+        const EpochPoint& point = epochs[e];
         points.push_back({point.epoch, Short(point.training_loss), Short(point.validation_loss),
                           Short(point.training_accuracy), Short(point.validation_accuracy)});
       }
@@ -295,7 +296,7 @@ std::string TrialsAsJsonLines(const StudySnapshot& study) {
   for (uint32_t t = 0; t < study.trials.size(); ++t) {
     json line = TrialAsJson(study, t);
     const TrialRow& row = study.trials[t];
-    if (row.scored && std::isfinite(row.score)) line["score"] = row.score;
+    if (std::isfinite(row.score)) line["score"] = row.score;
     json settings = json::object();
     for (size_t k = 0; k < table.keys.size(); ++k) settings[table.keys[k]] = table.values[k][t];
     line["settings"] = std::move(settings);

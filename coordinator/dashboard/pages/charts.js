@@ -40,7 +40,11 @@ export class LineChart {
     const points = this.series.flatMap(s => s.points).filter(p => p[1] != null);
     this.root.setAttribute('aria-label', `${this.label}: ${this.yName} of ${this.series.length} ${this.series.length === 1 ? 'line' : 'lines'}. Left and right arrow keys read it ${this.xName} by ${this.xName}.`);
     const x = d3.scaleLinear(d3.extent([1, ...points.map(p => p[0])]), [m.left, width - m.right]);
-    const y = d3.scaleLinear(this.domain(points), [height - m.bottom, m.top]).nice(5).clamp(true);
+    // A loss that has exploded must not flatten all others.
+    const values = points.map(p => p[1]).sort(d3.ascending);
+    const log = values[0] > 0 && d3.quantile(values, .9) / d3.median(values) > 10;
+    const y = (log ? d3.scaleLog() : d3.scaleLinear()).domain(this.domain(values, log)).range([height - m.bottom, m.top]).clamp(true);
+    if (!log) y.nice(5);
     Object.assign(this, {x, y, m, width, height});
     const svg = d3.select(this.plot).selectAll('svg').data([0]).join('svg')
       .attr('viewBox', `0 0 ${width} ${height}`).attr('aria-hidden', 'true');
@@ -50,8 +54,8 @@ export class LineChart {
     group('axis-x', g => g.attr('transform', `translate(0,${height - m.bottom})`)
       .call(d3.axisBottom(x).ticks(Math.min(8, width / 80)).tickFormat(d3.format('d')).tickSizeOuter(0)));
     group('axis-y', g => g.attr('transform', `translate(${m.left},0)`)
-      .call(d3.axisLeft(y).ticks(5)).call(a => a.select('.domain').remove()));
-    group('names', g => g.selectAll('text').data([[m.left, 9, 'start', this.yName], [width - m.right, height - 2, 'end', this.xName]])
+      .call(d3.axisLeft(y).ticks(5, log ? '~g' : undefined)).call(a => a.select('.domain').remove()));
+    group('names', g => g.selectAll('text').data([[m.left, 9, 'start', this.yName + (log ? ', logarithmic' : '')], [width - m.right, height - 2, 'end', this.xName]])
       .join('text').attr('x', d => d[0]).attr('y', d => d[1]).attr('text-anchor', d => d[2]).text(d => d[3]));
     const line = d3.line().defined(p => p[1] != null).x(p => x(p[0])).y(p => y(p[1]));
     group('lines', g => g.selectAll('path').data(this.series, s => s.name).join('path').order()
@@ -63,13 +67,11 @@ export class LineChart {
       .attr('y1', m.top).attr('y2', height - m.bottom).attr('x1', x).attr('x2', x));
   }
 
-  // One loss that has exploded must not flatten all others.
-  domain(points) {
-    const values = points.map(p => p[1]).sort(d3.ascending);
+  domain(values, log) {
     if (values.length === 0) return [0, 1];
-    const high = values.length > 20 ? Math.min(d3.max(values), d3.quantile(values, .95) * 1.6) : d3.max(values);
+    const high = values.length > 20 && !log ? Math.min(d3.max(values), d3.quantile(values, .95) * 1.6) : d3.max(values);
     const low = values[0];
-    return low === high ? [low - .5, high + .5] : [low, high];
+    return low < high ? [low, high] : [low - .5, high + .5];
   }
 
   point(event) {
@@ -128,11 +130,12 @@ export class ParallelPlot {
     const scores = data.scores.filter(s => s != null).sort(d3.ascending);
     const axes = data.axes.map((axis, i) => ({...axis, column: data.columns[i]}));
     if (scores.length > 0) {
-      axes.push({key: 'score', low: scores[0], high: scores.length > 20 ? Math.min(d3.max(scores), d3.quantile(scores, .95) * 1.6) : d3.max(scores),
-                 column: data.scores, better: data.higher_is_better ? 'up' : 'down'});
+      const high = d3.max(scores), log = scores[0] > 0 && d3.quantile(scores, .9) / scores[0] > 20;
+      axes.push({key: 'score', low: scores[0], high: log || scores.length < 20 ? high : Math.min(high, d3.quantile(scores, .95) * 1.6),
+                 log, column: data.scores, better: data.higher_is_better ? 'up' : 'down'});
     }
     const width = Math.max((this.root.clientWidth || 800) - 2, axes.length * 104), height = 300;
-    const m = {top: 34, right: 56, bottom: 14, left: 40};
+    const m = {top: 34, right: 56, bottom: 14, left: 64};
     const x = d3.scalePoint(axes.map((_, i) => i), [m.left, width - m.right]);
     for (const axis of axes) axis.y = this.scale(axis, height, m);
     Object.assign(this, {axes, x, width, height, m});

@@ -80,7 +80,7 @@ function heat(map) {
   const pixels = new ImageData(map.width, map.height);
   values.forEach((value, i) => {
     const share = (value ?? 0) / most;
-    pixels.data.set([...(share > 0 ? kFor : kAgainst), 190 * Math.abs(share)], 4 * i);
+    pixels.data.set([...(share > 0 ? kFor : kAgainst), 165 * Math.abs(share)], 4 * i);
   });
   canvas.getContext('2d').putImageData(pixels, 0, 0);
   return canvas;

@@ -71,7 +71,7 @@ export class Trials {
         'aria-label': `Show the curves of trial ${t.trial}`, checked: this.picked.has(t.trial)})),
       h('th', {scope: 'row', class: 'n'}, t.trial),
       h('td', {}, chip(t.state)),
-      h('td', {class: 'n'}, digits(t.score), t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
+      h('td', {class: 'n' + (t.so_far ? ' so-far' : '')}, digits(t.score), t.so_far && h('small', {}, 'so far'), t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
       h('td', {class: 'n'}, number(t.epochs)),
       t.settings.map(s => h('td', {class: 'n'}, s)));
     return h('div', {class: 'scroll'}, h('table', {class: 'trials'},
@@ -109,7 +109,7 @@ export class Trials {
         h('td', {class: 'share'}, h('svg', {viewBox: '0 0 100 6', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
           h('rect', {class: 'done', width: (100 * k.share / most).toFixed(1), height: 6, rx: 3})), h('span', {}, percent(k.share))),
         h('td', {class: 'n'}, k.correlation == null ? '–' : (k.correlation > 0 ? '+' : '−') + Math.abs(k.correlation).toFixed(2)))))),
-      h('p', {class: 'note'}, `Share of the variance of ${metric} that the setting alone explains, beyond chance; rank correlation of numbers. ${number(importance.trials)} trials`,
+      h('p', {class: 'note'}, `How much of the order of trials by ${metric} the setting alone explains, beyond chance; rank correlation of numbers. ${number(importance.trials)} trials`,
         importance.epochs > 0 ? `, each at its best up to epoch ${importance.epochs}, where nobody had been dropped.` : '.')];
   }
 
