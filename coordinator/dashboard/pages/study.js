@@ -106,7 +106,7 @@ export class StudyPage {
       h('header', {class: 'head'}, h('h1', {}, study.id, ' ', chip(study.phase)),
         h('p', {class: 'soft'}, 'submitted ', when(study.submitted_ms), study.user && ` by ${study.user}`, ` · images ${study.images}`,
           study.phase === 'running' && ` · ${number(study.workers)} worker${study.workers === 1 ? '' : 's'} on it`,
-          trials && ` · ${number(trials.total)} trials: ${number(trials.training)} in training, ${number(trials.dropped)} dropped, ${number(trials.trained)} trained` + (trials.failed ? `, ${number(trials.failed)} failed` : ''))),
+          trials && ` · ${number(trials.total)} trials: ${number(trials.training)} ${study.phase === 'running' ? 'in training' : 'unfinished'}, ${number(trials.dropped)} dropped, ${number(trials.trained)} trained` + (trials.failed ? `, ${number(trials.failed)} failed` : ''))),
       study.problems.length > 0 && h('ul', {class: 'problems', 'aria-label': 'Problems'}, study.problems.slice(0, 5).map(p => h('li', {}, p.split('\n')[0])),
         study.problems.length > 5 && h('li', {}, `and ${study.problems.length - 5} more, below`)),
       h('section', {'aria-label': 'Stages', class: 'stages'}, stages),

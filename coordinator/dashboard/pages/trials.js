@@ -64,13 +64,13 @@ export class Trials {
       h('button', {type: 'button', class: 'sort' + (on ? ' on' : ''), 'data-act': 'sort', 'data-key': key}, text, on && h('span', {'aria-hidden': 'true'}, up ? ' ↑' : ' ↓')));
   }
 
-  table(metric) {
-    const {page} = this;
+  table(study) {
+    const {page} = this, metric = study.metric;
     const row = t => h('tr', {class: t.state === 'chosen' ? 'ours' : null},
       h('td', {class: 'pick'}, h('input', {type: 'checkbox', 'data-pick': 'pick', 'data-trial': t.trial, id: 'pick-' + t.trial,
         'aria-label': `Show the curves of trial ${t.trial}`, checked: this.picked.has(t.trial)})),
       h('th', {scope: 'row', class: 'n'}, t.trial),
-      h('td', {}, chip(t.state)),
+      h('td', {}, chip(t.state === 'training' && study.phase !== 'running' ? 'unfinished' : t.state)),
       h('td', {class: 'n' + (t.so_far ? ' so-far' : '')}, digits(t.score), t.so_far && h('small', {}, 'so far'), t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
       h('td', {class: 'n'}, number(t.epochs)),
       t.settings.map(s => h('td', {class: 'n'}, s)));
@@ -122,7 +122,7 @@ export class Trials {
         h('p', {class: 'note'}, shown < this.lines.total && `${number(shown)} of ${number(this.lines.total)} lines: the better ones, and some of all others. `,
           'Better scores are up, and drawn in ', h('span', {class: 'key-a'}, 'green'), '. Drag along an axis to keep what lies within; the table follows.')),
       h('section', {'aria-labelledby': 'importance'}, h('h2', {id: 'importance'}, 'Which settings matter'), this.importanceTable(study.metric)),
-      h('section', {'aria-labelledby': 'board'}, h('h2', {id: 'board'}, 'Trials'), this.filters(), this.table(study.metric),
+      h('section', {'aria-labelledby': 'board'}, h('h2', {id: 'board'}, 'Trials'), this.filters(), this.table(study),
         pager('page', this.offset, kRows, this.page.matching),
         h('p', {class: 'note'}, h('a', {href: '/api/' + this.path + 'trials.csv', download: true}, 'CSV'), ' or ',
           h('a', {href: '/api/' + this.path + 'trials.jsonl', download: true}, 'JSON lines'), ' of all trials. Checked trials are drawn above.'))];
