@@ -96,7 +96,6 @@ class MicroServer : public HttpServer {
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.connections_of_one_address,
         MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<size_t>(options_.request_head),
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 0u,
         MHD_OPTION_NOTIFY_COMPLETED, &MicroServer::OnCompleted, this,
         MHD_OPTION_NOTIFY_CONNECTION, &MicroServer::OnConnection, this,
         MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);

@@ -12,7 +12,7 @@
 namespace dermis {
 namespace {
 
-constexpr size_t kRanges = 8;
+constexpr size_t kRanges = 8, kTrialsOfARange = 5;
 
 struct Group {
   double sum = 0;
@@ -49,14 +49,15 @@ double ShareExplained(const std::vector<std::string>& values, const std::vector<
                       const std::vector<double>& raw_scores) {
   const size_t n = raw_scores.size();
   const std::vector<double> scores = RanksOf(raw_scores);
+  const size_t most = std::clamp<size_t>(n / kTrialsOfARange, 2, kRanges);
   const bool ranges =
-      !numbers.empty() && std::set<double>(numbers.begin(), numbers.end()).size() > kRanges;
+      !numbers.empty() && std::set<double>(numbers.begin(), numbers.end()).size() > most;
   std::map<std::string, Group> groups;
   const std::vector<double> ranks = ranges ? RanksOf(numbers) : std::vector<double>();
   double mean = 0;
   for (size_t i = 0; i < n; ++i) {
     const std::string name =
-        ranges ? std::to_string(static_cast<size_t>((ranks[i] - 0.5) * kRanges / static_cast<double>(n)))
+        ranges ? std::to_string(static_cast<size_t>((ranks[i] - 0.5) * static_cast<double>(most) / static_cast<double>(n)))
                : values[i];
     Group& group = groups[name];
     group.sum += scores[i];

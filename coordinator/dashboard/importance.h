@@ -15,7 +15,7 @@ struct Importance {
   std::string key;
   // Epsilon squared (Kelley 1935) of the scores' ranks: the part of their variance that lies between groups, less what
   // chance alone would give; 0..1. Ranks, because one exploded loss would outweigh all else. Groups are the setting's
-  // values, or eight equally large ranges of numbers that have more.
+  // values, or at most eight equally large ranges of numbers that have more.
   double share = 0;
   std::optional<double> correlation;  // Spearman's, of numbers with the score.
 };

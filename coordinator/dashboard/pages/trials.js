@@ -71,7 +71,7 @@ export class Trials {
         'aria-label': `Show the curves of trial ${t.trial}`, checked: this.picked.has(t.trial)})),
       h('th', {scope: 'row', class: 'n'}, t.trial),
       h('td', {}, chip(t.state === 'training' && study.phase !== 'running' ? 'unfinished' : t.state)),
-      h('td', {class: 'n' + (t.so_far ? ' so-far' : '')}, digits(t.score), t.so_far && h('small', {}, 'so far'), t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
+      h('td', {class: 'n' + (t.so_far ? ' so-far' : '')}, digits(t.score), t.so_far && [' ', h('small', {}, 'so far')], t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
       h('td', {class: 'n'}, number(t.epochs)),
       t.settings.map(s => h('td', {class: 'n'}, s)));
     return h('div', {class: 'scroll'}, h('table', {class: 'trials'},
@@ -100,7 +100,7 @@ export class Trials {
 
   importanceTable(metric) {
     const {importance} = this;
-    if (importance.trials < 4) return h('p', {class: 'note'}, 'Too few trials can be compared yet.');
+    if (importance.trials < 10) return h('p', {class: 'note'}, 'Too few trials can be compared yet.');
     const most = Math.max(.05, ...importance.keys.map(k => k.share));
     return [h('table', {class: 'importance'},
       h('caption', {class: 'unseen'}, 'How much of the score each setting explains'),
