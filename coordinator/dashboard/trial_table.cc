@@ -23,7 +23,7 @@ using nlohmann::json;
 constexpr size_t kCurvesShown = 12;
 constexpr size_t kPointsOfACurve = 500;
 // Values that span so much are drawn over their logarithm.
-constexpr double kLogSpan = 50;
+constexpr double kLogSpan = 10;
 
 // The smaller the better; NaN: no score, or one that is no number.
 double Rank(const StudySnapshot& study, uint32_t trial) {

@@ -52,7 +52,7 @@ export class LineChart {
     group('grid', g => g.selectAll('line').data(y.ticks(5)).join('line')
       .attr('x1', m.left).attr('x2', width - m.right).attr('y1', y).attr('y2', y));
     group('axis-x', g => g.attr('transform', `translate(0,${height - m.bottom})`)
-      .call(d3.axisBottom(x).ticks(Math.min(8, width / 80)).tickFormat(d3.format('d')).tickSizeOuter(0)));
+      .call(d3.axisBottom(x).tickValues(x.ticks(Math.min(8, width / 80)).filter(Number.isInteger)).tickFormat(d3.format('d')).tickSizeOuter(0)));
     group('axis-y', g => g.attr('transform', `translate(${m.left},0)`)
       .call(d3.axisLeft(y).ticks(5, log ? '~g' : undefined)).call(a => a.select('.domain').remove()));
     group('names', g => g.selectAll('text').data([[m.left, 9, 'start', this.yName + (log ? ', logarithmic' : '')], [width - m.right, height - 2, 'end', this.xName]])

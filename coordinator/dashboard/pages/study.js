@@ -53,7 +53,8 @@ export class StudyPage {
   }
 
   curvesSection(study) {
-    if (study.given_model) return null;
+    const known = this.curves.curves.some(c => c.points.length > 0);
+    if (study.given_model || (!known && study.phase !== 'running')) return null;
     requestAnimationFrame(() => {
       const slot = document.getElementById('curves-slot');
       if (!slot) return;
@@ -62,7 +63,6 @@ export class StudyPage {
     });
     const choice = (to, text) => h('button', {type: 'button', 'data-act': 'measure', 'data-to': to, 'aria-pressed': String(this.measure === to)}, text);
     const now = study.running.slice(0, 3).map(r => (study.sweep ? `trial ${r.trial} ` : '') + `at epoch ${r.epoch.toFixed(1)} on ${r.workers} worker${r.workers === 1 ? '' : 's'}`);
-    const known = this.curves.curves.some(c => c.points.length > 0);
     return h('section', {'aria-labelledby': 'curves'}, h('h2', {id: 'curves'}, 'Learning curves'),
       h('div', {class: 'filters'}, h('div', {class: 'choice', role: 'group', 'aria-label': 'What is drawn'}, choice('loss', 'Loss'), choice('accuracy', 'Accuracy')),
         study.sweep ? h('span', {class: 'keys'}, this.trials.picked.size > 0 ? 'the checked trials'
@@ -106,7 +106,8 @@ export class StudyPage {
       h('header', {class: 'head'}, h('h1', {}, study.id, ' ', chip(study.phase)),
         h('p', {class: 'soft'}, 'submitted ', when(study.submitted_ms), study.user && ` by ${study.user}`, ` · images ${study.images}`,
           study.phase === 'running' && ` · ${number(study.workers)} worker${study.workers === 1 ? '' : 's'} on it`,
-          trials && ` · ${number(trials.total)} trials: ${number(trials.training)} ${study.phase === 'running' ? 'in training' : 'unfinished'}, ${number(trials.dropped)} dropped, ${number(trials.trained)} trained` + (trials.failed ? `, ${number(trials.failed)} failed` : ''))),
+          trials && ` · ${number(trials.total)} trials: ` + [[trials.training, study.phase === 'running' ? 'in training' : 'unfinished'], [trials.dropped, 'dropped'],
+            [trials.trained, 'trained'], [trials.failed, 'failed']].filter(([n]) => n > 0).map(([n, what]) => `${number(n)} ${what}`).join(', '))),
       study.problems.length > 0 && h('ul', {class: 'problems', 'aria-label': 'Problems'}, study.problems.slice(0, 5).map(p => h('li', {}, p.split('\n')[0])),
         study.problems.length > 5 && h('li', {}, `and ${study.problems.length - 5} more, below`)),
       h('section', {'aria-label': 'Stages', class: 'stages'}, stages),
