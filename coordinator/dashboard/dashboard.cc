@@ -185,11 +185,43 @@ json HappeningsAsJson(const std::vector<Happening>& happenings) {
   return out;
 }
 
-json FailuresOf(const StudySnapshot& study, const Chronicle* chronicle) {
+Happening HappeningOf(const WorkerEnd& end) {
+  Happening happening;
+  happening.unix_ms = static_cast<uint64_t>(absl::ToUnixMillis(end.told));
+  happening.kind = "died";
+  happening.worker = end.worker;
+  happening.text = end.text;
+  return happening;
+}
+
+void SortNewestFirst(std::vector<Happening>& happenings) {
+  std::stable_sort(happenings.begin(), happenings.end(), [](const Happening& a, const Happening& b) { return a.unix_ms > b.unix_ms; });
+}
+
+// With the last words of the processes that were lost with it: those that their successors told soon after.
+std::vector<Happening> LogOf(const Digest& task, const Snapshot& snapshot, const Chronicle& chronicle) {
+  constexpr int64_t kToldAfter = 60'000;
+  std::vector<Happening> log = chronicle.Of("", task, kLogOfATask);
+  std::vector<Happening> more;
+  for (const Happening& lost : log) {
+    if (lost.kind != "lost") continue;
+    for (const WorkerEnd& end : snapshot.ends) {
+      const int64_t after = absl::ToUnixMillis(end.told) - static_cast<int64_t>(lost.unix_ms);
+      if (!end.fresh || end.worker != lost.worker || after < 0 || after > kToldAfter) continue;
+      more.push_back(HappeningOf(end));
+      break;
+    }
+  }
+  log.insert(log.end(), more.begin(), more.end());
+  SortNewestFirst(log);
+  return log;
+}
+
+json FailuresOf(const StudySnapshot& study, const Snapshot& snapshot, const Chronicle* chronicle) {
   json failures = json::array();
   for (const FailedTask& failed : study.failures) {
     json one = {{"task", failed.task.short_hex()}, {"what", failed.what}, {"cause", failed.cause}, {"worker", failed.worker}};
-    if (chronicle != nullptr) one["log"] = HappeningsAsJson(chronicle->Of("", failed.task, kLogOfATask));
+    if (chronicle != nullptr) one["log"] = HappeningsAsJson(LogOf(failed.task, snapshot, *chronicle));
     failures.push_back(std::move(one));
   }
   return {{"failures", std::move(failures)}, {"total", study.failures_total}};
@@ -272,7 +304,7 @@ HttpResponse Dashboard::ApiOfStudy(const HttpRequest& request, const Snapshot& s
   const std::shared_ptr<const StudySnapshot> found = snapshot.Find(id);
   if (found == nullptr) return Error(404, absl::StrCat("no study ", id));
   const StudySnapshot& study = *found;
-  if (what == "failures") return JsonOf(FailuresOf(study, sources_.chronicle));
+  if (what == "failures") return JsonOf(FailuresOf(study, snapshot, sources_.chronicle));
   // All else is a function of the snapshot and the address: what a page has already is not sent again.
   const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.version, ".", study.explained_done, "\"");
   HttpResponse response;
@@ -361,9 +393,14 @@ HttpResponse Dashboard::Api(const HttpRequest& request, const Snapshot& snapshot
   if (path == "history") {
     const auto limit = NumberOr(request, "limit", 100);
     if (!limit.ok()) return Error(limit.status());
-    if (sources_.chronicle == nullptr) return JsonOf({{"happenings", json::array()}});
-    return JsonOf({{"happenings", HappeningsAsJson(sources_.chronicle->Of(
-                                      request.Query("study").value_or(""), Digest(), std::min<size_t>(*limit, 1000)))}});
+    const size_t most = std::min<size_t>(*limit, 1000);
+    const std::string of = request.Query("study").value_or("");
+    std::vector<Happening> happenings;
+    if (sources_.chronicle != nullptr) happenings = sources_.chronicle->Of(of, Digest(), most);
+    for (size_t i = 0; i < snapshot.ends.size() && of.empty(); ++i) happenings.push_back(HappeningOf(snapshot.ends[i]));
+    SortNewestFirst(happenings);
+    if (happenings.size() > most) happenings.resize(most);
+    return JsonOf({{"happenings", HappeningsAsJson(happenings)}});
   }
   if (path == "studies") {
     const auto offset = NumberOr(request, "offset", 0), limit = NumberOr(request, "limit", 50);

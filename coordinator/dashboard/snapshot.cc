@@ -19,6 +19,10 @@ constexpr size_t kMostFailures = 200;
 // Finding out whether an explanation is there costs the hash of its task.
 constexpr uint64_t kExplanationsALook = 100;
 constexpr int kBucketsOfAMinute = 12;
+constexpr size_t kMostEnds = 200;
+constexpr size_t kMostOfAnEnd = 8192;
+// After a start all workers come back, and say what may be long ago.
+constexpr absl::Duration kComeBack = absl::Seconds(15);
 
 std::shared_ptr<const Curve> CurveOf(const TrainingPlanner& planner) {
   auto curve = std::make_shared<Curve>();
@@ -255,6 +259,17 @@ void Photographer::LookAtWorkers(absl::Duration passed, Snapshot& out) {
   busy_ = std::move(still_here);
 }
 
+void Photographer::LookAtEnds(const Core& core, absl::Time now) {
+  for (const auto& [name, worker] : core.fleet().workers()) {
+    std::string& process = processes_[name];
+    if (process == worker.hello.incarnation()) continue;
+    process = worker.hello.incarnation();
+    if (worker.hello.last_end().empty()) continue;
+    ends_.push_back({name, now, now - *first_ > kComeBack, worker.hello.last_end().substr(0, kMostOfAnEnd)});
+    if (ends_.size() > kMostEnds) ends_.erase(ends_.begin());
+  }
+}
+
 std::shared_ptr<const Snapshot> Photographer::Look(const Core& core, absl::Time now) {
   auto out = std::make_shared<Snapshot>();
   out->taken = now;
@@ -264,6 +279,9 @@ std::shared_ptr<const Snapshot> Photographer::Look(const Core& core, absl::Time 
   out->tasks_open = core.studies().units().size();
   LookAtWorkers(before_ ? std::max(absl::ZeroDuration(), now - *before_) : absl::ZeroDuration(), *out);
   out->cluster.clear_workers();
+  if (!first_) first_ = now;
+  LookAtEnds(core, now);
+  out->ends = ends_;
   before_ = now;
   for (const auto& [id, study] : core.studies().all()) {
     out->studies.push_back(LookAt(core, id, albums_[id]));

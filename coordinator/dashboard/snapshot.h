@@ -125,6 +125,14 @@ struct WorkerSnapshot {
   double busy_now = 0;      // Of the last minute.
 };
 
+// A worker's process that died, as the one after it says. Nothing durable.
+struct WorkerEnd {
+  std::string worker;
+  absl::Time told;
+  bool fresh = false;  // Told when the coordinator had been up for a while: it happened just before.
+  std::string text;    // Cause and end of the log; not always UTF-8.
+};
+
 struct Snapshot {
   absl::Time taken;
   uint64_t sequence = 0;
@@ -133,6 +141,7 @@ struct Snapshot {
   uint64_t tasks_open = 0;  // Units that wait or run.
   std::vector<WorkerSnapshot> workers;
   std::vector<std::shared_ptr<const StudySnapshot>> studies;  // By submission.
+  std::vector<WorkerEnd> ends;  // The newest last, a few.
 
   std::shared_ptr<const StudySnapshot> Find(const std::string& id) const;
 };
@@ -160,8 +169,12 @@ class Photographer {
   void LookAtWorkers(absl::Duration passed, Snapshot& out);
 
   std::map<std::string, Album> albums_;
+  void LookAtEnds(const Core& core, absl::Time now);
+
   std::map<std::string, Busy> busy_;
-  std::optional<absl::Time> before_;
+  std::map<std::string, std::string> processes_;  // Worker -> the incarnation that was heard last.
+  std::vector<WorkerEnd> ends_;
+  std::optional<absl::Time> first_, before_;
   uint64_t sequence_ = 0;
 };
 

@@ -89,12 +89,18 @@ export class WorkersPage {
 
 const kGood = {submitted: 1, started: 1, retried: 1, pinned: 1};
 
+// A cause, and behind it the end of a log.
+function withLog(e) {
+  const [first, ...rest] = e.text.split('\n');
+  return rest.length === 0 ? e.text : [first, h('details', {}, h('summary', {}, `${rest.length} lines`), h('pre', {tabindex: 0}, rest.join('\n')))];
+}
+
 export function happenings(list) {
   return h('ol', {class: 'events'}, list.map(e => h('li', {},
     h('span', {class: 'at'}, when(e.ms)), chip(e.kind, kGood[e.kind] ? 'plain' : 'failed'),
     h('span', {class: 'what'},
       (e.studies || []).map(id => [h('a', {href: '#/study/' + encodeURIComponent(id)}, id), ' ']),
-      e.worker && h('b', {}, e.worker + ' '), e.task && h('code', {}, e.task), e.task && ' ', e.text))));
+      e.worker && h('b', {}, e.worker + ' '), e.task && h('code', {}, e.task), e.task && ' ', withLog(e)))));
 }
 
 export class EventsPage {

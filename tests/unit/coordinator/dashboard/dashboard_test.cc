@@ -13,6 +13,7 @@
 
 #include "coordinator/dashboard/metrics.h"
 #include "coordinator/dashboard/pages.h"
+#include "coordinator/journal.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/coordinator/dashboard/fake_sweep.h"
 
@@ -172,6 +173,35 @@ TEST_F(DashboardTest, ReadyMeansThatTheCoreAnswers) {
   snapshot_ = nullptr;
   EXPECT_EQ(Ask("/readyz").status, 503);
   EXPECT_EQ(AskSignedIn("/api/studies").status, 503);
+}
+
+TEST_F(DashboardTest, AFailedTasksLog_HoldsTheLastWordsOfTheProcessesThatItKilled) {
+  auto journal = OpenSqliteJournal(folder_.path());
+  ASSERT_TRUE(journal.ok());
+  ASSERT_TRUE((*journal)->Replay([](uint64_t, const JournalEntry&) { return absl::OkStatus(); }).ok());
+  JournalEntry lost;
+  lost.event.set_unix_ms(static_cast<uint64_t>(absl::ToUnixMillis(kNow)));
+  lost.event.mutable_attempt_lost()->set_task(Sha256Of("t").bytes());
+  lost.event.mutable_attempt_lost()->set_worker("w");
+  ASSERT_TRUE((*journal)->Append({lost}).ok());
+  Chronicle chronicle(folder_ / "journal.sqlite", absl::Milliseconds(5));
+  for (int i = 0; i < 4000 && chronicle.Of("", Digest(), 1).empty(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  auto snapshot = std::make_shared<Snapshot>(*snapshot_);
+  snapshot->ends = {{"w", kNow - absl::Seconds(3), true, "before it"}, {"other", kNow + absl::Seconds(3), true, "another"},
+                    {"w", kNow + absl::Seconds(3), false, "long ago"}, {"w", kNow + absl::Seconds(4), true, "out of memory\nlast line"},
+                    {"w", kNow + absl::Seconds(9), true, "later"}};
+  Dashboard::Sources sources;
+  sources.snapshot = [&] { return snapshot; };
+  sources.chronicle = &chronicle;
+  Dashboard dashboard(std::move(sources), *sign_in_, true);
+  HttpRequest request;
+  request.method = "GET";
+  request.path = "/api/studies/a/failures";
+  request.headers["authorization"] = "Bearer " + token_;
+  const auto log = nlohmann::json::parse(dashboard.Answer(request).body)["failures"][0]["log"];
+  ASSERT_EQ(log.size(), 2u) << log;
+  EXPECT_EQ(log[0]["text"], "out of memory\nlast line");
+  EXPECT_EQ(log[1]["kind"], "lost");
 }
 
 // Every sample belongs to a metric with help and type, none comes twice, labels are escaped.

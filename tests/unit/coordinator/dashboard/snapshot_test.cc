@@ -193,6 +193,32 @@ TEST_F(SnapshotTest, AWorkerIsBusy_AsLongAsItHasWork) {
   EXPECT_TRUE(photographer_.Look(*core_, kNow + absl::Seconds(16))->workers.empty());
 }
 
+TEST_F(SnapshotTest, AProcessThatDied_IsToldOnce_WithItsLog) {
+  const auto join = [&](ConnectionId connection, const std::string& process) {
+    v1::Register hello;
+    hello.set_worker("w1");
+    hello.set_incarnation(process);
+    hello.set_numerics_class(kClass);
+    hello.set_software_version(kVersion);
+    hello.set_last_end("killed by signal 9. End of its log:\n\xff");
+    core_->WorkerConnected(connection, hello);
+    ASSERT_TRUE(core_->Flush().ok());
+  };
+  EXPECT_TRUE(photographer_.Look(*core_, kNow)->ends.empty());
+  join(2, "2");
+  const auto early = photographer_.Look(*core_, kNow + absl::Seconds(1));
+  ASSERT_EQ(early->ends.size(), 1u);
+  EXPECT_FALSE(early->ends[0].fresh);  // The coordinator has just started: who knows when that was.
+  join(3, "2");  // The same process on a new stream.
+  EXPECT_EQ(photographer_.Look(*core_, kNow + absl::Seconds(20))->ends.size(), 1u);
+  join(4, "3");
+  const auto late = photographer_.Look(*core_, kNow + absl::Seconds(40));
+  ASSERT_EQ(late->ends.size(), 2u);
+  EXPECT_TRUE(late->ends[1].fresh);
+  EXPECT_EQ(late->ends[1].worker, "w1");
+  EXPECT_THAT(late->ends[1].text, HasSubstr("signal 9"));
+}
+
 TEST_F(SnapshotTest, ThePublisherFollows_AndEndsBesideABusyCore) {
   CoreThread thread(*core_, [](const absl::Status&) {});
   {
