@@ -89,7 +89,12 @@ const TrialSettings::Table& TrialSettings::table() const {
     for (uint32_t t = 0; t < trials && spec_.has_sweep(); ++t) {
       const Settings settings = SettingsOf(spec_.sweep(), seed, t);
       if (t == 0) {
-        for (const auto& [key, value] : settings) table_.keys.push_back(ShortKey(key));
+        // Where two keys end alike, whole.
+        std::map<std::string, int> seen;
+        for (const auto& [key, value] : settings) ++seen[ShortKey(key)];
+        for (const auto& [key, value] : settings) {
+          table_.keys.push_back(seen[ShortKey(key)] == 1 ? ShortKey(key) : key);
+        }
         table_.values.resize(settings.size());
       }
       for (size_t k = 0; k < settings.size(); ++k) table_.values[k].push_back(settings[k].second);

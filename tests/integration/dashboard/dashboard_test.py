@@ -86,6 +86,23 @@ def check(holds, text):
     print(f"  {text}", flush=True)
 
 
+def refusals(url):
+    """What cannot be served is refused at the start, with what to do."""
+    def coordinator(*arguments):
+        done = subprocess.run([BUILD / "bin/dermis-coordinator", "--store", f"{cluster.folder}/other", "--listen", "127.0.0.1:0", *arguments],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    taken = re.search(r":(\d+)/", url).group(1)
+    certs = ["--certs", f"{cluster.directory}/certs"]
+    code, text = coordinator("--insecure", "--dashboard", "0.0.0.0:0")
+    check(code == 2 and "loopback only" in text, "plain text beyond loopback is refused")
+    code, text = coordinator(*certs, "--dashboard", "nonsense")
+    check(code == 2 and "HOST:PORT" in text, "an address that is none is refused")
+    code, text = coordinator(*certs, "--dashboard", f"127.0.0.1:{taken}")
+    check(code == 4 and "another HOST:PORT" in text, "a port that is taken is refused")
+
+
 def secrets(url):
     token = url.split("#token=")[1]
     log = pathlib.Path(cluster.directory, "logs/coordinator.log").read_text()
@@ -179,6 +196,11 @@ def walk(url, pictures):
             page.go(base + "#/" + name)
             page.until(f"document.querySelector('nav [aria-current]').dataset.page === '{name}' && document.querySelector('main table, main li')")
             well_formed(page, name)
+        check("killed by signal 9" not in page.text(), "nobody has died yet")
+        os.kill(int(subprocess.run(["pgrep", "-P", str(cluster.pid("worker-1"))], capture_output=True, text=True, check=True).stdout), signal.SIGKILL)
+        page.until("document.body.innerText.includes('killed by signal 9')")
+        check(page.js("document.querySelector('.events details pre').textContent").count("welcomed by the coordinator") == 1,
+              "a worker's death is told with the end of its log")
         page.go(base + "#/study/none")
         page.until("document.body.innerText.includes('no study none')")
         page.go(base + "#/study/wide")
@@ -227,8 +249,11 @@ if __name__ == "__main__":
         cluster = Cluster(folder)
         try:
             subprocess.run([BUILD / "bin/dermis", "synth", "--count", "200", "--size", "64", "-o", f"{folder}/small.images"], check=True, capture_output=True)
+            nothing = subprocess.run([BUILD / "bin/dermis", "dashboard", "--cluster", cluster.directory], capture_output=True, text=True, timeout=60)
+            check(nothing.returncode == 1 and "dermis cluster start" in nothing.stderr, "without a cluster it is said what to do")
             cluster.start()
             url = cluster.url()
+            refusals(url)
             secrets(url)
             for name, text in (("wide", WIDE), ("race", STUDY)):
                 pathlib.Path(folder, name + ".yaml").write_text(text)

@@ -104,6 +104,16 @@ TEST_F(SnapshotTest, TrialsCurvesAndScores_AreThoseOfTheSweep) {
   EXPECT_EQ(chosen, 1);
 }
 
+TEST_F(SnapshotTest, SettingsWhoseKeysEndAlike_AreToldApart) {
+  Submit("a", 2, "sweep: {axes: [{key: images.size, values: [16, 32]}, {key: training.augment, values: [true]}]}\n");
+  EXPECT_THAT(Look("a")->settings->table().keys, testing::ElementsAre("size", "augment"));
+  v1::StudySpec spec = Look("a")->spec();
+  spec.mutable_sweep()->mutable_axes(0)->set_key("training.optimizer.sgd.momentum");
+  spec.mutable_sweep()->mutable_axes(1)->set_key("training.optimizer.rmsprop.momentum");
+  EXPECT_THAT(TrialSettings(spec).table().keys,
+              testing::ElementsAre("training.optimizer.sgd.momentum", "training.optimizer.rmsprop.momentum"));
+}
+
 TEST_F(SnapshotTest, WhatHasNotChanged_IsTheSameObject) {
   Submit("a", 3, kSweep);
   Submit("b", 3, "");
@@ -205,12 +215,14 @@ TEST_F(SnapshotTest, AProcessThatDied_IsToldOnce_WithItsLog) {
     ASSERT_TRUE(core_->Flush().ok());
   };
   EXPECT_TRUE(photographer_.Look(*core_, kNow)->ends.empty());
+  core_->WorkerDisconnected(1, "");
   join(2, "2");
   const auto early = photographer_.Look(*core_, kNow + absl::Seconds(1));
   ASSERT_EQ(early->ends.size(), 1u);
   EXPECT_FALSE(early->ends[0].fresh);  // The coordinator has just started: who knows when that was.
   join(3, "2");  // The same process on a new stream.
   EXPECT_EQ(photographer_.Look(*core_, kNow + absl::Seconds(20))->ends.size(), 1u);
+  core_->WorkerDisconnected(3, "");
   join(4, "3");
   const auto late = photographer_.Look(*core_, kNow + absl::Seconds(40));
   ASSERT_EQ(late->ends.size(), 2u);
