@@ -124,7 +124,8 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   // Any free port: the last one, if it still is, so that open pages go on after a restart.
   std::string last;
   std::ifstream(absl::StrCat(flags.store, "/dashboard")) >> last;
-  if (const size_t colon = last.rfind(':'); colon != std::string::npos && flags.dashboard.ends_with(":0")) {
+  if (const size_t colon = last.rfind(':');
+      colon != std::string::npos && flags.dashboard.ends_with(":0")) {
     HttpServer::Options again = options;
     again.listen = flags.dashboard.substr(0, flags.dashboard.size() - 2) + last.substr(colon);
     if (auto server = HttpServer::Start(std::move(again), handler); server.ok()) {
@@ -310,7 +311,8 @@ int main(int argc, char** argv) {
   app.add_flag("--allow-torchscript", flags.allow_torchscript,
                "Take studies of TorchScript models, which carry code (docs/security.md)");
   app.add_option("--dashboard", flags.dashboard,
-                 "HOST:PORT that serves the dashboard, /metrics and /healthz; port 0: any free one (default: none)");
+                 "HOST:PORT that serves the dashboard, /metrics and /healthz; port 0: any free one "
+                 "(default: none)");
   CLI11_PARSE(app, argc, argv);
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";

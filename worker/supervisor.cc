@@ -118,6 +118,7 @@ int Supervise(const std::vector<std::string>& argv, const SupervisorOptions& opt
       DERMIS_LOG(kError, text);
     }
   };
+  ::unsetenv(kLastEndVariable);
   bool stopping = false;
   absl::Duration backoff = options.first_backoff;
   int code = 0;

@@ -81,7 +81,8 @@ Chronicle::~Chronicle() {
   thread_.join();
 }
 
-std::vector<Happening> Chronicle::Of(const std::string& study, const Digest& task, size_t most) const {
+std::vector<Happening> Chronicle::Of(const std::string& study, const Digest& task,
+                                     size_t most) const {
   std::vector<Happening> out;
   absl::MutexLock lock(&mutex_);
   for (auto it = kept_.rbegin(); it != kept_.rend() && out.size() < most; ++it) {
@@ -120,10 +121,11 @@ void Chronicle::Read(sqlite3* db) {
   if (newest <= row_) return;
   row_ = std::max(row_, newest > kRowsBack ? newest - kRowsBack : 0);
   sqlite3_stmt* rows = nullptr;
-  if (sqlite3_prepare_v2(db,
-                         "SELECT row, event FROM events WHERE row > ? AND row <= ? AND task IS NULL "
-                         "ORDER BY row",
-                         -1, &rows, nullptr) != SQLITE_OK) {
+  if (sqlite3_prepare_v2(
+          db,
+          "SELECT row, event FROM events WHERE row > ? AND row <= ? AND task IS NULL "
+          "ORDER BY row",
+          -1, &rows, nullptr) != SQLITE_OK) {
     return;
   }
   sqlite3_bind_int64(rows, 1, static_cast<int64_t>(row_));

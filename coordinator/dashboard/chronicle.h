@@ -1,5 +1,5 @@
-// What has happened, for people: the events of the journal that are not results, read through a connection of its own
-// that cannot write. The core thread knows nothing of it.
+// What has happened, for people: the events of the journal that are not results, read through a
+// connection of its own that cannot write. The core thread knows nothing of it.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_CHRONICLE_H_
 #define DERMIS_COORDINATOR_DASHBOARD_CHRONICLE_H_
 

@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include <nlohmann/json.hpp>
 
+#include "common/log.h"
 #include "common/spec_yaml.h"
 #include "coordinator/dashboard/importance.h"
 #include "coordinator/dashboard/metrics.h"
@@ -29,7 +30,8 @@ constexpr size_t kMostOfAPage = 200;
 constexpr size_t kLogOfATask = 20;
 
 constexpr char kPolicy[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src "
+    "'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'";
 
 // dump() throws where a text is not UTF-8, and texts come from workers.
@@ -46,7 +48,9 @@ HttpResponse JsonOf(const json& value, int status = 200) {
   return response;
 }
 
-HttpResponse Error(int status, const std::string& text) { return JsonOf({{"error", text}}, status); }
+HttpResponse Error(int status, const std::string& text) {
+  return JsonOf({{"error", text}}, status);
+}
 
 HttpResponse Error(const absl::Status& status) {
   const int code = absl::IsNotFound(status) ? 404 : absl::IsInvalidArgument(status) ? 400 : 500;
@@ -77,12 +81,14 @@ const char* PhaseName(v1::StudyStatus::Phase phase) {
 }
 
 // INVALID_ARGUMENT: it is not a number.
-absl::StatusOr<size_t> NumberOr(const HttpRequest& request, const std::string& name, size_t fallback) {
+absl::StatusOr<size_t> NumberOr(const HttpRequest& request, const std::string& name,
+                                size_t fallback) {
   const auto text = request.Query(name);
   if (!text) return fallback;
   uint64_t value = 0;
   if (!absl::SimpleAtoi(*text, &value) || value > 100'000'000) {
-    return absl::InvalidArgumentError(absl::StrCat(name, "=", *text, " is not a whole number that fits"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, "=", *text, " is not a whole number that fits"));
   }
   return static_cast<size_t>(value);
 }
@@ -90,8 +96,12 @@ absl::StatusOr<size_t> NumberOr(const HttpRequest& request, const std::string& n
 json StagesOf(const v1::StudyStatus& status) {
   json stages = json::array();
   for (const v1::StageProgress& stage : status.stages()) {
-    stages.push_back({{"stage", stage.stage()}, {"done", stage.done()}, {"total", stage.total()},
-                      {"unit", stage.unit()}, {"computed", stage.computed()}, {"reused", stage.reused()}});
+    stages.push_back({{"stage", stage.stage()},
+                      {"done", stage.done()},
+                      {"total", stage.total()},
+                      {"unit", stage.unit()},
+                      {"computed", stage.computed()},
+                      {"reused", stage.reused()}});
   }
   return stages;
 }
@@ -108,8 +118,11 @@ json SummaryOf(const StudySnapshot& study) {
               {"failures", study.failures_total}};
   if (status.has_trials()) {
     const v1::TrialCounts& trials = status.trials();
-    out["trials"] = {{"total", trials.total()}, {"training", trials.training()}, {"dropped", trials.dropped()},
-                     {"failed", trials.failed()}, {"trained", trials.trained()}};
+    out["trials"] = {{"total", trials.total()},
+                     {"training", trials.training()},
+                     {"dropped", trials.dropped()},
+                     {"failed", trials.failed()},
+                     {"trained", trials.trained()}};
   }
   if (status.has_last_epoch()) {
     out["last_epoch"] = {{"epoch", status.last_epoch().epoch()},
@@ -137,11 +150,13 @@ json DetailsOf(const StudySnapshot& study) {
   out["higher_is_better"] = study.by_accuracy();
   json running = json::array();
   for (const RunningTraining& training : study.running) {
-    running.push_back({{"trial", training.training / study.replicas}, {"epoch", Short(training.epoch)},
+    running.push_back({{"trial", training.training / study.replicas},
+                       {"epoch", Short(training.epoch)},
                        {"workers", training.workers}});
   }
   out["running"] = std::move(running);
-  out["explanations"] = {{"images", study.explained.size()}, {"methods", study.methods},
+  out["explanations"] = {{"images", study.explained.size()},
+                         {"methods", study.methods},
                          {"done", study.explained_done},
                          {"total", study.explained.size() * study.methods.size()}};
   return out;
@@ -153,9 +168,14 @@ json ClusterOf(const Snapshot& snapshot, absl::Time now) {
     const v1::WorkerStatus& status = worker.status;
     json busy = json::array();
     for (const float share : worker.busy) busy.push_back(Short(share));
-    workers.push_back({{"worker", status.worker()}, {"host", status.host()}, {"state", status.state()},
-                       {"doing", status.doing()}, {"threads", status.threads()}, {"completed", status.completed()},
-                       {"numerics_class", status.numerics_class()}, {"busy_now", Short(worker.busy_now)},
+    workers.push_back({{"worker", status.worker()},
+                       {"host", status.host()},
+                       {"state", status.state()},
+                       {"doing", status.doing()},
+                       {"threads", status.threads()},
+                       {"completed", status.completed()},
+                       {"numerics_class", status.numerics_class()},
+                       {"busy_now", Short(worker.busy_now)},
                        {"busy", std::move(busy)}});
   }
   json alarms = json::array();
@@ -176,7 +196,10 @@ json ClusterOf(const Snapshot& snapshot, absl::Time now) {
 json HappeningsAsJson(const std::vector<Happening>& happenings) {
   json out = json::array();
   for (const Happening& happening : happenings) {
-    json one = {{"row", happening.row}, {"ms", happening.unix_ms}, {"kind", happening.kind}, {"text", happening.text}};
+    json one = {{"row", happening.row},
+                {"ms", happening.unix_ms},
+                {"kind", happening.kind},
+                {"text", happening.text}};
     if (!happening.studies.empty()) one["studies"] = happening.studies;
     if (!happening.worker.empty()) one["worker"] = happening.worker;
     if (!happening.task.none()) one["task"] = happening.task.short_hex();
@@ -195,11 +218,14 @@ Happening HappeningOf(const WorkerEnd& end) {
 }
 
 void SortNewestFirst(std::vector<Happening>& happenings) {
-  std::stable_sort(happenings.begin(), happenings.end(), [](const Happening& a, const Happening& b) { return a.unix_ms > b.unix_ms; });
+  std::stable_sort(happenings.begin(), happenings.end(),
+                   [](const Happening& a, const Happening& b) { return a.unix_ms > b.unix_ms; });
 }
 
-// With the last words of the processes that were lost with it: those that their successors told soon after.
-std::vector<Happening> LogOf(const Digest& task, const Snapshot& snapshot, const Chronicle& chronicle) {
+// With the last words of the processes that were lost with it: those that their successors told
+// soon after.
+std::vector<Happening> LogOf(const Digest& task, const Snapshot& snapshot,
+                             const Chronicle& chronicle) {
   constexpr int64_t kToldAfter = 60'000;
   std::vector<Happening> log = chronicle.Of("", task, kLogOfATask);
   std::vector<Happening> more;
@@ -220,8 +246,12 @@ std::vector<Happening> LogOf(const Digest& task, const Snapshot& snapshot, const
 json FailuresOf(const StudySnapshot& study, const Snapshot& snapshot, const Chronicle* chronicle) {
   json failures = json::array();
   for (const FailedTask& failed : study.failures) {
-    json one = {{"task", failed.task.short_hex()}, {"what", failed.what}, {"cause", failed.cause}, {"worker", failed.worker}};
-    if (chronicle != nullptr) one["log"] = HappeningsAsJson(LogOf(failed.task, snapshot, *chronicle));
+    json one = {{"task", failed.task.short_hex()},
+                {"what", failed.what},
+                {"cause", failed.cause},
+                {"worker", failed.worker}};
+    if (chronicle != nullptr)
+      one["log"] = HappeningsAsJson(LogOf(failed.task, snapshot, *chronicle));
     failures.push_back(std::move(one));
   }
   return {{"failures", std::move(failures)}, {"total", study.failures_total}};
@@ -233,7 +263,8 @@ absl::StatusOr<TrialQuery> TrialQueryOf(const HttpRequest& request) {
   query.descending = request.Query("desc").value_or("") == "1";
   query.state = request.Query("state").value_or("");
   query.where = request.Query("where").value_or("");
-  const auto offset = NumberOr(request, "offset", 0), limit = NumberOr(request, "limit", query.limit);
+  const auto offset = NumberOr(request, "offset", 0),
+             limit = NumberOr(request, "limit", query.limit);
   if (!offset.ok()) return offset.status();
   if (!limit.ok()) return limit.status();
   query.offset = *offset;
@@ -241,13 +272,14 @@ absl::StatusOr<TrialQuery> TrialQueryOf(const HttpRequest& request) {
   return query;
 }
 
-HttpResponse Attachment(std::string body, const char* type, const std::string& id, const char* ending) {
+HttpResponse Attachment(std::string body, const char* type, const std::string& id,
+                        const char* ending) {
   HttpResponse response;
   response.type = type;
   response.body = std::move(body);
   // Ids are letters, digits, '-', '_', '.', '@': nothing to quote.
-  response.headers.emplace_back("Content-Disposition",
-                                absl::StrCat("attachment; filename=\"", id, "-trials.", ending, "\""));
+  response.headers.emplace_back(
+      "Content-Disposition", absl::StrCat("attachment; filename=\"", id, "-trials.", ending, "\""));
   response.headers.emplace_back("Cache-Control", "private, no-cache");
   return response;
 }
@@ -272,14 +304,27 @@ bool Dashboard::SignedIn(const HttpRequest& request) const {
   for (const auto& part : absl::StrSplit(request.Header("cookie"), ';')) {
     const std::pair<std::string, std::string> cookie =
         absl::StrSplit(absl::StripAsciiWhitespace(part), absl::MaxSplits('=', 1));
-    if (cookie.first == cookie_ && sign_in_.IsCookieValue(cookie.second, sources_.now())) return true;
+    if (cookie.first == cookie_ && sign_in_.IsCookieValue(cookie.second, sources_.now()))
+      return true;
   }
   return false;
 }
 
+void Dashboard::NoteRefusal(const HttpRequest& request) const {
+  absl::MutexLock lock(&mutex_);
+  ++refusals_;
+  const absl::Time now = sources_.now();
+  if (now < noted_ + absl::Seconds(1)) return;
+  DERMIS_LOG(kWarning, "dashboard: ", request.client, " showed a wrong token",
+             refusals_ == 1 ? "" : absl::StrCat("; ", refusals_, " refusals since the last note"));
+  noted_ = now;
+  refusals_ = 0;
+}
+
 std::string Dashboard::SetCookie(const std::string& value, absl::Duration age) const {
-  return absl::StrCat(cookie_, "=", value, "; Path=/; HttpOnly; SameSite=Strict; Max-Age=",
-                      absl::ToInt64Seconds(age), secure_ ? "; Secure" : "");
+  return absl::StrCat(cookie_, "=", value,
+                      "; Path=/; HttpOnly; SameSite=Strict; Max-Age=", absl::ToInt64Seconds(age),
+                      secure_ ? "; Secure" : "");
 }
 
 // POST signs in (the token is the body) or, with an empty body, out.
@@ -291,8 +336,10 @@ HttpResponse Dashboard::Session(const HttpRequest& request) const {
     response.headers.emplace_back("Set-Cookie", SetCookie("", absl::ZeroDuration()));
   } else if (sign_in_.IsToken(token)) {
     response.status = 204;
-    response.headers.emplace_back("Set-Cookie", SetCookie(sign_in_.CookieValue(sources_.now()), kSignedInFor));
+    response.headers.emplace_back("Set-Cookie",
+                                  SetCookie(sign_in_.CookieValue(sources_.now()), kSignedInFor));
   } else {
+    NoteRefusal(request);
     return Error(401, "this is not the token: `dermis dashboard` prints the address with it");
   }
   response.headers.emplace_back("Cache-Control", "no-store");
@@ -305,8 +352,10 @@ HttpResponse Dashboard::ApiOfStudy(const HttpRequest& request, const Snapshot& s
   if (found == nullptr) return Error(404, absl::StrCat("no study ", id));
   const StudySnapshot& study = *found;
   if (what == "failures") return JsonOf(FailuresOf(study, snapshot, sources_.chronicle));
-  // All else is a function of the snapshot and the address: what a page has already is not sent again.
-  const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.version, ".", study.explained_done, "\"");
+  // All else is a function of the snapshot and the address: what a page has already is not sent
+  // again.
+  const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.version,
+                                       ".", study.explained_done, "\"");
   HttpResponse response;
   if (request.Header("if-none-match") == tag) {
     response.status = 304;
@@ -327,14 +376,18 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
     const auto page = TrialPage(study, *query);
     return page.ok() ? JsonOf(*page) : Error(page.status());
   }
-  if (what == "trials.csv") return Attachment(TrialsAsCsv(study), "text/csv; charset=utf-8", id, "csv");
-  if (what == "trials.jsonl") return Attachment(TrialsAsJsonLines(study), "application/jsonl", id, "jsonl");
+  if (what == "trials.csv")
+    return Attachment(TrialsAsCsv(study), "text/csv; charset=utf-8", id, "csv");
+  if (what == "trials.jsonl")
+    return Attachment(TrialsAsJsonLines(study), "application/jsonl", id, "jsonl");
   if (what == "parallel") return JsonOf(ParallelCoordinates(study));
   if (what == "curves") {
     std::vector<uint32_t> trials;
-    for (const auto& text : absl::StrSplit(request.Query("trials").value_or(""), ',', absl::SkipEmpty())) {
+    for (const auto& text :
+         absl::StrSplit(request.Query("trials").value_or(""), ',', absl::SkipEmpty())) {
       uint32_t trial = 0;
-      if (!absl::SimpleAtoi(text, &trial) || trials.size() >= 100) return Error(400, "trials=1,2,3: at most 100 numbers");
+      if (!absl::SimpleAtoi(text, &trial) || trials.size() >= 100)
+        return Error(400, "trials=1,2,3: at most 100 numbers");
       trials.push_back(trial);
     }
     return JsonOf(CurvesOf(study, std::move(trials)));
@@ -343,10 +396,12 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
     const ImportanceOfSettings importance = ImportanceIn(study);
     json keys = json::array();
     for (const Importance& key : importance.keys) {
-      keys.push_back({{"key", key.key}, {"share", Short(key.share)},
+      keys.push_back({{"key", key.key},
+                      {"share", Short(key.share)},
                       {"correlation", key.correlation ? Short(*key.correlation) : json()}});
     }
-    return JsonOf({{"keys", std::move(keys)}, {"epochs", importance.epochs}, {"trials", importance.trials}});
+    return JsonOf(
+        {{"keys", std::move(keys)}, {"epochs", importance.epochs}, {"trials", importance.trials}});
   }
   if (sources_.explanations == nullptr) return Error(404, "nothing is here");
   const std::vector<std::string> parts = absl::StrSplit(what, '/');
@@ -355,7 +410,8 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
     if (!offset.ok() || !limit.ok()) return Error(400, "offset and limit are whole numbers");
     const auto manifest = sources_.explanations->Manifest(study.image_set);
     json rows = json::array();
-    for (size_t i = *offset; i < std::min(study.explained.size(), *offset + std::min(*limit, kMostOfAPage)); ++i) {
+    for (size_t i = *offset;
+         i < std::min(study.explained.size(), *offset + std::min(*limit, kMostOfAPage)); ++i) {
       const ExplainedRow& row = study.explained[i];
       json done = json::array();
       for (const ExplainedBy& method : row.methods) done.push_back(method.done);
@@ -365,11 +421,13 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
       }
       rows.push_back(std::move(one));
     }
-    return JsonOf({{"methods", study.methods}, {"total", study.explained.size()}, {"rows", std::move(rows)}});
+    return JsonOf(
+        {{"methods", study.methods}, {"total", study.explained.size()}, {"rows", std::move(rows)}});
   }
   uint32_t row = 0, method = 0;
   if (parts.size() == 3 && parts[0] == "explanations" && absl::SimpleAtoi(parts[1], &row) &&
-      absl::SimpleAtoi(parts[2], &method) && row < study.explained.size() && method < study.methods.size()) {
+      absl::SimpleAtoi(parts[2], &method) && row < study.explained.size() &&
+      method < study.methods.size()) {
     const auto maps = sources_.explanations->Maps(study.explained[row].methods[method]);
     if (!maps.ok()) return Error(maps.status());
     return JsonOf(*maps);
@@ -397,7 +455,8 @@ HttpResponse Dashboard::Api(const HttpRequest& request, const Snapshot& snapshot
     const std::string of = request.Query("study").value_or("");
     std::vector<Happening> happenings;
     if (sources_.chronicle != nullptr) happenings = sources_.chronicle->Of(of, Digest(), most);
-    for (size_t i = 0; i < snapshot.ends.size() && of.empty(); ++i) happenings.push_back(HappeningOf(snapshot.ends[i]));
+    for (size_t i = 0; i < snapshot.ends.size() && of.empty(); ++i)
+      happenings.push_back(HappeningOf(snapshot.ends[i]));
     SortNewestFirst(happenings);
     if (happenings.size() > most) happenings.resize(most);
     return JsonOf({{"happenings", HappeningsAsJson(happenings)}});
@@ -406,14 +465,17 @@ HttpResponse Dashboard::Api(const HttpRequest& request, const Snapshot& snapshot
     const auto offset = NumberOr(request, "offset", 0), limit = NumberOr(request, "limit", 50);
     if (!offset.ok() || !limit.ok()) return Error(400, "offset and limit are whole numbers");
     json studies = json::array();
-    const size_t total = snapshot.studies.size(), end = std::min(total, *offset + std::min(*limit, kMostOfAPage));
+    const size_t total = snapshot.studies.size(),
+                 end = std::min(total, *offset + std::min(*limit, kMostOfAPage));
     // The newest first.
-    for (size_t i = *offset; i < end; ++i) studies.push_back(SummaryOf(*snapshot.studies[total - 1 - i]));
+    for (size_t i = *offset; i < end; ++i)
+      studies.push_back(SummaryOf(*snapshot.studies[total - 1 - i]));
     return JsonOf({{"studies", std::move(studies)}, {"total", total}});
   }
   const std::pair<std::string, std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 1));
   if (parts.first != "studies" || parts.second.empty()) return Error(404, "nothing is here");
-  const std::pair<std::string, std::string> study = absl::StrSplit(parts.second, absl::MaxSplits('/', 1));
+  const std::pair<std::string, std::string> study =
+      absl::StrSplit(parts.second, absl::MaxSplits('/', 1));
   return ApiOfStudy(request, snapshot, study.first, study.second);
 }
 
@@ -450,7 +512,10 @@ HttpResponse Dashboard::Route(const HttpRequest& request) const {
   const bool api = absl::StartsWith(request.path, "/api/");
   if (!api && request.path != "/metrics") return Error(404, "nothing is here");
   if (!SignedIn(request)) {
-    HttpResponse response = Error(401, "sign in: `dermis dashboard` prints the address with the token");
+    // A cookie that has expired is nobody's fault.
+    if (!request.Header("authorization").empty()) NoteRefusal(request);
+    HttpResponse response =
+        Error(401, "sign in: `dermis dashboard` prints the address with the token");
     response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"dermis\"");
     return response;
   }

@@ -56,7 +56,9 @@ json Shortened(const Values& values) {
 
 json LayerAsJson(const v1::LayerMaps& layer) {
   const auto& values = layer.cam_size() > 0 ? layer.cam() : layer.grad_cam();
-  return {{"name", layer.layer()}, {"width", layer.width()}, {"height", layer.height()},
+  return {{"name", layer.layer()},
+          {"width", layer.width()},
+          {"height", layer.height()},
           {"values", Shortened(values)}};
 }
 
@@ -69,7 +71,10 @@ json PixelsAsJson(const v1::PixelAttribution& pixels) {
     for (uint32_t c = 0; c < pixels.channels(); ++c) sum += pixels.values(i + static_cast<int>(c));
     values.push_back(Short(sum));
   }
-  return {{"name", ""}, {"width", pixels.width()}, {"height", pixels.height()}, {"values", std::move(values)}};
+  return {{"name", ""},
+          {"width", pixels.width()},
+          {"height", pixels.height()},
+          {"values", std::move(values)}};
 }
 
 }  // namespace
@@ -83,7 +88,8 @@ absl::StatusOr<v1::Payload> ExplanationReader::ReadPayload(const Digest& task) c
     ASSIGN_OR_RETURN(bytes, blobs_.Read(blob));
   }
   if (!payload.ParseFromString(bytes)) {
-    return absl::DataLossError(absl::StrCat("the result of task ", task.short_hex(), " cannot be read"));
+    return absl::DataLossError(
+        absl::StrCat("the result of task ", task.short_hex(), " cannot be read"));
   }
   return payload;
 }
@@ -96,14 +102,16 @@ absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> ExplanationReader::M
   }
   ASSIGN_OR_RETURN(const std::string bytes, blobs_.Read(image_set));
   auto manifest = std::make_shared<v1::ImageSetManifest>();
-  if (!manifest->ParseFromString(bytes)) return absl::DataLossError("the image set's manifest cannot be read");
+  if (!manifest->ParseFromString(bytes))
+    return absl::DataLossError("the image set's manifest cannot be read");
   absl::MutexLock lock(&mutex_);
   if (manifests_.size() >= kManifestsKept) manifests_.clear();
   manifests_[image_set] = manifest;
   return manifest;
 }
 
-absl::StatusOr<std::string> ExplanationReader::Image(const Digest& image_set, uint32_t image) const {
+absl::StatusOr<std::string> ExplanationReader::Image(const Digest& image_set,
+                                                     uint32_t image) const {
   ASSIGN_OR_RETURN(const auto manifest, Manifest(image_set));
   if (image >= static_cast<uint32_t>(manifest->images_size())) {
     return absl::NotFoundError(absl::StrCat("the set has no image ", image));

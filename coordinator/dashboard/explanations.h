@@ -1,4 +1,5 @@
-// Explanations as they arrive, for a browser to draw: the image as the set holds it and what a method says of its parts.
+// Explanations as they arrive, for a browser to draw: the image as the set holds it and what a
+// method says of its parts.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_EXPLANATIONS_H_
 #define DERMIS_COORDINATOR_DASHBOARD_EXPLANATIONS_H_
 
@@ -24,15 +25,18 @@ namespace dermis {
 class ExplanationReader {
  public:
   // Bytes [offset, offset + size) of a blob.
-  using ReadPart = std::function<absl::StatusOr<std::string>(const Digest&, uint64_t offset, uint64_t size)>;
+  using ReadPart =
+      std::function<absl::StatusOr<std::string>(const Digest&, uint64_t offset, uint64_t size)>;
   ExplanationReader(const Journal& journal, const BlobIndex& blobs, ReadPart read_part)
       : journal_(journal), blobs_(blobs), read_part_(std::move(read_part)) {}
 
-  absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Manifest(const Digest& image_set) const;
-  // As a BMP file, which every browser shows and nobody has to link a library for. NOT_FOUND, DATA_LOSS.
+  absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Manifest(
+      const Digest& image_set) const;
+  // As a BMP file, which every browser shows and nobody has to link a library for. NOT_FOUND,
+  // DATA_LOSS.
   absl::StatusOr<std::string> Image(const Digest& image_set, uint32_t image) const;
-  // {"maps": [{"name", "width", "height", "values": row-major, "cells"?: superpixel of each pixel as base64 of uint16}]}.
-  // With cells, values are by superpixel. NOT_FOUND: it has not arrived.
+  // {"maps": [{"name", "width", "height", "values": row-major, "cells"?: superpixel of each pixel
+  // as base64 of uint16}]}. With cells, values are by superpixel. NOT_FOUND: it has not arrived.
   absl::StatusOr<nlohmann::json> Maps(const ExplainedBy& explained) const;
 
  private:
@@ -42,7 +46,8 @@ class ExplanationReader {
   const BlobIndex& blobs_;
   const ReadPart read_part_;
   mutable absl::Mutex mutex_;
-  mutable std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_ ABSL_GUARDED_BY(mutex_);
+  mutable std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace dermis

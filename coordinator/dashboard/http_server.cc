@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include <microhttpd.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "common/clock.h"
@@ -53,6 +54,18 @@ absl::StatusOr<Address> Resolve(const std::string& listen) {
   return address;
 }
 
+std::string ClientOf(MHD_Connection* connection) {
+  const MHD_ConnectionInfo* info =
+      MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  char name[NI_MAXHOST] = "?";
+  if (info != nullptr && info->client_addr != nullptr) {
+    const socklen_t size =
+        info->client_addr->sa_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    getnameinfo(info->client_addr, size, name, sizeof name, nullptr, 0, NI_NUMERICHOST);
+  }
+  return name;
+}
+
 // Nothing that a client says is written to the log; the library's words are for debugging.
 void Log(void*, const char* format, va_list arguments) {
   char text[512];
@@ -88,21 +101,18 @@ class MicroServer : public HttpServer {
     }
     more.push_back({MHD_OPTION_END, 0, nullptr});
     daemon_ = MHD_start_daemon(
-        flags, 0, nullptr, nullptr, &MicroServer::OnRequest, this,
-        MHD_OPTION_EXTERNAL_LOGGER, &Log, nullptr,
-        MHD_OPTION_SOCK_ADDR, reinterpret_cast<const sockaddr*>(&address.bytes),
-        MHD_OPTION_THREAD_POOL_SIZE, kThreads,
-        MHD_OPTION_CONNECTION_LIMIT, options_.connections,
+        flags, 0, nullptr, nullptr, &MicroServer::OnRequest, this, MHD_OPTION_EXTERNAL_LOGGER, &Log,
+        nullptr, MHD_OPTION_SOCK_ADDR, reinterpret_cast<const sockaddr*>(&address.bytes),
+        MHD_OPTION_THREAD_POOL_SIZE, kThreads, MHD_OPTION_CONNECTION_LIMIT, options_.connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.connections_of_one_address,
-        MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<size_t>(options_.request_head),
-        MHD_OPTION_NOTIFY_COMPLETED, &MicroServer::OnCompleted, this,
-        MHD_OPTION_NOTIFY_CONNECTION, &MicroServer::OnConnection, this,
-        MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        static_cast<size_t>(options_.request_head), MHD_OPTION_NOTIFY_COMPLETED,
+        &MicroServer::OnCompleted, this, MHD_OPTION_NOTIFY_CONNECTION, &MicroServer::OnConnection,
+        this, MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);
     if (daemon_ == nullptr) {
-      return absl::UnavailableError(absl::StrCat(
-          "cannot listen on ", options_.listen,
-          ": the port is in use, or the address is not this machine's, or the certificate cannot be used"));
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen,
+                                                 ": the port is in use, or the address is not this "
+                                                 "machine's, or the certificate cannot be used"));
     }
     const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_BIND_PORT);
     port_ = info == nullptr ? 0 : info->port;
@@ -132,9 +142,11 @@ class MicroServer : public HttpServer {
     return MHD_YES;
   }
 
-  static MHD_Result OnRequest(void* self, MHD_Connection* connection, const char* url, const char* method,
-                              const char*, const char* upload, size_t* upload_size, void** context) {
-    return static_cast<MicroServer*>(self)->Request(connection, url, method, upload, upload_size, context);
+  static MHD_Result OnRequest(void* self, MHD_Connection* connection, const char* url,
+                              const char* method, const char*, const char* upload,
+                              size_t* upload_size, void** context) {
+    return static_cast<MicroServer*>(self)->Request(connection, url, method, upload, upload_size,
+                                                    context);
   }
 
   MHD_Result Request(MHD_Connection* connection, const char* url, const char* method,
@@ -146,11 +158,13 @@ class MicroServer : public HttpServer {
       *context = pending;
       pending->request.method = method;
       pending->request.path = url;
+      pending->request.client = ClientOf(connection);
       MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &pending->request);
       MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddQuery, &pending->request);
       uint64_t length = 0;
       const std::string& stated = pending->request.Header("content-length");
-      if (!stated.empty() && (!absl::SimpleAtoi(stated, &length) || length > options_.request_body)) {
+      if (!stated.empty() &&
+          (!absl::SimpleAtoi(stated, &length) || length > options_.request_body)) {
         return TooLarge(connection, *pending);
       }
       return MHD_YES;

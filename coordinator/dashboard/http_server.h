@@ -1,5 +1,6 @@
-// A small HTTP/1.1 server over libmicrohttpd: TLS or plain text, bounded in connections, memory and time, so a slow,
-// silent or greedy client costs one of many connections for half a minute and nothing else.
+// A small HTTP/1.1 server over libmicrohttpd: TLS or plain text, bounded in connections, memory and
+// time, so a slow, silent or greedy client costs one of many connections for half a minute and
+// nothing else.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_HTTP_SERVER_H_
 #define DERMIS_COORDINATOR_DASHBOARD_HTTP_SERVER_H_
 
@@ -21,11 +22,12 @@
 namespace dermis {
 
 struct HttpRequest {
-  std::string method;                        // "GET", "HEAD", "POST", ...
-  std::string path;                          // Decoded, without the query.
-  std::map<std::string, std::string> query;  // Decoded; of a name that comes twice, the last one.
+  std::string method;                          // "GET", "HEAD", "POST", ...
+  std::string path;                            // Decoded, without the query.
+  std::map<std::string, std::string> query;    // Decoded; of a name that comes twice, the last one.
   std::map<std::string, std::string> headers;  // Names in lower case.
   std::string body;
+  std::string client;  // Its address, without the port.
 
   // "" where it is not there.
   const std::string& Header(const std::string& lower_case_name) const;
@@ -43,13 +45,15 @@ struct HttpResponse {
 class HttpServer {
  public:
   struct Options {
-    std::string listen;           // HOST:PORT; port 0: any free one.
-    std::optional<Identity> tls;  // Absent: plain text. Its CA is not asked for: browsers have no certificate.
+    std::string listen;  // HOST:PORT; port 0: any free one.
+    std::optional<Identity>
+        tls;  // Absent: plain text. Its CA is not asked for: browsers have no certificate.
     uint32_t connections = 256;
     uint32_t connections_of_one_address = 64;
     uint32_t request_head = 16 << 10;  // Bytes of request line and headers.
     uint32_t request_body = 4 << 10;   // Longer ones are answered 413.
-    absl::Duration request_patience = absl::Seconds(30);    // A connection completes a request so often, or ends.
+    absl::Duration request_patience =
+        absl::Seconds(30);  // A connection completes a request so often, or ends.
     absl::Duration response_patience = absl::Seconds(300);  // A response has been taken by then.
   };
   // Called on the server's threads, two at a time.

@@ -57,7 +57,8 @@ double ShareExplained(const std::vector<std::string>& values, const std::vector<
   double mean = 0;
   for (size_t i = 0; i < n; ++i) {
     const std::string name =
-        ranges ? std::to_string(static_cast<size_t>((ranks[i] - 0.5) * static_cast<double>(most) / static_cast<double>(n)))
+        ranges ? std::to_string(static_cast<size_t>((ranks[i] - 0.5) * static_cast<double>(most) /
+                                                    static_cast<double>(n)))
                : values[i];
     Group& group = groups[name];
     group.sum += scores[i];
@@ -84,10 +85,9 @@ ImportanceOfSettings ImportanceIn(const StudySnapshot& study) {
   std::vector<double> scores;
   for (size_t t = 0; t < study.trials.size(); ++t) {
     const TrialRow& row = study.trials[t];
-    const double score = out.epochs == 0
-                             ? row.score
-                             : BestUpTo(study.curves[t * study.replicas].get(), out.epochs,
-                                        study.by_accuracy());
+    const double score = out.epochs == 0 ? row.score
+                                         : BestUpTo(study.curves[t * study.replicas].get(),
+                                                    out.epochs, study.by_accuracy());
     if (!std::isfinite(score)) continue;
     kept.push_back(t);
     scores.push_back(score);

@@ -28,7 +28,8 @@ class Text {
     const char* between = "{";
     for (const auto& [label, text] : labels) {
       absl::StrAppend(&text_, between, label, "=\"",
-                      absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}), "\"");
+                      absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}),
+                      "\"");
       between = ",";
     }
     absl::StrAppend(&text_, labels.empty() ? " " : "} ");
@@ -64,14 +65,18 @@ void AddWorkers(const Snapshot& snapshot, Text& text) {
       {"idle", 0}, {"units", 0}, {"gang", 0}, {"quarantined", 0}};
   for (const WorkerSnapshot& worker : snapshot.workers) ++states[worker.status.state()];
   text.Metric("dermis_workers", "gauge", "Workers that are registered, by what they do.");
-  for (const auto& [state, count] : states) text.Sample(static_cast<double>(count), {{"state", state}});
-  text.Metric("dermis_worker_busy_ratio", "gauge", "Share of the last minute in which a worker had work.");
+  for (const auto& [state, count] : states)
+    text.Sample(static_cast<double>(count), {{"state", state}});
+  text.Metric("dermis_worker_busy_ratio", "gauge",
+              "Share of the last minute in which a worker had work.");
   for (const WorkerSnapshot& worker : snapshot.workers) {
     text.Sample(worker.busy_now, {{"worker", worker.status.worker()}});
   }
-  text.Metric("dermis_worker_tasks_total", "counter", "Tasks that a worker has completed since it registered.");
+  text.Metric("dermis_worker_tasks_total", "counter",
+              "Tasks that a worker has completed since it registered.");
   for (const WorkerSnapshot& worker : snapshot.workers) {
-    text.Sample(static_cast<double>(worker.status.completed()), {{"worker", worker.status.worker()}});
+    text.Sample(static_cast<double>(worker.status.completed()),
+                {{"worker", worker.status.worker()}});
   }
 }
 
@@ -85,19 +90,24 @@ void AddStudies(const Snapshot& snapshot, Text& text) {
     if (study->status.phase() == v1::StudyStatus::RUNNING) running.push_back(study.get());
   }
   text.Metric("dermis_studies", "gauge", "Studies by phase.");
-  for (const auto& [phase, count] : phases) text.Sample(static_cast<double>(count), {{"phase", phase}});
-  text.Metric("dermis_study_done", "gauge", "Work of a running study's stage that is done, in the stage's unit.");
+  for (const auto& [phase, count] : phases)
+    text.Sample(static_cast<double>(count), {{"phase", phase}});
+  text.Metric("dermis_study_done", "gauge",
+              "Work of a running study's stage that is done, in the stage's unit.");
   for (const StudySnapshot* study : running) {
     for (const v1::StageProgress& stage : study->status.stages()) {
-      text.Sample(static_cast<double>(stage.done()),
-                  {{"study", study->status.id()}, {"stage", stage.stage()}, {"unit", stage.unit()}});
+      text.Sample(
+          static_cast<double>(stage.done()),
+          {{"study", study->status.id()}, {"stage", stage.stage()}, {"unit", stage.unit()}});
     }
   }
-  text.Metric("dermis_study_total", "gauge", "All work of that stage as far as it is known; 0: not known yet.");
+  text.Metric("dermis_study_total", "gauge",
+              "All work of that stage as far as it is known; 0: not known yet.");
   for (const StudySnapshot* study : running) {
     for (const v1::StageProgress& stage : study->status.stages()) {
-      text.Sample(static_cast<double>(stage.total()),
-                  {{"study", study->status.id()}, {"stage", stage.stage()}, {"unit", stage.unit()}});
+      text.Sample(
+          static_cast<double>(stage.total()),
+          {{"study", study->status.id()}, {"stage", stage.stage()}, {"unit", stage.unit()}});
     }
   }
   text.Metric("dermis_study_trials", "gauge", "Trials of a running sweep by state.");
@@ -114,7 +124,8 @@ void AddStudies(const Snapshot& snapshot, Text& text) {
   for (const StudySnapshot* study : running) {
     text.Sample(study->status.workers(), {{"study", study->status.id()}});
   }
-  text.Metric("dermis_study_failed_tasks", "gauge", "Failed tasks of a study; dermis retry clears them.");
+  text.Metric("dermis_study_failed_tasks", "gauge",
+              "Failed tasks of a study; dermis retry clears them.");
   for (const auto& study : snapshot.studies) {
     if (study->failures_total == 0) continue;
     text.Sample(static_cast<double>(study->failures_total), {{"study", study->status.id()}});
@@ -128,17 +139,21 @@ std::string MetricsOf(const Snapshot& snapshot, absl::Time now) {
   const v1::ClusterStatusResponse& cluster = snapshot.cluster;
   text.Metric("dermis_info", "gauge", "Version of the coordinator.");
   text.Sample(1, {{"version", cluster.version()}});
-  text.Metric("dermis_coordinator_starts_total", "counter", "Starts of the coordinator on this store.");
+  text.Metric("dermis_coordinator_starts_total", "counter",
+              "Starts of the coordinator on this store.");
   text.Sample(static_cast<double>(cluster.incarnation()));
-  text.Metric("dermis_snapshot_age_seconds", "gauge", "Age of what is shown: grows while the coordinator's core is busy.");
+  text.Metric("dermis_snapshot_age_seconds", "gauge",
+              "Age of what is shown: grows while the coordinator's core is busy.");
   text.Sample(absl::ToDoubleSeconds(now - snapshot.taken));
   AddWorkers(snapshot, text);
   AddStudies(snapshot, text);
   const Counters& counters = snapshot.counters;
   const std::array<std::tuple<const char*, const char*, uint64_t>, 5> totals = {{
       {"dermis_tasks_completed_total", "Results stored.", counters.completions},
-      {"dermis_tasks_repeated_total", "Results that were there already and came again.", counters.duplicates},
-      {"dermis_result_conflicts_total", "Results that differ from the stored one: a worker computes wrong.", counters.conflicts},
+      {"dermis_tasks_repeated_total", "Results that were there already and came again.",
+       counters.duplicates},
+      {"dermis_result_conflicts_total",
+       "Results that differ from the stored one: a worker computes wrong.", counters.conflicts},
       {"dermis_attempts_lost_total", "Attempts that ended with their worker.", counters.losses},
       {"dermis_journal_events_total", "Events committed.", counters.events},
   }};
@@ -150,7 +165,8 @@ std::string MetricsOf(const Snapshot& snapshot, absl::Time now) {
   text.Sample(static_cast<double>(snapshot.tasks_open));
   text.Metric("dermis_store_free_bytes", "gauge", "Free space on the store's disk.");
   text.Sample(static_cast<double>(cluster.free_bytes()));
-  text.Metric("dermis_store_low", "gauge", "1: new studies and blobs are refused for want of space.");
+  text.Metric("dermis_store_low", "gauge",
+              "1: new studies and blobs are refused for want of space.");
   text.Sample(cluster.disk_low() ? 1 : 0);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -159,7 +175,8 @@ std::string MetricsOf(const Snapshot& snapshot, absl::Time now) {
   };
   text.Metric("process_cpu_seconds_total", "counter", "CPU time of the coordinator.");
   text.Sample(seconds(usage.ru_utime) + seconds(usage.ru_stime));
-  text.Metric("dermis_coordinator_memory_peak_bytes", "gauge", "Most memory that the coordinator has held.");
+  text.Metric("dermis_coordinator_memory_peak_bytes", "gauge",
+              "Most memory that the coordinator has held.");
   text.Sample(static_cast<double>(usage.ru_maxrss) * 1024);
   return text.Take();
 }

@@ -1,4 +1,5 @@
-// The cluster's numbers for Prometheus, in its text format (version 0.0.4). docs/dashboard.md lists them.
+// The cluster's numbers for Prometheus, in its text format (version 0.0.4). docs/dashboard.md lists
+// them.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_METRICS_H_
 #define DERMIS_COORDINATOR_DASHBOARD_METRICS_H_
 

@@ -1,4 +1,5 @@
-// The files of the pages, built into the program (CMakeLists.txt): nothing is fetched from anywhere else.
+// The files of the pages, built into the program (CMakeLists.txt): nothing is fetched from anywhere
+// else.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_PAGES_H_
 #define DERMIS_COORDINATOR_DASHBOARD_PAGES_H_
 

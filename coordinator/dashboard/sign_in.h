@@ -1,6 +1,6 @@
-// Who may look: whoever knows the cluster's dashboard token. Programs send it with each request; browsers once, for a
-// cookie that is good for twelve hours and is made of the token, so that a restart does not sign anyone out and a new
-// token signs everyone out.
+// Who may look: whoever knows the cluster's dashboard token. Programs send it with each request;
+// browsers once, for a cookie that is good for twelve hours and is made of the token, so that a
+// restart does not sign anyone out and a new token signs everyone out.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_SIGN_IN_H_
 #define DERMIS_COORDINATOR_DASHBOARD_SIGN_IN_H_
 

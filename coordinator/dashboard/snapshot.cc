@@ -31,13 +31,14 @@ std::shared_ptr<const Curve> CurveOf(const TrainingPlanner& planner) {
   for (uint32_t e = 0; e < known; ++e) {
     const v1::EpochMetrics& metrics = planner.epochs()[e];
     curve->points.push_back({metrics.epoch(), static_cast<float>(metrics.training_loss()),
-                      static_cast<float>(metrics.training_accuracy()),
-                      static_cast<float>(metrics.validation_loss()),
-                      static_cast<float>(metrics.validation_accuracy()),
-                      static_cast<float>(metrics.learning_rate())});
+                             static_cast<float>(metrics.training_accuracy()),
+                             static_cast<float>(metrics.validation_loss()),
+                             static_cast<float>(metrics.validation_accuracy()),
+                             static_cast<float>(metrics.learning_rate())});
     // fmin, fmax: what is not a number does not count.
     curve->least_loss = std::fmin(curve->least_loss, curve->points.back().validation_loss);
-    curve->most_accuracy = std::fmax(curve->most_accuracy, curve->points.back().validation_accuracy);
+    curve->most_accuracy =
+        std::fmax(curve->most_accuracy, curve->points.back().validation_accuracy);
   }
   return curve;
 }
@@ -76,7 +77,8 @@ void LookAtFailures(const Core& core, const Study& study, StudySnapshot& out) {
        it != failures.end() && it->first.first == study.id; ++it) {
     if (++out.failures_total > kMostFailures) continue;
     const Digest& task = it->first.second;
-    out.failures.push_back({task, DescribeFailed(study, task), it->second.cause, it->second.worker});
+    out.failures.push_back(
+        {task, DescribeFailed(study, task), it->second.cause, it->second.worker});
   }
 }
 
@@ -144,8 +146,9 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
   for (uint32_t k = 0; k < sweep.trainings(); ++k) {
     const TrainingPlanner& planner = sweep.training(k).planner;
     const uint32_t known = planner.epochs_done();
-    const bool same = before != nullptr && k < before->curves.size() &&
-                      (before->curves[k] == nullptr ? 0 : before->curves[k]->points.size()) == known;
+    const bool same =
+        before != nullptr && k < before->curves.size() &&
+        (before->curves[k] == nullptr ? 0 : before->curves[k]->points.size()) == known;
     if (same) {
       out.curves[k] = before->curves[k];
     } else if (known > 0) {
@@ -173,9 +176,10 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
     const std::vector<uint32_t>* found = sweep.Find(assignment.recipe);
     if (found == nullptr) continue;
     const TrainingPlanner& planner = sweep.training(found->front()).planner;
-    out.running.push_back({found->front(), static_cast<uint32_t>(assignment.members.size()),
-                           static_cast<double>(assignment.step) /
-                               static_cast<double>(std::max<uint64_t>(1, planner.steps_per_epoch()))});
+    out.running.push_back(
+        {found->front(), static_cast<uint32_t>(assignment.members.size()),
+         static_cast<double>(assignment.step) /
+             static_cast<double>(std::max<uint64_t>(1, planner.steps_per_epoch()))});
   }
 }
 
@@ -270,7 +274,8 @@ void Photographer::LookAtEnds(const Core& core, absl::Time now) {
     if (process == worker.hello.incarnation()) continue;
     process = worker.hello.incarnation();
     if (worker.hello.last_end().empty()) continue;
-    ends_.push_back({name, now, now - *first_ > kComeBack, worker.hello.last_end().substr(0, kMostOfAnEnd)});
+    ends_.push_back(
+        {name, now, now - *first_ > kComeBack, worker.hello.last_end().substr(0, kMostOfAnEnd)});
     if (ends_.size() > kMostEnds) ends_.erase(ends_.begin());
   }
 }
@@ -282,7 +287,8 @@ std::shared_ptr<const Snapshot> Photographer::Look(const Core& core, absl::Time 
   out->cluster = core.ClusterStatus();
   out->counters = core.counters();
   out->tasks_open = core.studies().units().size();
-  LookAtWorkers(before_ ? std::max(absl::ZeroDuration(), now - *before_) : absl::ZeroDuration(), *out);
+  LookAtWorkers(before_ ? std::max(absl::ZeroDuration(), now - *before_) : absl::ZeroDuration(),
+                *out);
   out->cluster.clear_workers();
   if (!first_) first_ = now;
   LookAtEnds(core, now);

@@ -1,6 +1,7 @@
-// What the dashboard shows: an immutable picture of the cluster, taken on the core thread twice a second and read by
-// everyone else. A look costs the core thread what has changed since the last one, so a sweep of 10,000 trials is a copy
-// of as many small rows; what can be derived from a study's spec is derived by whoever reads.
+// What the dashboard shows: an immutable picture of the cluster, taken on the core thread twice a
+// second and read by everyone else. A look costs the core thread what has changed since the last
+// one, so a sweep of 10,000 trials is a copy of as many small rows; what can be derived from a
+// study's spec is derived by whoever reads.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_SNAPSHOT_H_
 #define DERMIS_COORDINATOR_DASHBOARD_SNAPSHOT_H_
 
@@ -60,11 +61,12 @@ const char* NameOf(TrialView state);
 
 struct TrialRow {
   TrialView state = TrialView::kTraining;
-  bool scored = false;   // By the sweep: the mean over its trainings, at its last rung.
+  bool scored = false;  // By the sweep: the mean over its trainings, at its last rung.
   uint32_t rung = 0;
   uint32_t score_epochs = 0;  // That the score is of.
   uint32_t epochs = 0;        // Known now, of its first training.
-  // Not scored yet: of the best epoch so far of its first training. NaN: nothing is known, or it never was a number.
+  // Not scored yet: of the best epoch so far of its first training. NaN: nothing is known, or it
+  // never was a number.
   double score = std::numeric_limits<double>::quiet_NaN();
   double deviation = 0;
 };
@@ -129,8 +131,9 @@ struct WorkerSnapshot {
 struct WorkerEnd {
   std::string worker;
   absl::Time told;
-  bool fresh = false;  // Told when the coordinator had been up for a while: it happened just before.
-  std::string text;    // Cause and end of the log; not always UTF-8.
+  bool fresh =
+      false;         // Told when the coordinator had been up for a while: it happened just before.
+  std::string text;  // Cause and end of the log; not always UTF-8.
 };
 
 struct Snapshot {
@@ -141,7 +144,7 @@ struct Snapshot {
   uint64_t tasks_open = 0;  // Units that wait or run.
   std::vector<WorkerSnapshot> workers;
   std::vector<std::shared_ptr<const StudySnapshot>> studies;  // By submission.
-  std::vector<WorkerEnd> ends;  // The newest last, a few.
+  std::vector<WorkerEnd> ends;                                // The newest last, a few.
 
   std::shared_ptr<const StudySnapshot> Find(const std::string& id) const;
 };
@@ -163,8 +166,10 @@ class Photographer {
     std::deque<float> buckets;
     absl::Duration busy, seen;  // Of the bucket that is being filled.
   };
-  std::shared_ptr<const StudySnapshot> LookAt(const Core& core, const std::string& id, Album& album);
-  void LookAtTrials(const Core& core, const Study& study, const StudySnapshot* before, StudySnapshot& out);
+  std::shared_ptr<const StudySnapshot> LookAt(const Core& core, const std::string& id,
+                                              Album& album);
+  void LookAtTrials(const Core& core, const Study& study, const StudySnapshot* before,
+                    StudySnapshot& out);
   void LookAtExplanations(const Core& core, const Study& study, Album& album, StudySnapshot& out);
   void LookAtWorkers(absl::Duration passed, Snapshot& out);
 
@@ -178,7 +183,8 @@ class Photographer {
   uint64_t sequence_ = 0;
 };
 
-// Asks the core thread for a snapshot every so often, one at a time, and keeps the newest. Thread-safe.
+// Asks the core thread for a snapshot every so often, one at a time, and keeps the newest.
+// Thread-safe.
 class Publisher {
  public:
   explicit Publisher(CoreThread& core, absl::Duration period = absl::Milliseconds(500));

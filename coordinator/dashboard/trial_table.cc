@@ -101,7 +101,8 @@ absl::Status Keep(const StudySnapshot& study, const std::string& clause,
   }
   const std::vector<std::string> parts = absl::StrSplit(clause, ':');
   double low = 0, high = 0;
-  if (parts.size() != 3 || !absl::SimpleAtod(parts[1], &low) || !absl::SimpleAtod(parts[2], &high)) {
+  if (parts.size() != 3 || !absl::SimpleAtod(parts[1], &low) ||
+      !absl::SimpleAtod(parts[2], &high)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", clause, "' is neither key:low:high nor key=value|value"));
   }
@@ -114,7 +115,8 @@ absl::Status Keep(const StudySnapshot& study, const std::string& clause,
   }
   ASSIGN_OR_RETURN(const size_t k, KeyOf(study, parts[0]));
   if (table.numbers[k].empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("'", parts[0], "' has values that are no numbers"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", parts[0], "' has values that are no numbers"));
   }
   std::erase_if(trials, [&](uint32_t t) {
     return !(table.numbers[k][t] >= low && table.numbers[k][t] <= high);
@@ -124,8 +126,11 @@ absl::Status Keep(const StudySnapshot& study, const std::string& clause,
 
 json TrialAsJson(const StudySnapshot& study, uint32_t t) {
   const TrialRow& row = study.trials[t];
-  json out = {{"trial", t},         {"state", NameOf(row.state)}, {"rung", row.rung},
-              {"epochs", row.epochs}, {"score", Short(row.score)}};
+  json out = {{"trial", t},
+              {"state", NameOf(row.state)},
+              {"rung", row.rung},
+              {"epochs", row.epochs},
+              {"score", Short(row.score)}};
   if (row.scored) {
     out["score_epochs"] = row.score_epochs;
   } else if (row.epochs > 0) {
@@ -174,7 +179,8 @@ absl::StatusOr<std::vector<uint32_t>> SelectTrials(const StudySnapshot& study,
   if (!query.state.empty()) {
     std::erase_if(trials, [&](uint32_t t) { return query.state != NameOf(study.trials[t].state); });
   }
-  for (const std::string& clause : std::vector<std::string>(absl::StrSplit(query.where, ';', absl::SkipEmpty()))) {
+  for (const std::string& clause :
+       std::vector<std::string>(absl::StrSplit(query.where, ';', absl::SkipEmpty()))) {
     RETURN_IF_ERROR(Keep(study, clause, trials));
   }
   RETURN_IF_ERROR(SortTrials(study, query, trials));
@@ -185,17 +191,22 @@ absl::StatusOr<json> TrialPage(const StudySnapshot& study, const TrialQuery& que
   ASSIGN_OR_RETURN(const std::vector<uint32_t> trials, SelectTrials(study, query));
   const TrialSettings::Table& table = study.settings->table();
   json rows = json::array();
-  const size_t end = std::min(trials.size(), query.offset + std::min(query.limit, kMostTrialsOfAPage));
+  const size_t end =
+      std::min(trials.size(), query.offset + std::min(query.limit, kMostTrialsOfAPage));
   for (size_t i = query.offset; i < end; ++i) {
     json row = TrialAsJson(study, trials[i]);
     json settings = json::array();
-    for (const std::vector<std::string>& values : table.values) settings.push_back(values[trials[i]]);
+    for (const std::vector<std::string>& values : table.values)
+      settings.push_back(values[trials[i]]);
     row["settings"] = std::move(settings);
     rows.push_back(std::move(row));
   }
-  return json{{"keys", table.keys},           {"total", study.trials.size()},
-              {"matching", trials.size()},    {"offset", query.offset},
-              {"higher_is_better", study.by_accuracy()}, {"trials", std::move(rows)}};
+  return json{{"keys", table.keys},
+              {"total", study.trials.size()},
+              {"matching", trials.size()},
+              {"offset", query.offset},
+              {"higher_is_better", study.by_accuracy()},
+              {"trials", std::move(rows)}};
 }
 
 json ParallelCoordinates(const StudySnapshot& study, size_t most) {
@@ -203,7 +214,8 @@ json ParallelCoordinates(const StudySnapshot& study, size_t most) {
   std::vector<uint32_t> trials = BestFirst(study);
   if (trials.size() > most) {
     std::vector<uint32_t> fewer(trials.begin(), trials.begin() + static_cast<ptrdiff_t>(most / 2));
-    const size_t rest = trials.size() - fewer.size(), want = most - fewer.size(), first = fewer.size();
+    const size_t rest = trials.size() - fewer.size(), want = most - fewer.size(),
+                 first = fewer.size();
     for (size_t i = 0; i < want; ++i) fewer.push_back(trials[first + i * rest / want]);
     trials = std::move(fewer);
   }
@@ -228,9 +240,12 @@ json ParallelCoordinates(const StudySnapshot& study, size_t most) {
     scores.push_back(Short(study.trials[t].score));
     states.push_back(static_cast<int>(study.trials[t].state));
   }
-  return json{{"axes", std::move(axes)},     {"columns", std::move(columns)},
-              {"trials", trials},            {"scores", std::move(scores)},
-              {"states", std::move(states)}, {"total", study.trials.size()},
+  return json{{"axes", std::move(axes)},
+              {"columns", std::move(columns)},
+              {"trials", trials},
+              {"scores", std::move(scores)},
+              {"states", std::move(states)},
+              {"total", study.trials.size()},
               {"higher_is_better", study.by_accuracy()}};
 }
 
@@ -260,7 +275,8 @@ json CurvesOf(const StudySnapshot& study, std::vector<uint32_t> trials) {
                           Short(point.training_accuracy), Short(point.validation_accuracy)});
       }
     }
-    json out = {{"trial", t}, {"state", NameOf(study.trials[t].state)}, {"points", std::move(points)}};
+    json out = {
+        {"trial", t}, {"state", NameOf(study.trials[t].state)}, {"points", std::move(points)}};
     for (const RunningTraining& running : study.running) {
       if (running.training == k) out["epoch"] = Short(running.epoch);
     }
@@ -278,7 +294,8 @@ std::string TrialsAsCsv(const StudySnapshot& study) {
     const TrialRow& row = study.trials[t];
     absl::StrAppend(&out, t, ",", NameOf(row.state), ",", row.rung, ",", row.epochs, ",");
     if (row.scored) {
-      absl::StrAppend(&out, absl::StrFormat("%.17g,%u,%.17g", row.score, row.score_epochs, row.deviation));
+      absl::StrAppend(
+          &out, absl::StrFormat("%.17g,%u,%.17g", row.score, row.score_epochs, row.deviation));
     } else {
       absl::StrAppend(&out, ",,");
     }

@@ -33,12 +33,14 @@ TEST(ChronicleTest, TellsWhatHappenedToATask_WhileTheJournalIsWritten) {
   TestFolder folder;
   auto journal = OpenSqliteJournal(folder.path());
   ASSERT_TRUE(journal.ok());
-  ASSERT_TRUE((*journal)->Replay([](uint64_t, const JournalEntry&) { return absl::OkStatus(); }).ok());
+  ASSERT_TRUE(
+      (*journal)->Replay([](uint64_t, const JournalEntry&) { return absl::OkStatus(); }).ok());
   const Digest task = Sha256Of("task");
   const auto started = Entry([](v1::Event& event) { event.mutable_started()->set_incarnation(1); });
   ASSERT_TRUE((*journal)->Append({started}).ok());
   Chronicle chronicle(folder / "journal.sqlite", absl::Milliseconds(10));
-  EXPECT_TRUE(Within(absl::Seconds(20), [&] { return chronicle.Of("", Digest(), 10).size() == 1; }));
+  EXPECT_TRUE(
+      Within(absl::Seconds(20), [&] { return chronicle.Of("", Digest(), 10).size() == 1; }));
 
   const auto lost = Entry([&](v1::Event& event) {
     event.mutable_attempt_lost()->set_task(task.bytes());
@@ -54,7 +56,8 @@ TEST(ChronicleTest, TellsWhatHappenedToATask_WhileTheJournalIsWritten) {
     event.mutable_task_failed()->add_studies("s");
   });
   ASSERT_TRUE((*journal)->Append({lost, result, failed}).ok());
-  ASSERT_TRUE(Within(absl::Seconds(20), [&] { return chronicle.Of("", Digest(), 10).size() == 3; }));
+  ASSERT_TRUE(
+      Within(absl::Seconds(20), [&] { return chronicle.Of("", Digest(), 10).size() == 3; }));
   const std::vector<Happening> of_task = chronicle.Of("", task, 10);
   ASSERT_EQ(of_task.size(), 2u);
   EXPECT_EQ(of_task[0].kind, "failed");  // The newest first.

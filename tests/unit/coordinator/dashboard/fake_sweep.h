@@ -14,13 +14,16 @@
 
 namespace dermis {
 
-// Random trials over a rate and a flag, each trained for two epochs; trial t's loss after the last one is `loss(t)`.
+// Random trials over a rate and a flag, each trained for two epochs; trial t's loss after the last
+// one is `loss(t)`.
 template <typename Loss>
 std::shared_ptr<StudySnapshot> FakeSweep(uint32_t trials, Loss loss) {
   const auto spec = FakeSpec(
       "a", 2, 0,
-      absl::StrCat("sweep: {axes: [{key: training.clip_norm, range: {low: 0.001, high: 10, log: true}}, "
-                   "{key: training.augment, values: [true, false]}], random: {trials: ", trials, "}}\n"));
+      absl::StrCat(
+          "sweep: {axes: [{key: training.clip_norm, range: {low: 0.001, high: 10, log: true}}, "
+          "{key: training.augment, values: [true, false]}], random: {trials: ",
+          trials, "}}\n"));
   auto study = std::make_shared<StudySnapshot>();
   study->version = 7;
   study->settings = std::make_shared<TrialSettings>(*spec);

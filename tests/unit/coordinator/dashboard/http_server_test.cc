@@ -1,16 +1,15 @@
 // The server against clients that do not behave, over real sockets.
 #include "coordinator/dashboard/http_server.h"
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include <arpa/inet.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 
 #include "common/clock.h"
 #include "tests/unit/common/test_folder.h"
@@ -35,7 +34,10 @@ class Socket {
   Socket& operator=(const Socket&) = delete;
   int fd() const { return fd_; }
   // False: the other side has closed.
-  bool Say(const std::string& text) { return connected_ && send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()); }
+  bool Say(const std::string& text) {
+    return connected_ &&
+           send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+  }
   // What comes until the other side closes, or `enough` is there, or the patience ends.
   std::string Hear(absl::Duration patience, const std::string& enough = "\x01") {
     std::string text;
@@ -63,7 +65,8 @@ class Socket {
 
 HttpResponse Echo(const HttpRequest& request) {
   HttpResponse response;
-  response.body = absl::StrCat(request.method, " ", request.path, " ", request.Query("q").value_or("-"), " ", request.body, ".");
+  response.body = absl::StrCat(request.method, " ", request.path, " ",
+                               request.Query("q").value_or("-"), " ", request.body, ".");
   return response;
 }
 
@@ -84,7 +87,8 @@ TEST(HttpServerTest, AnswersOverOneConnection_OneAfterTheOther) {
     EXPECT_THAT(client.Hear(absl::Seconds(20), "d ."), StartsWith("HTTP/1.1 200"));
   }
   ASSERT_TRUE(client.Say(kGet));
-  EXPECT_THAT(client.Hear(absl::Seconds(20), "d ."), HasSubstr("\r\n\r\nGET /a b c&d ."));  // Decoded.
+  EXPECT_THAT(client.Hear(absl::Seconds(20), "d ."),
+              HasSubstr("\r\n\r\nGET /a b c&d ."));  // Decoded.
   ASSERT_TRUE(client.Say("POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"));
   EXPECT_THAT(client.Hear(absl::Seconds(20), "abc."), HasSubstr("POST /p - abc."));
 }
@@ -112,8 +116,10 @@ TEST(HttpServerTest, TooMuchIsRefused_WhateverIsSaidAboutIt) {
   }
   {
     Socket client(server->port());
-    client.Say(absl::StrCat("GET / HTTP/1.1\r\nHost: x\r\nX: ", std::string(1 << 20, 'x'), "\r\n\r\n"));
-    EXPECT_THAT(client.Hear(absl::Seconds(20), "\r\n\r\n"), testing::AnyOf(StartsWith("HTTP/1.1 4"), testing::IsEmpty()));
+    client.Say(
+        absl::StrCat("GET / HTTP/1.1\r\nHost: x\r\nX: ", std::string(1 << 20, 'x'), "\r\n\r\n"));
+    EXPECT_THAT(client.Hear(absl::Seconds(20), "\r\n\r\n"),
+                testing::AnyOf(StartsWith("HTTP/1.1 4"), testing::IsEmpty()));
   }
   Socket client(server->port());
   ASSERT_TRUE(client.Say(kGet));
@@ -126,7 +132,8 @@ TEST(HttpServerTest, ClientsThatAreSilent_OrDribble_AreCutOff_AndOthersAreServed
   const auto server = Serve(options);
   Socket silent(server->port()), dribbling(server->port());
   ASSERT_TRUE(silent.Say("GET"));
-  const std::string slow = absl::StrCat("GET / HTTP/1.1\r\nHost: x\r\nX: ", std::string(10'000, 'x'));
+  const std::string slow =
+      absl::StrCat("GET / HTTP/1.1\r\nHost: x\r\nX: ", std::string(10'000, 'x'));
   int served = 0;
   size_t said = 0;
   const absl::Duration until = Clock::Real().Now() + absl::Seconds(60);
@@ -164,7 +171,8 @@ TEST(HttpServerTest, AnAddressThatIsTaken_IsSaidSo) {
   EXPECT_EQ(HttpServer::Start(options, Echo).status().code(), absl::StatusCode::kUnavailable);
   for (const char* wrong : {"nonsense", "127.0.0.1:port", "no.such.host.invalid:1"}) {
     options.listen = wrong;
-    EXPECT_EQ(HttpServer::Start(options, Echo).status().code(), absl::StatusCode::kInvalidArgument) << wrong;
+    EXPECT_EQ(HttpServer::Start(options, Echo).status().code(), absl::StatusCode::kInvalidArgument)
+        << wrong;
   }
 }
 

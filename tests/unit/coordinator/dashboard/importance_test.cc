@@ -16,7 +16,8 @@ double Noise(const std::string& name, uint32_t i) { return FakeNumber(absl::StrC
 TEST(ImportanceTest, TheSettingThatDecides_ExplainsAll_AndOneThatDoesNothing_ExplainsNothing) {
   const auto made = FakeSweep(400, [](uint32_t) { return 0.; });
   const TrialSettings::Table& table = made->settings->table();
-  const auto study = FakeSweep(400, [&](uint32_t t) { return std::log(table.numbers[0][t]) + .01 * Noise("n", t); });
+  const auto study = FakeSweep(
+      400, [&](uint32_t t) { return std::log(table.numbers[0][t]) + .01 * Noise("n", t); });
   const ImportanceOfSettings importance = ImportanceIn(*study);
   EXPECT_EQ(importance.trials, 400u);
   ASSERT_EQ(importance.keys.size(), 2u);
@@ -52,7 +53,8 @@ TEST(ImportanceTest, ManyValuesOfPureNoise_ExplainNothing) {
 
 TEST(ImportanceTest, RacingTrials_AreComparedAtTheFirstRung) {
   const auto spec = FakeSpec("a", 9, 0,
-                             "sweep: {axes: [{key: training.augment, values: [true, false]}], halving: {rungs: [2, 4], factor: 2}}\n");
+                             "sweep: {axes: [{key: training.augment, values: [true, false]}], "
+                             "halving: {rungs: [2, 4], factor: 2}}\n");
   ASSERT_TRUE(spec.ok()) << spec.status();
   StudySnapshot study;
   study.settings = std::make_shared<TrialSettings>(*spec);
@@ -62,7 +64,8 @@ TEST(ImportanceTest, RacingTrials_AreComparedAtTheFirstRung) {
     row.score = t == 0 ? 5 : .1;
     row.scored = true;
     auto curve = std::make_shared<Curve>();
-    for (uint32_t e = 1; e <= (t == 0 ? 2u : 9u); ++e) curve->points.push_back({e, 0, 0, t == 0 ? 1.f : 2.f / static_cast<float>(e), 0, 0});
+    for (uint32_t e = 1; e <= (t == 0 ? 2u : 9u); ++e)
+      curve->points.push_back({e, 0, 0, t == 0 ? 1.f : 2.f / static_cast<float>(e), 0, 0});
     study.curves.push_back(std::move(curve));
     study.trials.push_back(row);
   }

@@ -1,9 +1,8 @@
 #include "coordinator/dashboard/sign_in.h"
 
-#include <sys/stat.h>
-
 #include "absl/strings/ascii.h"
 #include "gtest/gtest.h"
+#include <sys/stat.h>
 
 #include "tests/unit/common/test_folder.h"
 
@@ -47,8 +46,9 @@ TEST(SignInTest, NothingButTheTokenIsTheToken) {
   const std::string token(absl::StripAsciiWhitespace(ReadFile(folder / "token")));
   std::string other = token;
   other[63] = other[63] == '0' ? '1' : '0';
-  for (const std::string& said : {std::string(), other, token.substr(1), token + "0", std::string(1 << 20, 'a'),
-                                  sign_in->CookieValue(kNow), sign_in->Fingerprint()}) {
+  for (const std::string& said :
+       {std::string(), other, token.substr(1), token + "0", std::string(1 << 20, 'a'),
+        sign_in->CookieValue(kNow), sign_in->Fingerprint()}) {
     EXPECT_FALSE(sign_in->IsToken(said));
   }
 }
@@ -65,7 +65,8 @@ TEST(SignInTest, ACookieIsGoodForHalfADay_ForThisTokenOnly_AndCannotBeProlonged)
   std::string later = cookie;
   later[0] = '9';
   EXPECT_FALSE(sign_in->IsCookieValue(later, kNow));
-  for (const char* said : {"", ".", "1.", ".1", "x.y", "99999999999"}) EXPECT_FALSE(sign_in->IsCookieValue(said, kNow)) << said;
+  for (const char* said : {"", ".", "1.", ".1", "x.y", "99999999999"})
+    EXPECT_FALSE(sign_in->IsCookieValue(said, kNow)) << said;
 }
 
 }  // namespace

@@ -42,16 +42,22 @@ class SnapshotTest : public testing::Test {
     submission.spec = *spec;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
-    core_->Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) { ASSERT_TRUE(answer.ok()) << answer.status(); });
+    core_->Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) {
+      ASSERT_TRUE(answer.ok()) << answer.status();
+    });
     ASSERT_TRUE(core_->Flush().ok());
   }
 
-  const SweepPlanner& SweepOf(const std::string& id) { return core_->studies().all().at(id)->run->sweep(); }
+  const SweepPlanner& SweepOf(const std::string& id) {
+    return core_->studies().all().at(id)->run->sweep();
+  }
 
   void Complete(const v1::TaskSpec& task, const v1::Payload& payload) {
-    core_->CompleteTasks({CheckCompletion(FakeCompletion(task, payload, "w1"), blobs_)}, [](const v1::CompleteTasksResponse& response) {
-      EXPECT_EQ(response.replies(0).verdict(), v1::CompletionReply::STORED) << response.replies(0).cause();
-    });
+    core_->CompleteTasks({CheckCompletion(FakeCompletion(task, payload, "w1"), blobs_)},
+                         [](const v1::CompleteTasksResponse& response) {
+                           EXPECT_EQ(response.replies(0).verdict(), v1::CompletionReply::STORED)
+                               << response.replies(0).cause();
+                         });
     ASSERT_TRUE(core_->Flush().ok());
   }
 
@@ -64,7 +70,9 @@ class SnapshotTest : public testing::Test {
     Complete(TrainTaskOf(training.recipe, step, kClass), payload);
   }
 
-  std::shared_ptr<const StudySnapshot> Look(const std::string& id) { return photographer_.Look(*core_, kNow)->Find(id); }
+  std::shared_ptr<const StudySnapshot> Look(const std::string& id) {
+    return photographer_.Look(*core_, kNow)->Find(id);
+  }
 
   FakeClock clock_;
   FakeDisk disk_;
@@ -77,7 +85,9 @@ class SnapshotTest : public testing::Test {
   Photographer photographer_;
 };
 
-constexpr char kSweep[] = "sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3]}, {key: training.augment, values: [true, false]}]}\n";
+constexpr char kSweep[] =
+    "sweep: {axes: [{key: training.clip_norm, values: [1, 2, 3]}, {key: training.augment, values: "
+    "[true, false]}]}\n";
 
 TEST_F(SnapshotTest, TrialsCurvesAndScores_AreThoseOfTheSweep) {
   Submit("a", 3, kSweep);
@@ -93,7 +103,8 @@ TEST_F(SnapshotTest, TrialsCurvesAndScores_AreThoseOfTheSweep) {
   EXPECT_EQ(study->curves[4]->points.size(), 2u);
   // Not judged yet: its best epoch so far.
   EXPECT_FALSE(study->trials[4].scored);
-  EXPECT_EQ(study->trials[4].score, std::min(study->curves[4]->points[0].validation_loss, study->curves[4]->points[1].validation_loss));
+  EXPECT_EQ(study->trials[4].score, std::min(study->curves[4]->points[0].validation_loss,
+                                             study->curves[4]->points[1].validation_loss));
   for (uint32_t t = 0; t < 6; ++t) Train("a", t, 3);
   const auto after = Look("a");
   int chosen = 0;
@@ -105,13 +116,16 @@ TEST_F(SnapshotTest, TrialsCurvesAndScores_AreThoseOfTheSweep) {
 }
 
 TEST_F(SnapshotTest, SettingsWhoseKeysEndAlike_AreToldApart) {
-  Submit("a", 2, "sweep: {axes: [{key: images.size, values: [16, 32]}, {key: training.augment, values: [true]}]}\n");
+  Submit("a", 2,
+         "sweep: {axes: [{key: images.size, values: [16, 32]}, {key: training.augment, values: "
+         "[true]}]}\n");
   EXPECT_THAT(Look("a")->settings->table().keys, testing::ElementsAre("size", "augment"));
   v1::StudySpec spec = Look("a")->spec();
   spec.mutable_sweep()->mutable_axes(0)->set_key("training.optimizer.sgd.momentum");
   spec.mutable_sweep()->mutable_axes(1)->set_key("training.optimizer.rmsprop.momentum");
   EXPECT_THAT(TrialSettings(spec).table().keys,
-              testing::ElementsAre("training.optimizer.sgd.momentum", "training.optimizer.rmsprop.momentum"));
+              testing::ElementsAre("training.optimizer.sgd.momentum",
+                                   "training.optimizer.rmsprop.momentum"));
 }
 
 TEST_F(SnapshotTest, WhatHasNotChanged_IsTheSameObject) {
@@ -160,10 +174,12 @@ TEST_F(SnapshotTest, AFailedTask_IsShownWithItsCause_UntilItIsRetried) {
 TEST_F(SnapshotTest, ExplanationsArrive_OneByOne_AndAllInTheEnd) {
   Submit("a", 1, kFakeExplanation);
   Train("a", 0, 1);
-  const Split split = *MakeSplit(*manifest_, SweepOf("a").training(0).recipe.images().split(), SweepOf("a").training(0).recipe.images().split_seed());
+  const Split split = *MakeSplit(*manifest_, SweepOf("a").training(0).recipe.images().split(),
+                                 SweepOf("a").training(0).recipe.images().split_seed());
   uint64_t before = 0;
   std::set<uint64_t> seen;
-  for (int guard = 0; guard < 5000 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING; ++guard) {
+  for (int guard = 0; guard < 5000 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING;
+       ++guard) {
     // One task at a time, as if a worker had sent it.
     const auto& units = core_->studies().units();
     ASSERT_FALSE(units.empty());
@@ -178,7 +194,8 @@ TEST_F(SnapshotTest, ExplanationsArrive_OneByOne_AndAllInTheEnd) {
   }
   const auto study = Look("a");
   ASSERT_GT(study->explained.size(), 1u);
-  EXPECT_THAT(study->methods, testing::ElementsAre("lime", "shapley", "grad_cam", "activation_maps"));
+  EXPECT_THAT(study->methods,
+              testing::ElementsAre("lime", "shapley", "grad_cam", "activation_maps"));
   EXPECT_EQ(study->explained_done, study->explained.size() * 4);
   EXPECT_GT(seen.size(), study->explained.size());
   for (const ExplainedRow& row : study->explained) {
@@ -220,7 +237,7 @@ TEST_F(SnapshotTest, AProcessThatDied_IsToldOnce_WithItsLog) {
   const auto early = photographer_.Look(*core_, kNow + absl::Seconds(1));
   ASSERT_EQ(early->ends.size(), 1u);
   EXPECT_FALSE(early->ends[0].fresh);  // The coordinator has just started: who knows when that was.
-  join(3, "2");  // The same process on a new stream.
+  join(3, "2");                        // The same process on a new stream.
   EXPECT_EQ(photographer_.Look(*core_, kNow + absl::Seconds(20))->ends.size(), 1u);
   core_->WorkerDisconnected(3, "");
   join(4, "3");

@@ -63,9 +63,13 @@ TEST(TrialTableTest, ClausesHoldTogether) {
 
 TEST(TrialTableTest, NonsenseIsRefused_AndNamed) {
   const auto study = FakeSweep(3, [](uint32_t) { return 1.; });
-  for (const auto& [sort, where, named] : std::vector<std::tuple<std::string, std::string, std::string>>{
-           {"rate", "", "rate"}, {"score", "rate:0:1", "rate"}, {"score", "clip_norm", "clip_norm"},
-           {"score", "clip_norm:a:1", "clip_norm:a:1"}, {"score", "augment:0:1", "augment"}}) {
+  for (const auto& [sort, where, named] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"rate", "", "rate"},
+           {"score", "rate:0:1", "rate"},
+           {"score", "clip_norm", "clip_norm"},
+           {"score", "clip_norm:a:1", "clip_norm:a:1"},
+           {"score", "augment:0:1", "augment"}}) {
     TrialQuery query;
     query.sort = sort;
     query.where = where;
@@ -116,7 +120,8 @@ TEST(TrialTableTest, CsvHasALineATrial_AndNoSpreadsheetComputesAName) {
   EXPECT_THAT(lines[1], HasSubstr("0,training,0,2,0.25,2,0,"));
   EXPECT_THAT(lines[1], HasSubstr(",\"'=HYPERLINK(\"\"a,b\"\")\""));
   EXPECT_THAT(lines[2], HasSubstr("1,training,0,2,,,,"));
-  for (const std::string& line : std::vector<std::string>(absl::StrSplit(TrialsAsJsonLines(*study), '\n', absl::SkipEmpty()))) {
+  for (const std::string& line : std::vector<std::string>(
+           absl::StrSplit(TrialsAsJsonLines(*study), '\n', absl::SkipEmpty()))) {
     EXPECT_TRUE(nlohmann::json::accept(line)) << line;
   }
 }
