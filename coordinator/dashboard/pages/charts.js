@@ -46,10 +46,12 @@ export class LineChart {
     const y = (log ? d3.scaleLog() : d3.scaleLinear()).domain(this.domain(values, log)).range([height - m.bottom, m.top]).clamp(true);
     if (!log) y.nice(5);
     Object.assign(this, {x, y, m, width, height});
+    const decades = log ? y.ticks(5).filter(v => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9) : [];
+    const lines = decades.length > 1 ? decades : y.ticks(5);
     const svg = d3.select(this.plot).selectAll('svg').data([0]).join('svg')
       .attr('viewBox', `0 0 ${width} ${height}`).attr('aria-hidden', 'true');
     const group = (name, f) => svg.selectAll('g.' + name).data([0]).join('g').attr('class', name).call(f);
-    group('grid', g => g.selectAll('line').data(y.ticks(5)).join('line')
+    group('grid', g => g.selectAll('line').data(lines).join('line')
       .attr('x1', m.left).attr('x2', width - m.right).attr('y1', y).attr('y2', y));
     group('axis-x', g => g.attr('transform', `translate(0,${height - m.bottom})`)
       .call(d3.axisBottom(x).tickValues(x.ticks(Math.min(8, width / 80)).filter(Number.isInteger)).tickFormat(d3.format('d')).tickSizeOuter(0)));

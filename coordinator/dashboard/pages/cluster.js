@@ -13,7 +13,7 @@ export function bar(done, total, label) {
   const share = total > 0 ? Math.min(1, done / total) : 0;
   return h('svg', {class: 'bar-line', viewBox: '0 0 100 6', preserveAspectRatio: 'none', role: 'img',
                    'aria-label': `${label}: ${number(done)} of ${total > 0 ? number(total) : 'an unknown number'}`},
-    h('rect', {class: 'all', width: 100, height: 6, rx: 3}), h('rect', {class: 'done', width: (share * 100).toFixed(2), height: 6, rx: 3}));
+    h('rect', {class: 'all', width: 100, height: 6}), h('rect', {class: 'done', width: (share * 100).toFixed(2), height: 6}));
 }
 
 function whatIsBest(study) {

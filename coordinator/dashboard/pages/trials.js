@@ -107,7 +107,7 @@ export class Trials {
       h('thead', {}, h('tr', {}, h('th', {scope: 'col'}, 'Setting'), h('th', {scope: 'col'}, 'Explains'), h('th', {scope: 'col', class: 'n'}, 'Correlation'))),
       h('tbody', {}, importance.keys.map(k => h('tr', {}, h('th', {scope: 'row'}, k.key),
         h('td', {class: 'share'}, h('svg', {viewBox: '0 0 100 6', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
-          h('rect', {class: 'done', width: (100 * k.share / most).toFixed(1), height: 6, rx: 3})), h('span', {}, percent(k.share))),
+          h('rect', {class: 'done', width: (100 * k.share / most).toFixed(1), height: 6})), h('span', {}, percent(k.share))),
         h('td', {class: 'n'}, k.correlation == null ? '–' : (k.correlation > 0 ? '+' : '−') + Math.abs(k.correlation).toFixed(2)))))),
       h('p', {class: 'note'}, `How much of the order of trials by ${metric} the setting alone explains, beyond chance; rank correlation of numbers. ${number(importance.trials)} trials`,
         importance.epochs > 0 ? `, each at its best up to epoch ${importance.epochs}, where nobody had been dropped.` : '.')];
