@@ -39,12 +39,16 @@ std::string Dump(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-HttpResponse JsonOf(const json& value, int status = 200) {
+// What shows an image or names one stays in no browser's cache.
+constexpr char kNotKept[] = "no-store";
+
+HttpResponse JsonOf(const json& value, int status = 200,
+                    const char* caching = "private, no-cache") {
   HttpResponse response;
   response.status = status;
   response.type = "application/json";
   response.body = Dump(value);
-  response.headers.emplace_back("Cache-Control", "private, no-cache");
+  response.headers.emplace_back("Cache-Control", caching);
   return response;
 }
 
@@ -422,7 +426,8 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
       rows.push_back(std::move(one));
     }
     return JsonOf(
-        {{"methods", study.methods}, {"total", study.explained.size()}, {"rows", std::move(rows)}});
+        {{"methods", study.methods}, {"total", study.explained.size()}, {"rows", std::move(rows)}},
+        200, kNotKept);
   }
   uint32_t row = 0, method = 0;
   if (parts.size() == 3 && parts[0] == "explanations" && absl::SimpleAtoi(parts[1], &row) &&
@@ -430,7 +435,7 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
       method < study.methods.size()) {
     const auto maps = sources_.explanations->Maps(study.explained[row].methods[method]);
     if (!maps.ok()) return Error(maps.status());
-    return JsonOf(*maps);
+    return JsonOf(*maps, 200, kNotKept);
   }
   if (parts.size() == 2 && parts[0] == "images" && absl::SimpleAtoi(parts[1], &row)) {
     auto image = sources_.explanations->Image(study.image_set, row);
@@ -438,8 +443,7 @@ HttpResponse Dashboard::ReadStudy(const HttpRequest& request, const StudySnapsho
     HttpResponse response;
     response.type = "image/bmp";
     response.body = *std::move(image);
-    // Its bytes are what the study's address says: they never change.
-    response.headers.emplace_back("Cache-Control", "private, max-age=86400");
+    response.headers.emplace_back("Cache-Control", kNotKept);
     return response;
   }
   return Error(404, "nothing is here");
