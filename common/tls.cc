@@ -19,6 +19,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/status_macros.h"
 #include "grpcpp/create_channel.h"
 
@@ -245,6 +246,18 @@ absl::StatusOr<Validity> ValidityOf(const std::string& certificate_pem) {
     return absl::InvalidArgumentError("is no certificate");
   }
   return Validity{absl::FromTM(from, absl::UTCTimeZone()), absl::FromTM(until, absl::UTCTimeZone())};
+}
+
+absl::StatusOr<std::string> CertificateFingerprint(const std::string& certificate) {
+  const Certificate parsed = ParseCertificate(certificate);
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (parsed == nullptr || X509_digest(parsed.get(), EVP_sha256(), digest, &size) != 1) {
+    return absl::InvalidArgumentError("this is not a certificate");
+  }
+  std::string out;
+  for (unsigned i = 0; i < size; ++i) absl::StrAppendFormat(&out, i == 0 ? "%02X" : ":%02X", digest[i]);
+  return out;
 }
 
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const Identity& identity) {

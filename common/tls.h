@@ -40,6 +40,9 @@ struct Validity {
 // Of the first certificate in the PEM text. INVALID_ARGUMENT: it holds none.
 absl::StatusOr<Validity> ValidityOf(const std::string& certificate_pem);
 
+// SHA-256 of a PEM certificate as browsers show it: "AB:CD:...". INVALID_ARGUMENT.
+absl::StatusOr<std::string> CertificateFingerprint(const std::string& certificate);
+
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const Identity& identity);
 std::shared_ptr<grpc::ServerCredentials> MutualTlsServerCredentials(const Identity& identity);
 

@@ -92,6 +92,9 @@ class Core {
                                               const std::vector<Journal::Row>& rows) const;
   v1::ClusterStatusResponse ClusterStatus() const;
   Counters counters() const;
+  // For who makes views of their own (dashboard/snapshot.h).
+  const Studies& studies() const { return studies_; }
+  const Fleet& fleet() const { return fleet_; }
   // The first result of a task named again with another payload, for alarms: newest last, at most
   // 100.
   const std::vector<std::string>& alarms() const { return alarms_; }

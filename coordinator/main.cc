@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -22,10 +23,12 @@
 #include "common/blob_store.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/status_macros.h"
 #include "common/tasks.h"
 #include "common/tls.h"
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
+#include "coordinator/dashboard/dashboard.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
 #include "coordinator/services/blob_service.h"
@@ -47,12 +50,14 @@ struct Flags {
   double segment = 30;
   double bundle = 1;
   bool allow_torchscript = false;
+  std::string dashboard;  // HOST:PORT; empty: none.
 };
 
-// The address that a process on this machine reaches, in STORE/address: written whole or not at
+// The address that a process on this machine reaches, in STORE/`name`: written whole or not at
 // all.
-absl::Status WriteAddress(const std::string& store, const std::string& address) {
-  const std::string path = absl::StrCat(store, "/address"), temporary = absl::StrCat(path, ".new");
+absl::Status WriteAddress(const std::string& store, const std::string& name,
+                          const std::string& address) {
+  const std::string path = absl::StrCat(store, "/", name), temporary = absl::StrCat(path, ".new");
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return absl::ErrnoToStatus(errno, temporary);
   const std::string text = address + "\n";
@@ -61,6 +66,77 @@ absl::Status WriteAddress(const std::string& store, const std::string& address) 
     return absl::ErrnoToStatus(errno, path);
   }
   return absl::OkStatus();
+}
+
+// Where this machine reaches what listens there.
+std::string LocalAddress(const std::string& listen, int port) {
+  std::string host = listen.substr(0, listen.rfind(':'));
+  if (host == "0.0.0.0" || host == "[::]" || host.empty()) host = "127.0.0.1";
+  return absl::StrCat(host, ":", port);
+}
+
+// What serves the dashboard, together; ends in the order that it must.
+struct DashboardParts {
+  std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<Chronicle> chronicle;
+  std::unique_ptr<ExplanationReader> explanations;
+  std::unique_ptr<Dashboard> dashboard;
+  std::unique_ptr<HttpServer> server;
+};
+
+absl::StatusOr<std::string> ReadPart(const BlobStore& store, const Digest& blob, uint64_t offset,
+                                     uint64_t size) {
+  const int fd = ::open(store.PathOf(blob).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return absl::NotFoundError(absl::StrCat("blob ", blob.short_hex(), " is not stored"));
+  std::string bytes(size, '\0');
+  const ssize_t got = ::pread(fd, bytes.data(), size, static_cast<off_t>(offset));
+  ::close(fd);
+  if (got != static_cast<ssize_t>(size)) {
+    return absl::DataLossError(absl::StrCat("blob ", blob.short_hex(), " is too short"));
+  }
+  return bytes;
+}
+
+absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& core,
+                                              const Journal& journal, const BlobIndex& blobs,
+                                              const BlobStore& store) {
+  DashboardParts parts;
+  HttpServer::Options options;
+  options.listen = flags.dashboard;
+  if (!flags.insecure) {
+    ASSIGN_OR_RETURN(options.tls, LoadIdentity(flags.certs, "coordinator"));
+  }
+  ASSIGN_OR_RETURN(SignIn sign_in, SignIn::Open(absl::StrCat(flags.store, "/dashboard-token")));
+  parts.publisher = std::make_unique<Publisher>(core);
+  parts.chronicle = std::make_unique<Chronicle>(absl::StrCat(flags.store, "/journal.sqlite"));
+  parts.explanations = std::make_unique<ExplanationReader>(
+      journal, blobs, [&store](const Digest& blob, uint64_t offset, uint64_t size) {
+        return ReadPart(store, blob, offset, size);
+      });
+  Dashboard::Sources sources;
+  sources.snapshot = [publisher = parts.publisher.get()] { return publisher->Latest(); };
+  sources.chronicle = parts.chronicle.get();
+  sources.explanations = parts.explanations.get();
+  parts.dashboard =
+      std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
+  const auto handler = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
+    return dashboard->Answer(request);
+  };
+  // Any free port: the last one, if it still is, so that open pages go on after a restart.
+  std::string last;
+  std::ifstream(absl::StrCat(flags.store, "/dashboard")) >> last;
+  if (const size_t colon = last.rfind(':');
+      colon != std::string::npos && flags.dashboard.ends_with(":0")) {
+    HttpServer::Options again = options;
+    again.listen = flags.dashboard.substr(0, flags.dashboard.size() - 2) + last.substr(colon);
+    if (auto server = HttpServer::Start(std::move(again), handler); server.ok()) {
+      parts.server = *std::move(server);
+    }
+  }
+  if (parts.server == nullptr) {
+    ASSIGN_OR_RETURN(parts.server, HttpServer::Start(std::move(options), handler));
+  }
+  return parts;
 }
 
 int Fail(Exit code, const std::string& text) {
@@ -102,6 +178,10 @@ int Serve(const Flags& flags) {
     return Fail(kUsage,
                 absl::StrCat("--insecure speaks plain text and is for loopback only: --listen ",
                              flags.listen, " is not. Use 127.0.0.1:PORT, or certificates"));
+  } else if (!flags.dashboard.empty() && !IsLoopback(flags.dashboard)) {
+    return Fail(kUsage,
+                absl::StrCat("--insecure speaks plain text and is for loopback only: --dashboard ",
+                             flags.dashboard, " is not. Use 127.0.0.1:PORT, or certificates"));
   }
 
   absl::StatusOr<std::unique_ptr<Journal>> journal = OpenSqliteJournal(flags.store);
@@ -175,12 +255,27 @@ int Serve(const Flags& flags) {
   }
   server->GetHealthCheckService()->SetServingStatus(true);
 
-  std::string host = flags.listen.substr(0, flags.listen.rfind(':'));
-  if (host == "0.0.0.0" || host == "[::]" || host.empty()) host = "127.0.0.1";
-  const std::string address = absl::StrCat(host, ":", port);
-  if (const absl::Status status = WriteAddress(flags.store, address); !status.ok()) {
+  absl::StatusOr<DashboardParts> dashboard = DashboardParts();
+  if (!flags.dashboard.empty()) {
+    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store);
+    if (!dashboard.ok()) {
+      return Fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
+                                        ". Give --dashboard another HOST:PORT"));
+    }
+  }
+  const std::string url =
+      flags.dashboard.empty()
+          ? ""
+          : absl::StrCat(flags.insecure ? "http://" : "https://",
+                         LocalAddress(flags.dashboard, dashboard->server->port()));
+  if (const absl::Status status = WriteAddress(flags.store, "dashboard", url); !status.ok()) {
     return Fail(kStore, status.ToString());
   }
+  const std::string address = LocalAddress(flags.listen, port);
+  if (const absl::Status status = WriteAddress(flags.store, "address", address); !status.ok()) {
+    return Fail(kStore, status.ToString());
+  }
+  if (!url.empty()) DERMIS_LOG(kInfo, "dashboard at ", url, " (dermis dashboard signs in)");
   DERMIS_LOG(kInfo, "version ", kVersion, ", incarnation ", core.incarnation(), ", listens on ",
              address, flags.insecure ? " (plain text)" : "", ", store ", flags.store);
 
@@ -194,6 +289,7 @@ int Serve(const Flags& flags) {
     std::_Exit(kOk);
   }).detach();
   server->GetHealthCheckService()->SetServingStatus(false);
+  dashboard->server.reset();
   streams.CloseAll("the coordinator stops");
   watches.CloseAll("the coordinator stops");
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(3));
@@ -233,9 +329,16 @@ int main(int argc, char** argv) {
                "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,
                "Take studies of TorchScript models, which carry code (docs/security.md)");
+  app.add_option("--dashboard", flags.dashboard,
+                 "HOST:PORT that serves the dashboard, /metrics and /healthz; port 0: any free one "
+                 "(default: none)");
   CLI11_PARSE(app, argc, argv);
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";
+    return dermis::kUsage;
+  }
+  if (!flags.dashboard.empty() && flags.dashboard.rfind(':') == std::string::npos) {
+    std::cerr << "dermis-coordinator: --dashboard " << flags.dashboard << " is not HOST:PORT\n";
     return dermis::kUsage;
   }
   if (flags.listen.rfind(':') == std::string::npos) {

@@ -31,20 +31,8 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
       status.add_problems("... and more");
       break;
     }
-    std::string what = absl::StrCat("task ", it->first.second.short_hex());
-    if (auto failed = study.failed.find(it->first.second); failed != study.failed.end()) {
-      what = Describe(failed->second.spec);
-    } else if (study.run != nullptr) {
-      const SweepPlanner& sweep = study.run->sweep();
-      if (const std::vector<uint32_t>* found = sweep.Find(it->first.second)) {
-        const uint32_t trial = sweep.training(found->front()).trial;
-        what =
-            sweep.trials().size() == 1
-                ? "training"
-                : absl::StrCat("trial ", trial, " (", Describe(sweep.SettingsOfTrial(trial)), ")");
-      }
-    }
-    status.add_problems(absl::StrCat(what, " failed on worker ", it->second.worker, ": ",
+    status.add_problems(absl::StrCat(DescribeFailed(study, it->first.second), " failed on worker ",
+                                     it->second.worker, ": ",
                                      it->second.cause, " (dermis retry ", record.id,
                                      " tries again)"));
   }
@@ -227,6 +215,19 @@ v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
 }
 
 }  // namespace
+
+std::string DescribeFailed(const Study& study, const Digest& task) {
+  if (auto failed = study.failed.find(task); failed != study.failed.end()) {
+    return Describe(failed->second.spec);
+  }
+  const std::vector<uint32_t>* found =
+      study.run == nullptr ? nullptr : study.run->sweep().Find(task);
+  if (found == nullptr) return absl::StrCat("task ", task.short_hex());
+  const SweepPlanner& sweep = study.run->sweep();
+  if (sweep.trials().size() == 1) return "training";
+  const uint32_t trial = sweep.training(found->front()).trial;
+  return absl::StrCat("trial ", trial, " (", Describe(sweep.SettingsOfTrial(trial)), ")");
+}
 
 absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& fleet,
                                           const std::string& id) {

@@ -24,6 +24,9 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
 v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet,
                                       const BlobIndex& blobs);
 
+// What a failed task of the study does, for people.
+std::string DescribeFailed(const Study& study, const Digest& task);
+
 // Canonical text of the durable state and all that is folded from it, for tests of replay.
 std::string DumpStudies(const Studies& studies);
 // Who waits for what, for people who look for the reason why nothing runs.

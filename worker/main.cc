@@ -283,6 +283,7 @@ int Work(const Flags& flags) {
   Session::Options options;
   options.hello.set_worker(flags.name);
   options.hello.set_incarnation(Random());
+  if (const char* last_end = std::getenv(kLastEndVariable)) options.hello.set_last_end(last_end);
   options.hello.set_numerics_class(*numerics);
   options.hello.set_software_version(flags.claim_version);
   options.hello.set_host(host);

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 
@@ -117,6 +118,7 @@ int Supervise(const std::vector<std::string>& argv, const SupervisorOptions& opt
       DERMIS_LOG(kError, text);
     }
   };
+  ::unsetenv(kLastEndVariable);
   bool stopping = false;
   absl::Duration backoff = options.first_backoff;
   int code = 0;
@@ -172,6 +174,13 @@ int Supervise(const std::vector<std::string>& argv, const SupervisorOptions& opt
                         absl::FormatDuration(absl::Trunc(clock.Now() - start, absl::Milliseconds(1))),
                         ": ", DeathCause(status), "; started again in ", absl::FormatDuration(backoff),
                         ". End of its log:\n    ", tail.Text()));
+    constexpr size_t kMostOfLog = 6000;  // Of an environment, and of a message.
+    const std::string text = tail.Text();
+    ::setenv(kLastEndVariable,
+             absl::StrCat(DeathCause(status), ". End of its log:\n",
+                          text.size() > kMostOfLog ? text.substr(text.size() - kMostOfLog) : text)
+                 .c_str(),
+             1);
     pollfd wait = {events, POLLIN, 0};
     const absl::Duration until = clock.Now() + backoff;
     while (!stopping && clock.Now() < until) {

@@ -16,6 +16,9 @@ inline constexpr int kExitHopeless = 78;
 // The child's exit code when it ends because a thread of it hangs: a new process is the cure (EX_SOFTWARE).
 inline constexpr int kExitHung = 70;
 
+// Tells a child how the one before it died, and the end of its log; absent for the first one.
+inline constexpr char kLastEndVariable[] = "DERMIS_WORKER_LAST_END";
+
 struct SupervisorOptions {
   absl::Duration first_backoff = absl::Milliseconds(500);
   absl::Duration last_backoff = absl::Seconds(30);

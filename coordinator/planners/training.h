@@ -57,6 +57,8 @@ class TrainingPlanner {
   uint32_t max_epochs() const { return max_epochs_; }
   uint64_t steps_per_epoch() const { return steps_per_epoch_; }
   std::optional<v1::EpochMetrics> last_epoch() const;
+  // The longest history known; the first epochs_done() of them count.
+  const std::vector<v1::EpochMetrics>& epochs() const { return epochs_; }
 
  private:
   const v1::ModelKind kind_;

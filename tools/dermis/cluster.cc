@@ -144,6 +144,7 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
       ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
       "--listen", listen, "--segment", absl::StrCat(options.segment)};
   if (options.allow_torchscript) command.push_back("--allow-torchscript");
+  if (!options.dashboard.empty()) command.insert(command.end(), {"--dashboard", options.dashboard});
   ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command, options.ends_with_starter));
   const absl::Duration until = Clock::Real().Now() + kStartPatience;
   while (!fs::exists(address)) {

@@ -22,6 +22,7 @@ struct LocalClusterOptions {
   uint32_t workers = 2;
   uint32_t threads = 0;            // Compute threads a worker; 0 = this machine's cores / workers.
   std::string listen = "127.0.0.1:0";
+  std::string dashboard = "127.0.0.1:0";  // Empty: none.
   double segment = 30;             // Seconds of training between two stored states.
   bool allow_torchscript = false;  // Studies may bring models that carry code.
   bool ends_with_starter = false;  // All processes are told to end when the thread that starts them does, however it ends.

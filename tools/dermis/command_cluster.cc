@@ -31,6 +31,9 @@ absl::Status PrintClusterStatus(const ClusterOptions& options) {
   std::printf("coordinator %s, start %lu, %.1f GB free%s\n", status.version().c_str(),
               status.incarnation(), status.free_bytes() / 1e9,
               status.disk_low() ? " (too little: new studies and blobs are refused)" : "");
+  if (const std::string url = DashboardUrl(options.local.directory); !url.empty()) {
+    std::printf("dashboard %s (dermis dashboard signs in)\n", url.c_str());
+  }
   std::map<std::string, std::string> classes;  // Numerics class -> its workers.
   for (const v1::WorkerStatus& worker : status.workers()) {
     std::printf("%-16s %-12s %2u threads %8lu tasks  %s\n", worker.worker().c_str(),
@@ -69,6 +72,9 @@ absl::Status Start(const ClusterOptions& options) {
   } else {
     std::printf("A coordinator and %u workers run. Directory: %s\n", workers,
                 local.directory.c_str());
+    if (!DashboardUrl(local.directory).empty()) {
+      std::printf("Dashboard: `dermis dashboard` prints its address\n");
+    }
   }
   return absl::OkStatus();
 }
@@ -127,6 +133,9 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
                     "Compute threads a worker (default: cores / workers)")
       ->check(CLI::Range(1, 1024));
   start->add_option("--listen", options->listen, "Address of the coordinator")->capture_default_str();
+  start->add_option("--dashboard", options->dashboard,
+                    "HOST:PORT that serves the dashboard and /metrics (docs/dashboard.md); '' for none")
+      ->capture_default_str();
   start->add_option("--segment", options->segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));

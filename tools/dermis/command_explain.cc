@@ -314,6 +314,7 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
   auto* explain = app.add_subcommand("explain", "Explain what a model says of a folder of images");
   auto o = std::make_shared<ExplainOptions>();
   o->local.workers = 1;
+  o->local.dashboard.clear();  // It ends before anyone could look.
   explain->footer(kFooter);
   explain
       ->add_option("--model", o->model, "safetensors (dermis results --model), ONNX or TorchScript")

@@ -3,6 +3,8 @@
 #ifndef DERMIS_TOOLS_DERMIS_COMMANDS_H_
 #define DERMIS_TOOLS_DERMIS_COMMANDS_H_
 
+#include <string>
+
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 
@@ -10,6 +12,7 @@ namespace dermis {
 
 void AddImageCommands(CLI::App& app, absl::Status& outcome);       // ingest, synth
 void AddClusterCommands(CLI::App& app, absl::Status& outcome);     // cluster start | stop | status
+void AddDashboardCommand(CLI::App& app, absl::Status& outcome);   // dashboard
 void AddEvaluateCommand(CLI::App& app, absl::Status& outcome);     // evaluate
 void AddExplainCommand(CLI::App& app, absl::Status& outcome);      // explain
 void AddRunCommand(CLI::App& app, absl::Status& outcome);          // run, watch
@@ -19,6 +22,9 @@ void AddHistoryCommands(CLI::App& app, absl::Status& outcome);     // logs, trac
 void AddResultCommands(CLI::App& app, absl::Status& outcome);      // report, results, models export, compare
 void AddDoctorCommand(CLI::App& app, absl::Status& outcome);       // doctor
 void AddCompletionCommand(CLI::App& app, absl::Status& outcome);   // completion
+
+// Where a running coordinator serves its dashboard; "" where none is served.
+std::string DashboardUrl(const std::string& cluster_directory);
 
 }  // namespace dermis
 

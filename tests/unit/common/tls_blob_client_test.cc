@@ -4,6 +4,11 @@
 #include <map>
 #include <mutex>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "common/blob_client.h"
 #include "common/tls.h"
 #include "dermis/v1/blobs.grpc.pb.h"
@@ -133,6 +138,18 @@ TEST_F(TlsTest, Certificates_AreKept_AndKeysAreSecret) {
   EXPECT_FALSE(LoadIdentity(directory_, "worker").ok());
   ASSERT_TRUE(MakeClusterCertificates(directory_, {}).ok());
   EXPECT_TRUE(LoadIdentity(directory_, "worker").ok());
+}
+
+TEST_F(TlsTest, Fingerprint_IsTheHashOfTheCertificateItself) {
+  const std::string pem = LoadIdentity(directory_, "coordinator")->certificate;
+  std::string base64, der;
+  for (const auto line : absl::StrSplit(pem, '\n')) {
+    if (!absl::StartsWith(line, "-")) absl::StrAppend(&base64, line);
+  }
+  ASSERT_TRUE(absl::Base64Unescape(base64, &der));
+  const std::string fingerprint = *CertificateFingerprint(pem);
+  EXPECT_EQ(absl::AsciiStrToLower(absl::StrReplaceAll(fingerprint, {{":", ""}})), Sha256Of(der).hex());
+  EXPECT_EQ(CertificateFingerprint("none").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(TlsTest, LoadIdentity_NamesTheMissingFile) {

@@ -33,6 +33,22 @@ TEST(SupervisorTest, DeadWorker_IsStartedAgain_AndReportedWithCauseAndLog) {
   EXPECT_THAT(reports[1], AllOf(HasSubstr("exit code 3"), HasSubstr("words of run 1")));
 }
 
+TEST(SupervisorTest, TheNextWorkerIsTold_HowTheLastOneDied) {
+  const TemporaryFolder folder;
+  SupervisorOptions options;
+  options.first_backoff = absl::Milliseconds(1);
+  options.report = [](const std::string&) {};
+  const std::string script = "echo \"$DERMIS_WORKER_LAST_END\" > " + folder.path() + "/told-$(ls " + folder.path() +
+                             " | wc -l); echo last words >&2; [ $(ls " + folder.path() + " | wc -l) = 2 ] && exit 0; exit 3";
+  EXPECT_EQ(Supervise({"/bin/sh", "-c", script}, options), 0);
+  const auto read = [&](const std::string& name) {
+    std::ifstream in(folder.path() + "/" + name);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  EXPECT_EQ(read("told-0"), "\n");
+  EXPECT_THAT(read("told-1"), AllOf(HasSubstr("exit code 3"), HasSubstr("last words")));
+}
+
 TEST(SupervisorTest, HopelessWorker_IsNotStartedAgain) {
   int reports = 0;
   SupervisorOptions options;

@@ -1,0 +1,298 @@
+#include "coordinator/dashboard/http_server.h"
+
+#include <cstring>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+
+namespace dermis {
+namespace {
+
+constexpr unsigned kThreads = 2;
+constexpr unsigned kIdleSeconds = 20;
+constexpr absl::Duration kLook = absl::Milliseconds(500);
+
+struct Address {
+  sockaddr_storage bytes{};
+  socklen_t size = 0;
+};
+
+absl::StatusOr<Address> Resolve(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("'", listen, "' is not HOST:PORT"));
+  }
+  std::string host = listen.substr(0, colon);
+  if (host.size() > 1 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.empty() ? nullptr : host.c_str(),
+                                listen.substr(colon + 1).c_str(), &hints, &found);
+  if (error != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", listen, "' cannot be listened on: ", gai_strerror(error)));
+  }
+  Address address;
+  std::memcpy(&address.bytes, found->ai_addr, found->ai_addrlen);
+  address.size = found->ai_addrlen;
+  freeaddrinfo(found);
+  return address;
+}
+
+std::string ClientOf(MHD_Connection* connection) {
+  const MHD_ConnectionInfo* info =
+      MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  char name[NI_MAXHOST] = "?";
+  if (info != nullptr && info->client_addr != nullptr) {
+    const socklen_t size =
+        info->client_addr->sa_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    getnameinfo(info->client_addr, size, name, sizeof name, nullptr, 0, NI_NUMERICHOST);
+  }
+  return name;
+}
+
+// Nothing that a client says is written to the log; the library's words are for debugging.
+void Log(void*, const char* format, va_list arguments) {
+  char text[512];
+  vsnprintf(text, sizeof text, format, arguments);
+  DERMIS_LOG(kDebug, "dashboard: ", absl::StripAsciiWhitespace(text));
+}
+
+class MicroServer : public HttpServer {
+ public:
+  MicroServer(Options options, Handler handler)
+      : options_(std::move(options)), handler_(std::move(handler)) {}
+
+  ~MicroServer() override {
+    if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
+    {
+      absl::MutexLock lock(&mutex_);
+      stopped_ = true;
+    }
+    if (reaper_.joinable()) reaper_.join();
+  }
+
+  absl::Status Listen() {
+    ASSIGN_OR_RETURN(const Address address, Resolve(options_.listen));
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
+    if (address.bytes.ss_family == AF_INET6) flags |= MHD_USE_IPv6;
+    std::vector<MHD_OptionItem> more;
+    if (options_.tls) {
+      flags |= MHD_USE_TLS;
+      more.push_back({MHD_OPTION_HTTPS_MEM_KEY, 0, options_.tls->key.data()});
+      more.push_back({MHD_OPTION_HTTPS_MEM_CERT, 0, options_.tls->certificate.data()});
+      static char priorities[] = "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+      more.push_back({MHD_OPTION_HTTPS_PRIORITIES, 0, priorities});
+    }
+    more.push_back({MHD_OPTION_END, 0, nullptr});
+    daemon_ = MHD_start_daemon(
+        flags, 0, nullptr, nullptr, &MicroServer::OnRequest, this, MHD_OPTION_EXTERNAL_LOGGER, &Log,
+        nullptr, MHD_OPTION_SOCK_ADDR, reinterpret_cast<const sockaddr*>(&address.bytes),
+        MHD_OPTION_THREAD_POOL_SIZE, kThreads, MHD_OPTION_CONNECTION_LIMIT, options_.connections,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.connections_of_one_address,
+        MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        static_cast<size_t>(options_.request_head), MHD_OPTION_NOTIFY_COMPLETED,
+        &MicroServer::OnCompleted, this, MHD_OPTION_NOTIFY_CONNECTION, &MicroServer::OnConnection,
+        this, MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);
+    if (daemon_ == nullptr) {
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen,
+                                                 ": the port is in use, or the address is not this "
+                                                 "machine's, or the certificate cannot be used"));
+    }
+    const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_BIND_PORT);
+    port_ = info == nullptr ? 0 : info->port;
+    reaper_ = std::thread([this] { Reap(); });
+    return absl::OkStatus();
+  }
+
+  int port() const override { return port_; }
+
+ private:
+  struct Pending {
+    HttpRequest request;
+    bool answered = false;
+  };
+  struct Connection {
+    int socket = -1;
+    absl::Duration until;
+  };
+
+  static MHD_Result AddHeader(void* request, MHD_ValueKind, const char* name, const char* value) {
+    static_cast<HttpRequest*>(request)->headers[absl::AsciiStrToLower(name)] =
+        value == nullptr ? "" : value;
+    return MHD_YES;
+  }
+  static MHD_Result AddQuery(void* request, MHD_ValueKind, const char* name, const char* value) {
+    static_cast<HttpRequest*>(request)->query[name] = value == nullptr ? "" : value;
+    return MHD_YES;
+  }
+
+  static MHD_Result OnRequest(void* self, MHD_Connection* connection, const char* url,
+                              const char* method, const char*, const char* upload,
+                              size_t* upload_size, void** context) {
+    return static_cast<MicroServer*>(self)->Request(connection, url, method, upload, upload_size,
+                                                    context);
+  }
+
+  MHD_Result Request(MHD_Connection* connection, const char* url, const char* method,
+                     const char* upload, size_t* upload_size, void** context) {
+    auto* pending = static_cast<Pending*>(*context);
+    if (pending == nullptr) {
+      // Taken back in OnCompleted.
+      pending = new Pending;
+      *context = pending;
+      pending->request.method = method;
+      pending->request.path = url;
+      pending->request.client = ClientOf(connection);
+      MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &pending->request);
+      MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddQuery, &pending->request);
+      uint64_t length = 0;
+      const std::string& stated = pending->request.Header("content-length");
+      if (!stated.empty() &&
+          (!absl::SimpleAtoi(stated, &length) || length > options_.request_body)) {
+        return TooLarge(connection, *pending);
+      }
+      return MHD_YES;
+    }
+    if (*upload_size > 0) {
+      if (!pending->answered &&
+          pending->request.body.size() + *upload_size > options_.request_body) {
+        return MHD_NO;  // It did not say how long it would be: the connection ends.
+      }
+      if (!pending->answered) pending->request.body.append(upload, *upload_size);
+      *upload_size = 0;
+      return MHD_YES;
+    }
+    if (pending->answered) return MHD_YES;
+    HttpResponse response;
+    try {
+      response = handler_(pending->request);
+    } catch (const std::exception& error) {
+      DERMIS_LOG(kError, "dashboard: ", error.what());
+      response.status = 500;
+      response.body = "an error of the dashboard; the coordinator's log has it\n";
+    }
+    return Answer(connection, *pending, std::move(response));
+  }
+
+  MHD_Result TooLarge(MHD_Connection* connection, Pending& pending) {
+    HttpResponse response;
+    response.status = 413;
+    response.body = absl::StrCat("requests carry at most ", options_.request_body, " bytes\n");
+    response.headers.emplace_back("Connection", "close");
+    return Answer(connection, pending, std::move(response));
+  }
+
+  MHD_Result Answer(MHD_Connection* connection, Pending& pending, HttpResponse response) {
+    pending.answered = true;
+    Extend(connection, options_.response_patience);
+    MHD_Response* raw;
+    if (!response.fixed.empty()) {
+      raw = MHD_create_response_from_buffer(
+          response.fixed.size(), const_cast<char*>(response.fixed.data()), MHD_RESPMEM_PERSISTENT);
+    } else {
+      auto* body = new std::string(std::move(response.body));
+      raw = MHD_create_response_from_buffer_with_free_callback_cls(
+          body->size(), body->data(), [](void* kept) { delete static_cast<std::string*>(kept); },
+          body);
+      if (raw == nullptr) delete body;
+    }
+    if (raw == nullptr) return MHD_NO;
+    MHD_add_response_header(raw, MHD_HTTP_HEADER_CONTENT_TYPE, response.type.c_str());
+    for (const auto& [name, value] : response.headers) {
+      MHD_add_response_header(raw, name.c_str(), value.c_str());
+    }
+    const MHD_Result queued =
+        MHD_queue_response(connection, static_cast<unsigned>(response.status), raw);
+    MHD_destroy_response(raw);
+    return queued;
+  }
+
+  static void OnCompleted(void* self, MHD_Connection* connection, void** context,
+                          MHD_RequestTerminationCode) {
+    auto& server = *static_cast<MicroServer*>(self);
+    server.Extend(connection, server.options_.request_patience);
+    delete static_cast<Pending*>(*context);
+    *context = nullptr;
+  }
+
+  static void OnConnection(void* self, MHD_Connection* connection, void**,
+                           MHD_ConnectionNotificationCode code) {
+    auto& server = *static_cast<MicroServer*>(self);
+    absl::MutexLock lock(&server.mutex_);
+    // Closed: the socket is closed after this call, so what stands in the map is always open.
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+      server.open_.erase(connection);
+      return;
+    }
+    const MHD_ConnectionInfo* info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (info == nullptr) return;
+    server.open_[connection] = {info->connect_fd,
+                                Clock::Real().Now() + server.options_.request_patience};
+  }
+
+  void Extend(MHD_Connection* connection, absl::Duration patience) {
+    absl::MutexLock lock(&mutex_);
+    if (auto it = open_.find(connection); it != open_.end()) {
+      it->second.until = Clock::Real().Now() + patience;
+    }
+  }
+
+  // The library ends connections that are silent; one that dribbles is not.
+  void Reap() {
+    absl::MutexLock lock(&mutex_);
+    while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped_), kLook)) {
+      const absl::Duration now = Clock::Real().Now();
+      for (const auto& [connection, open] : open_) {
+        if (open.until < now) shutdown(open.socket, SHUT_RDWR);
+      }
+    }
+  }
+
+  Options options_;
+  const Handler handler_;
+  MHD_Daemon* daemon_ = nullptr;
+  int port_ = 0;
+  absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::flat_hash_map<MHD_Connection*, Connection> open_ ABSL_GUARDED_BY(mutex_);
+  std::thread reaper_;
+};
+
+}  // namespace
+
+const std::string& HttpRequest::Header(const std::string& lower_case_name) const {
+  static const std::string none;
+  const auto it = headers.find(lower_case_name);
+  return it == headers.end() ? none : it->second;
+}
+
+std::optional<std::string> HttpRequest::Query(const std::string& name) const {
+  const auto it = query.find(name);
+  if (it == query.end()) return std::nullopt;
+  return it->second;
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(Options options, Handler handler) {
+  auto server = std::make_unique<MicroServer>(std::move(options), std::move(handler));
+  RETURN_IF_ERROR(server->Listen());
+  return server;
+}
+
+}  // namespace dermis

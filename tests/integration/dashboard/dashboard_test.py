@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""The dashboard of a running cluster, in headless Chromium, as people use it: signed in by the printed address, at phone
+and desktop width, by keyboard, through the coordinator's death. Exit code 77 (skipped) where there is no Chromium.
+
+  dashboard_test.py [FOLDER for pictures]
+"""
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import browser  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("DERMIS_BUILD_DIR", "build"))
+STUDY = """
+name: race
+seed: 3
+images: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}
+training: {logical_shards: 2, batch_size: 32, epochs: 4}
+sweep:
+  axes:
+    - {key: training.optimizer.rmsprop.learning_rate, values: [1e-3, 3e-4, 1e-4]}
+    - {key: training.augment, values: [true, false]}
+  halving: {rungs: [2], factor: 2}
+explanation:
+  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}
+  methods:
+    - lime: {samples: 300, superpixels: {slic: {count: 12}}}
+    - grad_cam
+"""
+# Trials that have their numbers from `race` in part, and 2,000 that nobody will ever train: the study is cancelled.
+WIDE = """
+name: wide
+seed: 3
+images: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}
+training: {logical_shards: 2, batch_size: 32, epochs: 2}
+sweep:
+  axes:
+    - {key: training.optimizer.rmsprop.learning_rate, range: {low: 1e-5, high: 1e-2, log: true}}
+    - {key: training.augment, values: [true, false]}
+    - {key: training.batch_size, values: [16, 32, 64]}
+  random: {trials: 10000}
+"""
+
+
+class Cluster:
+    def __init__(self, folder):
+        self.folder = folder
+        self.directory = f"{folder}/cluster"
+
+    def run(self, *arguments, check=True):
+        done = subprocess.run([BUILD / "bin/dermis", *arguments, "--cluster", self.directory], capture_output=True, text=True, timeout=300)
+        assert not check or done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def start(self):
+        self.run("cluster", "start", "--workers", "2", "--threads", "1")
+
+    def url(self):
+        return self.run("dashboard").strip()
+
+    def pid(self, name):
+        return int(pathlib.Path(self.directory, "pids", name).read_text().split()[0])
+
+
+def ask(url, path, token=None):
+    """Status and body, over TLS that trusts nothing but the cluster's CA."""
+    host = re.match(r"https://([^/]+)", url).group(1)
+    context = ssl.create_default_context(cafile=f"{cluster.directory}/certs/ca.crt")
+    connection = http.client.HTTPSConnection(host, context=context, timeout=60)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def check(holds, text):
+    assert holds, text
+    print(f"  {text}", flush=True)
+
+
+def refusals(url):
+    """What cannot be served is refused at the start, with what to do."""
+    def coordinator(*arguments):
+        done = subprocess.run([BUILD / "bin/dermis-coordinator", "--store", f"{cluster.folder}/other", "--listen", "127.0.0.1:0", *arguments],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    taken = re.search(r":(\d+)/", url).group(1)
+    certs = ["--certs", f"{cluster.directory}/certs"]
+    code, text = coordinator("--insecure", "--dashboard", "0.0.0.0:0")
+    check(code == 2 and "loopback only" in text, "plain text beyond loopback is refused")
+    code, text = coordinator(*certs, "--dashboard", "nonsense")
+    check(code == 2 and "HOST:PORT" in text, "an address that is none is refused")
+    code, text = coordinator(*certs, "--dashboard", f"127.0.0.1:{taken}")
+    check(code == 4 and "another HOST:PORT" in text, "a port that is taken is refused")
+
+
+def secrets(url):
+    token = url.split("#token=")[1]
+    log = pathlib.Path(cluster.directory, "logs/coordinator.log").read_text()
+    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    check(token not in log and token not in commands, "the token stands in no log and no command line")
+    check(token not in cluster.run("cluster", "status"), "the status shows the address without it")
+    check(ask(url, "/api/studies")[0] == 401 and ask(url, "/metrics", "0" * 64)[0] == 401, "strangers are refused")
+    check(ask(url, "/healthz") == (200, "ok\n") and ask(url, "/readyz") == (200, "ready\n"), "it is healthy and ready")
+    status, text = ask(url, "/metrics", token)
+    check(status == 200 and "dermis_workers" in text, "Prometheus reads metrics with the token")
+
+
+def by_keyboard(page):
+    """Every control is reached by Tab, and says what it is."""
+    page.js("document.querySelector('.skip').focus()")
+    reached, nameless = set(), []
+    for _ in range(120):
+        page.press("Tab")
+        what = page.js("""(() => { const e = document.activeElement;
+            const name = e.getAttribute('aria-label') || e.innerText || (e.labels && e.labels[0] && e.labels[0].innerText) || '';
+            return e === document.body ? null : [e.tagName, name.trim().slice(0, 40), e.dataset.act || e.dataset.pick || e.name || '']; })()""")
+        if what is None:
+            break
+        reached.add(what[0] + " " + what[2])
+        if not what[1] and what[0] not in ("DIV", "PRE", "MAIN"):
+            nameless.append(what)
+    check(not nameless, "every control that Tab reaches has a name" if not nameless else f"no name: {nameless}")
+    for needed in ("BUTTON sort", "BUTTON measure", "INPUT pick", "SELECT state", "SELECT method", "INPUT from"):
+        check(needed in reached, f"Tab reaches {needed}")
+
+
+def well_formed(page, name):
+    problems = page.js("""[
+      document.documentElement.scrollWidth > innerWidth && 'wider than the screen: ' + document.documentElement.scrollWidth,
+      document.documentElement.lang !== 'en' && 'no language',
+      document.querySelectorAll('h1').length !== 1 && 'not one h1',
+      ...[...document.querySelectorAll('table')].map(t => !t.querySelector('th[scope]') && 'a table without headers'),
+      ...[...document.querySelectorAll('canvas, svg')].map(s => !s.closest('[role=img],[aria-hidden=true],[aria-label]') && 'a picture without words: ' + s.outerHTML.slice(0, 80)),
+      ...[...document.querySelectorAll('[aria-labelledby]')].map(e => !document.getElementById(e.getAttribute('aria-labelledby')) && 'a label that is not there'),
+      new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size !== document.querySelectorAll('[id]').length && 'an id comes twice',
+    ].filter(Boolean)""")
+    check(not problems, f"{name} is well formed" if not problems else f"{name}: {problems}")
+
+
+def walk(url, pictures):
+    base = url.split("#")[0]
+    with browser.Browser() as page:
+        page.go(base)
+        page.until("document.querySelector('#token')")
+        well_formed(page, "the sign-in form")
+        page.js("document.querySelector('#token').value = 'wrong'")
+        page.press("Tab")
+        page.press("Enter", "\r")
+        page.until("document.body.innerText.includes('not the token')")
+        check(True, "a wrong token is told so")
+        page.go(url)
+        page.until("document.querySelector('table a')")
+        check("token" not in page.js("location.href"), "the token leaves the address bar")
+        check(page.js("document.cookie") == "", "no script can read the cookie")
+        well_formed(page, "the list of studies")
+        page.go(base + "#/study/race")
+        page.until("document.querySelectorAll('.trials tbody tr').length === 6")
+        page.until("document.querySelector('.series, .dot')", 120)
+        check(True, "curves appear while the study runs")
+        page.js("document.querySelector('[data-act=measure][data-to=accuracy]').focus()")
+        page.press("Enter", "\r")
+        page.until("document.querySelector('.names text').textContent.includes('accuracy')")
+        check(page.js("document.activeElement.dataset.to") == "accuracy", "the focus stays where it was")
+        page.until("document.querySelector('.chip.done')", 240)
+        page.until("[...document.querySelectorAll('.gallery canvas')].every(c => c.dataset.map)", 60)
+        page.until("[...document.querySelectorAll('.gallery canvas')].every(c => c.getContext('2d').getImageData(112, 112, 1, 1).data[3] > 0)")
+        check(True, "explanations are drawn")
+        check(page.js("document.querySelectorAll('tr.ours .chip.chosen').length") == 1, "the trial that was taken stands out")
+        page.js("document.querySelector('.chart').focus()")
+        page.press("ArrowRight")
+        page.until("document.querySelector('.readout').textContent.startsWith('epoch ')")
+        check(True, "arrow keys read the curves")
+        page.js("document.querySelector('[data-act=sort][data-key=trial]').click()")
+        page.until("document.querySelector('.trials tbody th').textContent === '0'")
+        check(page.js("document.querySelector('[aria-sort]').textContent.trim().startsWith('Trial')"), "a heading sorts, and says so")
+        page.until("document.querySelector('.parallel .brush .overlay')")
+        box = page.js("(() => { const r = document.querySelectorAll('.parallel .brush .overlay')[1]; r.scrollIntoView({block: 'center'}); const b = r.getBoundingClientRect(); return [b.x + b.width / 2, b.y, b.height]; })()")
+        page.drag(box[0], box[1] + 2, box[1] + box[2] * 0.4)
+        page.until("document.querySelectorAll('.trials tbody tr').length === 3")
+        check(True, "brushing an axis filters the table")
+        by_keyboard(page)
+        well_formed(page, "the study's page")
+        if pictures:
+            page.picture(f"{pictures}/study.png")
+        for name in ("workers", "events"):
+            page.go(base + "#/" + name)
+            page.until(f"document.querySelector('nav [aria-current]').dataset.page === '{name}' && document.querySelector('main table, main li')")
+            well_formed(page, name)
+        check("killed by signal 9" not in page.text(), "nobody has died yet")
+        os.kill(int(subprocess.run(["pgrep", "-P", str(cluster.pid("worker-1"))], capture_output=True, text=True, check=True).stdout), signal.SIGKILL)
+        page.until("document.body.innerText.includes('killed by signal 9')")
+        check(page.js("document.querySelector('.events details pre').textContent").count("welcomed by the coordinator") == 1,
+              "a worker's death is told with the end of its log")
+        page.go(base + "#/study/none")
+        page.until("document.body.innerText.includes('no study none')")
+        page.go(base + "#/study/wide")
+        page.until("document.querySelectorAll('.trials tbody tr').length === 25 && document.body.innerText.includes('of 10,000')")
+        rows = page.js("document.querySelectorAll('*').length")
+        check(rows < 2500, f"10,000 trials are {rows} elements")
+        longest = page.js("""new Promise(done => { let longest = 0;
+            new PerformanceObserver(list => list.getEntries().forEach(e => longest = Math.max(longest, e.duration))).observe({type: 'longtask'});
+            setTimeout(() => done(longest), 6000); })""")
+        print(f"  longest pause of the page while it follows 10,000 trials: {longest:.0f} ms")
+        complaints = [c for c in page.complaints() if "401" not in c and "404" not in c]
+        check(not complaints, "the console has no complaints" if not complaints else f"console: {complaints}")
+
+        os.kill(cluster.pid("coordinator"), signal.SIGKILL)
+        page.until("document.body.innerText.includes('does not answer')")
+        check(True, "a dead coordinator is noticed")
+        cluster.start()
+        page.until("!document.body.innerText.includes('does not answer')")
+        page.until("document.body.innerText.includes('of 10,000')")
+        check(cluster.url() == url, "it comes back under the same address, and nobody has to sign in again")
+    for dark in (False, True):
+        with browser.Browser(390, 844, mobile=True, dark=dark) as page:
+            page.go(url)
+            page.until("document.querySelector('table a')")
+            well_formed(page, "the list on a phone")
+            page.go(base + "#/study/race")
+            page.until("document.querySelector('.gallery canvas')")
+            well_formed(page, "the study on a phone")
+            if pictures:
+                page.picture(f"{pictures}/phone{'-dark' if dark else ''}.png")
+
+
+def exports(url):
+    token = url.split("#token=")[1]
+    lines = ask(url, "/api/studies/race/trials.csv", token)[1].splitlines()
+    check(len(lines) == 7 and lines[0].startswith("trial,state"), "CSV has a line a trial")
+    trials = [json.loads(line) for line in ask(url, "/api/studies/race/trials.jsonl", token)[1].splitlines()]
+    check([t["trial"] for t in trials] == list(range(6)) and sum(t["state"] == "chosen" for t in trials) == 1, "JSON lines have the same trials")
+
+
+if __name__ == "__main__":
+    if browser.find() is None:
+        print("there is no Chromium (Debian: chromium): the dashboard's pages are not tested")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory(prefix="dermis-dashboard-") as folder:
+        cluster = Cluster(folder)
+        try:
+            subprocess.run([BUILD / "bin/dermis", "synth", "--count", "200", "--size", "64", "-o", f"{folder}/small.images"], check=True, capture_output=True)
+            nothing = subprocess.run([BUILD / "bin/dermis", "dashboard", "--cluster", cluster.directory], capture_output=True, text=True, timeout=60)
+            check(nothing.returncode == 1 and "dermis cluster start" in nothing.stderr, "without a cluster it is said what to do")
+            cluster.start()
+            url = cluster.url()
+            refusals(url)
+            secrets(url)
+            for name, text in (("wide", WIDE), ("race", STUDY)):
+                pathlib.Path(folder, name + ".yaml").write_text(text)
+                with subprocess.Popen([BUILD / "bin/dermis", "run", f"{folder}/{name}.yaml", "--images", f"{folder}/small.images", "--cluster", cluster.directory],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+                    while name not in cluster.run("status"):
+                        assert run.poll() is None, "the study was not taken"
+                        time.sleep(0.2)
+                    run.send_signal(signal.SIGINT)  # The study goes on.
+                if name == "wide":
+                    time.sleep(5)  # Some trials get their first epochs.
+                    cluster.run("cancel", "wide")
+            walk(url, sys.argv[1] if len(sys.argv) > 1 else None)
+            exports(url)
+            print("all holds")
+        finally:
+            cluster.run("cluster", "stop", check=False)
