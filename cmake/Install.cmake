@@ -5,7 +5,8 @@
 #   P/bin/                links to the programs
 #   P/share/              studies, documents
 #
-# Components: coordinator, worker, cli, launch, docs. cluster/bundle adds the distribution's libraries in
+# Components: coordinator, worker, cli, launch, docs; gpu, which is installed only where it is named: LibTorch's CUDA half
+# with all libraries that it needs (3 GB; those that `tools/setup --gpu` brought). cluster/bundle adds the distribution's libraries in
 # lib/dermis/system, which the programs look into first.
 set(home lib/dermis)
 
@@ -43,8 +44,15 @@ foreach(file IN LISTS cuda_files)
   install(FILES "${DERMIS_TORCH_DIR}/../${file}" DESTINATION ${home}/${folder} COMPONENT worker)
 endforeach()
 if(TARGET dermis_cuda)
-  set_target_properties(dermis_cuda PROPERTIES INSTALL_RPATH "${cuda_folders};$ORIGIN/system")
-  install(TARGETS dermis_cuda LIBRARY DESTINATION ${home} COMPONENT worker)
+  target_link_options(dermis_cuda PRIVATE -Wl,--disable-new-dtags)
+  set_target_properties(dermis_cuda PROPERTIES INSTALL_RPATH "$ORIGIN/torch/lib;${cuda_folders};$ORIGIN/system")
+  install(TARGETS dermis_cuda LIBRARY DESTINATION ${home} COMPONENT gpu EXCLUDE_FROM_ALL)
+  file(GLOB gpu_files "${DERMIS_TORCH_DIR}/lib/libtorch_cuda*.so" "${DERMIS_TORCH_DIR}/lib/libc10_cuda.so"
+       "${DERMIS_TORCH_DIR}/lib/libcaffe2_nvrtc.so" "${DERMIS_TORCH_DIR}/lib/libtorch_nvshmem.so")
+  install(FILES ${gpu_files} DESTINATION ${home}/torch/lib COMPONENT gpu EXCLUDE_FROM_ALL
+          PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+  install(DIRECTORY "${DERMIS_TORCH_DIR}/../nvidia" DESTINATION ${home} COMPONENT gpu EXCLUDE_FROM_ALL
+          FILES_MATCHING PATTERN "*.so.*")
 endif()
 
 file(GLOB licences "${DERMIS_TORCH_DIR}/../torch-*.dist-info/licenses" "${DERMIS_TORCH_DIR}/../nvidia_cuda_*.dist-info/licenses")

@@ -106,7 +106,7 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
     completed.mutable_attempt()->Swap(done.completion.mutable_attempt());
     studies_.Record(std::move(event), done.task, done.payload.get());
     if (const StoredTask* stored = studies_.state().Find(done.task);
-        compared && stored != nullptr && !stored->recipe.none()) {
+        stored != nullptr && !stored->recipe.none()) {
       studies_.RetireStates(stored->recipe);
     }
   }

@@ -58,7 +58,7 @@ constexpr absl::Duration kDrainPatience = absl::Seconds(30);
 
 struct Flags {
   std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
-  std::string shared_blobs, device = "cpu";
+  std::string shared_blobs, device = "auto";
   double device_memory = 0.9;
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
   uint64_t image_memory = 0;
@@ -136,6 +136,35 @@ int Fail(int code, const absl::Status& status) {
   return code;
 }
 
+// Of a device that cannot be used: whether a supervisor shall try again.
+int ExitCodeOf(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) ? 1 : kExitHopeless;
+}
+
+// What --device asks for; null: the processor.
+absl::StatusOr<std::unique_ptr<WorkerGpu>> OpenGpu(const Flags& flags) {
+  if (flags.device == "cpu") return nullptr;
+  const size_t colon = flags.device.find(':');
+  const int ordinal =
+      colon == std::string::npos ? 0 : std::atoi(flags.device.c_str() + colon + 1);
+  absl::StatusOr<std::unique_ptr<WorkerGpu>> gpu = WorkerGpu::Open(ordinal, flags.device_memory);
+  if (gpu.ok()) {
+    DERMIS_LOG(kInfo, "gpu:", ordinal, ": ", (*gpu)->description());
+    return gpu;
+  }
+  // A GPU that does not answer now may do so later.
+  const bool none = absl::IsNotFound(gpu.status());
+  if (flags.device.rfind("auto", 0) != 0 || !(none || absl::IsFailedPrecondition(gpu.status()))) {
+    return gpu;
+  }
+  // No GPU is no news; one that cannot be used is.
+  if (!none) {
+    DERMIS_LOG(kWarning, "there is a GPU and it is not used: ", gpu.status().message(),
+               ". This worker computes on the processor");
+  }
+  return nullptr;
+}
+
 int Work(const Flags& flags) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -162,18 +191,13 @@ int Work(const Flags& flags) {
   if (!store.ok()) return Fail(kExitHopeless, store.status());
 
   // Before LibTorch is used at all.
-  std::unique_ptr<WorkerGpu> gpu;
-  if (flags.device != "cpu") {
-    absl::StatusOr<std::unique_ptr<WorkerGpu>> opened =
-        WorkerGpu::Open(std::atoi(flags.device.c_str() + 4), flags.device_memory);
-    if (!opened.ok()) return Fail(kExitHopeless, opened.status());
-    gpu = *std::move(opened);
-    DERMIS_LOG(kInfo, flags.device, ": ", gpu->description());
-  }
+  absl::StatusOr<std::unique_ptr<WorkerGpu>> opened = OpenGpu(flags);
+  if (!opened.ok()) return Fail(ExitCodeOf(opened.status()), opened.status());
+  const std::unique_ptr<WorkerGpu> gpu = *std::move(opened);
   const absl::Duration start = Clock::Real().Now();
   absl::StatusOr<std::string> numerics = NumericsClassOfCpu();
   if (numerics.ok() && gpu != nullptr) numerics = gpu->NumericsClass(*numerics);
-  if (!numerics.ok()) return Fail(kExitHopeless, numerics.status());
+  if (!numerics.ok()) return Fail(ExitCodeOf(numerics.status()), numerics.status());
   DERMIS_LOG(kInfo, "version ", flags.claim_version, ", ", flags.threads, " compute threads, numerics class ",
              *numerics, " (canary: ", absl::FormatDuration(absl::Trunc(Clock::Real().Now() - start,
                                                                      absl::Milliseconds(1))), ")");
@@ -359,11 +383,12 @@ int main(int argc, char** argv) {
   app.add_option("--name", flags.name, "Unique in the cluster")->capture_default_str();
   app.add_option("--threads", flags.threads, "Compute threads")->capture_default_str()
       ->check(CLI::Range(1, 4096));
-  app.add_option("--device", flags.device, "What computes the networks: cpu, or a GPU: gpu:0, gpu:1, ...")
+  app.add_option("--device", flags.device, "What computes the networks: cpu; a GPU (gpu:0, gpu:1, ...); auto or auto:N: the GPU, or the "
+                 "processor where there is none that can be used")
       ->capture_default_str()
       ->check([](const std::string& device) {
-        static const std::regex known("cpu|gpu:[0-9]{1,4}");
-        return std::regex_match(device, known) ? "" : device + " is neither cpu nor gpu:N";
+        static const std::regex known("cpu|auto|(auto|gpu):[0-9]{1,4}");
+        return std::regex_match(device, known) ? "" : device + " is none of cpu, auto and gpu:N";
       });
   app.add_option("--device-memory", flags.device_memory, "Share of the GPU's memory that is used at most")
       ->capture_default_str()

@@ -65,7 +65,8 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
     return MakeBlackBoxPlan(std::move(box));
   };
   ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, make());
-  if (entries_.size() >= kPlans) entries_.pop_front();
+  // Of another device's memory each thread keeps one alone.
+  while (entries_.size() >= (networks_ ? 1 : kPlans)) entries_.pop_front();
   entries_.push_back({std::move(key), std::move(plan)});
   return entries_.back().plan.get();
 }

@@ -41,7 +41,9 @@ inline absl::Status StatusOfException(const std::exception& error) {
   }
   // A GPU's error says nothing about the task.
   if (what.find("CUDA error") != std::string_view::npos ||
-      what.find("cuDNN error") != std::string_view::npos) {
+      what.find("cuDNN error") != std::string_view::npos ||
+      what.find("CUDNN_STATUS") != std::string_view::npos ||
+      what.find("unable to find an engine") != std::string_view::npos) {
     return absl::UnavailableError(std::string(what));
   }
   return absl::InternalError(std::string(what));

@@ -42,7 +42,7 @@ start() {
     me=$name-$slot
     if ! runs "$folder/pids/$me"; then
       set -- --coordinator "$coordinator" --certs "$folder/certs" --cache "$folder/cache/$me" --name "$me" \
-        --threads "$threads" --image-memory "$memory" --advertise "$advertise" --supervise
+        --device "auto:$slot" --threads "$threads" --image-memory "$memory" --advertise "$advertise" --supervise
       # The child writes who it is before it becomes the worker: there is none that `stop` does not know.
       # shellcheck disable=SC2016
       setsid sh -c '

@@ -219,10 +219,11 @@ struct PlannedWorker {
 absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions& options,
                                                        const fs::path& directory) {
   std::vector<PlannedWorker> planned;
-  const auto add_gpu = [&](int ordinal) {
-    planned.push_back({absl::StrCat("gpu-", ordinal), absl::StrCat("gpu:", ordinal)});
-  };
   const bool automatic = options.devices == "auto";
+  const auto add_gpu = [&](int ordinal) {
+    planned.push_back({absl::StrCat("gpu-", ordinal),
+                       absl::StrCat(automatic ? "auto:" : "gpu:", ordinal)});
+  };
   if (options.devices != "cpu") {
     const std::vector<ListedGpu> gpus = ListGpus();
     if (automatic) {
@@ -242,6 +243,12 @@ absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions
         if (ordinal >= static_cast<int>(gpus.size())) {
           return absl::NotFoundError(absl::StrCat("there is no gpu:", ordinal, ": the driver shows ",
                                                   gpus.size(), " GPUs"));
+        }
+        for (const PlannedWorker& other : planned) {
+          if (other.name == absl::StrCat("gpu-", ordinal)) {
+            return absl::InvalidArgumentError(
+                absl::StrCat("--devices names gpu:", ordinal, " twice: a GPU has one worker"));
+          }
         }
         add_gpu(ordinal);
       }

@@ -35,6 +35,10 @@ bool Broken(int error) {
 
 void OnBrokenCuda(void (*ended)(const absl::Status&)) { on_broken = ended; }
 
+void TellBrokenCuda(const absl::Status& cause) {
+  if (const auto ended = on_broken.load(); ended != nullptr) ended(cause);
+}
+
 absl::StatusOr<std::unique_ptr<Device>> CudaDevice::Make(const CudaLibraryTable* table, int ordinal,
                                                          void* stream) {
   std::unique_ptr<CudaDevice> device(new CudaDevice(table, ordinal));
@@ -124,7 +128,11 @@ absl::StatusOr<std::unique_ptr<DeviceGraph>> CudaDevice::Record(
   try {
     queued = queue();
   } catch (...) {
-    table_->end_recording(graph);
+    // It ends on the stream on which it began.
+    (void)MakeCurrent();
+    // LibTorch's allocator would never free anything again.
+    const absl::Status ended = Status(table_->end_recording(graph), "end a recording");
+    if (!ended.ok()) TellBrokenCuda(ended);
     throw;
   }
   const absl::Status ended = Status(table_->end_recording(graph), "record a graph");
@@ -147,7 +155,7 @@ absl::Status CudaDevice::Finish() {
 absl::Status CudaDevice::Status(int error, const std::string& what) const {
   if (error == kCudaSuccess) return absl::OkStatus();
   const absl::Status status = CudaStatus(*table_, error, absl::StrCat(name(), ": ", what));
-  if (const auto ended = on_broken.load(); ended != nullptr && Broken(error)) ended(status);
+  if (Broken(error)) TellBrokenCuda(status);
   return status;
 }
 

@@ -21,6 +21,8 @@ absl::Status CudaStatus(const CudaLibraryTable& table, int error, const std::str
 // this process to CUDA succeeds any more. `ended` is then called with what happened, by the thread
 // that saw it; a worker ends, for its supervisor to start a new one. nullptr: nothing is called.
 void OnBrokenCuda(void (*ended)(const absl::Status& cause));
+// Calls it: what is known to be so, though no call of CUDA's has said it.
+void TellBrokenCuda(const absl::Status& cause);
 
 class CudaDevice : public Device {
  public:
@@ -40,6 +42,8 @@ class CudaDevice : public Device {
   absl::Status Copy(void* to, const void* from, uint64_t bytes) override;
   absl::StatusOr<std::unique_ptr<Device>> Branch() override;
   absl::Status Precede(Device& other) override;
+  void ReleaseCache() override { table_->release_cache(); }
+  uint64_t MemoryFailures() const override { return table_->memory_failures(); }
   absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(
       absl::FunctionRef<absl::Status()> queue) override;
   absl::StatusOr<bool> Idle() override;

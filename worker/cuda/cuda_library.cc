@@ -1,8 +1,10 @@
 #include "worker/cuda/cuda_library.h"
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include <ATen/Context.h>
@@ -72,11 +74,28 @@ int UseStream(int ordinal, void* stream) {
   });
 }
 
+std::atomic<uint64_t> memory_failures = 0;
+
+// LibTorch's generator keeps a list of all graphs, which nothing guards.
+std::mutex graphs;
+
+// A failed call must not be what the next launch reports.
+int Forget(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
+int ReleaseCache() {
+  return Guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); });
+}
+
 int LimitMemory(int ordinal, double fraction) {
   return Guarded([&] {
     at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
     c10::cuda::CUDACachingAllocator::setMemoryFraction(fraction,
                                                        static_cast<c10::DeviceIndex>(ordinal));
+    c10::cuda::CUDACachingAllocator::attachOutOfMemoryObserver(
+        [](int64_t, size_t, size_t, size_t) { ++memory_failures; });
   });
 }
 
@@ -92,6 +111,9 @@ int Order(void* first, void* then) {
 
 int BeginRecording(void** graph) {
   return Guarded([&] {
+    // A recording has memory of its own, and what ran before it left as much behind.
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    const std::lock_guard lock(graphs);
     auto recording = std::make_unique<at::cuda::CUDAGraph>();
     // Other threads' calls are their own affair.
     recording->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
@@ -110,10 +132,18 @@ constexpr CudaLibraryTable Table(uint32_t functors) {
       [](void* stream) -> int { return cudaStreamDestroy(Stream(stream)); },
       UseStream,
       LimitMemory,
-      [](void** memory, uint64_t bytes) -> int { return cudaMalloc(memory, bytes); },
+      ReleaseCache,
+      [] { return memory_failures.load(); },
+      [](void** memory, uint64_t bytes) -> int {
+        const cudaError_t error = cudaMalloc(memory, bytes);
+        if (error != cudaErrorMemoryAllocation) return Forget(error);
+        Forget(error);
+        ReleaseCache();
+        return Forget(cudaMalloc(memory, bytes));
+      },
       [](void* memory) -> int { return cudaFree(memory); },
       [](void** memory, uint64_t bytes) -> int {
-        return cudaHostAlloc(memory, bytes, cudaHostAllocDefault);
+        return Forget(cudaHostAlloc(memory, bytes, cudaHostAllocDefault));
       },
       [](void* memory) -> int { return cudaFreeHost(memory); },
       [](void* to, const void* from, uint64_t bytes, void* stream) -> int {
@@ -127,12 +157,21 @@ constexpr CudaLibraryTable Table(uint32_t functors) {
       [](void* stream) -> int { return cudaStreamSynchronize(Stream(stream)); },
       BeginRecording,
       [](void* graph) {
-        return Guarded([&] { static_cast<at::cuda::CUDAGraph*>(graph)->capture_end(); });
+        return Guarded([&] {
+          const std::lock_guard lock(graphs);
+          static_cast<at::cuda::CUDAGraph*>(graph)->capture_end();
+        });
       },
       [](void* graph) {
-        return Guarded([&] { static_cast<at::cuda::CUDAGraph*>(graph)->replay(); });
+        return Guarded([&] {
+          const std::lock_guard lock(graphs);
+          static_cast<at::cuda::CUDAGraph*>(graph)->replay();
+        });
       },
-      [](void* graph) { delete static_cast<at::cuda::CUDAGraph*>(graph); },
+      [](void* graph) {
+        const std::lock_guard lock(graphs);
+        delete static_cast<at::cuda::CUDAGraph*>(graph);
+      },
       [](int error) { return cudaGetErrorName(static_cast<cudaError_t>(error)); },
       [](int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); },
       [] { return last_words.c_str(); },

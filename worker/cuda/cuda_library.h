@@ -9,7 +9,7 @@
 
 namespace dermis {
 
-inline constexpr uint32_t kCudaLibraryRelease = 3;
+inline constexpr uint32_t kCudaLibraryRelease = 4;
 inline constexpr int kCudaSuccess = 0;
 inline constexpr int kCudaOutOfMemory = 2;
 inline constexpr int kCudaInsufficientDriver = 35;
@@ -39,6 +39,10 @@ struct CudaLibraryTable {
   int (*use_stream)(int ordinal, void* stream);
   // LibTorch takes so much of the device's memory at most.
   int (*limit_memory)(int ordinal, double fraction);
+  // LibTorch gives back what it keeps for later.
+  int (*release_cache)();
+  // How often LibTorch asked for memory in vain, since limit_memory.
+  uint64_t (*memory_failures)();
   int (*allocate)(void** memory, uint64_t bytes);
   int (*free)(void* memory);
   int (*allocate_host)(void** memory, uint64_t bytes);

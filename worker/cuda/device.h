@@ -64,6 +64,12 @@ class Device {
   // What `other` queues from now on comes after what this one has queued so far.
   virtual absl::Status Precede(Device& other) = 0;
 
+  // Gives back what LibTorch keeps of the device's memory for later.
+  virtual void ReleaseCache() = 0;
+  // How often memory was asked for in vain by LibTorch: where it grows while convolutions are queued
+  // for the first time, cuDNN may have taken another algorithm than it takes elsewhere.
+  virtual uint64_t MemoryFailures() const = 0;
+
   // Runs `queue`, which queues work (LibTorch's too), and records it instead of doing it: a replay
   // does it, on the memory that was used then. nullptr: this device records nothing, and nothing
   // was queued. What is recorded must have run once before.

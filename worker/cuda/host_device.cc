@@ -106,6 +106,8 @@ class HostDevice : public Device {
     return std::make_unique<HostDevice>(stream_ != nullptr);
   }
   absl::Status Precede(Device&) override { return Finish(); }
+  void ReleaseCache() override {}
+  uint64_t MemoryFailures() const override { return 0; }
   absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(absl::FunctionRef<absl::Status()>) override {
     return nullptr;
   }

@@ -14,7 +14,7 @@ namespace dermis {
 absl::StatusOr<std::shared_ptr<const CudaLibrary>> CudaLibrary::Load(const std::string& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    return absl::UnavailableError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         "the GPU library was not loaded: ", dlerror(),
         "; build it where a CUDA toolkit is, and keep the CUDA runtime where the loader finds it"));
   }
@@ -72,13 +72,15 @@ absl::StatusOr<int> CountGpusOfDriver(const std::string& driver) {
   if (init == nullptr || count == nullptr) {
     return absl::NotFoundError(absl::StrCat("no GPU: ", driver, " is no driver of CUDA"));
   }
-  if (const int error = init(0); error != 0) {
-    return absl::NotFoundError(absl::StrCat("no GPU: cuInit returns ", error));
-  }
+  const auto failed = [](const char* what, int error) {
+    const std::string text = absl::StrCat(what, " returns ", error);
+    // Anything else may pass: a GPU that is being reset, a driver that is not up yet.
+    if (error == kCudaNoDevice) return absl::NotFoundError(absl::StrCat("no GPU: ", text));
+    return absl::UnavailableError(absl::StrCat("the driver does not answer: ", text));
+  };
+  if (const int error = init(0); error != 0) return failed("cuInit", error);
   int devices = 0;
-  if (const int error = count(&devices); error != 0) {
-    return absl::NotFoundError(absl::StrCat("no GPU: cuDeviceGetCount returns ", error));
-  }
+  if (const int error = count(&devices); error != 0) return failed("cuDeviceGetCount", error);
   if (devices == 0) return absl::NotFoundError("no GPU: the driver shows none");
   return devices;
 }

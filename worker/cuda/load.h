@@ -18,8 +18,8 @@ namespace dermis {
 // Stays loaded until the process ends. Thread-safe.
 class CudaLibrary {
  public:
-  // Whether or not there is a GPU. UNAVAILABLE: not found, or what it needs is missing;
-  // FAILED_PRECONDITION: of another release.
+  // Whether or not there is a GPU. FAILED_PRECONDITION: not found, what it needs is missing, or it
+  // is of another release.
   static absl::StatusOr<std::shared_ptr<const CudaLibrary>> Load(const std::string& path);
 
   // 0 where there is no driver or no device.
@@ -42,7 +42,8 @@ class CudaLibrary {
 // Beside the running program: where the build and an installation put it.
 std::string CudaLibraryPath();
 
-// How many GPUs the driver (libcuda.so.1) shows. NOT_FOUND "no GPU: why". Loads nothing else.
+// How many GPUs the driver (libcuda.so.1) shows. NOT_FOUND "no GPU: why";
+// UNAVAILABLE: it does not answer. Loads nothing else.
 absl::StatusOr<int> CountGpusOfDriver(const std::string& driver = "libcuda.so.1");
 
 // The library if the driver shows a device, NOT_FOUND "no GPU: why" if not: a plain answer, the

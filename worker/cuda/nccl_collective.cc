@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/status_macros.h"
+#include "worker/cuda/cuda_device.h"
 #include "worker/cuda/tree_sum_list.h"
 
 namespace dermis {
@@ -380,10 +381,12 @@ absl::Status NcclCollective::Rest() {
   const absl::Status rest = AwaitIdle(*device_, options_.rest_patience);
   // A device that reports an error runs nothing any more.
   if (!absl::IsDeadlineExceeded(rest)) return absl::OkStatus();
-  return absl::InternalError(
+  const absl::Status restless = absl::InternalError(
       absl::StrCat("rank ", rank(), ": ", device_->name(), " did not come to rest within ",
                    absl::FormatDuration(options_.rest_patience),
                    " of an abort, and may still write to memory: this process must end"));
+  TellBrokenCuda(restless);
+  return restless;
 }
 
 }  // namespace dermis

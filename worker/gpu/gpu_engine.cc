@@ -61,6 +61,10 @@ class GpuEngine final : public StepEngine {
   }
   ~GpuEngine() override {
     (void)device_.Finish();  // What was queued uses what is freed now.
+    graph_.reset();
+    lanes_.clear();
+    networks_.clear();
+    device_.ReleaseCache();
     for (void* memory : host_memory_) device_.FreeHost(memory);
     for (void* memory : memory_) device_.Free(memory);
   }
@@ -157,7 +161,6 @@ class GpuEngine final : public StepEngine {
 
   torch::Tensor validation_input_;
   uint64_t steps_ = 0;
-  bool recorded_ = false;
   std::unique_ptr<DeviceGraph> graph_;
 };
 
@@ -249,9 +252,15 @@ absl::Status GpuEngine::MakeImages() {
   const uint64_t all = data_.pixels.size();
   resident_ = data_.chunks == nullptr && all <= options_.image_memory;
   if (resident_) {
-    ASSIGN_OR_RETURN(pixels_, New<uint8_t>(all));
-    RETURN_IF_ERROR(device_.Copy(pixels_, data_.pixels.data(), all));
-    return device_.Finish();
+    const absl::StatusOr<uint8_t*> there = New<uint8_t>(all);
+    if (there.ok()) {
+      pixels_ = *there;
+      RETURN_IF_ERROR(device_.Copy(pixels_, data_.pixels.data(), all));
+      return device_.Finish();
+    }
+    // Where images lie decides no bits.
+    if (!absl::IsResourceExhausted(there.status())) return there.status();
+    resident_ = false;
   }
   ASSIGN_OR_RETURN(pixels_, New<uint8_t>(slots_ * data_.image_bytes()));
   ASSIGN_OR_RETURN(host_pixels_, NewHost<uint8_t>(slots_ * data_.image_bytes()));
@@ -332,17 +341,22 @@ absl::Status GpuEngine::QueueShards() {
   for (const std::unique_ptr<Device>& branch : branches_) {
     RETURN_IF_ERROR(device_.Precede(*branch));
   }
-  absl::Status queued;
-  for (uint32_t k = 0; queued.ok() && k < shards_; ++k) {
-    queued = QueueShard(lanes_[k % lanes_.size()], k);
+  const auto join = [this] {
+    absl::Status joined;
+    for (const std::unique_ptr<Device>& branch : branches_) {
+      const absl::Status status = branch->Precede(device_);
+      if (joined.ok()) joined = status;
+    }
+    const absl::Status current = device_.MakeCurrent();
+    return joined.ok() ? current : joined;
+  };
+  // Whatever happens: a recording ends where it began, with all that it forked.
+  absl::Cleanup always = [&] { (void)join(); };
+  for (uint32_t k = 0; k < shards_; ++k) {
+    RETURN_IF_ERROR(QueueShard(lanes_[k % lanes_.size()], k));
   }
-  // Also after an error: a recording ends where it began.
-  for (const std::unique_ptr<Device>& branch : branches_) {
-    const absl::Status joined = branch->Precede(device_);
-    if (queued.ok()) queued = joined;
-  }
-  const absl::Status current = device_.MakeCurrent();
-  return queued.ok() ? current : queued;
+  std::move(always).Cancel();
+  return join();
 }
 
 absl::Status GpuEngine::Reduce() {
@@ -422,11 +436,15 @@ absl::Status GpuEngine::Run(const StepInputs& inputs, std::vector<ShardOutcome>&
   saved_ = false;
   RETURN_IF_ERROR(Take(inputs.images, recipe_.augment(), inputs));
   // The first time libraries load and choose; then the work is known.
-  if (steps_++ == 1 && !recorded_) {
-    recorded_ = true;
+  const uint64_t failures = device_.MemoryFailures();
+  const bool first = steps_ == 0, second = steps_ == 1;
+  ++steps_;
+  if (second) {
+    RETURN_IF_ERROR(device_.Finish());
     ASSIGN_OR_RETURN(graph_, device_.Record([this] { return QueueShards(); }));
   }
   RETURN_IF_ERROR(graph_ != nullptr ? graph_->Replay() : QueueShards());
+  if (first || second) RETURN_IF_ERROR(CheckMemory(device_, failures));
   RETURN_IF_ERROR(Reduce());
   RETURN_IF_ERROR(Update(inputs));
   RETURN_IF_ERROR(device_.Copy(outs_.host, outs_.device, outs_.bytes));

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "worker/cuda/cuda_device.h"
 #include "worker/gpu/gpu_resnet.h"
 #include "worker/gpu/gpu_seed_cnn.h"
 #include "worker/models/resnet.h"
@@ -15,6 +16,15 @@ namespace dermis {
 torch::Device TorchDevice(const Device& device) {
   if (device.ordinal() < 0) return torch::Device(torch::kCPU);
   return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(device.ordinal()));
+}
+
+absl::Status CheckMemory(const Device& device, uint64_t failures) {
+  if (device.MemoryFailures() == failures) return absl::OkStatus();
+  const absl::Status status = absl::ResourceExhaustedError(absl::StrCat(
+      device.name(), ": memory ran out while algorithms were chosen, so their bits are not to be relied on: use a "
+      "smaller batch, or leave more of the GPU to this worker"));
+  TellBrokenCuda(status);
+  return status;
 }
 
 void PrepareGpuNumerics() {

@@ -139,6 +139,11 @@ class GpuNetwork {
 // LibTorch's name of the device.
 torch::Device TorchDevice(const Device& device);
 
+// After convolutions were queued for the first time, `failures` being MemoryFailures() before.
+// RESOURCE_EXHAUSTED where memory ran out meanwhile: LibTorch then lets cuDNN take an algorithm that
+// needs less, with other bits, and this thread keeps it. So the process must end (OnBrokenCuda).
+absl::Status CheckMemory(const Device& device, uint64_t failures);
+
 // For the calling process, before any pass: deterministic kernels, no TF32.
 void PrepareGpuNumerics();
 

@@ -54,6 +54,10 @@ class GpuPlans::Network {
         batch_(batch > 0 ? batch : BatchOf(size_)) {}
   ~Network() {
     (void)device_->Finish();
+    graph_.reset();
+    network_.reset();
+    map_.reset();
+    device_->ReleaseCache();
     for (float* memory : {parameters_, statistics_, input_, logits_}) {
       if (memory != nullptr) device_->Free(memory);
     }
@@ -70,10 +74,11 @@ class GpuPlans::Network {
     RETURN_IF_ERROR(network_->SetRunning(statistics_));
     map_ = network_->NewInput(batch_);
     // Once before it is recorded: libraries load and choose.
+    const uint64_t failures = device_->MemoryFailures();
     RETURN_IF_ERROR(Queue());
     RETURN_IF_ERROR(device_->Finish());
     ASSIGN_OR_RETURN(graph_, device_->Record([this] { return Queue(); }));
-    return absl::OkStatus();
+    return CheckMemory(*device_, failures);
   }
 
   uint32_t classes() const { return classes_; }
@@ -189,7 +194,10 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> GpuPlans::Make(v1::ModelKind kind
   }
   auto plan = std::make_unique<Plan>(std::move(network));
   RETURN_IF_ERROR(plan->Prepare());
-  RETURN_IF_ERROR(CheckInferencePlan(kind, weights, size, precision, *plan));
+  const absl::Status checked = CheckInferencePlan(kind, weights, size, precision, *plan);
+  // A GPU that computes wrong says nothing about the task.
+  if (absl::IsInternal(checked)) return absl::UnavailableError(checked.message());
+  RETURN_IF_ERROR(checked);
   return plan;
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
 #include "common/digest.h"
@@ -226,8 +227,9 @@ absl::StatusOr<std::string> WorkerGpu::NumericsClass(const std::string& of_proce
                      "results in two runs (", first->short_hex(), " and ", second->short_hex(),
                      "): its arithmetic cannot be trusted; run the worker with --device cpu"));
   }
-  return absl::StrCat(absl::StrFormat("cuda/sm_%d%dx%d/cuda-%d.%d/cudnn-%d.%d.%d/", facts_.major,
-                                      facts_.minor, facts_.multiprocessors, facts_.runtime / 1000,
+  return absl::StrCat(absl::StrFormat("cuda/%s/sm_%d%dx%d/cuda-%d.%d/cudnn-%d.%d.%d/",
+                                      absl::StrReplaceAll(facts_.name, {{" ", "_"}, {"/", "_"}}),
+                                      facts_.major, facts_.minor, facts_.multiprocessors, facts_.runtime / 1000,
                                       facts_.runtime % 1000 / 10, facts_.cudnn / 10000,
                                       facts_.cudnn / 100 % 100, facts_.cudnn % 100),
                       absl::StripPrefix(of_processor, "cpu/"), "/", first->hex().substr(0, 16));

@@ -42,6 +42,8 @@ CudaLibraryTable HostTable() {
       [](void*) { return --streams, 0; },
       [](int, void*) { return 0; },
       [](int, double) { return 0; },
+      [] { return 0; },
+      [] { return uint64_t{0}; },
       [](void** memory, uint64_t bytes) {
         if (bytes > 1'000'000) return kCudaOutOfMemory;
         return (*memory = std::malloc(bytes)), 0;

@@ -24,12 +24,12 @@ TEST(Load, FindGpus_LoadsNothing_WhereTheDriverShowsNoDevice) {
   const auto library = FindGpus("libdermis_cuda-that-is-nowhere.so");
   // Without a device the library is not even looked for.
   EXPECT_EQ(library.status().code(),
-            gpus.ok() ? absl::StatusCode::kUnavailable : absl::StatusCode::kNotFound);
+            gpus.ok() ? absl::StatusCode::kFailedPrecondition : absl::StatusCode::kNotFound);
 }
 
 TEST(Load, MissingOrForeignLibrary_IsNamed) {
   const auto missing = CudaLibrary::Load("libdermis_cuda-that-is-nowhere.so");
-  EXPECT_EQ(missing.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr("that-is-nowhere"));
   EXPECT_EQ(CudaLibrary::Load("libm.so.6").status().code(), absl::StatusCode::kFailedPrecondition);
 }
@@ -42,7 +42,7 @@ TEST(Load, CudaLibraryPath_IsBesideTheProgram) {
 TEST(Load, BuiltLibrary_Loads_AndCountsTheDevicesOfTheDriver) {
 #ifdef DERMIS_CUDA_LIBRARY
   const auto library = CudaLibrary::Load(DERMIS_CUDA_LIBRARY);
-  if (absl::IsUnavailable(library.status()) &&
+  if (absl::IsFailedPrecondition(library.status()) &&
       absl::StrContains(library.status().message(), "cannot open shared object file")) {
     GTEST_SKIP() << "LibTorch's GPU half needs what is not here (tools/setup --gpu): "
                  << library.status();

@@ -285,6 +285,8 @@ class RestlessDevice : public Device {
   void FreeHost(void* memory) override { host_->Free(memory); }
   absl::StatusOr<std::unique_ptr<Device>> Branch() override { return host_->Branch(); }
   absl::Status Precede(Device& other) override { return host_->Precede(other); }
+  void ReleaseCache() override {}
+  uint64_t MemoryFailures() const override { return 0; }
   absl::StatusOr<std::unique_ptr<DeviceGraph>> Record(
       absl::FunctionRef<absl::Status()> queue) override {
     return host_->Record(queue);
