@@ -18,6 +18,7 @@
 
 #include "common/host_device.h"
 #include "common/simd.h"
+#include "worker/training/activations.h"
 #include "worker/training/resnet_kernels.h"
 #include "worker/training/storage.h"
 
@@ -63,13 +64,6 @@ DERMIS_INLINE float Rounded(float v) {
   Store(v, &stored);
   return Load(&stored);
 }
-
-DERMIS_INLINE float Relu(float v) { return v < 0.0f ? 0.0f : v; }
-DERMIS_INLINE float Elu(float v) {
-  const float negative = ExpNonPositive(v) - 1.0f;
-  return v > 0.0f ? v : negative;
-}
-DERMIS_INLINE float EluSlope(float a) { return a > 0.0f ? 1.0f : a + 1.0f; }
 
 // Channels / 8 = 1 << log: element i is group i % groups of row i / groups.
 struct Groups {
@@ -681,10 +675,8 @@ struct Pool3Terms {
   }
 };
 
-inline constexpr uint8_t kDroppedUnit = 4;
-
 // dropout(maximum over 2 x 2 windows of norm(a)); norm.scale null: of a itself. keep null: no
-// dropout. chosen: 0..3 or kDroppedUnit. Elements: of the pooled map.
+// dropout. chosen: 0..3 or kDropped. Elements: of the pooled map.
 template <typename T>
 struct NormPool2 {
   static constexpr const char* kName = "a pool";
@@ -724,7 +716,7 @@ struct NormPool2 {
       uint8_t kept[kGroup];
       LoadBytes8(keep + i * kGroup, kept);
       for (uint32_t k = 0; k < kGroup; ++k) {
-        index[k] = kept[k] != 0 ? index[k] : kDroppedUnit;
+        index[k] = kept[k] != 0 ? index[k] : kDropped;
         best[k] = kept[k] != 0 ? best[k] * keep_scale : 0.0f;
       }
     }
@@ -770,7 +762,7 @@ struct Pool2Terms {
       const float a0 = Load(&at.a[0].v[k]), a1 = Load(&at.a[1].v[k]);
       const float a2 = Load(&at.a[2].v[k]), a3 = Load(&at.a[3].v[k]);
       const float upper = index == 1 ? a1 : a0, lower = index == 3 ? a3 : a2;
-      const float g = index == kDroppedUnit ? 0.0f : Load(&at.d.v[k]) * keep_scale;
+      const float g = index == kDropped ? 0.0f : Load(&at.d.v[k]) * keep_scale;
       s[k] += g;
       q[k] += g * ((index >= 2 ? lower : upper) - constants.mean[k]);
     }

@@ -1,6 +1,7 @@
 #include "worker/gpu/gpu_plan.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -86,6 +87,10 @@ class GpuPlans::Network {
   uint32_t batch() const { return batch_; }
   uint64_t image() const { return uint64_t{size_} * size_ * 3; }
 
+  // What the file says of pixels, for all of its plans.
+  void SetPixelFacts(std::optional<InferencePlan::PixelFacts> facts) { pixel_facts_ = facts; }
+  const std::optional<InferencePlan::PixelFacts>& pixel_facts() const { return pixel_facts_; }
+
   // Both of the host's memory for the device (Device::AllocateHost).
   absl::Status Run(uint32_t count, const float* input, float* logits) {
     absl::MutexLock lock(&mutex_);
@@ -134,6 +139,7 @@ class GpuPlans::Network {
   const uint32_t classes_, size_, batch_;
   float *parameters_ = nullptr, *statistics_ = nullptr, *input_ = nullptr, *logits_ = nullptr;
   torch::Tensor map_;
+  std::optional<InferencePlan::PixelFacts> pixel_facts_;  // Set before a second plan is made.
   std::unique_ptr<GpuNetwork> network_;
   std::unique_ptr<DeviceGraph> graph_;
 };
@@ -141,7 +147,9 @@ class GpuPlans::Network {
 // A thread's inputs, for a network that is shared.
 class GpuPlans::Plan final : public InferencePlan {
  public:
-  explicit Plan(std::shared_ptr<Network> network) : network_(std::move(network)) {}
+  explicit Plan(std::shared_ptr<Network> network) : network_(std::move(network)) {
+    if (network_->pixel_facts().has_value()) SetPixelFacts(*network_->pixel_facts());
+  }
   ~Plan() override {
     network_->FreeHost(input_);
     network_->FreeHost(logits_);
@@ -177,27 +185,28 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> GpuPlans::Make(v1::ModelKind kind
                                                               std::string_view weights,
                                                               uint32_t size,
                                                               v1::Precision precision) {
-  std::shared_ptr<Network> network;
-  {
-    // While one thread prepares a network, others that want it wait instead of making their own.
-    absl::MutexLock lock(&mutex_);
-    std::erase_if(networks_, [](const auto& entry) { return entry.second.expired(); });
-    std::weak_ptr<Network>& known = networks_[{Sha256Of(weights), kind, size, precision}];
-    network = known.lock();
-    if (network == nullptr) {
-      ASSIGN_OR_RETURN(const Model model, WeightsOf(weights, kind, size));
-      ASSIGN_OR_RETURN(std::unique_ptr<Device> device, open_());
-      network = std::make_shared<Network>(std::move(device), model, batch_);
-      RETURN_IF_ERROR(network->Prepare(model, precision));
-      known = network;
-    }
+  // While one thread prepares a network, others that want it wait instead of making their own.
+  absl::MutexLock lock(&mutex_);
+  std::erase_if(networks_, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<Network>& known = networks_[{Sha256Of(weights), kind, size, precision}];
+  if (std::shared_ptr<Network> network = known.lock(); network != nullptr) {
+    auto plan = std::make_unique<Plan>(std::move(network));
+    RETURN_IF_ERROR(plan->Prepare());
+    return plan;
   }
-  auto plan = std::make_unique<Plan>(std::move(network));
+  ASSIGN_OR_RETURN(const Model model, WeightsOf(weights, kind, size));
+  ASSIGN_OR_RETURN(std::unique_ptr<Device> device, open_());
+  auto network = std::make_shared<Network>(std::move(device), model, batch_);
+  RETURN_IF_ERROR(network->Prepare(model, precision));
+  auto plan = std::make_unique<Plan>(network);
   RETURN_IF_ERROR(plan->Prepare());
+  // Once a network: the comparison costs more than many batches.
   const absl::Status checked = CheckInferencePlan(kind, weights, size, precision, *plan);
   // A GPU that computes wrong says nothing about the task.
   if (absl::IsInternal(checked)) return absl::UnavailableError(checked.message());
   RETURN_IF_ERROR(checked);
+  network->SetPixelFacts(plan->pixel_facts());
+  known = network;
   return plan;
 }
 

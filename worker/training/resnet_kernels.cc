@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "worker/training/activations.h"
+
 namespace dermis {
 namespace {
 
@@ -9,8 +11,6 @@ namespace {
 constexpr uint64_t kBlock = 64;
 // Channels at a time where there are sums: a constant, so that accumulators are registers.
 constexpr uint32_t kTile = 64;
-
-DERMIS_INLINE float Relu(float v) { return v < 0.0f ? 0.0f : v; }
 
 // Bodies, always inlined into the clones below.
 

@@ -7,18 +7,13 @@
 
 #include "common/philox.h"
 #include "common/simd.h"
+#include "worker/training/activations.h"
 
 namespace dermis {
 namespace {
 
 // Rows whose sums are kept in float before they go to double.
 constexpr uint64_t kBlock = 64;
-
-DERMIS_INLINE float Elu(float x) {
-  const float negative = ExpNonPositive(x) - 1.0f;
-  return x > 0.0f ? x : negative;
-}
-DERMIS_INLINE float EluSlope(float a) { return a > 0.0f ? 1.0f : a + 1.0f; }
 
 // Bodies, always inlined into the clones below: C is a constant there, so that accumulators are
 // registers.

@@ -14,8 +14,6 @@
 namespace dermis {
 
 inline constexpr uint32_t kMaxChannels = 128;
-// Dropped by dropout; 0..3 name the pixel of a 2 x 2 window that held the maximum.
-inline constexpr uint8_t kDropped = 4;
 
 // a <- ELU(a) in place, and per channel the mean and (biased) variance of the result over the rows.
 template <typename T>

@@ -1,4 +1,5 @@
 // How activation maps are stored, float or bf16, and read into float: all arithmetic is in float.
+// And what stands for the choice of a pool of 2 x 2 pixels.
 #ifndef DERMIS_WORKER_TRAINING_STORAGE_H_
 #define DERMIS_WORKER_TRAINING_STORAGE_H_
 
@@ -7,6 +8,9 @@
 #include "common/simd.h"
 
 namespace dermis {
+
+// Dropped by dropout; 0..3 name the pixel of a 2 x 2 window that held the maximum.
+inline constexpr uint8_t kDropped = 4;
 
 struct Bf16 {
   uint16_t bits;
