@@ -4,20 +4,14 @@
 #include <utility>
 #include <vector>
 
-#include "worker/models/resnet.h"
+#include "worker/models/resnet_places.h"
 
 namespace dermis {
 namespace {
 
-// A layer and where its tensors lie in the flat vectors.
-struct Layer {
-  ResNetLayer form;
-  uint64_t kernel, kernel_count, gamma, beta, mean, variance;
-  uint32_t side;  // Of its output.
-  bool frozen;
+using Layer = ResNetPlace;
 
-  uint32_t places() const { return form.kernel * form.kernel; }
-};
+uint32_t PlacesOf(const Layer& layer) { return layer.form.kernel * layer.form.kernel; }
 
 // T: the type in which maps are stored.
 template <typename T>
@@ -25,36 +19,11 @@ class GpuResNet final : public GpuNetwork {
  public:
   GpuResNet(Device& device, const ModelLayout& layout, const dermis::Loss& loss)
       : GpuNetwork(device, layout, sizeof(T) == sizeof(Bf16), loss),
-        shape_(ResNetShapeOf(layout.kind, layout.stem)),
-        fc_weight_(layout.parameter("fc.weight").offset),
-        fc_bias_(layout.parameter("fc.bias").offset) {
+        network_(layout),
+        shape_(network_.shape),
+        layers_(network_.layers) {
     std::vector<uint32_t> channels;
-    for (const ResNetLayer& form : shape_.layers) {
-      const ParameterSpec& kernel = layout.parameter(form.convolution + ".weight");
-      layers_.push_back({form, kernel.offset, kernel.count,
-                         layout.parameter(form.norm + ".weight").offset,
-                         layout.parameter(form.norm + ".bias").offset,
-                         layout.statistic(form.norm + ".running_mean").offset,
-                         layout.statistic(form.norm + ".running_var").offset, 0, kernel.frozen});
-      channels.push_back(form.out);
-    }
-    layers_[0].side = layout.size / layers_[0].form.stride;
-    uint32_t side = layers_[0].side / (shape_.pooled_stem ? 2 : 1);
-    for (const ResNetBlock& block : shape_.blocks) {
-      const uint32_t in = side;
-      for (uint32_t k = block.first; k < block.first + block.count; ++k) {
-        side /= layers_[k].form.stride;
-        layers_[k].side = side;
-      }
-      if (block.downsample) {
-        Layer& shortcut = layers_[block.first + block.count];
-        shortcut.side = in / shortcut.form.stride;
-      }
-    }
-    last_side_ = side;
-    while (first_block_ < shape_.blocks.size() && layers_[shape_.blocks[first_block_].first].frozen) {
-      ++first_block_;
-    }
+    for (const Layer& layer : layers_) channels.push_back(layer.form.out);
     norms_ = NewNorms(channels);
     running_norms_ = NewNorms(channels);
     kernels_.resize(layers_.size());
@@ -72,7 +41,7 @@ class GpuResNet final : public GpuNetwork {
             {layer.form.out, layer.form.in, layer.form.kernel, layer.form.kernel},
             options_.memory_format(at::MemoryFormat::ChannelsLast));
       }
-      Run(PackKernel<T>{parameters + layer.kernel, layer.form.in, layer.places(),
+      Run(PackKernel<T>{parameters + layer.kernel, layer.form.in, PlacesOf(layer),
                         Data(kernels_[k])},
           uint64_t{layer.form.in} * layer.form.out);
       for (std::vector<NormMemory>* norms : {&norms_, &running_norms_}) {
@@ -119,10 +88,10 @@ class GpuResNet final : public GpuNetwork {
     torch::Tensor x = TrainStem(batch.input);
     for (size_t b = 0; b < shape_.blocks.size(); ++b) {
       const ResNetBlock& block = shape_.blocks[b];
-      x = b < first_block_ ? EvaluateBlock(block, x) : TrainBlock(block, x);
+      x = b < network_.first_block ? EvaluateBlock(block, x) : TrainBlock(block, x);
     }
     torch::Tensor da = Head(batch, x), db;
-    for (size_t b = shape_.blocks.size(); b > first_block_; --b) BlockBackward(b - 1, da, db);
+    for (size_t b = shape_.blocks.size(); b > network_.first_block; --b) BlockBackward(b - 1, da, db);
     if (!layers_[0].frozen) StemBackward(da, db);
     for (Saved& saved : saved_) saved = Saved();
     return TakeStatus();
@@ -134,7 +103,7 @@ class GpuResNet final : public GpuNetwork {
     for (const ResNetBlock& block : shape_.blocks) x = EvaluateBlock(block, x);
     const torch::Tensor features = Pool(x);
     DenseForward(features.data_ptr<float>(), static_cast<uint32_t>(input.size(0)), Dense(),
-                 parameters_ + fc_weight_, parameters_ + fc_bias_, logits);
+                 parameters_ + network_.fc_weight, parameters_ + network_.fc_bias, logits);
     return TakeStatus();
   }
 
@@ -150,7 +119,7 @@ class GpuResNet final : public GpuNetwork {
   static const T* MaybeData(const torch::Tensor& tensor) {
     return tensor.defined() ? Data(tensor) : nullptr;
   }
-  uint64_t Rows(const Layer& layer) const { return uint64_t{batch_} * layer.side * layer.side; }
+  uint64_t Rows(const Layer& layer) const { return uint64_t{batch_} * layer.pixels(); }
   uint64_t Elements(const torch::Tensor& map) const {
     return static_cast<uint64_t>(map.numel()) / kGroup;
   }
@@ -175,7 +144,7 @@ class GpuResNet final : public GpuNetwork {
     const torch::Tensor features =
         torch::empty({z.size(0), shape_.features}, options_.dtype(torch::kFloat32));
     const Groups groups = GroupsOf(shape_.features);
-    Run(AveragePoolMap<T>{Data(z), last_side_ * last_side_, features.data_ptr<float>(), groups},
+    Run(AveragePoolMap<T>{Data(z), network_.last_side * network_.last_side, features.data_ptr<float>(), groups},
         Elements(features));
     return features;
   }
@@ -296,19 +265,19 @@ class GpuResNet final : public GpuNetwork {
     const torch::Tensor logits = New(outputs, torch::kFloat32),
                         dlogits = New(outputs, torch::kFloat32);
     const float* const x = features.data_ptr<float>();
-    DenseForward(x, batch_, Dense(), parameters_ + fc_weight_, parameters_ + fc_bias_,
+    DenseForward(x, batch_, Dense(), parameters_ + network_.fc_weight, parameters_ + network_.fc_bias,
                  logits.data_ptr<float>());
     Loss(batch, batch_, logits.data_ptr<float>(), dlogits.data_ptr<float>(), *out_);
     Run(DenseWeightGradient<float>{x, dlogits.data_ptr<float>(), batch_, Dense(),
-                                   out_->gradients + fc_weight_, out_->gradients + fc_bias_},
+                                   out_->gradients + network_.fc_weight, out_->gradients + network_.fc_bias},
         uint64_t{shape_.features} * layout_.classes + layout_.classes);
-    if (first_block_ == shape_.blocks.size()) return {};
+    if (network_.first_block == shape_.blocks.size()) return {};
     const torch::Tensor dfeatures = torch::empty_like(features);
-    Run(DenseInputGradient<float>{dlogits.data_ptr<float>(), parameters_ + fc_weight_, Dense(),
+    Run(DenseInputGradient<float>{dlogits.data_ptr<float>(), parameters_ + network_.fc_weight, Dense(),
                                   dfeatures.data_ptr<float>()},
         static_cast<uint64_t>(features.numel()));
     const torch::Tensor dz = torch::empty_like(z);
-    Run(AveragePoolBackwardMap<T>{dfeatures.data_ptr<float>(), last_side_ * last_side_, Data(dz),
+    Run(AveragePoolBackwardMap<T>{dfeatures.data_ptr<float>(), network_.last_side * network_.last_side, Data(dz),
                                   GroupsOf(shape_.features)},
         Elements(dz));
     return dz;
@@ -326,7 +295,7 @@ class GpuResNet final : public GpuNetwork {
     const Layer& layer = layers_[k];
     const ConvolutionBack back =
         ConvolveBackward(dy, saved_[k].x, kernels_[k], layer.form.stride, need_input);
-    Run(UnpackKernel<T>{Data(back.kernel), layer.form.in, layer.places(),
+    Run(UnpackKernel<T>{Data(back.kernel), layer.form.in, PlacesOf(layer),
                         out_->gradients + layer.kernel},
         uint64_t{layer.form.in} * layer.form.out);
     saved_[k].x.reset();
@@ -347,7 +316,7 @@ class GpuResNet final : public GpuNetwork {
   void BlockBackward(size_t b, torch::Tensor& da, torch::Tensor& db) {
     const ResNetBlock& block = shape_.blocks[b];
     const uint32_t last = block.first + block.count - 1, channels = layers_[last].form.out;
-    const bool need_input = b > first_block_ || !layers_[0].frozen;
+    const bool need_input = b > network_.first_block || !layers_[0].frozen;
     const FoldedSums sums =
         Sums(JoinTerms<T>{Data(da), MaybeData(db), Data(saved_[last].z), Data(saved_[last].y),
                           norms_[last].mean, Data(da), channels},
@@ -399,11 +368,9 @@ class GpuResNet final : public GpuNetwork {
     ConvolutionBackward(0, NormBackward(0, g, {}), false);
   }
 
-  const ResNetShape shape_;
-  const uint64_t fc_weight_, fc_bias_;
-  std::vector<Layer> layers_;
-  uint32_t last_side_ = 0;   // Of the map that is averaged.
-  uint32_t first_block_ = 0;  // The first that is trained.
+  const ResNetPlaces network_;
+  const ResNetShape& shape_;
+  const std::vector<Layer>& layers_;
 
   std::vector<torch::Tensor> kernels_;
   std::vector<NormMemory> norms_, running_norms_;

@@ -8,7 +8,7 @@
 
 #include <torch/torch.h>
 
-#include "worker/models/resnet.h"
+#include "worker/models/resnet_places.h"
 #include "worker/training/convolution.h"
 #include "worker/training/resnet_kernels.h"
 #include "worker/training/seed_cnn_kernels.h"
@@ -17,57 +17,19 @@
 namespace dermis {
 namespace {
 
-// A layer and where its tensors lie in the flat vectors.
-struct Layer {
-  ResNetLayer form;
-  uint64_t kernel, kernel_count, gamma, beta, mean, variance;
-  uint32_t side;  // Of its output.
-  bool frozen;
+using Layer = ResNetPlace;
 
-  uint64_t pixels() const { return uint64_t{side} * side; }
-};
-
-struct Network {
+struct Network : ResNetPlaces {
   explicit Network(const ModelLayout& layout)
-      : shape(ResNetShapeOf(layout.kind, layout.stem)),
+      : ResNetPlaces(layout),
         size(layout.size),
         classes(layout.classes),
-        epsilon(layout.batch_norm_epsilon),
-        fc_weight(layout.parameter("fc.weight").offset),
-        fc_bias(layout.parameter("fc.bias").offset) {
-    for (const ResNetLayer& form : shape.layers) {
-      const ParameterSpec& kernel = layout.parameter(form.convolution + ".weight");
-      layers.push_back({form, kernel.offset, kernel.count,
-                        layout.parameter(form.norm + ".weight").offset,
-                        layout.parameter(form.norm + ".bias").offset,
-                        layout.statistic(form.norm + ".running_mean").offset,
-                        layout.statistic(form.norm + ".running_var").offset, 0, kernel.frozen});
-    }
-    layers[0].side = size / layers[0].form.stride;
-    uint32_t side = layers[0].side / (shape.pooled_stem ? 2 : 1);
-    for (const ResNetBlock& block : shape.blocks) {
-      const uint32_t in = side;
-      for (uint32_t k = 0; k < block.count; ++k) {
-        side /= layers[block.first + k].form.stride;
-        layers[block.first + k].side = side;
-      }
-      if (block.downsample) {
-        layers[block.first + block.count].side = in / layers[block.first + block.count].form.stride;
-      }
-    }
-    last_pixels = side * side;
-    while (first_block < shape.blocks.size() && layers[shape.blocks[first_block].first].frozen) {
-      ++first_block;
-    }
-  }
+        epsilon(layout.batch_norm_epsilon) {}
 
-  ResNetShape shape;
+  uint32_t last_pixels() const { return last_side * last_side; }
+
   uint32_t size, classes;
   double epsilon;
-  uint64_t fc_weight, fc_bias;
-  std::vector<Layer> layers;
-  uint32_t last_pixels = 0;  // Of the map that is averaged.
-  uint32_t first_block = 0;  // The first that is trained.
 };
 
 // A layer's batch norm as y * scale + shift.
@@ -352,7 +314,7 @@ class ResNetPass final : public TrainingPass {
     features_.resize(size_t{n} * features);
     logits_.resize(size_t{n} * network_.classes);
     dlogits_.resize(logits_.size());
-    AveragePool(Data<T>(z), n, network_.last_pixels, features, features_.data());
+    AveragePool(Data<T>(z), n, network_.last_pixels(), features, features_.data());
     DenseForward(features_.data(), n, features, weights_->flat.data() + network_.fc_weight,
                  weights_->flat.data() + network_.fc_bias, network_.classes, logits_.data());
     return SoftmaxLoss(loss, logits_.data(), labels, network_.classes, loss_scale, dlogits_.data());
@@ -372,8 +334,8 @@ class ResNetPass final : public TrainingPass {
     }
     if (network_.first_block == network_.shape.blocks.size()) return {};
     const torch::Tensor dz = NewMap(
-        batch_, static_cast<int64_t>(std::lround(std::sqrt(network_.last_pixels))), features);
-    AveragePoolBackward(dfeatures.data(), batch_, network_.last_pixels, features, Data<T>(dz));
+        batch_, network_.last_side, features);
+    AveragePoolBackward(dfeatures.data(), batch_, network_.last_pixels(), features, Data<T>(dz));
     return dz;
   }
 
