@@ -69,21 +69,6 @@ HttpResponse Text(int status, const std::string& text) {
   return response;
 }
 
-const char* PhaseName(v1::StudyStatus::Phase phase) {
-  switch (phase) {
-    case v1::StudyStatus::RUNNING:
-      return "running";
-    case v1::StudyStatus::DONE:
-      return "done";
-    case v1::StudyStatus::FAILED:
-      return "failed";
-    case v1::StudyStatus::CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
-  }
-}
-
 // INVALID_ARGUMENT: it is not a number.
 absl::StatusOr<size_t> NumberOr(const HttpRequest& request, const std::string& name,
                                 size_t fallback) {

@@ -45,21 +45,6 @@ class Text {
   std::string name_, text_;
 };
 
-const char* PhaseName(v1::StudyStatus::Phase phase) {
-  switch (phase) {
-    case v1::StudyStatus::RUNNING:
-      return "running";
-    case v1::StudyStatus::DONE:
-      return "done";
-    case v1::StudyStatus::FAILED:
-      return "failed";
-    case v1::StudyStatus::CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
-  }
-}
-
 void AddWorkers(const Snapshot& snapshot, Text& text) {
   std::map<std::string, uint64_t> states = {
       {"idle", 0}, {"units", 0}, {"gang", 0}, {"quarantined", 0}};

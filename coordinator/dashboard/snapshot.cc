@@ -337,4 +337,19 @@ void Publisher::Loop() {
   } while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped_), period_));
 }
 
+const char* PhaseName(v1::StudyStatus::Phase phase) {
+  switch (phase) {
+    case v1::StudyStatus::RUNNING:
+      return "running";
+    case v1::StudyStatus::DONE:
+      return "done";
+    case v1::StudyStatus::FAILED:
+      return "failed";
+    case v1::StudyStatus::CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
 }  // namespace dermis

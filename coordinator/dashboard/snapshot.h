@@ -209,6 +209,9 @@ class Publisher {
   std::thread thread_;
 };
 
+// How pages and metrics spell it: "running", ...
+const char* PhaseName(v1::StudyStatus::Phase phase);
+
 }  // namespace dermis
 
 #endif  // DERMIS_COORDINATOR_DASHBOARD_SNAPSHOT_H_
