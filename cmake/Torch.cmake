@@ -2,7 +2,8 @@
 #
 #   dermis_torch_library | dermis_torch_binary | dermis_torch_test (arguments as in Dermis.cmake)
 #
-# for code that includes Torch headers: they share one precompiled <torch/torch.h>.
+# for code that includes Torch headers: they share one precompiled header. <torch/torch.h> is not in it: each file
+# would compile 4 s longer, for templates that nobody here uses.
 #
 # LibTorch is DERMIS_TORCH_ROOT (CMake or environment variable) or what tools/setup unpacked into the
 # per-user cache. find_package(Torch) is not used: it insists on a CUDA toolkit.
@@ -37,7 +38,7 @@ set(DERMIS_TORCH_DIR "${root}")
 message(STATUS "LibTorch ${DERMIS_TORCH_VERSION}: ${DERMIS_TORCH_DIR}")
 
 # The wheel's headers of protobuf and oneDNN would shadow the distribution's: an overlay of symbolic
-# links leaves them out. The torch/csrc/api folder is where <torch/torch.h> lies.
+# links leaves them out. The torch/csrc/api folder is where <torch/types.h> lies.
 set(overlay "${CMAKE_BINARY_DIR}/torch-include")
 file(REMOVE_RECURSE "${overlay}")
 file(MAKE_DIRECTORY "${overlay}")
@@ -90,6 +91,6 @@ function(dermis_torch_binary name)
 endfunction()
 
 function(dermis_torch_test name)
-  dermis_test(${name} ${ARGN})
+  dermis_optimised_test(${name} ${ARGN})  # The precompiled header wants the options that it was made with.
   dermis_use_torch(${name})
 endfunction()

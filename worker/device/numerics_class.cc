@@ -16,7 +16,9 @@
 #include <utility>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
+#include <torch/version.h>
 
 #include <ATen/Version.h>
 

@@ -14,7 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "worker/cuda/device.h"
 #include "worker/models/model.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include <torch/autograd.h>
 
 #include "common/metrics.h"
 #include "common/model_methods.h"

@@ -13,7 +13,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace dermis {
 

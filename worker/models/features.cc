@@ -1,6 +1,7 @@
 #include "worker/models/features.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "common/progress.h"
 #include "common/status_macros.h"

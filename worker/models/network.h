@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "dermis/v1/task.pb.h"
 #include "worker/data/image_source.h"

@@ -4,7 +4,7 @@
 #ifndef DERMIS_WORKER_MODELS_OPS_H_
 #define DERMIS_WORKER_MODELS_OPS_H_
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "worker/models/deep_lift_rules.h"
 

@@ -9,7 +9,7 @@
 
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "worker/models/model.h"
 

@@ -6,7 +6,8 @@
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "worker/models/seed_cnn.h"
 #include "worker/training/convolution.h"

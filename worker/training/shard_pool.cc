@@ -4,7 +4,7 @@
 #include <exception>
 
 #include <malloc.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "worker/unavailability.h"
 

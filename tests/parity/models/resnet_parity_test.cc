@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "common/safetensors.h"
 #include "worker/models/model.h"

@@ -4,7 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "common/philox.h"
 #include "worker/models/model.h"

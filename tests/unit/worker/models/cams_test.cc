@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "common/philox.h"
 #include "worker/models/activations.h"

@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
-#include <torch/torch.h>
+#include <torch/nn/functional/loss.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include "common/philox.h"
 #include "worker/models/seed_cnn.h"
