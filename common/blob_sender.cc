@@ -10,8 +10,8 @@ constexpr size_t kPiece = 1 << 20;
 
 class Sending : public grpc::ServerWriteReactor<v1::GetResponse> {
  public:
-  Sending(std::unique_ptr<BlobStore::Reader> reader, BlobSent sent)
-      : reader_(std::move(reader)), told_(std::move(sent)) {
+  Sending(std::unique_ptr<BlobStore::Reader> reader, BlobSent sent, std::function<grpc::Status()> good)
+      : reader_(std::move(reader)), told_(std::move(sent)), good_(std::move(good)) {
     piece_.set_size(reader_->size());
     Next();
   }
@@ -38,6 +38,10 @@ class Sending : public grpc::ServerWriteReactor<v1::GetResponse> {
 
  private:
   void Next() {
+    if (const grpc::Status status = good_ == nullptr ? grpc::Status::OK : good_(); !status.ok()) {
+      Finish(status);
+      return;
+    }
     if (absl::Status status = reader_->Read(kPiece, piece_.mutable_data()); !status.ok()) {
       status_ = status;
       Finish({static_cast<grpc::StatusCode>(status.raw_code()), std::string(status.message())});
@@ -48,6 +52,7 @@ class Sending : public grpc::ServerWriteReactor<v1::GetResponse> {
 
   const std::unique_ptr<BlobStore::Reader> reader_;
   const BlobSent told_;
+  const std::function<grpc::Status()> good_;
   v1::GetResponse piece_;
   uint64_t bytes_ = 0;
   absl::Status status_ = absl::CancelledError("the receiver went away");
@@ -67,9 +72,9 @@ class Answering : public grpc::ServerWriteReactor<v1::GetResponse> {
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GetResponse>* SendBlob(std::unique_ptr<BlobStore::Reader> reader,
-                                                    BlobSent sent) {
-  return new Sending(std::move(reader), std::move(sent));
+grpc::ServerWriteReactor<v1::GetResponse>* SendBlob(std::unique_ptr<BlobStore::Reader> reader, BlobSent sent,
+                                                    std::function<grpc::Status()> good) {
+  return new Sending(std::move(reader), std::move(sent), std::move(good));
 }
 
 grpc::ServerWriteReactor<v1::GetResponse>* AnswerGet(v1::GetResponse answer) {

@@ -19,9 +19,9 @@ namespace dermis {
 // Told once, when all is over: how it ended (CANCELLED: the receiver went away) and what was sent.
 using BlobSent = std::function<void(const absl::Status& status, uint64_t bytes)>;
 
-// The store behind `reader` outlives the call.
-grpc::ServerWriteReactor<v1::GetResponse>* SendBlob(std::unique_ptr<BlobStore::Reader> reader,
-                                                    BlobSent sent);
+// The store behind `reader` outlives the call. `good`: whether the receiver may still go on; asked before each piece.
+grpc::ServerWriteReactor<v1::GetResponse>* SendBlob(std::unique_ptr<BlobStore::Reader> reader, BlobSent sent,
+                                                    std::function<grpc::Status()> good = nullptr);
 
 // An answer of one message, or none but a status.
 grpc::ServerWriteReactor<v1::GetResponse>* AnswerGet(v1::GetResponse answer);

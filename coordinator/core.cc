@@ -307,6 +307,12 @@ absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& reque
   return response;
 }
 
+void Core::ChangeTrust(const TrustDecision& decide, std::function<void(const absl::Status&)> reply) {
+  absl::StatusOr<v1::Event> event = decide(studies_.state().trust());
+  if (event.ok() && event->kind_case() != v1::Event::KIND_NOT_SET) studies_.Record(*std::move(event));
+  batch_.AfterFlush([status = event.status(), reply = std::move(reply)] { reply(status); });
+}
+
 absl::StatusOr<v1::StudyStatus> Core::Status(const std::string& id) const {
   return ViewStudy(studies_, fleet_, id);
 }

@@ -79,6 +79,11 @@ class Core {
   void Delete(const v1::DeleteRequest& request, const std::string& user,
               std::function<void(const absl::StatusOr<v1::DeleteResponse>&)> reply);
 
+  // Who may join: `decide` looks at who may and gives the event that is to be (one without a kind: nothing changes), or an
+  // error. Replies when that is durable.
+  using TrustDecision = std::function<absl::StatusOr<v1::Event>(const Trust& trust)>;
+  void ChangeTrust(const TrustDecision& decide, std::function<void(const absl::Status&)> reply);
+
   // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet:
   // answer with it through AfterFlush.
   absl::StatusOr<v1::StudyStatus> Status(const std::string& id) const;

@@ -34,6 +34,7 @@
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
+#include "coordinator/services/join_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 
@@ -169,11 +170,17 @@ int Serve(const Flags& flags) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
+  Access access(flags.insecure);
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  std::unique_ptr<CertificateAuthority> authority;
   if (!flags.insecure) {
     const absl::StatusOr<Identity> identity = LoadIdentity(flags.certs, "coordinator");
     if (!identity.ok()) return Fail(kCertificates, std::string(identity.status().message()));
-    credentials = MutualTlsServerCredentials(*identity);
+    credentials = GuardedServerCredentials(*identity, access);
+    // Where the CA's key is kept elsewhere, nobody joins by a token.
+    absl::StatusOr<std::unique_ptr<CertificateAuthority>> loaded = CertificateAuthority::Load(flags.certs);
+    if (loaded.ok()) authority = *std::move(loaded);
+    if (absl::IsDataLoss(loaded.status())) return Fail(kCertificates, std::string(loaded.status().message()));
   } else if (!IsLoopback(flags.listen)) {
     return Fail(kUsage,
                 absl::StrCat("--insecure speaks plain text and is for loopback only: --listen ",
@@ -208,6 +215,7 @@ int Serve(const Flags& flags) {
   }
   DERMIS_LOG(kInfo, "journal replayed in ", absl::ToDoubleSeconds(Clock::Real().Now() - opened),
              " s");
+  for (const std::string& serial : core.studies().state().trust().revoked()) access.Revoke(serial);
   // What was said after the last commit is not true any more: end at once, replay restores the
   // rest.
   CoreThread core_thread(core, [](const absl::Status& status) {
@@ -218,11 +226,12 @@ int Serve(const Flags& flags) {
   });
   streams.SetCore(&core_thread);
 
-  const Access access(flags.insecure);
   Watches watches(core_thread);
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
   StudyService studies(access, core_thread, blobs, watches, **journal,
                        flags.allow_torchscript);
+  JoinService joins(access, core_thread,
+                    {.authority = authority.get(), .listen = flags.listen, .revoked = [&streams] { streams.CheckAll(); }});
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -235,6 +244,7 @@ int Serve(const Flags& flags) {
   int port = 0;
   builder.AddListeningPort(flags.listen, credentials, &port);
   builder.RegisterService(&cluster);
+  builder.RegisterService(&joins);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
   builder.SetMaxReceiveMessageSize(64 << 20);

@@ -128,6 +128,15 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       return ApplyAdjusted(event.study_adjusted());
     case v1::Event::kStudyDeleted:
       return ApplyDeleted(event.study_deleted());
+    case v1::Event::kTokenCreated:
+      trust_.Apply(event.token_created());
+      return absl::OkStatus();
+    case v1::Event::kCertificateIssued:
+      trust_.Apply(event.certificate_issued());
+      return absl::OkStatus();
+    case v1::Event::kJoinRevoked:
+      trust_.Apply(event.join_revoked());
+      return absl::OkStatus();
     case v1::Event::KIND_NOT_SET:
       break;
   }
@@ -313,6 +322,7 @@ std::string State::Dump() const {
     absl::StrAppend(&out, "failure ", key.first, " ", key.second.hex(), " ", failure.cause, " ",
                     failure.worker, "\n");
   }
+  absl::StrAppend(&out, trust_.Dump());
   return out;
 }
 

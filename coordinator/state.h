@@ -15,6 +15,7 @@
 
 #include "common/digest.h"
 #include "coordinator/journal.h"
+#include "coordinator/trust.h"
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
@@ -94,6 +95,7 @@ class State {
   const LossRecord* LossesOf(const Digest& task) const;
   // (study, task) -> why.
   const std::map<std::pair<std::string, Digest>, Failure>& failures() const { return failures_; }
+  const Trust& trust() const { return trust_; }
 
   // Canonical text, without the incarnation.
   std::string Dump() const;
@@ -119,6 +121,7 @@ class State {
   absl::flat_hash_map<Digest, uint64_t> states_stored_;  // By recipe.
   std::map<Digest, LossRecord> losses_;
   std::map<std::pair<std::string, Digest>, Failure> failures_;
+  Trust trust_;
 };
 
 }  // namespace dermis

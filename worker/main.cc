@@ -42,6 +42,7 @@
 #include "worker/device/numerics_class.h"
 #include "worker/gang_runner.h"
 #include "worker/gpu/worker_gpu.h"
+#include "worker/join.h"
 #include "worker/peer_blob_service.h"
 #include "worker/result_cache.h"
 #include "worker/session.h"
@@ -57,7 +58,7 @@ namespace {
 constexpr absl::Duration kDrainPatience = absl::Seconds(30);
 
 struct Flags {
-  std::string coordinator, certs, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
+  std::string coordinator, certs, join, cache, name, listen = "0.0.0.0:0", advertise, claim_version = kVersion;
   std::string shared_blobs, device = "auto";
   double device_memory = 0.9;
   uint64_t cache_limit = 0;  // 0: DefaultCacheLimit.
@@ -165,7 +166,31 @@ absl::StatusOr<std::unique_ptr<WorkerGpu>> OpenGpu(const Flags& flags) {
   return nullptr;
 }
 
-int Work(const Flags& flags) {
+// The connection to the coordinator; another one once the certificate was renewed. Thread-safe.
+class Link {
+ public:
+  explicit Link(std::shared_ptr<grpc::Channel> channel) { Use(std::move(channel)); }
+  void Use(std::shared_ptr<grpc::Channel> channel) {
+    absl::MutexLock lock(&mutex_);
+    stub_ = v1::Cluster::NewStub(channel);
+    channel_ = std::move(channel);
+  }
+  std::shared_ptr<grpc::Channel> channel() const {
+    absl::MutexLock lock(&mutex_);
+    return channel_;
+  }
+  std::shared_ptr<v1::Cluster::StubInterface> stub() const {
+    absl::MutexLock lock(&mutex_);
+    return stub_;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<v1::Cluster::StubInterface> stub_ ABSL_GUARDED_BY(mutex_);
+};
+
+int Work(Flags flags) {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -176,8 +201,25 @@ int Work(const Flags& flags) {
   Identity identity;
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   if (!flags.insecure) {
+    if (!flags.join.empty()) {
+      // A second between two tries, unless a signal says that there is to be none.
+      const absl::Status joined = EnsureJoined(flags.join, flags.certs, flags.name, [&] {
+        const timespec pause = {.tv_sec = 1, .tv_nsec = 0};
+        return sigtimedwait(&signals, nullptr, &pause) < 0;
+      });
+      if (absl::IsCancelled(joined)) return 0;
+      if (!joined.ok()) return Fail(kExitHopeless, joined);
+    }
+    if (flags.coordinator.empty()) flags.coordinator = NotedCoordinator(flags.certs);
+    if (flags.coordinator.empty()) {
+      return Fail(kExitHopeless, absl::NotFoundError(absl::StrCat(
+                                     flags.certs, " does not say where the coordinator is: give --coordinator HOST:PORT")));
+    }
     absl::StatusOr<Identity> loaded = LoadIdentity(flags.certs, "worker");
-    if (!loaded.ok()) return Fail(kExitHopeless, loaded.status());
+    if (!loaded.ok()) {
+      return Fail(kExitHopeless, absl::UnauthenticatedError(absl::StrCat(
+                                     loaded.status().message(), ", or join with a token (dermis-worker --join)")));
+    }
     identity = *std::move(loaded);
     credentials = ClientCredentials(identity);
   } else if (!IsLoopback(flags.coordinator)) {
@@ -205,6 +247,7 @@ int Work(const Flags& flags) {
   const std::string host = HostName();
   PeerMesh::Options mesh_options;
   mesh_options.identity = identity;
+  if (!flags.insecure) mesh_options.certs = flags.certs;
   mesh_options.listen = flags.listen;
   mesh_options.advertise_host =
       !flags.advertise.empty() ? flags.advertise : IsLoopback(flags.coordinator) ? "127.0.0.1" : host;
@@ -215,9 +258,8 @@ int Work(const Flags& flags) {
   absl::StatusOr<std::unique_ptr<PeerMesh>> mesh = PeerMesh::Start(std::move(mesh_options));
   if (!mesh.ok()) return Fail(1, mesh.status());
 
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(flags.coordinator, credentials);
-  const std::shared_ptr<v1::Cluster::StubInterface> stub = v1::Cluster::NewStub(channel);
-  BlobClient blob_client(channel);
+  Link link(MakeChannel(flags.coordinator, credentials));
+  BlobClient blob_client(link.channel());
   BlobFetcher::Options fetching;
   fetching.shared_folder = flags.shared_blobs;
   fetching.me.set_worker(flags.name);
@@ -240,7 +282,7 @@ int Work(const Flags& flags) {
         // Patient: the coordinator may be starting again.
         for (int attempt = 0;; ++attempt) {
           auto response = Call<v1::FetchResultsRequest, v1::FetchResultsResponse>(
-              *stub, &v1::Cluster::StubInterface::FetchResults, request, absl::Seconds(30),
+              *link.stub(), &v1::Cluster::StubInterface::FetchResults, request, absl::Seconds(30),
               "results that are inputs");
           // A call that waits for the connection ends with its deadline.
           const bool away = absl::IsUnavailable(response.status()) || absl::IsDeadlineExceeded(response.status());
@@ -252,7 +294,7 @@ int Work(const Flags& flags) {
   Completer completer(
       [&](const v1::CompleteTasksRequest& request) {
         return Call<v1::CompleteTasksRequest, v1::CompleteTasksResponse>(
-            *stub, &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30), "completions");
+            *link.stub(), &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30), "completions");
       },
       &blobs);
   ImageSources sources(get_blob, flags.image_memory);
@@ -320,9 +362,19 @@ int Work(const Flags& flags) {
     std::_Exit(kExitHung);
   };
   options.connect = [&] {
-    return channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    return link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };
-  Session session(stub, &attempts, std::move(options));
+  Session session(link.stub(), &attempts, std::move(options));
+  if (!flags.insecure) {
+    std::thread([&] {
+      KeepCertificateFresh({.certs = flags.certs, .channel = [&] { return link.channel(); }, .renewed = [&](const Identity& fresh) {
+                              link.Use(MakeChannel(flags.coordinator, ClientCredentials(fresh)));
+                              link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5));
+                              blob_client.Use(link.channel());
+                              session.MoveTo(link.stub());
+                            }});
+    }).detach();
+  }
   std::thread([&] {
     int signal_number = 0;
     sigwait(&signals, &signal_number);
@@ -365,8 +417,11 @@ int main(int argc, char** argv) {
   flags.image_memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE)) / 4;
   CLI::App app("dermis-worker: computes for a Dermis cluster");
   app.set_version_flag("--version", std::string("dermis-worker ") + dermis::kVersion);
-  app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator")->required();
-  app.add_option("--certs", flags.certs, "Folder with ca.crt, worker.crt and worker.key");
+  app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator (default: the one that it joined)");
+  app.add_option("--certs", flags.certs, "Folder with ca.crt, worker.crt and worker.key; with --join they are made there");
+  app.add_option("--join", flags.join,
+                 "File with a join token (dermis cluster token create), '-' for standard input; not looked at while --certs holds "
+                 "a certificate that is valid");
   app.add_flag("--insecure", flags.insecure, "Plain text, no certificates: on loopback only");
   app.add_option("--cache", flags.cache, "Folder of this worker's own for blobs")->required();
   app.add_option("--cache-limit", flags.cache_limit,
@@ -405,6 +460,10 @@ int main(int argc, char** argv) {
   dermis::SetLogProcess("worker/" + flags.name + (flags.supervise ? "/supervisor" : ""));
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-worker: give --certs DIR, or --insecure on loopback\n";
+    return 2;
+  }
+  if (flags.insecure && (flags.coordinator.empty() || !flags.join.empty())) {
+    std::cerr << "dermis-worker: --insecure needs --coordinator HOST:PORT, and no --join: it has no certificates\n";
     return 2;
   }
   if (flags.supervise) {

@@ -1,10 +1,10 @@
 #include "worker/session.h"
 
 #include <algorithm>
+#include <string_view>
 #include <thread>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/blob_client.h"
@@ -13,83 +13,122 @@
 
 namespace dermis {
 
+struct Session::Talk {
+  explicit Talk(Session* of) : owner(of) {
+    absl::MutexLock lock(&owner->mutex_);
+    stub = owner->stub_;
+    owner->contexts_.insert(&context);
+    if (owner->stop_) context.TryCancel();
+  }
+  ~Talk() {
+    Silence();
+    if (stream != nullptr && !finished) {
+      context.TryCancel();
+      stream->Finish();
+    }
+    absl::MutexLock lock(&owner->mutex_);
+    owner->contexts_.erase(&context);
+  }
+  absl::Status Finish(std::string_view what) {
+    finished = true;
+    return ToAbsl(stream->Finish(), what);
+  }
+  // No beat, and nothing else, is said any more.
+  void Silence() {
+    over = true;
+    owner->attempts_->Wake();
+    absl::MutexLock lock(&joining);
+    if (beats.joinable()) beats.join();
+  }
+  void Beat();
+
+  Session* const owner;
+  std::shared_ptr<v1::Cluster::StubInterface> stub;  // Outlives the stream.
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReaderWriterInterface<v1::WorkerMessage, v1::Directive>> stream;
+  bool finished = false;
+  std::atomic<bool> over{false};
+  absl::Mutex joining;
+  std::thread beats;  // The only writer after the registration.
+};
+
 Session::Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options)
-    : stub_(std::move(stub)), attempts_(attempts), options_(std::move(options)) {}
+    : attempts_(attempts), options_(std::move(options)), stub_(std::move(stub)) {}
+
+Session::~Session() = default;
 
 void Session::Stop() {
   stop_ = true;
   attempts_->Wake();
   absl::MutexLock lock(&mutex_);
-  if (context_ != nullptr) context_->TryCancel();
+  for (grpc::ClientContext* context : contexts_) context->TryCancel();
 }
 
-absl::Status Session::Converse(bool* welcomed) {
-  grpc::ClientContext context;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (stop_) return absl::OkStatus();
-    context_ = &context;
-  }
-  absl::Cleanup forget = [this] {
-    absl::MutexLock lock(&mutex_);
-    context_ = nullptr;
-  };
-  const std::unique_ptr<grpc::ClientReaderWriterInterface<v1::WorkerMessage, v1::Directive>> stream =
-      stub_->Attend(&context);
+absl::StatusOr<std::unique_ptr<Session::Talk>> Session::Open() {
+  auto talk = std::make_unique<Talk>(this);
+  talk->stream = talk->stub->Attend(&talk->context);
   v1::WorkerMessage first;
   *first.mutable_register_() = options_.hello;
   for (v1::RunningAttempt& running : attempts_->Running()) {
     *first.mutable_register_()->add_running() = std::move(running);
   }
   v1::Directive directive;
-  if (!stream->Write(first) || !stream->Read(&directive)) {
-    context.TryCancel();
-    return ToAbsl(stream->Finish(), "the coordinator did not welcome this worker");
+  if (!talk->stream->Write(first) || !talk->stream->Read(&directive)) {
+    talk->context.TryCancel();
+    return talk->Finish("the coordinator did not welcome this worker");
   }
   if (!directive.has_welcome() || !directive.welcome().refusal().empty()) {
-    context.TryCancel();
-    stream->Finish();
     return absl::FailedPreconditionError(
         directive.has_welcome() ? directive.welcome().refusal()
                                 : "the coordinator speaks another protocol: use the same version");
   }
-  *welcomed = true;
   attempts_->Reconcile({directive.welcome().adopted().begin(), directive.welcome().adopted().end()});
   DERMIS_LOG(kInfo, "welcomed by the coordinator (incarnation ", directive.welcome().incarnation(),
              "), ", directive.welcome().adopted_size(), " attempts go on");
+  return talk;
+}
 
-  // The only writer. It beats on time whatever the directives do.
-  std::atomic<bool> over{false};
-  std::thread beats([&] {
-    absl::Duration next = Clock::Real().Now();
-    bool told_draining = false;
-    while (!over) {
-      attempts_->WaitForEnds(std::max(absl::ZeroDuration(), next - Clock::Real().Now()), over);
-      if (over) return;
-      for (v1::AttemptEnded& ended : attempts_->Ends()) {
-        const uint64_t assignment = ended.assignment();
-        v1::WorkerMessage message;
-        *message.mutable_ended() = std::move(ended);
-        if (!stream->Write(message)) return;
-        attempts_->Told(assignment);
-      }
-      if (attempts_->Ignored() > options_.ignored_cancel && options_.give_up != nullptr) {
-        options_.give_up("work that was cancelled goes on all the same");
-      }
-      if (Clock::Real().Now() >= next || attempts_->draining() != told_draining) {
-        told_draining = attempts_->draining();
-        next = Clock::Real().Now() + options_.beat;
-        v1::WorkerMessage message;
-        v1::Beat& beat = *message.mutable_beat();
-        beat.set_draining(attempts_->draining());
-        for (v1::RunningAttempt& running : attempts_->Running()) {
-          *beat.add_running() = std::move(running);
-        }
-        if (!stream->Write(message)) return;
-      }
+// Beats on time, whatever the directives do.
+void Session::Talk::Beat() {
+  const Options& options = owner->options_;
+  Attempts* const attempts = owner->attempts_;
+  absl::Duration next = Clock::Real().Now();
+  bool told_draining = false;
+  while (!over) {
+    attempts->WaitForEnds(std::max(absl::ZeroDuration(), next - Clock::Real().Now()), over);
+    if (over) return;
+    for (v1::AttemptEnded& ended : attempts->Ends()) {
+      const uint64_t assignment = ended.assignment();
+      v1::WorkerMessage message;
+      *message.mutable_ended() = std::move(ended);
+      if (!stream->Write(message)) return;
+      attempts->Told(assignment);
     }
-  });
-  while (stream->Read(&directive)) {
+    if (attempts->Ignored() > options.ignored_cancel && options.give_up != nullptr) {
+      options.give_up("work that was cancelled goes on all the same");
+    }
+    if (Clock::Real().Now() >= next || attempts->draining() != told_draining) {
+      told_draining = attempts->draining();
+      next = Clock::Real().Now() + options.beat;
+      v1::WorkerMessage message;
+      v1::Beat& beat = *message.mutable_beat();
+      beat.set_draining(attempts->draining());
+      for (v1::RunningAttempt& running : attempts->Running()) {
+        *beat.add_running() = std::move(running);
+      }
+      if (!stream->Write(message)) return;
+    }
+  }
+}
+
+absl::Status Session::Converse(Talk& talk) {
+  {
+    absl::MutexLock lock(&mutex_);
+    now_ = &talk;
+    talk.beats = std::thread([&talk] { talk.Beat(); });
+  }
+  v1::Directive directive;
+  while (talk.stream->Read(&directive)) {
     switch (directive.kind_case()) {
       case v1::Directive::kAssign:
         attempts_->Assign(directive.assign());
@@ -109,21 +148,64 @@ absl::Status Session::Converse(bool* welcomed) {
         break;
     }
   }
-  over = true;
-  attempts_->Wake();
-  context.TryCancel();  // A write that waits ends now.
-  beats.join();
-  return ToAbsl(stream->Finish(), "the stream to the coordinator broke");
+  {
+    // Whoever moves the session away from this stream is done with it first.
+    absl::MutexLock lock(&mutex_);
+    now_ = nullptr;
+    mutex_.Await(absl::Condition(
+        +[](Session* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mutex_) { return !self->moving_; }, this));
+  }
+  talk.context.TryCancel();  // A write that waits ends now.
+  talk.Silence();
+  return talk.Finish("the stream to the coordinator broke");
+}
+
+void Session::MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub) {
+  Talk* old = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    stub_ = std::move(stub);
+    if (now_ == nullptr) return;  // The next stream takes it.
+    old = now_;
+    moving_ = true;
+  }
+  // What the old stream says after the new one has registered would be lost.
+  old->Silence();
+  absl::StatusOr<std::unique_ptr<Talk>> next = Open();
+  if (!next.ok()) {
+    DERMIS_LOG(kWarning, "the new connection is not used yet: ", next.status().message());
+  }
+  absl::MutexLock lock(&mutex_);
+  if (next.ok()) next_ = *std::move(next);
+  old->context.TryCancel();
+  moving_ = false;
+}
+
+std::unique_ptr<Session::Talk> Session::TakeNext() {
+  absl::MutexLock lock(&mutex_);
+  return std::move(next_);
 }
 
 absl::Status Session::Run() {
   absl::Duration backoff = options_.first_backoff;
   bool said = false;
   while (!stop_) {
-    bool welcomed = false;
-    if (options_.connect != nullptr) options_.connect();  // The stream says what is wrong where it fails.
-    const absl::Status status = Converse(&welcomed);
+    std::unique_ptr<Talk> talk = TakeNext();
+    absl::Status status;
+    if (talk == nullptr) {
+      if (options_.connect != nullptr) options_.connect();  // The stream says what is wrong where it fails.
+      absl::StatusOr<std::unique_ptr<Talk>> opened = Open();
+      status = opened.status();
+      if (opened.ok()) talk = *std::move(opened);
+    }
+    const bool welcomed = talk != nullptr;
+    if (welcomed) status = Converse(*talk);
+    talk = nullptr;
     if (stop_) break;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (next_ != nullptr) continue;  // It has moved.
+    }
     if (absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status) ||
         absl::IsUnauthenticated(status)) {
       return status;

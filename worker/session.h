@@ -6,11 +6,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "dermis/v1/cluster.grpc.pb.h"
@@ -34,21 +36,33 @@ class Session {
   };
   // `attempts` outlives the session.
   Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);
+  ~Session();
 
   // Talks until Stop: then OK. FAILED_PRECONDITION with the coordinator's words when it refuses this worker;
   // PERMISSION_DENIED / UNAUTHENTICATED when its certificate is not accepted. Everything else is tried again.
   absl::Status Run();
   void Stop();  // From any thread, at most once in effect.
 
- private:
-  absl::Status Converse(bool* welcomed);
+  // Goes on over another connection (the certificate was renewed), from any other thread, one at a time. A stream that is
+  // open is left only when the coordinator has welcomed the worker on the new one: it never takes the worker for lost.
+  void MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub);
 
-  const std::shared_ptr<v1::Cluster::StubInterface> stub_;
+ private:
+  struct Talk;  // One stream.
+  // Registers and is welcomed.
+  absl::StatusOr<std::unique_ptr<Talk>> Open();
+  absl::Status Converse(Talk& talk);
+  std::unique_ptr<Talk> TakeNext();
+
   Attempts* const attempts_;
   const Options options_;
   std::atomic<bool> stop_{false};
   absl::Mutex mutex_;
-  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;  // Of the stream that is open.
+  std::shared_ptr<v1::Cluster::StubInterface> stub_ ABSL_GUARDED_BY(mutex_);
+  std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);  // Of the streams that are open.
+  Talk* now_ ABSL_GUARDED_BY(mutex_) = nullptr;                      // The one that is conversed on.
+  std::unique_ptr<Talk> next_ ABSL_GUARDED_BY(mutex_);               // To be conversed on when that one has ended.
+  bool moving_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace dermis

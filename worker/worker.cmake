@@ -1,8 +1,8 @@
 # The worker's own files. No Torch headers here: only the libraries beneath know it.
 dermis_library(dermis_worker
-  SOURCES attempts.cc blob_cache.cc blob_fetcher.cc completer.cc gang_runner.cc
+  SOURCES attempts.cc blob_cache.cc blob_fetcher.cc completer.cc gang_runner.cc join.cc
           peer_blob_service.cc result_cache.cc session.cc supervisor.cc unit_pool.cc
-  DEPS dermis_common dermis_proto dermis_collective absl::cleanup)
+  DEPS dermis_common dermis_proto dermis_collective absl::cleanup OpenSSL::SSL OpenSSL::Crypto)
 
 # The table of task kinds, and all that computes.
 dermis_library(dermis_task_runner

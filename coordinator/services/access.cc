@@ -1,64 +1,165 @@
 #include "coordinator/services/access.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "grpcpp/security/auth_metadata_processor.h"
+
 #include "common/tls.h"
 
 namespace dermis {
 namespace {
 
+enum Who : unsigned { kAdmin = 1, kUser = 2, kWorker = 4, kAnyone = 8, kPeople = kAdmin | kUser };
+
 struct Rule {
   std::string_view method;
-  bool user, worker;
+  unsigned who;
 };
 
 constexpr Rule kRules[] = {
-    {"Studies/Submit", true, false},
-    {"Studies/Watch", true, false},
-    {"Studies/List", true, false},
-    {"Studies/Cancel", true, false},
-    {"Studies/Retry", true, false},
-    {"Studies/Results", true, false},
-    {"Studies/ClusterStatus", true, false},
-    {"Studies/Adjust", true, false},
-    {"Studies/Delete", true, false},
-    {"Studies/History", true, false},
-    {"Cluster/Attend", false, true},
-    {"Cluster/CompleteTasks", false, true},
-    {"Cluster/FetchResults", false, true},
-    {"Blobs/Has", true, true},
-    {"Blobs/Put", true, true},
-    {"Blobs/Get", true, true},
-    {"Blobs/Holding", false, true},
+    {"Studies/Submit", kPeople},
+    {"Studies/Watch", kPeople},
+    {"Studies/List", kPeople},
+    {"Studies/Cancel", kPeople},
+    {"Studies/Retry", kPeople},
+    {"Studies/Results", kPeople},
+    {"Studies/ClusterStatus", kPeople},
+    {"Studies/Adjust", kPeople},
+    {"Studies/Delete", kPeople},
+    {"Studies/History", kPeople},
+    {"Cluster/Attend", kWorker},
+    {"Cluster/CompleteTasks", kWorker},
+    {"Cluster/FetchResults", kWorker},
+    {"Blobs/Has", kPeople | kWorker},
+    {"Blobs/Put", kPeople | kWorker},
+    {"Blobs/Get", kPeople | kWorker},
+    {"Blobs/Holding", kWorker},
+    {"Join/Sign", kAnyone},  // Its service asks for a token.
+    {"Join/Renew", kWorker},
+    {"Join/CreateToken", kAdmin},
+    {"Join/List", kAdmin},
+    {"Join/RevokeToken", kAdmin},
+    {"Join/Revoke", kAdmin},
 };
+
+unsigned WhoMay(std::string_view method) {
+  for (const Rule& rule : kRules) {
+    if (rule.method == method) return rule.who;
+  }
+  return 0;
+}
+
+constexpr size_t kMostKnown = 4096;
 
 }  // namespace
 
 bool Allowed(std::string_view role, std::string_view method) {
-  for (const Rule& rule : kRules) {
-    if (rule.method == method) {
-      return (role == "user" && rule.user) || (role == "worker" && rule.worker);
-    }
+  const unsigned who = WhoMay(method);
+  return (role == "admin" && (who & kAdmin) != 0) || (role == "user" && (who & kUser) != 0) ||
+         (role == "worker" && (who & kWorker) != 0);
+}
+
+bool NeedsNoCertificate(std::string_view method) { return WhoMay(method) == kAnyone; }
+
+absl::StatusOr<Bearer> Access::BearerOfPeer(const grpc::AuthContext& peer) const {
+  const auto pem = peer.FindPropertyValues("x509_pem_cert");
+  if (pem.empty()) return PeerBearer(peer);  // Says what is wrong.
+  const std::string text(pem[0].data(), pem[0].size());
+  {
+    absl::MutexLock lock(&mutex_);
+    if (const auto known = known_.find(text); known != known_.end()) return known->second;
   }
-  return false;
+  absl::StatusOr<Bearer> bearer = PeerBearer(peer);
+  if (bearer.ok()) {
+    absl::MutexLock lock(&mutex_);
+    if (known_.size() >= kMostKnown) known_.clear();
+    known_[text] = *bearer;
+  }
+  return bearer;
+}
+
+grpc::Status Access::CheckBearer(const Bearer& bearer) const {
+  if (bearer.validity.until <= absl::FromUnixMillis(static_cast<int64_t>(clock_.UnixMillis()))) {
+    return {grpc::StatusCode::UNAUTHENTICATED,
+            absl::StrCat("the certificate of ", bearer.name, " (", bearer.serial, ") has expired: a worker joins again "
+                         "with a token, others get a new one from `dermis cluster init`")};
+  }
+  absl::MutexLock lock(&mutex_);
+  if (!revoked_.contains(bearer.serial)) return grpc::Status::OK;
+  return {grpc::StatusCode::UNAUTHENTICATED,
+          absl::StrCat("the certificate of ", bearer.name, " (", bearer.serial,
+                       ") was revoked: ask whoever runs the cluster for a token or another certificate")};
+}
+
+grpc::Status Access::CheckPeer(const grpc::AuthContext* peer, std::string_view method) const {
+  if (insecure_ || NeedsNoCertificate(method)) return grpc::Status::OK;
+  if (peer == nullptr) return {grpc::StatusCode::UNAUTHENTICATED, "no certificate was shown"};
+  const absl::StatusOr<Bearer> bearer = BearerOfPeer(*peer);
+  if (!bearer.ok()) return ToGrpc(bearer.status());
+  if (grpc::Status status = CheckBearer(*bearer); !status.ok()) return status;
+  if (method.empty() || Allowed(bearer->role, method)) return grpc::Status::OK;
+  std::string text = absl::StrCat("a certificate of role '", bearer->role, "' may not call ", std::string(method));
+  if (bearer->role == "user" && WhoMay(method) == kAdmin) {
+    absl::StrAppend(&text, ": that is for admin.crt, which `dermis cluster init` makes for the cluster's owner");
+  }
+  return {grpc::StatusCode::PERMISSION_DENIED, text};
 }
 
 grpc::Status Access::Check(const grpc::ServerContextBase& context, std::string_view method) const {
-  if (insecure_) return grpc::Status::OK;
+  return CheckPeer(context.auth_context().get(), method);
+}
+
+grpc::Status Access::CheckPath(const grpc::AuthContext& peer, std::string_view path) const {
+  constexpr std::string_view kOurs = "/dermis.v1.";
+  return CheckPeer(&peer, path.starts_with(kOurs) ? path.substr(kOurs.size()) : std::string_view());
+}
+
+Access::StillGood Access::WhileOpen(const grpc::ServerContextBase& context) const {
+  return [this, bearer = Who(context)] {
+    return bearer.serial.empty() ? grpc::Status::OK : CheckBearer(bearer);
+  };
+}
+
+Bearer Access::Who(const grpc::ServerContextBase& context) const {
   const auto peer = context.auth_context();
-  if (peer == nullptr) return {grpc::StatusCode::UNAUTHENTICATED, "no certificate was shown"};
-  const absl::StatusOr<std::string> role = PeerRole(*peer);
-  if (!role.ok()) return ToGrpc(role.status());
-  if (!Allowed(*role, method)) {
-    return {grpc::StatusCode::PERMISSION_DENIED,
-            absl::StrCat("a certificate of role '", *role, "' may not call ", std::string(method))};
-  }
-  return grpc::Status::OK;
+  if (insecure_ || peer == nullptr) return {};
+  return BearerOfPeer(*peer).value_or(Bearer());
 }
 
 std::string Access::User(const grpc::ServerContextBase& context) const {
-  if (insecure_) return "local";
-  const auto peer = context.auth_context();
-  return peer == nullptr ? "" : PeerName(*peer);
+  return insecure_ ? "local" : Who(context).name;
+}
+
+void Access::Revoke(const std::string& serial) {
+  absl::MutexLock lock(&mutex_);
+  revoked_.insert(serial);
+}
+
+namespace {
+
+class Gate : public grpc::AuthMetadataProcessor {
+ public:
+  explicit Gate(const Access& access) : access_(access) {}
+  bool IsBlocking() const override { return false; }
+  grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* context, OutputMetadata*,
+                       OutputMetadata*) override {
+    const auto path = metadata.find(":path");
+    if (path == metadata.end()) return {grpc::StatusCode::UNAUTHENTICATED, "a call without a path"};
+    return access_.CheckPath(*context, {path->second.data(), path->second.size()});
+  }
+
+ private:
+  const Access& access_;
+};
+
+}  // namespace
+
+std::shared_ptr<grpc::ServerCredentials> GuardedServerCredentials(const Identity& identity, const Access& access) {
+  std::shared_ptr<grpc::ServerCredentials> credentials = OpenTlsServerCredentials(identity);
+  credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(access));
+  return credentials;
 }
 
 grpc::Status ToGrpc(const absl::Status& status) {

@@ -20,7 +20,8 @@ constexpr int kMaxAvoid = 64;
 // Writes to a temporary file while it reads; durable (Commit) before it answers.
 class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
  public:
-  Putting(const grpc::Status& access, BlobStore& store) : store_(store) {
+  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store)
+      : store_(store), good_(std::move(good)) {
     if (access.ok()) {
       StartRead(&piece_);
     } else {
@@ -29,10 +30,11 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
   }
 
   void OnReadDone(bool ok) override {
-    const absl::Status status = ok ? Take() : Complete();
+    grpc::Status status = good_();
+    if (status.ok()) status = ToGrpc(ok ? Take() : Complete());
     if (!ok || !status.ok()) {
       writer_.reset();  // What was not committed is removed.
-      Finish(ToGrpc(status));
+      Finish(status);
       return;
     }
     StartRead(&piece_);
@@ -75,6 +77,7 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
   }
 
   BlobStore& store_;
+  const Access::StillGood good_;
   v1::PutRequest piece_;
   std::unique_ptr<BlobStore::Writer> writer_;
   Digest digest_;
@@ -119,7 +122,7 @@ grpc::ServerUnaryReactor* BlobService::Has(grpc::CallbackServerContext* context,
 
 grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerContext* context,
                                                           v1::PutResponse*) {
-  return new Putting(access_.Check(*context, "Blobs/Put"), store_);
+  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_);
 }
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,
@@ -158,7 +161,7 @@ grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServer
     sent_ += bytes;
     if (absl::IsDataLoss(status)) lost_(digest, status);
     if (!status.ok() && !me.worker().empty()) holders_.Told(digest, me, false);
-  });
+  }, access_.WhileOpen(*context));
 }
 
 grpc::ServerUnaryReactor* BlobService::Holding(grpc::CallbackServerContext* context,

@@ -25,7 +25,9 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* ClusterService::Atten
     grpc::CallbackServerContext* context) {
   const grpc::Status status = access_.Check(*context, "Cluster/Attend");
   if (!status.ok()) return new Refusal(status);
-  return streams_.NewStream();
+  // Ready-made certificates, which are called as their role, serve any number of workers.
+  const Bearer who = access_.Who(*context);
+  return streams_.NewStream(who.name == who.role ? "" : who.name, access_.WhileOpen(*context));
 }
 
 grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerContext* context,

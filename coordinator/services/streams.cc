@@ -12,7 +12,8 @@ namespace dermis {
 // Finish on the same stack, so both may be called under the locks.
 class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive> {
  public:
-  Stream(Streams* owner, ConnectionId id) : owner_(owner), id_(id) {}
+  Stream(Streams* owner, ConnectionId id, std::string worker, Access::StillGood good)
+      : owner_(owner), id_(id), worker_(std::move(worker)), good_(std::move(good)) {}
 
   void Start() { StartRead(&incoming_); }
 
@@ -30,12 +31,20 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
     Pump();
   }
 
-  void End(const std::string& why) {
+  void End(const std::string& why) { End(grpc::Status(grpc::StatusCode::ABORTED, why)); }
+  void End(const grpc::Status& status) {
     absl::MutexLock lock(&mutex_);
     if (finished_ || closing_) return;
     closing_ = true;
-    why_ = grpc::Status(grpc::StatusCode::ABORTED, why);
+    why_ = status;
     Pump();
+  }
+
+  // False: it ends.
+  bool Check() {
+    const grpc::Status status = good_();
+    if (!status.ok()) End(status);
+    return status.ok();
   }
 
   void OnReadDone(bool ok) override {
@@ -51,8 +60,15 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
       Pump();
       return;
     }
+    if (!Check()) incoming_.Clear();  // Nothing of it counts.
     switch (incoming_.kind_case()) {
       case v1::WorkerMessage::kRegister:
+        if (!worker_.empty() && incoming_.register_().worker() != worker_) {
+          End(grpc::Status(grpc::StatusCode::PERMISSION_DENIED,
+                           absl::StrCat("the certificate is worker ", worker_, "'s, the worker calls itself ",
+                                        incoming_.register_().worker(), ": give each worker its own --certs")));
+          break;
+        }
         Post([id = id_, hello = std::move(*incoming_.mutable_register_())](Core& core) {
           core.WorkerConnected(id, hello);
         });
@@ -108,6 +124,8 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
 
   Streams* const owner_;
   const ConnectionId id_;
+  const std::string worker_;
+  const Access::StillGood good_;
   v1::WorkerMessage incoming_;
   absl::Mutex mutex_;
   std::deque<v1::Directive> queue_ ABSL_GUARDED_BY(mutex_);  // Front: under way while writing_.
@@ -137,9 +155,15 @@ void Streams::CloseAll(const std::string& why) {
   for (const auto& [id, stream] : streams_) stream->End(why);
 }
 
-grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* Streams::NewStream() {
+void Streams::CheckAll() {
   absl::MutexLock lock(&mutex_);
-  auto* stream = new Stream(this, ++last_);
+  for (const auto& [id, stream] : streams_) stream->Check();
+}
+
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* Streams::NewStream(std::string worker,
+                                                                              Access::StillGood good) {
+  absl::MutexLock lock(&mutex_);
+  auto* stream = new Stream(this, ++last_, std::move(worker), std::move(good));
   streams_[last_] = stream;
   stream->Start();
   if (closed_) stream->End("the coordinator stops");

@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/outbox.h"
+#include "coordinator/services/access.h"
 #include "dermis/v1/cluster.grpc.pb.h"
 
 namespace dermis {
@@ -30,8 +31,12 @@ class Streams : public Outbox {
   // Ends all streams, and every later one at once: the server shuts down.
   void CloseAll(const std::string& why);
 
-  // Owned by itself until its stream is done.
-  grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* NewStream();
+  // Ends the streams of callers that may not go on any more.
+  void CheckAll();
+
+  // Owned by itself until its stream is done. `worker`: the only name under which its caller may register; empty: any.
+  // `good`: whether the caller may still go on; asked at each message.
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* NewStream(std::string worker, Access::StillGood good);
 
  private:
   class Stream;

@@ -66,10 +66,11 @@ grpc::ServerUnaryReactor* Do(grpc::CallbackServerContext* context, const grpc::S
 
 class Watches::Watch : public grpc::ServerWriteReactor<v1::StudyStatus> {
  public:
-  Watch(Watches* owner, uint64_t number, std::string id)
-      : study(std::move(id)), owner_(owner), number_(number) {}
+  Watch(Watches* owner, uint64_t number, std::string id, Access::StillGood may_go_on)
+      : study(std::move(id)), good(std::move(may_go_on)), owner_(owner), number_(number) {}
 
   const std::string study;
+  const Access::StillGood good;
   uint64_t seen = 0;  // StudyVersion that was sent last. Core thread only.
 
   void Push(const absl::StatusOr<v1::StudyStatus>& status) {
@@ -82,6 +83,16 @@ class Watches::Watch : public grpc::ServerWriteReactor<v1::StudyStatus> {
       closing_ = true;
       why_ = ToGrpc(status.status());
     }
+    Pump();
+  }
+
+  void Check() {
+    const grpc::Status status = good();
+    absl::MutexLock lock(&mutex_);
+    if (status.ok() || closing_) return;
+    closing_ = true;
+    next_.reset();
+    why_ = status;
     Pump();
   }
 
@@ -143,9 +154,9 @@ Watches::~Watches() {
   thread_.join();
 }
 
-grpc::ServerWriteReactor<v1::StudyStatus>* Watches::NewWatch(std::string id) {
+grpc::ServerWriteReactor<v1::StudyStatus>* Watches::NewWatch(std::string id, Access::StillGood good) {
   absl::MutexLock lock(&mutex_);
-  auto* watch = new Watch(this, ++last_, std::move(id));
+  auto* watch = new Watch(this, ++last_, std::move(id), std::move(good));
   watches_[last_] = watch;
   if (closed_) watch->Push(absl::UnavailableError("the coordinator stops"));
   return watch;
@@ -161,6 +172,7 @@ void Watches::Loop() {
   absl::MutexLock lock(&mutex_);
   while (!stopped_) {
     mutex_.AwaitWithTimeout(absl::Condition(&stopped_), period_);
+    for (const auto& [number, watch] : watches_) watch->Check();
     if (stopped_ || closed_ || looking_ || watches_.empty()) continue;
     looking_ = true;  // One look at a time, however busy the core is.
     core_.Post([this](Core& core) { Look(core); });
@@ -304,7 +316,7 @@ grpc::ServerWriteReactor<v1::StudyStatus>* StudyService::Watch(grpc::CallbackSer
     };
     return new Refusal(status);
   }
-  return watches_.NewWatch(request->id());
+  return watches_.NewWatch(request->id(), access_.WhileOpen(*context));
 }
 
 grpc::ServerUnaryReactor* StudyService::List(grpc::CallbackServerContext* context,

@@ -24,7 +24,8 @@ class Watches {
  public:
   explicit Watches(CoreThread& core, absl::Duration period = absl::Milliseconds(200));
   ~Watches();
-  grpc::ServerWriteReactor<v1::StudyStatus>* NewWatch(std::string id);
+  // `good`: whether the caller may still go on; asked every period.
+  grpc::ServerWriteReactor<v1::StudyStatus>* NewWatch(std::string id, Access::StillGood good);
   void CloseAll(const std::string& why);  // And every later one at once.
 
  private:

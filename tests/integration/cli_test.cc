@@ -142,7 +142,7 @@ TEST(CommandLine, WhatHappened_IsTold_TracedAndExported) {
   EXPECT_GE(kinds["evaluate"], 1);
   EXPECT_EQ(ran, (std::set<std::string>{"worker-0", "worker-1"}));
 
-  EXPECT_THAT(cluster.Run("logs told").output, AllOf(HasSubstr("submitted"), HasSubstr("by user")));
+  EXPECT_THAT(cluster.Run("logs told").output, AllOf(HasSubstr("submitted"), HasSubstr("by admin")));
   EXPECT_THAT(cluster.Run("logs --process coordinator --lines 3").output, HasSubstr("coordinator  "));
   const CommandResult nobody = cluster.Run("logs --process nobody");
   EXPECT_EQ(nobody.exit_code, 1);

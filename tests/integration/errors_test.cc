@@ -97,10 +97,10 @@ TEST(Errors, ADeadCoordinator_IsNamed_WithTheCommandThatMendsIt) {
 TEST(Errors, AnUnreadableCertificateSaysWhichAndWhatToDo) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(0).exit_code, 0);
-  std::ofstream(fs::path(cluster.cluster()) / "certs" / "user.crt") << "not a certificate";
+  std::ofstream(fs::path(cluster.cluster()) / "certs" / "admin.crt") << "not a certificate";
   const CommandResult run = cluster.Run("status");
   EXPECT_EQ(run.exit_code, 1);
-  EXPECT_THAT(run.output, AllOf(HasSubstr("user.crt"), HasSubstr("dermis cluster start")));
+  EXPECT_THAT(run.output, AllOf(HasSubstr("admin.crt"), HasSubstr("dermis cluster start")));
 }
 
 TEST(Errors, APortInUseIsNamed) {

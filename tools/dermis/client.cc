@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <utility>
 
@@ -56,7 +57,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
         absl::StrCat("no cluster runs in ", cluster_directory,
                      ". Start one with `dermis cluster start`, or name another with --cluster"));
   }
-  ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(cluster_directory + "/certs", "user"));
+  const std::string certs = cluster_directory + "/certs";
+  std::error_code ignored;
+  const bool owner = std::filesystem::exists(certs + "/admin.crt", ignored);
+  ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(certs, owner ? "admin" : "user"));
   std::shared_ptr<grpc::Channel> channel = MakeChannel(address, ClientCredentials(identity));
   if (!Connected(*channel)) {
     return absl::UnavailableError(absl::StrCat(

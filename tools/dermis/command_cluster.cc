@@ -166,6 +166,7 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   status->footer("Examples:\n  dermis cluster status\n  dermis cluster status -o json");
   stop->callback([other, &outcome] { outcome = Stop(*other); });
   status->callback([other, &outcome] { outcome = PrintClusterStatus(*other); });
+  AddJoinCommands(*cluster, outcome);
 }
 
 }  // namespace dermis

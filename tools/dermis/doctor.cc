@@ -273,7 +273,7 @@ void CheckFolder(const std::string& directory, std::vector<Check>& checks) {
 }
 
 void CheckCertificates(const std::string& directory, std::vector<Check>& checks) {
-  for (const char* name : {"ca", "coordinator", "worker", "user"}) {
+  for (const char* name : {"ca", "coordinator", "worker", "user", "admin"}) {
     const fs::path file = fs::path(directory) / "certs" / absl::StrCat(name, ".crt");
     std::error_code ignored;
     if (!fs::exists(file, ignored)) continue;

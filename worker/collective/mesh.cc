@@ -84,7 +84,12 @@ class PeerMeshImpl : public PeerMesh {
     for (const auto& [name, value] : kTransport) builder.AddChannelArgument(name, value);
     int port = 0;
     const bool tcp = !options_.identity.certificate.empty();
-    if (tcp) builder.AddListeningPort(options_.listen, MutualTlsServerCredentials(options_.identity), &port);
+    if (tcp) {
+      builder.AddListeningPort(options_.listen,
+                               options_.certs.empty() ? MutualTlsServerCredentials(options_.identity)
+                                                      : RenewedServerCredentials(options_.certs, "worker"),
+                               &port);
+    }
     int bound = 0;
     if (!options_.socket_directory.empty()) {
       RETURN_IF_ERROR(PrepareDirectory(options_.socket_directory));
@@ -197,8 +202,11 @@ class PeerMeshImpl : public PeerMesh {
           options_.identity.certificate.empty() ? "this worker" : "it", " has no TCP port"));
     }
     arguments.SetSslTargetNameOverride("dermis");
-    return grpc::CreateCustomChannel(peer.address(), ClientCredentials(options_.identity),
-                                     arguments);
+    Identity identity = options_.identity;
+    if (!options_.certs.empty()) {
+      ASSIGN_OR_RETURN(identity, LoadIdentity(options_.certs, "worker"));
+    }
+    return grpc::CreateCustomChannel(peer.address(), ClientCredentials(identity), arguments);
   }
 
  private:

@@ -25,6 +25,9 @@ class PeerMesh {
  public:
   struct Options {
     Identity identity;                 // mTLS of the TCP port; empty = no TCP (one host, sockets only).
+    // Not empty: a folder whose worker.crt and worker.key take the identity's place, as they are at each handshake: they
+    // are renewed while gangs run.
+    std::string certs;
     std::string listen = "0.0.0.0:0";  // TCP.
     std::string advertise_host;        // Host part of address().
     std::string socket_directory;      // 0700; "" = no Unix socket.

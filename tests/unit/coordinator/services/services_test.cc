@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/blob_client.h"
+#include "common/join_token.h"
 #include "common/spec_yaml.h"
 #include "common/tasks.h"
 #include "common/tls.h"
@@ -17,9 +18,12 @@
 #include "coordinator/services/access.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
+#include "coordinator/services/health_probe.h"
+#include "coordinator/services/join_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 #include "dermis/v1/blobs.grpc.pb.h"
+#include "dermis/v1/join.grpc.pb.h"
 #include "dermis/v1/peer.pb.h"
 #include "tests/simulation/fakes.h"
 
@@ -33,24 +37,33 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
   int rpcs = 0;
   for (const google::protobuf::FileDescriptor* file :
        {v1::StudyRequest::descriptor()->file(), v1::Beat::descriptor()->file(),
-        v1::GetRequest::descriptor()->file()}) {
+        v1::GetRequest::descriptor()->file(), v1::SignRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const std::string method =
             absl::StrCat(file->service(s)->name(), "/", file->service(s)->method(m)->name());
-        EXPECT_TRUE(Allowed("user", method) || Allowed("worker", method)) << method << " has no rule";
-        for (const char* stranger : {"", "coordinator", "admin", "User", "worker "}) {
+        EXPECT_TRUE(Allowed("admin", method) || Allowed("worker", method) || NeedsNoCertificate(method))
+            << method << " has no rule";
+        EXPECT_TRUE(Allowed("admin", method) || !Allowed("user", method)) << "a user may " << method << ", an admin not";
+        for (const char* stranger : {"", "coordinator", "ca", "User", "worker "}) {
           EXPECT_FALSE(Allowed(stranger, method)) << stranger << " may call " << method;
         }
+        // Who comes without a certificate gets as far as one method.
+        EXPECT_EQ(NeedsNoCertificate(method), method == "Join/Sign") << method;
+        // What admins may and users may not.
+        const bool admins = method.rfind("Join/", 0) == 0 && method != "Join/Sign" && method != "Join/Renew";
+        EXPECT_EQ(Allowed("admin", method) && !Allowed("user", method), admins) << method;
         ++rpcs;
       }
     }
   }
-  EXPECT_EQ(rpcs, 17);
+  EXPECT_EQ(rpcs, 23);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
   EXPECT_FALSE(Allowed("worker", "Studies/NoSuchThing"));
+  EXPECT_FALSE(Allowed("worker", "Join/CreateToken"));
+  EXPECT_FALSE(NeedsNoCertificate("Studies/NoSuchThing"));
 }
 
 // A whole coordinator in this process.
@@ -90,12 +103,18 @@ class ServicesTest : public ::testing::Test {
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     if (!insecure) {
       ASSERT_TRUE(MakeClusterCertificates(folder + "/certs", {}).ok());
-      credentials = MutualTlsServerCredentials(*LoadIdentity(folder + "/certs", "coordinator"));
+      credentials = GuardedServerCredentials(*LoadIdentity(folder + "/certs", "coordinator"), *access);
+      authority = *CertificateAuthority::Load(folder + "/certs");
     }
+    joins = std::make_unique<JoinService>(
+        *access, *thread,
+        JoinService::Options{.authority = authority.get(), .listen = "", .revoked = [this] { streams->CheckAll(); }});
+    grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", credentials, &port);
     builder.RegisterService(cluster.get());
     builder.RegisterService(studies.get());
+    builder.RegisterService(joins.get());
     builder.RegisterService(blob_service.get());
     server = builder.BuildAndStart();
     ASSERT_NE(server, nullptr);
@@ -114,6 +133,8 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Core> core;
   std::unique_ptr<CoreThread> thread;
   std::unique_ptr<Access> access;
+  std::unique_ptr<CertificateAuthority> authority;
+  std::unique_ptr<JoinService> joins;
   std::unique_ptr<Watches> watches;
   std::unique_ptr<ClusterService> cluster;
   std::unique_ptr<StudyService> studies;
@@ -306,6 +327,222 @@ TEST_F(SecureServicesTest, Roles_AreKeptApart) {
       v1::Cluster::NewStub(ChannelOf("user"))->CompleteTasks(&complete_context, {}, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(status.error_message(), HasSubstr("Cluster/CompleteTasks"));
+}
+
+// The identity that a worker gets by a token: key made here, certificate signed there.
+class JoinTest : public SecureServicesTest {
+ protected:
+  const std::string secret = std::string(32, 's');
+
+  std::shared_ptr<grpc::Channel> StrangersChannel() {
+    return MakeChannel(absl::StrCat("127.0.0.1:", port), StrangerCredentials(authority->certificate()));
+  }
+  std::string NewToken(uint64_t ttl, uint32_t uses, const std::string& group = "") {
+    v1::CreateTokenRequest request;
+    request.set_secret_hash(Sha256Of(secret).bytes());
+    request.set_ttl_s(ttl);
+    request.set_uses(uses);
+    request.set_group(group);
+    v1::CreateTokenResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = v1::Join::NewStub(ChannelOf("admin"))->CreateToken(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.token().id();
+  }
+  grpc::Status Sign(const std::string& token, const std::string& name, Identity* identity,
+                    const std::string& shown_secret = "") {
+    identity->ca_certificate = authority->certificate();
+    identity->key = *NewKey();
+    v1::SignRequest request;
+    request.set_token(token);
+    request.set_secret(shown_secret.empty() ? secret : shown_secret);
+    request.set_name(name);
+    request.set_request(*MakeSigningRequest(identity->key));
+    v1::SignResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = v1::Join::NewStub(StrangersChannel())->Sign(&context, request, &response);
+    identity->certificate = response.certificate();
+    return status;
+  }
+  std::shared_ptr<grpc::Channel> ChannelWith(const Identity& identity) {
+    return MakeChannel(absl::StrCat("127.0.0.1:", port), ClientCredentials(identity));
+  }
+  grpc::Status Fetch(const std::shared_ptr<grpc::Channel>& with) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    v1::FetchResultsResponse response;
+    return v1::Cluster::NewStub(with)->FetchResults(&context, {}, &response);
+  }
+  grpc::Status Revoke(const std::string& what) {
+    v1::RevokeRequest request;
+    request.set_certificate(what);
+    v1::RevokeResponse response;
+    grpc::ClientContext context;
+    return v1::Join::NewStub(ChannelOf("admin"))->Revoke(&context, request, &response);
+  }
+};
+
+TEST_F(JoinTest, AStranger_GetsACertificateForAToken_AndIsThenAWorker_AndNoUser) {
+  Identity worker;
+  const grpc::Status joined = Sign(NewToken(60, 1), "gpu1-0", &worker);
+  ASSERT_TRUE(joined.ok()) << joined.error_message();
+  const Bearer bearer = *BearerOf(worker.certificate);
+  EXPECT_EQ(bearer.role, "worker");
+  EXPECT_EQ(bearer.name, "gpu1-0");
+  EXPECT_TRUE(Fetch(ChannelWith(worker)).ok());
+  grpc::ClientContext context, token_context;
+  v1::ListResponse list;
+  const grpc::Status stolen = v1::Studies::NewStub(ChannelWith(worker))->List(&context, {}, &list);
+  EXPECT_EQ(stolen.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(stolen.error_message(), HasSubstr("'worker' may not call Studies/List"));
+  v1::CreateTokenResponse token;
+  const grpc::Status user = v1::Join::NewStub(ChannelOf("user"))->CreateToken(&token_context, {}, &token);
+  EXPECT_EQ(user.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(user.error_message(), HasSubstr("admin.crt"));
+}
+
+TEST_F(JoinTest, WithoutACertificate_NothingElseIsAnswered) {
+  const std::shared_ptr<grpc::Channel> stranger = StrangersChannel();
+  EXPECT_EQ(Fetch(stranger).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext list_context, renew_context, create_context, attend_context;
+  v1::ListResponse list;
+  EXPECT_EQ(v1::Studies::NewStub(stranger)->List(&list_context, {}, &list).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  v1::SignResponse signed_response;
+  EXPECT_EQ(v1::Join::NewStub(stranger)->Renew(&renew_context, {}, &signed_response).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  v1::CreateTokenResponse token;
+  EXPECT_EQ(v1::Join::NewStub(stranger)->CreateToken(&create_context, {}, &token).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  const auto cluster_stub = v1::Cluster::NewStub(stranger);
+  const auto attend = cluster_stub->Attend(&attend_context);
+  v1::Directive directive;
+  EXPECT_FALSE(attend->Read(&directive));
+  EXPECT_EQ(attend->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  const absl::Status health = ProbeHealth(absl::StrCat("127.0.0.1:", port), StrangerCredentials(authority->certificate()),
+                                          absl::Seconds(10));
+  EXPECT_THAT(std::string(health.message()), HasSubstr("no valid certificate"));
+  server->GetHealthCheckService()->SetServingStatus(true);
+  EXPECT_TRUE(ProbeHealth(absl::StrCat("127.0.0.1:", port),
+                          ClientCredentials(*LoadIdentity(folder + "/certs", "coordinator")), absl::Seconds(10))
+                  .ok());
+}
+
+TEST_F(JoinTest, ABadRequest_IsRefused_AndTakesNoUse) {
+  const std::string token = NewToken(60, 1);
+  Identity identity;
+  EXPECT_EQ(Sign(token, "gpu1-0", &identity, std::string(32, 'x')).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(Sign("00000000", "gpu1-0", &identity).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  for (const char* name : {"", "user", "coordinator", "a b"}) {
+    EXPECT_EQ(Sign(token, name, &identity).error_code(), grpc::StatusCode::INVALID_ARGUMENT) << name;
+  }
+  v1::SignRequest request;
+  request.set_token(token);
+  request.set_secret(secret);
+  request.set_name("gpu1-0");
+  request.set_request("no request");
+  v1::SignResponse response;
+  grpc::ClientContext context;
+  EXPECT_EQ(v1::Join::NewStub(StrangersChannel())->Sign(&context, request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(Sign(token, "gpu1-0", &identity).ok());
+  EXPECT_THAT(Sign(token, "gpu2-0", &identity).error_message(), HasSubstr("used up"));
+}
+
+TEST_F(JoinTest, ARevokedCertificate_IsRefusedOnEveryCall_AlsoOfAConnectionThatIsOpen_AndItsStreamEnds) {
+  Identity worker;
+  ASSERT_TRUE(Sign(NewToken(0, 0, "spot"), "gpu1-0", &worker).ok());
+  const std::shared_ptr<grpc::Channel> open = ChannelWith(worker);
+  const auto stub = v1::Cluster::NewStub(open);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto stream = stub->Attend(&context);
+  v1::WorkerMessage hello;
+  hello.mutable_register_()->set_worker("gpu1-0");
+  hello.mutable_register_()->set_incarnation("1");
+  hello.mutable_register_()->set_numerics_class("test");
+  hello.mutable_register_()->set_software_version(kVersion);
+  hello.mutable_register_()->set_threads(1);
+  stream->Write(hello);
+  v1::Directive directive;
+  ASSERT_TRUE(stream->Read(&directive));
+  ASSERT_TRUE(Fetch(open).ok());
+  ASSERT_TRUE(Revoke("gpu1-0").ok());
+  // It says nothing, and is closed all the same.
+  EXPECT_FALSE(stream->Read(&directive));
+  const grpc::Status ended = stream->Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_THAT(ended.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("revoked")));
+  const grpc::Status call = Fetch(open);
+  EXPECT_EQ(call.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_THAT(call.error_message(), HasSubstr("revoked"));
+  v1::RenewRequest renewal;
+  renewal.set_request(*MakeSigningRequest(worker.key));
+  v1::SignResponse renewed;
+  grpc::ClientContext renew_context;
+  EXPECT_EQ(v1::Join::NewStub(open)->Renew(&renew_context, renewal, &renewed).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(JoinTest, AnExpiredCertificate_IsRefused_AtTheHandshakeAndOnAnOpenConnection) {
+  Identity identity = {.ca_certificate = authority->certificate(), .certificate = "", .key = *NewKey()};
+  const std::string request = *MakeSigningRequest(identity.key);
+  const auto until = [&](absl::Duration left) {
+    return *authority->Sign(request, {"worker", "gpu1-0", "ab12ab12", {absl::Now() - absl::Hours(24), absl::Now() + left}});
+  };
+  identity.certificate = until(-absl::Hours(1));
+  EXPECT_EQ(Fetch(ChannelWith(identity)).error_code(), grpc::StatusCode::UNAVAILABLE);
+  // It runs out while the connection is open.
+  identity.certificate = until(absl::Seconds(3));
+  const std::shared_ptr<grpc::Channel> open = ChannelWith(identity);
+  ASSERT_TRUE(Fetch(open).ok());
+  absl::SleepFor(absl::Seconds(3.1));
+  const grpc::Status status = Fetch(open);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_THAT(status.error_message(), HasSubstr("expired"));
+}
+
+TEST_F(JoinTest, AJoinedCertificate_SpeaksForItsOwnName_AndAReadyMadeOneForAny) {
+  Identity worker;
+  ASSERT_TRUE(Sign(NewToken(60, 1), "gpu1-0", &worker).ok());
+  const auto attend = [&](const std::shared_ptr<grpc::Channel>& with) {
+    const auto stub = v1::Cluster::NewStub(with);
+    grpc::ClientContext context;
+    const auto stream = stub->Attend(&context);
+    v1::WorkerMessage hello;
+    hello.mutable_register_()->set_worker("gpu2-0");
+    hello.mutable_register_()->set_incarnation("1");
+    hello.mutable_register_()->set_numerics_class("test");
+    hello.mutable_register_()->set_software_version(kVersion);
+    hello.mutable_register_()->set_threads(1);
+    stream->Write(hello);
+    v1::Directive directive;
+    const bool welcomed = stream->Read(&directive);
+    if (welcomed) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    return welcomed ? grpc::Status::OK : status;
+  };
+  const grpc::Status other = attend(ChannelWith(worker));
+  EXPECT_EQ(other.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(other.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("gpu2-0")));
+  EXPECT_TRUE(attend(ChannelOf("worker")).ok());
+}
+
+TEST_F(JoinTest, Renewal_IsForWhoJoined_AndNobodyLocksHimselfOut) {
+  Identity worker;
+  ASSERT_TRUE(Sign(NewToken(60, 1), "gpu1-0", &worker).ok());
+  v1::RenewRequest request;
+  request.set_request(*MakeSigningRequest(worker.key));
+  v1::SignResponse response;
+  grpc::ClientContext context, ready_made;
+  const grpc::Status renewed = v1::Join::NewStub(ChannelWith(worker))->Renew(&context, request, &response);
+  ASSERT_TRUE(renewed.ok()) << renewed.error_message();
+  EXPECT_EQ(BearerOf(response.certificate())->name, "gpu1-0");
+  EXPECT_NE(BearerOf(response.certificate())->serial, BearerOf(worker.certificate)->serial);
+  EXPECT_EQ(v1::Join::NewStub(ChannelOf("worker"))->Renew(&ready_made, request, &response).error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+  const grpc::Status self = Revoke(BearerOf(LoadIdentity(folder + "/certs", "admin")->certificate)->serial);
+  EXPECT_EQ(self.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << self.error_message();
 }
 
 TEST_F(SecureServicesTest, PlainText_IsNotAnswered) {

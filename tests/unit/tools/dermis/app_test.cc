@@ -112,7 +112,8 @@ TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
   const std::set<std::string> prints = {
       "cluster start", "cluster stop", "cluster status", "run",    "watch",  "status", "wait",
       "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
-      "logs",          "results",      "compare",        "doctor"};
+      "logs",          "results",      "compare",        "doctor", "cluster token list", "cluster token revoke",
+      "cluster revoke"};
   const std::set<std::string> changes = {"cluster start", "cluster stop", "run",   "pause", "resume",
                                          "priority",      "cancel",       "retry", "delete"};
   std::set<std::string> json, dry;

@@ -380,11 +380,12 @@ TEST(Collective, Tls_CarriesTheSameBits_AndAdmitsOnlyWorkers) {
   TemporaryDirectory directory;
   const absl::Status made = MakeClusterCertificates(directory.path(), {"127.0.0.1"});
   ASSERT_TRUE(made.ok()) << made;
-  auto start = [&](const std::string& role) {
+  auto start = [&](const std::string& role, bool by_files = false) {
     auto identity = LoadIdentity(directory.path(), role);
     EXPECT_TRUE(identity.ok()) << identity.status();
     PeerMesh::Options options;
     options.identity = *identity;
+    if (by_files) options.certs = directory.path();
     options.listen = "127.0.0.1:0";
     options.advertise_host = "127.0.0.1";
     auto mesh = PeerMesh::Start(options);
@@ -392,7 +393,8 @@ TEST(Collective, Tls_CarriesTheSameBits_AndAdmitsOnlyWorkers) {
     return *std::move(mesh);
   };
   std::vector<std::unique_ptr<PeerMesh>> meshes;
-  meshes.push_back(start("worker"));
+  // The one that is dialled follows its files, as those that may be renewed do.
+  meshes.push_back(start("worker", true));
   meshes.push_back(start("worker"));
   std::vector<std::thread> threads;
   for (uint32_t r = 0; r < 2; ++r) {

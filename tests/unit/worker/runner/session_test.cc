@@ -138,5 +138,61 @@ TEST_F(SessionTest, Ends_AreToldOnce_AndBeatsKeepComing) {
   EXPECT_EQ(beats_after, 5);
 }
 
+TEST_F(SessionTest, MoveTo_IsWelcomedOnTheNewStream_BeforeItLeavesTheOldOne) {
+  Session session(v1::Cluster::NewStub(channel), &attempts, options);
+  std::atomic<bool> welcomed_again{false}, old_left{false}, left_too_early{false};
+  std::atomic<int> beats_on_new{0};
+  std::thread mover;
+  cluster.script = [&](int n, ScriptedCluster::Stream* stream) {
+    v1::WorkerMessage message;
+    stream->Read(&message);
+    if (n == 0) {
+      stream->Write(Welcome({}));
+      stream->Write(AssignNoop(7));
+      while (stream->Read(&message) && message.beat().running_size() < 1) {
+      }
+      mover = std::thread([&] { session.MoveTo(v1::Cluster::NewStub(channel)); });
+      while (stream->Read(&message)) {
+      }
+      left_too_early = !welcomed_again;
+      old_left = true;
+      return grpc::Status::OK;
+    }
+    EXPECT_EQ(message.register_().running_size(), 1);
+    welcomed_again = true;
+    stream->Write(Welcome({7}));
+    while (stream->Read(&message)) {
+      if (message.beat().running_size() == 1 && ++beats_on_new == 3) session.Stop();
+    }
+    return grpc::Status::OK;
+  };
+  EXPECT_TRUE(session.Run().ok());
+  mover.join();
+  EXPECT_EQ(cluster.streams, 2);
+  EXPECT_FALSE(left_too_early);
+  EXPECT_GE(beats_on_new, 3);
+  ASSERT_EQ(started.size(), 1u);
+  EXPECT_FALSE(started[0]->cancelled);
+}
+
+TEST_F(SessionTest, MoveTo_WhatRefusesIt_LeavesAWorkerThatTriesAgain) {
+  Session session(v1::Cluster::NewStub(channel), &attempts, options);
+  std::thread mover;
+  cluster.script = [&](int n, ScriptedCluster::Stream* stream) {
+    v1::WorkerMessage message;
+    stream->Read(&message);
+    if (n == 1) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "not now");
+    stream->Write(Welcome({}));
+    if (n == 0) mover = std::thread([&] { session.MoveTo(v1::Cluster::NewStub(channel)); });
+    if (n == 2) session.Stop();
+    while (stream->Read(&message)) {
+    }
+    return grpc::Status::OK;
+  };
+  EXPECT_TRUE(session.Run().ok());
+  mover.join();
+  EXPECT_EQ(cluster.streams, 3);
+}
+
 }  // namespace
 }  // namespace dermis

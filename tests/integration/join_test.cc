@@ -1,0 +1,271 @@
+// Joining by a token between real processes: a worker comes, stays, renews, and is put out; and everything that must not get
+// in gets a clear refusal.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+
+#include "common/certificates.h"
+#include "tests/integration/test_cluster.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr int kHopeless = 78;
+
+std::string Program(const std::string& name) {
+  const char* build = std::getenv("DERMIS_BUILD_DIR");
+  return absl::StrCat(build != nullptr ? build : "build", "/bin/", name);
+}
+
+std::string ReadAll(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+template <typename Holds>
+bool Await(Holds holds, int seconds = 60) {
+  for (int i = 0; i < seconds * 20; ++i) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return false;
+}
+
+// A worker in the background; killed at the end.
+class Worker {
+ public:
+  Worker(std::vector<std::string> argv, const std::string& log) : log_(log) {
+    pid_ = fork();
+    if (pid_ == 0) {
+      if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
+      std::vector<char*> arguments;
+      for (std::string& a : argv) arguments.push_back(a.data());
+      arguments.push_back(nullptr);
+      execv(arguments[0], arguments.data());
+      _exit(127);
+    }
+  }
+  ~Worker() { Kill(); }
+  void Kill() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+  // Its exit code; -1: it runs on.
+  int Ended(int seconds = 30) {
+    int status = 0;
+    const bool ended = Await([&] { return waitpid(pid_, &status, WNOHANG) == pid_; }, seconds);
+    if (!ended) return -1;
+    pid_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  std::string Log() const { return ReadAll(log_); }
+
+ private:
+  const std::string log_;
+  pid_t pid_ = 0;
+};
+
+class JoinTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const CommandResult start = cluster.Start(0);
+    ASSERT_EQ(start.exit_code, 0) << start.output;
+  }
+  std::string Path(const std::string& name) const { return (cluster.directory() / name).string(); }
+  std::vector<std::string> Command(const std::string& name, const std::string& join) const {
+    std::vector<std::string> argv = {Program("dermis-worker"), "--certs", Path(name + "-certs"), "--cache",
+                                     Path(name + "-cache"),    "--name",  name,                  "--threads",
+                                     "1",                      "--listen", "127.0.0.1:0"};
+    if (!join.empty()) argv.insert(argv.end(), {"--join", join});
+    return argv;
+  }
+  // A worker that ends by itself.
+  CommandResult Run(const std::string& name, const std::string& join, const std::string& input = "/dev/null") const {
+    std::string line = "timeout 60";
+    for (const std::string& word : Command(name, join)) absl::StrAppend(&line, " ", word);
+    CommandResult result;
+    FILE* pipe = popen((line + " 2>&1 < " + input).c_str(), "r");
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) result.output.append(buffer, n);
+    const int status = pclose(pipe);
+    result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return result;
+  }
+  bool IsThere(const std::string& name) {
+    return absl::StrContains(cluster.Run("cluster status").output, "\n" + name + " ");
+  }
+  std::string NewToken(const std::string& options, const std::string& file) {
+    const CommandResult made = cluster.Run(absl::StrCat("cluster token create ", options, " -o ", Path(file)));
+    EXPECT_EQ(made.exit_code, 0) << made.output;
+    std::vector<std::string> parts = absl::StrSplit(ReadAll(Path(file)), '/');
+    EXPECT_EQ(parts.size(), 5u);
+    EXPECT_THAT(made.output, Not(HasSubstr(parts.back().substr(0, 43))));
+    return ReadAll(Path(file));
+  }
+  // A certificate for the worker's key, as the cluster's CA would have issued it.
+  void Plant(const std::string& name, const Validity& validity) {
+    const fs::path certs = Path(name + "-certs");
+    const auto authority = CertificateAuthority::Load(cluster.cluster() + "/certs");
+    ASSERT_TRUE(authority.ok()) << authority.status();
+    const Bearer bearer = *BearerOf(ReadAll(certs / "worker.crt"));
+    const auto certificate = (*authority)->Sign(*MakeSigningRequest(ReadAll(certs / "worker.key")),
+                                                {"worker", name, bearer.serial, validity});
+    ASSERT_TRUE(certificate.ok()) << certificate.status();
+    ASSERT_TRUE(WriteSecret(certs / "worker.crt", *certificate).ok());
+  }
+  std::string Serial(const std::string& name) const {
+    return BearerOf(ReadAll(Path(name + "-certs/worker.crt"))).value_or(Bearer()).serial;
+  }
+
+  TestCluster cluster;
+};
+
+TEST_F(JoinTest, AWorkerJoinsOnce_IsItselfEverAfter_Renews_AndIsPutOut) {
+  const std::string token = NewToken("", "token");
+  EXPECT_EQ(fs::status(Path("token")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  Worker worker(Command("joined-0", Path("token")), Path("first.log"));
+  ASSERT_TRUE(Await([&] { return IsThere("joined-0"); })) << worker.Log();
+  for (const char* file : {"worker.key", "worker.crt", "ca.crt", "coordinator"}) {
+    EXPECT_EQ(fs::status(Path(absl::StrCat("joined-0-certs/", file))).permissions(),
+              fs::perms::owner_read | fs::perms::owner_write)
+        << file;
+  }
+  // The secret is in no file of the cluster's, and in no log.
+  const std::vector<std::string> parts = absl::StrSplit(token, '/');
+  const std::string secret = parts.back().substr(0, 43);
+  for (const auto& file : fs::recursive_directory_iterator(cluster.cluster())) {
+    if (!file.is_regular_file()) continue;
+    const std::string bytes = ReadAll(file.path());
+    EXPECT_FALSE(absl::StrContains(bytes, secret)) << file.path();
+    std::string raw;
+    absl::WebSafeBase64Unescape(secret, &raw);
+    EXPECT_FALSE(absl::StrContains(bytes, raw)) << file.path();
+  }
+  EXPECT_THAT(worker.Log(), Not(HasSubstr(secret)));
+
+  // A coordinator that died knows who has joined, and that the token is used up.
+  cluster.Kill9("coordinator");
+  ASSERT_EQ(cluster.Start(0).exit_code, 0);
+  ASSERT_TRUE(Await([&] { return IsThere("joined-0"); })) << worker.Log();
+  const CommandResult second = Run("joined-1", Path("token"));
+  EXPECT_EQ(second.exit_code, kHopeless);
+  EXPECT_THAT(second.output, AllOf(HasSubstr("used up (1 use)"), HasSubstr("dermis cluster token create")));
+
+  // As a user its certificate is worth nothing.
+  const fs::path disguise = Path("disguise");
+  fs::create_directories(disguise / "certs");
+  fs::create_directories(disguise / "store");
+  fs::copy(cluster.cluster() + "/store/address", disguise / "store/address");
+  fs::copy(Path("joined-0-certs/ca.crt"), disguise / "certs/ca.crt");
+  fs::copy(Path("joined-0-certs/worker.crt"), disguise / "certs/user.crt");
+  fs::copy(Path("joined-0-certs/worker.key"), disguise / "certs/user.key");
+  const CommandResult stolen = Dermis("status --cluster " + disguise.string());
+  EXPECT_EQ(stolen.exit_code, 1);
+  EXPECT_THAT(stolen.output, HasSubstr("a certificate of role 'worker' may not call Studies/List"));
+
+  // Started again it needs no token, and renews what has two thirds of its life behind it.
+  worker.Kill();
+  fs::remove(Path("token"));
+  const std::string before = Serial("joined-0");
+  Plant("joined-0", WorkerValidity(absl::Now() - kWorkerLife / 3 * 2));
+  Worker again(Command("joined-0", ""), Path("again.log"));
+  ASSERT_TRUE(Await([&] { return Serial("joined-0") != before && IsThere("joined-0"); })) << again.Log();
+  ASSERT_TRUE(Await([&] { return absl::StrContains(cluster.Log("coordinator"), "joined-0 renewed"); }));
+  EXPECT_THAT(cluster.Log("coordinator"), Not(HasSubstr("joined-0 lost")));
+  const CommandResult list = cluster.Run("cluster token list");
+  EXPECT_THAT(list.output, AllOf(HasSubstr("used up"), HasSubstr("used 1 of 1"), HasSubstr("joined-0"),
+                                 HasSubstr(Serial("joined-0"))));
+
+  // Put out: it ends, and says why, and so does whoever has a copy of its certificate.
+  const CommandResult revoked = cluster.Run("cluster revoke joined-0");
+  EXPECT_THAT(revoked.output, AllOf(HasSubstr(before), HasSubstr(Serial("joined-0"))));
+  EXPECT_EQ(again.Ended(), kHopeless) << again.Log();
+  EXPECT_THAT(again.Log(), AllOf(HasSubstr("joined-0"), HasSubstr("was revoked")));
+  EXPECT_THAT(Dermis("status --cluster " + disguise.string()).output, HasSubstr("was revoked"));
+  // With a certificate that has run out it does not even ask.
+  Plant("joined-0", {absl::Now() - absl::Hours(400), absl::Now() - absl::Hours(1)});
+  const CommandResult expired = Run("joined-0", "");
+  EXPECT_EQ(expired.exit_code, kHopeless);
+  EXPECT_THAT(expired.output, AllOf(HasSubstr("expired"), HasSubstr("--join")));
+}
+
+TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
+  const std::string token = NewToken("--ttl 1s", "token");
+  const auto refused = [&](const std::string& text, const std::vector<std::string>& words) {
+    cluster.Write("bad", text);
+    const CommandResult worker = Run("stranger", Path("bad"));
+    EXPECT_EQ(worker.exit_code, kHopeless) << worker.output;
+    for (const std::string& word : words) EXPECT_THAT(worker.output, HasSubstr(word));
+    EXPECT_FALSE(fs::exists(Path("stranger-certs/worker.crt")));
+  };
+  std::vector<std::string> parts = absl::StrSplit(token, '/');
+  refused("dermis-join-1/nonsense", {"no join token", "dermis cluster token create"});
+  refused("", {"no join token"});
+  // Another secret.
+  std::string wrong = token;
+  wrong[wrong.size() - 10] = wrong[wrong.size() - 10] == 'a' ? 'b' : 'a';
+  refused(wrong, {"not known here"});
+  // Somebody else answers, with a CA of his own: nothing is sent to him.
+  TestCluster other;
+  ASSERT_EQ(other.Start(0).exit_code, 0);
+  std::string address = ReadAll(other.cluster() + "/store/address");
+  address.pop_back();
+  refused(absl::StrReplaceAll(token, {{parts[1], address}}), {address, "another CA's", "nothing was sent"});
+  EXPECT_THAT(other.Log("coordinator"), Not(HasSubstr("to join")));
+  // Its second is over.
+  refused(token, {"has expired"});
+  EXPECT_EQ(Run("no-certs", Path("none")).exit_code, kHopeless);
+
+  // Only the cluster's owner may let others in.
+  fs::create_directories(Path("guest/certs"));
+  fs::create_directories(Path("guest/store"));
+  for (const char* file : {"store/address", "certs/ca.crt", "certs/user.crt", "certs/user.key"}) {
+    fs::copy(fs::path(cluster.cluster()) / file, fs::path(Path("guest")) / file);
+  }
+  const CommandResult guest = Dermis("cluster token create --cluster " + Path("guest"));
+  EXPECT_EQ(guest.exit_code, 1);
+  EXPECT_THAT(guest.output, AllOf(HasSubstr("role 'user' may not"), HasSubstr("admin.crt")));
+
+  // A group, by standard input.
+  NewToken("--group spot", "group");
+  std::vector<std::string> command = Command("spot-0", "-");
+  std::string line = "exec";
+  for (const std::string& word : command) absl::StrAppend(&line, " ", word);
+  Worker spot({"/bin/sh", "-c", absl::StrCat(line, " < ", Path("group"))}, Path("spot.log"));
+  ASSERT_TRUE(Await([&] { return IsThere("spot-0"); })) << spot.Log();
+  const CommandResult revoked = cluster.Run("cluster token revoke spot");
+  EXPECT_THAT(revoked.output, AllOf(HasSubstr("token"), HasSubstr(Serial("spot-0"))));
+  EXPECT_EQ(spot.Ended(), kHopeless) << spot.Log();
+  EXPECT_THAT(spot.Log(), HasSubstr("was revoked"));
+  const CommandResult late = Run("spot-1", Path("group"));
+  EXPECT_EQ(late.exit_code, kHopeless);
+  EXPECT_THAT(late.output, HasSubstr("was revoked"));
+}
+
+}  // namespace
+}  // namespace dermis
