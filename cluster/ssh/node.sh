@@ -1,5 +1,6 @@
 # What `cluster/ssh/workers` does on a host; it is copied there and run by sh. All lies in $DERMIS_HOME:
 #   bundles/SHA256/    unpacked bundles           clusters/ID/{certs,cache,logs,pids}/    a cluster's workers
+# A worker makes its own key, in certs/NAME; clusters/ID/token is what it joins by, once.
 # shellcheck shell=sh
 set -eu
 umask 077
@@ -29,11 +30,12 @@ bundle() {
   mv -T "$new/tree" "$home/bundles/$1"
 }
 
-# start ID SHA256 COORDINATOR ADVERTISE SLOTS THREADS NAME < TAR of certificates
+# start ID SHA256 COORDINATOR ADVERTISE SLOTS THREADS NAME < join token
 start() {
   folder=$home/clusters/$1 mine=$home/bundles/$2 coordinator=$3 advertise=$4 slots=$5 threads=$6 name=$7
   mkdir -p "$folder/certs" "$folder/cache" "$folder/logs" "$folder/pids"
-  tar -xf - -C "$folder/certs"
+  cat > "$folder/token"
+  [ -s "$folder/token" ] || die "no join token came: see what \`dermis cluster token create\` says"
   [ "$threads" != 0 ] || threads=$(($(nproc) / slots))
   [ "$threads" -gt 0 ] || threads=1
   memory=$(awk -v slots="$slots" '/^MemTotal/ {printf "%.0f", $2 * 1024 / 4 / slots}' /proc/meminfo)
@@ -41,7 +43,7 @@ start() {
   while [ "$slot" -lt "$slots" ]; do
     me=$name-$slot
     if ! runs "$folder/pids/$me"; then
-      set -- --coordinator "$coordinator" --certs "$folder/certs" --cache "$folder/cache/$me" --name "$me" \
+      set -- --coordinator "$coordinator" --join "$folder/token" --certs "$folder/certs/$me" --cache "$folder/cache/$me" --name "$me" \
         --device "auto:$slot" --threads "$threads" --image-memory "$memory" --advertise "$advertise" --supervise
       # The child writes who it is before it becomes the worker: there is none that `stop` does not know.
       # shellcheck disable=SC2016

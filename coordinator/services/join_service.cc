@@ -71,8 +71,8 @@ grpc::ServerUnaryReactor* JoinService::Sign(grpc::CallbackServerContext* context
     return Refuse(context, {grpc::StatusCode::UNAVAILABLE, "too many ask to join at once: ask again in a moment"});
   }
   const std::string peer = context->peer();
-  absl::StatusOr<v1::CertificateIssued> issued = CheckWorkerName(request->name());
-  if (issued.status().ok()) issued = Draft(request->request());
+  const absl::Status name = CheckWorkerName(request->name());
+  absl::StatusOr<v1::CertificateIssued> issued = name.ok() ? Draft(request->request()) : name;
   if (!issued.ok()) {
     --strangers_;
     SayRefused(peer, issued.status());
