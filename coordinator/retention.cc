@@ -117,7 +117,7 @@ Studies::Leavings Studies::LeavingsOf(const std::string& id) const {
   std::set<Digest> tasks, blobs;
   for (const auto& [task, stored] : state_.tasks()) {
     if (stored.blobs.empty() || !Has(study, task)) continue;
-    if (others_have([&](const std::string&, const Study& other) { return Has(other, task); })) {
+    if (others_have([this, &task = task](const std::string&, const Study& other) { return Has(other, task); })) {
       continue;
     }
     tasks.insert(task);

@@ -274,7 +274,7 @@ void Studies::DrainFolds() {
     folds_.pop_front();
     Study* study = FindStudy(id);
     if (study == nullptr || study->run == nullptr) continue;
-    AddWants(*study, study->run->OnResult(task, [&] { return ReadPayload(task); }));
+    AddWants(*study, study->run->OnResult(task, [this, &task = task] { return ReadPayload(task); }));
   }
 }
 

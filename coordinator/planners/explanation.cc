@@ -91,7 +91,7 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
   }
   for (auto& [cell, images] : cells) {
     const std::string name = CellName(manifest, cell.first, cell.second, classes);
-    const auto take = [&](uint32_t n, const char* how, auto less) {
+    const auto take = [&, &images = images](uint32_t n, const char* how, auto less) {
       std::sort(images.begin(), images.end(), less);
       const size_t count = std::min<size_t>(n, images.size());
       for (size_t i = 0; i < count; ++i) {

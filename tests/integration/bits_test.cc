@@ -26,17 +26,17 @@ std::string RunStudy(const TestCluster& cluster, const std::string& study) {
 
 // Long enough that a blow can fall in the middle of its training and of its explanation.
 std::string ChaosStudy() {
-  return SmallStudy("bits", "40", R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 1}}
+  return SmallStudy("bits", "24", R"(  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 1}}
   methods:
-    - lime: {samples: 1000, superpixels: {slic: {count: 12}}}
-    - shapley: {permutations: 24, superpixels: {slic: {count: 12}}}
-    - shapley: {estimator: auto, budget: 600, tolerance: 0.1, superpixels: {slic: {count: 12}}}
+    - lime: {samples: 600, superpixels: {slic: {count: 12}}}
+    - shapley: {permutations: 16, superpixels: {slic: {count: 12}}}
+    - shapley: {estimator: auto, budget: 400, tolerance: 0.1, superpixels: {slic: {count: 12}}}
     - shapley: {estimator: partition, budget: 100, superpixels: {slic: {count: 12}}}
     - occlusion: {superpixels: {slic: {count: 12}}}
     - grad_cam
     - activation_maps
     - deep_shap
-    - expected_gradients: {samples: 20}
+    - expected_gradients: {samples: 10}
     - hires_cam
   background: {per_class: 10}
 )");
@@ -74,7 +74,7 @@ TEST_P(BitsTest, AreEqualForAnyNumberOfWorkersAndThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, BitsTest,
-                         ::testing::Values(Shape{1, 2}, Shape{2, 1}, Shape{2, 2}, Shape{3, 1}),
+                         ::testing::Values(Shape{1, 2}, Shape{2, 1}, Shape{3, 2}),
                          [](const auto& info) {
                            return absl::StrCat(info.param.workers, "_workers_", info.param.threads, "_threads");
                          });

@@ -28,7 +28,7 @@ uint32_t BigEndian32(std::string_view bytes) {
 }
 
 absl::Status CheckPixels(int64_t width, int64_t height) {
-  if (width * height > kMaxPixels) {
+  if (width > kMaxPixels || height > kMaxPixels || width * height > kMaxPixels) {
     return absl::InvalidArgumentError(
         absl::StrCat(width, " x ", height, " pixels is more than 100 megapixels"));
   }

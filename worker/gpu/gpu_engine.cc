@@ -60,8 +60,10 @@ class GpuEngine final : public StepEngine {
     for (uint32_t k = 0; k < shards_; ++k) leaves_.push_back({k, 1});
   }
   ~GpuEngine() override {
-    (void)device_.Finish();  // What was queued uses what is freed now.
-    graph_.reset();
+    // What was queued uses what is freed now.
+    (void)device_.Finish();
+    if (exchange_ != nullptr) (void)exchange_->Finish();
+    graphs_.clear();
     lanes_.clear();
     networks_.clear();
     device_.ReleaseCache();
@@ -106,9 +108,15 @@ class GpuEngine final : public StepEngine {
   absl::Status MakeLanes();
   absl::Status Augmented(Device& device, const torch::Tensor& input, uint32_t first,
                          uint32_t count);
-  absl::Status QueueShard(const Lane& lane, uint32_t k);
-  absl::Status QueueShards();
-  absl::Status Reduce();
+  // Parts [first, last) of the networks' passes (GpuNetwork::parts).
+  struct Parts {
+    uint32_t first, last;
+  };
+  absl::Status QueueShard(const Lane& lane, uint32_t k, Parts parts);
+  absl::Status QueueShards(Parts parts);
+  absl::Status Compute(size_t piece);
+  absl::Status SumHere();
+  absl::Status Exchange(size_t piece);
   absl::Status Clip();
   absl::Status Update(const StepInputs& inputs);
 
@@ -161,7 +169,12 @@ class GpuEngine final : public StepEngine {
 
   torch::Tensor validation_input_;
   uint64_t steps_ = 0;
-  std::unique_ptr<DeviceGraph> graph_;
+  // A step's work in pieces: what one leaves complete is exchanged while the next one runs. One
+  // alone where nothing is exchanged.
+  std::vector<Parts> pieces_;
+  std::vector<std::unique_ptr<DeviceGraph>> graphs_;  // A piece each.
+  std::unique_ptr<Device> own_exchange_;
+  Device* exchange_ = nullptr;  // The stream of exchanges; null: there are none.
 };
 
 absl::Status GpuEngine::Load(TrainingState& state) {
@@ -193,7 +206,14 @@ absl::Status GpuEngine::Load(TrainingState& state) {
   } else {
     ASSIGN_OR_RETURN(reduced_, New<float>(n));
   }
-  if (setting_.collective.world_size() > 1 && !options_.collective_on_device) {
+  if (setting_.collective.world_size() > 1) {
+    exchange_ = options_.collective_device;
+    if (exchange_ == nullptr) {
+      ASSIGN_OR_RETURN(own_exchange_, device_.Branch());
+      exchange_ = own_exchange_.get();
+    }
+  }
+  if (own_exchange_ != nullptr) {
     for (uint32_t k = 0; k < shards_; ++k) {
       ASSIGN_OR_RETURN(float* const gradient, NewHost<float>(n));
       host_gradients_.push_back(gradient);
@@ -245,6 +265,13 @@ absl::Status GpuEngine::MakeLanes() {
   RETURN_IF_ERROR(network_->SetWeights(parameters_));
   RETURN_IF_ERROR(network_->SetRunning(running_));
   for (size_t k = 1; k < networks_.size(); ++k) networks_[k]->Share(*network_);
+  const uint32_t parts = static_cast<uint32_t>(network_->parts().size());
+  if (exchange_ == nullptr) {
+    pieces_.push_back({0, parts});
+  } else {
+    for (uint32_t part = 0; part < parts; ++part) pieces_.push_back({part, part + 1});
+  }
+  graphs_.resize(pieces_.size());
   return absl::OkStatus();
 }
 
@@ -319,11 +346,11 @@ absl::Status GpuEngine::Augmented(Device& device, const torch::Tensor& input, ui
       AugmentImages<float>{images, data_.size, static_cast<float*>(input.data_ptr())}, n);
 }
 
-absl::Status GpuEngine::QueueShard(const Lane& lane, uint32_t k) {
+absl::Status GpuEngine::QueueShard(const Lane& lane, uint32_t k, Parts parts) {
   const uint64_t statistics = state_->model.layout.statistic_count;
   const uint32_t first = k * shard_batch_;
   RETURN_IF_ERROR(lane.device->MakeCurrent());
-  RETURN_IF_ERROR(Augmented(*lane.device, lane.input, first, shard_batch_));
+  if (parts.first == 0) RETURN_IF_ERROR(Augmented(*lane.device, lane.input, first, shard_batch_));
   const TrainBatch batch = {lane.input, At<uint32_t>(ins_.device, ins_.labels) + first,
                             At<uint32_t>(ins_.device, ins_.ids) + first,
                             At<DeviceStep>(ins_.device, ins_.step)};
@@ -333,11 +360,14 @@ absl::Status GpuEngine::QueueShard(const Lane& lane, uint32_t k) {
                                 At<uint32_t>(outs_.device, outs_.correct) + first};
   const std::optional<uint64_t> dropout =
       recipe_.dropout() ? std::optional<uint64_t>(recipe_.seed()) : std::nullopt;
-  return lane.network->Train(batch, dropout, outputs);
+  for (uint32_t part = parts.first; part < parts.last; ++part) {
+    RETURN_IF_ERROR(lane.network->TrainPart(part, batch, dropout, outputs));
+  }
+  return absl::OkStatus();
 }
 
-absl::Status GpuEngine::QueueShards() {
-  RETURN_IF_ERROR(network_->SetWeights(parameters_));
+absl::Status GpuEngine::QueueShards(Parts parts) {
+  if (parts.first == 0) RETURN_IF_ERROR(network_->SetWeights(parameters_));
   for (const std::unique_ptr<Device>& branch : branches_) {
     RETURN_IF_ERROR(device_.Precede(*branch));
   }
@@ -352,30 +382,59 @@ absl::Status GpuEngine::QueueShards() {
   };
   // Whatever happens: a recording ends where it began, with all that it forked.
   absl::Cleanup always = [&] { (void)join(); };
+  const uint32_t lanes = static_cast<uint32_t>(lanes_.size());
   for (uint32_t k = 0; k < shards_; ++k) {
-    RETURN_IF_ERROR(QueueShard(lanes_[k % lanes_.size()], k));
+    // Only a lane's last shard is computed in parts: those before it need its memory.
+    const bool last = k + lanes >= shards_;
+    if (!last && parts.first > 0) continue;
+    const uint32_t all = static_cast<uint32_t>(network_->parts().size());
+    RETURN_IF_ERROR(QueueShard(lanes_[k % lanes], k, last ? parts : Parts{0, all}));
   }
   std::move(always).Cancel();
   return join();
 }
 
-absl::Status GpuEngine::Reduce() {
-  const uint64_t n = state_->model.layout.parameter_count;
-  if (options_.collective_on_device) {
-    return setting_.collective.OrderedReduce(gradients_, n, reduced_);
+absl::Status GpuEngine::Compute(size_t piece) {
+  RETURN_IF_ERROR(device_.MakeCurrent());
+  // The first time libraries load and choose; then the work is known.
+  if (steps_ == 1) {
+    RETURN_IF_ERROR(device_.Finish());
+    ASSIGN_OR_RETURN(graphs_[piece],
+                     device_.Record([&] { return QueueShards(pieces_[piece]); }));
   }
-  if (setting_.collective.world_size() == 1) {
-    if (reduced_ == gradients_[0]) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const TreeSum sum,
-                     MakeTreeSum(leaves_, {gradients_.begin(), gradients_.end()}, reduced_));
-    return device_.Run(sum, n);
+  return graphs_[piece] != nullptr ? graphs_[piece]->Replay() : QueueShards(pieces_[piece]);
+}
+
+// Of a gang of one.
+absl::Status GpuEngine::SumHere() {
+  if (reduced_ == gradients_[0]) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const TreeSum sum,
+                   MakeTreeSum(leaves_, {gradients_.begin(), gradients_.end()}, reduced_));
+  return device_.Run(sum, state_->model.layout.parameter_count);
+}
+
+// The gradients that are complete with this piece, on the stream of exchanges, which comes after it.
+absl::Status GpuEngine::Exchange(size_t piece) {
+  const std::vector<uint64_t>& begins = network_->parts();
+  const uint64_t begin = begins[piece];
+  const uint64_t n =
+      (piece == 0 ? state_->model.layout.parameter_count : begins[piece - 1]) - begin;
+  const auto from = [begin](const std::vector<float*>& shards) {
+    std::vector<float*> moved;
+    for (float* shard : shards) moved.push_back(shard + begin);
+    return moved;
+  };
+  if (own_exchange_ == nullptr) {
+    return setting_.collective.OrderedReduce(from(gradients_), n, reduced_ + begin);
   }
   for (uint32_t k = 0; k < shards_; ++k) {
-    RETURN_IF_ERROR(device_.Copy(host_gradients_[k], gradients_[k], n * sizeof(float)));
+    RETURN_IF_ERROR(
+        exchange_->Copy(host_gradients_[k] + begin, gradients_[k] + begin, n * sizeof(float)));
   }
-  RETURN_IF_ERROR(device_.Finish());
-  RETURN_IF_ERROR(setting_.collective.OrderedReduce(host_gradients_, n, host_reduced_));
-  return device_.Copy(reduced_, host_reduced_, n * sizeof(float));
+  RETURN_IF_ERROR(exchange_->Finish());
+  RETURN_IF_ERROR(
+      setting_.collective.OrderedReduce(from(host_gradients_), n, host_reduced_ + begin));
+  return exchange_->Copy(reduced_ + begin, host_reduced_ + begin, n * sizeof(float));
 }
 
 absl::Status GpuEngine::Clip() {
@@ -435,17 +494,15 @@ absl::Status GpuEngine::Update(const StepInputs& inputs) {
 absl::Status GpuEngine::Run(const StepInputs& inputs, std::vector<ShardOutcome>& outcomes) {
   saved_ = false;
   RETURN_IF_ERROR(Take(inputs.images, recipe_.augment(), inputs));
-  // The first time libraries load and choose; then the work is known.
   const uint64_t failures = device_.MemoryFailures();
-  const bool first = steps_ == 0, second = steps_ == 1;
-  ++steps_;
-  if (second) {
-    RETURN_IF_ERROR(device_.Finish());
-    ASSIGN_OR_RETURN(graph_, device_.Record([this] { return QueueShards(); }));
+  RETURN_IF_ERROR(Compute(0));
+  for (size_t piece = 0; exchange_ != nullptr && piece < pieces_.size(); ++piece) {
+    RETURN_IF_ERROR(device_.Precede(*exchange_));
+    if (piece + 1 < pieces_.size()) RETURN_IF_ERROR(Compute(piece + 1));
+    RETURN_IF_ERROR(Exchange(piece));
   }
-  RETURN_IF_ERROR(graph_ != nullptr ? graph_->Replay() : QueueShards());
-  if (first || second) RETURN_IF_ERROR(CheckMemory(device_, failures));
-  RETURN_IF_ERROR(Reduce());
+  if (steps_++ <= 1) RETURN_IF_ERROR(CheckMemory(device_, failures));
+  RETURN_IF_ERROR(exchange_ != nullptr ? exchange_->Precede(device_) : SumHere());
   RETURN_IF_ERROR(Update(inputs));
   RETURN_IF_ERROR(device_.Copy(outs_.host, outs_.device, outs_.bytes));
   RETURN_IF_ERROR(device_.Finish());

@@ -4,7 +4,8 @@
 //
 // Gradients are summed in the order of the tree, so the bits are those of one worker: by the ranks'
 // NCCL where the collective works on the device's memory, else through the host's memory and the
-// gang's mesh.
+// gang's mesh. They are exchanged in buckets, from the last layer on, each while the backward pass of
+// the layers before it runs.
 #ifndef DERMIS_WORKER_GPU_GPU_ENGINE_H_
 #define DERMIS_WORKER_GPU_GPU_ENGINE_H_
 
@@ -18,7 +19,9 @@
 namespace dermis {
 
 struct GpuEngineOptions {
-  bool collective_on_device = false;  // Its OrderedReduce takes the device's memory.
+  // The branch of the device on whose stream the collective's OrderedReduce works, on the device's
+  // memory. nullptr: it works on the host's memory.
+  Device* collective_device = nullptr;
   // All images of the set lie in the device's memory where they take no more bytes than this; else
   // each step uploads its own.
   uint64_t image_memory = 0;

@@ -133,6 +133,14 @@ void GpuNetwork::Loss(const TrainBatch& batch, uint32_t count, const float* logi
       count);
 }
 
+absl::Status GpuNetwork::Train(const TrainBatch& batch, std::optional<uint64_t> dropout_seed,
+                               const TrainOutputs& out) {
+  for (uint32_t part = 0; part < parts_.size(); ++part) {
+    RETURN_IF_ERROR(TrainPart(part, batch, dropout_seed, out));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status GpuNetwork::Score(const float* logits, const uint32_t* labels, const DeviceStep* step,
                                uint32_t count, double* losses, uint32_t* correct) {
   const torch::Tensor dlogits = New(int64_t{count} * layout_.classes, torch::kFloat32);

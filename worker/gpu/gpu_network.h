@@ -55,8 +55,15 @@ class GpuNetwork {
   virtual void Share(const GpuNetwork& other) = 0;
 
   // dropout_seed: nullopt: none.
-  virtual absl::Status Train(const TrainBatch& batch, std::optional<uint64_t> dropout_seed,
-                             const TrainOutputs& out) = 0;
+  // Forward and backward pass, whole or in parts, that gradients can be exchanged while later parts
+  // run. Part 0 begins with the forward pass; the others follow in turn, with the same arguments and
+  // no other call between. After part k all gradients from parts()[k] on are there; the last is 0.
+  absl::Status Train(const TrainBatch& batch, std::optional<uint64_t> dropout_seed,
+                     const TrainOutputs& out);
+  virtual absl::Status TrainPart(uint32_t part, const TrainBatch& batch,
+                                 std::optional<uint64_t> dropout_seed, const TrainOutputs& out) = 0;
+  const std::vector<uint64_t>& parts() const { return parts_; }
+
   // logits: [count, classes].
   virtual absl::Status Evaluate(const torch::Tensor& input, float* logits) = 0;
 
@@ -128,6 +135,7 @@ class GpuNetwork {
   const bool bf16_;
   const torch::TensorOptions options_;  // Of maps.
   const float* parameters_ = nullptr;
+  std::vector<uint64_t> parts_ = {0};
 
  private:
   const double smoothing_;

@@ -11,6 +11,10 @@ namespace {
 
 using Layer = ResNetPlace;
 
+// Of a training pass. The last stage holds three quarters of a ResNet's weights, the one before most
+// of the others.
+constexpr size_t kParts = 3;
+
 uint32_t PlacesOf(const Layer& layer) { return layer.form.kernel * layer.form.kernel; }
 
 // T: the type in which maps are stored.
@@ -28,6 +32,14 @@ class GpuResNet final : public GpuNetwork {
     running_norms_ = NewNorms(channels);
     kernels_.resize(layers_.size());
     saved_.resize(layers_.size());
+    parts_.clear();
+    for (size_t b = shape_.blocks.size(); --b > network_.first_block && parts_.size() + 1 < kParts;) {
+      if (!shape_.blocks[b].downsample) continue;  // No stage begins here.
+      part_blocks_.push_back(b);
+      parts_.push_back(layers_[shape_.blocks[b].first].kernel);
+    }
+    part_blocks_.push_back(network_.first_block);
+    parts_.push_back(0);
   }
 
   torch::Tensor NewInput(uint32_t count) const override { return NewMap(count, layout_.size, 3); }
@@ -75,25 +87,17 @@ class GpuResNet final : public GpuNetwork {
     }
   }
 
-  absl::Status Train(const TrainBatch& batch, std::optional<uint64_t>,
-                     const TrainOutputs& out) override {
+  absl::Status TrainPart(uint32_t part, const TrainBatch& batch, std::optional<uint64_t>,
+                         const TrainOutputs& out) override {
     torch::NoGradGuard no_grad;
-    batch_ = static_cast<uint32_t>(batch.input.size(0));
     out_ = &out;
-    MakeSumMemory();
-    for (const Layer& layer : layers_) {
-      if (layer.frozen) Freeze(layer);
-    }
-
-    torch::Tensor x = TrainStem(batch.input);
-    for (size_t b = 0; b < shape_.blocks.size(); ++b) {
-      const ResNetBlock& block = shape_.blocks[b];
-      x = b < network_.first_block ? EvaluateBlock(block, x) : TrainBlock(block, x);
-    }
-    torch::Tensor da = Head(batch, x), db;
-    for (size_t b = shape_.blocks.size(); b > network_.first_block; --b) BlockBackward(b - 1, da, db);
-    if (!layers_[0].frozen) StemBackward(da, db);
+    if (part == 0) Forward(batch);
+    for (; block_ > part_blocks_[part]; --block_) BlockBackward(block_ - 1, da_, db_);
+    if (part + 1 < parts_.size()) return TakeStatus();
+    if (!layers_[0].frozen) StemBackward(da_, db_);
     for (Saved& saved : saved_) saved = Saved();
+    da_.reset();
+    db_.reset();
     return TakeStatus();
   }
 
@@ -187,6 +191,23 @@ class GpuResNet final : public GpuNetwork {
   }
 
   // Training form.
+
+  // Up to the gradient at the last block's output.
+  void Forward(const TrainBatch& batch) {
+    batch_ = static_cast<uint32_t>(batch.input.size(0));
+    MakeSumMemory();
+    for (const Layer& layer : layers_) {
+      if (layer.frozen) Freeze(layer);
+    }
+    torch::Tensor x = TrainStem(batch.input);
+    for (size_t b = 0; b < shape_.blocks.size(); ++b) {
+      const ResNetBlock& block = shape_.blocks[b];
+      x = b < network_.first_block ? EvaluateBlock(block, x) : TrainBlock(block, x);
+    }
+    da_ = Head(batch, x);
+    db_.reset();
+    block_ = shape_.blocks.size();
+  }
 
   // The running statistics again, and no gradient.
   void Freeze(const Layer& layer) {
@@ -371,6 +392,7 @@ class GpuResNet final : public GpuNetwork {
   const ResNetPlaces network_;
   const ResNetShape& shape_;
   const std::vector<Layer>& layers_;
+  std::vector<size_t> part_blocks_;  // Each part's backward pass ends with this block.
 
   std::vector<torch::Tensor> kernels_;
   std::vector<NormMemory> norms_, running_norms_;
@@ -382,6 +404,8 @@ class GpuResNet final : public GpuNetwork {
   std::vector<Saved> saved_;
   torch::Tensor chosen_;  // By the stem's pool.
   const TrainOutputs* out_ = nullptr;
+  size_t block_ = 0;         // Of so many blocks the backward pass is still due.
+  torch::Tensor da_, db_;    // Gradient at the output of the last of them: their sum.
 };
 
 }  // namespace

@@ -98,8 +98,9 @@ class GpuSeedCnn final : public GpuNetwork {
     }
   }
 
-  absl::Status Train(const TrainBatch& batch, std::optional<uint64_t> dropout_seed,
-                     const TrainOutputs& out) override;
+  // Of one part: its gradients are few.
+  absl::Status TrainPart(uint32_t part, const TrainBatch& batch,
+                         std::optional<uint64_t> dropout_seed, const TrainOutputs& out) override;
   absl::Status Evaluate(const torch::Tensor& input, float* logits) override;
 
  private:
@@ -128,8 +129,9 @@ class GpuSeedCnn final : public GpuNetwork {
 };
 
 template <typename T>
-absl::Status GpuSeedCnn<T>::Train(const TrainBatch& batch, std::optional<uint64_t> dropout_seed,
-                                  const TrainOutputs& out) {
+absl::Status GpuSeedCnn<T>::TrainPart(uint32_t, const TrainBatch& batch,
+                                      std::optional<uint64_t> dropout_seed,
+                                      const TrainOutputs& out) {
   torch::NoGradGuard no_grad;
   const uint32_t n = static_cast<uint32_t>(batch.input.size(0));
   MakeSumMemory(n);

@@ -121,16 +121,17 @@ class OwningEngine final : public StepEngine {
 
   absl::Status Make(EngineSetting setting, std::shared_ptr<const NcclApi> nccl,
                     uint64_t image_memory) {
-    GpuEngineOptions options = {.collective_on_device = nccl != nullptr,
-                                .image_memory = image_memory};
+    GpuEngineOptions options = {.image_memory = image_memory};
     if (nccl == nullptr) {
       ASSIGN_OR_RETURN(engine_, MakeGpuEngine(*device_, setting, options));
       return absl::OkStatus();
     }
     // The collective outlives the engine: it is the caller's.
     const std::shared_ptr<Collective> control(std::shared_ptr<Collective>(), &setting.collective);
+    ASSIGN_OR_RETURN(exchange_, device_->Branch());
+    options.collective_device = exchange_.get();
     ASSIGN_OR_RETURN(
-        nccl_, NcclCollective::Create(std::move(nccl), device_.get(), control,
+        nccl_, NcclCollective::Create(std::move(nccl), exchange_.get(), control,
                                       {.reduction = setting.recipe.reduction() == v1::REDUCTION_FAST
                                                         ? NcclReduction::kFast
                                                         : NcclReduction::kOrdered}));
@@ -151,6 +152,7 @@ class OwningEngine final : public StepEngine {
 
  private:
   const std::unique_ptr<Device> device_;
+  std::unique_ptr<Device> exchange_;  // A stream beside the one that computes.
   std::unique_ptr<NcclCollective> nccl_;
   std::unique_ptr<StepEngine> engine_;
 };

@@ -1,0 +1,197 @@
+// fuzz_seeds CORPUS: writes the first inputs of the targets whose inputs are not text. The files are in
+// the repository; made again where messages have changed.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/image_set.h"
+#include "common/log.h"
+#include "common/safetensors.h"
+#include "common/shuffle.h"
+#include "coordinator/core.h"
+#include "tests/fuzz/calls.h"
+#include "tests/simulation/fakes.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+
+void Write(const fs::path& path, const std::string& bytes) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+std::string SmallTensors() {
+  const std::string data(24, '\1');
+  return SerializeSafetensors({{"bias", {"F64", {1}, std::string_view(data).substr(0, 8)}},
+                               {"weight", {"F32", {2, 3}, data}}},
+                              {{"model", "seed_cnn"}});
+}
+
+std::string SmallSet(const fs::path& scratch) {
+  std::vector<PackedImage> images(2);
+  for (size_t i = 0; i < images.size(); ++i) {
+    images[i].entry.set_name(absl::StrCat("image ", i));
+    images[i].entry.set_label(static_cast<uint32_t>(i));
+    images[i].pixels.assign(8 * 8 * 3, static_cast<char>(i));
+    images[i].mask.assign(8 * 8, '\1');
+  }
+  v1::ImageSetManifest header;
+  header.set_format(1);
+  header.set_name("small");
+  header.set_height(8);
+  header.set_width(8);
+  header.add_classes("benign");
+  header.add_classes("malignant");
+  if (!WriteImageSet(scratch, header, std::move(images)).ok()) return "";
+  const auto set = ImageSet::OpenFile(scratch);
+  fs::remove(scratch);
+  if (!set.ok()) return "";
+  const std::string& manifest = (*set)->manifest_blob();
+  std::string input = {static_cast<char>(manifest.size() & 0xff), static_cast<char>(manifest.size() >> 8)};
+  input += manifest;
+  const auto chunk = (*set)->ChunkBytes(*Digest::FromBytes((*set)->manifest().chunks(0).pixels()));
+  return input + std::string(*chunk);
+}
+
+// A study from its submission to its end, as the coordinator hears of it.
+class Story {
+ public:
+  Story() {
+    image_set_ = *Digest::FromBytes(Blob(manifest_->SerializeAsString()));
+    Blob("pixels");
+    (void)core_.Open();
+  }
+
+  std::string Tell() {
+    constexpr char kExplanation[] =
+        "explanation:\n"
+        "  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}\n"
+        "  methods: [{lime: {samples: 64}}, grad_cam]\n";
+    const v1::StudySpec spec = *FakeSpec("a", 1, 0, kExplanation);
+    v1::SubmitRequest request;
+    *request.mutable_spec() = spec;
+    request.set_image_set(image_set_.bytes());
+    AddCall(Call::kSubmit, request.SerializeAsString(), input_);
+    Submission submission;
+    submission.spec = spec;
+    submission.image_set = image_set_;
+    submission.manifest = manifest_;
+    core_.Submit(submission, [](const auto&) {});
+    v1::Register hello;
+    hello.set_worker("w1");
+    hello.set_incarnation("1");
+    hello.set_numerics_class("fake/1");
+    hello.set_software_version(kVersion);
+    AddCall(Call::kRegister, hello.SerializeAsString(), input_);
+    core_.WorkerConnected(1, hello);
+    const v1::Recipe recipe = RecipeOf(spec, image_set_);
+    split_ = *MakeSplit(*manifest_, recipe.images().split(), recipe.images().split_seed());
+    per_epoch_ = StepsPerEpoch(split_.training.size(), recipe.batch_size());
+    for (int round = 0; round < 60; ++round) {
+      (void)core_.Flush();
+      if (core_.Status("a")->phase() != v1::StudyStatus::RUNNING) break;
+      Work();
+    }
+    v1::StudyRequest look;
+    look.set_id("a");
+    AddCall(Call::kLook, look.SerializeAsString(), input_);
+    v1::HistoryRequest history;
+    history.set_id("a");
+    AddCall(Call::kHistory, history.SerializeAsString(), input_);
+    v1::DeleteRequest deletion;
+    deletion.set_id("a");
+    AddCall(Call::kDelete, deletion.SerializeAsString(), input_);
+    return input_;
+  }
+  // Why it did not end.
+  std::string problem() const {
+    return core_.Status("a")->phase() == v1::StudyStatus::DONE
+               ? ""
+               : absl::StrCat(core_.Status("a")->DebugString(), core_.DescribeWork());
+  }
+
+ private:
+  std::string Blob(const std::string& bytes) {
+    AddCall(Call::kBlob, bytes, input_);
+    return blobs_.Put(bytes);
+  }
+
+  void Complete(const v1::TaskSpec& task, const v1::Payload& payload) {
+    v1::CompleteTasksRequest request;
+    *request.add_completions() = FakeCompletion(task, payload, "w1");
+    AddCall(Call::kComplete, request.SerializeAsString(), input_);
+    core_.CompleteTasks({CheckCompletion(request.completions(0), blobs_)}, [](const auto&) {});
+  }
+
+  void Train(const v1::GangSeat& seat) {
+    const uint64_t step = seat.goal().max_epochs() * per_epoch_;
+    v1::Payload payload;
+    *payload.mutable_train() = FakeState(seat.recipe(), "fake/1", step, per_epoch_, blobs_);
+    for (const auto& blob : {payload.train().state(), payload.train().last_model(), payload.train().best_model()}) {
+      if (!blob.empty()) AddCall(Call::kBlob, *blobs_.Read(*Digest::FromBytes(blob)), input_);
+    }
+    Complete(TrainTaskOf(seat.recipe(), step, "fake/1"), payload);
+  }
+
+  void Work() {
+    AddCall(Call::kPass, "", input_);
+    clock_.Advance(absl::Seconds(1));
+    core_.Tick();
+    (void)core_.Flush();
+    for (const auto& [connection, directives] : std::exchange(outbox_.sent, {})) {
+      for (const v1::Directive& directive : directives) {
+        if (!directive.has_assign()) continue;
+        for (const v1::TaskSpec& task : directive.assign().bundle().tasks()) {
+          Complete(task, FakePayload(task, split_));
+        }
+        if (directive.assign().has_gang()) Train(directive.assign().gang());
+        v1::AttemptEnded ended;
+        ended.set_assignment(directive.assign().assignment());
+        ended.set_outcome(v1::OUTCOME_DONE);
+        AddCall(Call::kEnded, ended.SerializeAsString(), input_);
+        core_.AttemptEnded(connection, ended);
+      }
+    }
+    AddCall(Call::kBeat, v1::Beat().SerializeAsString(), input_);
+    core_.WorkerBeat(1, v1::Beat());
+  }
+
+  std::string input_;
+  FakeClock clock_;
+  FakeDisk disk_;
+  MemoryJournal journal_{disk_};
+  FakeBlobs blobs_;
+  RecordingOutbox outbox_;
+  Core core_{clock_, journal_, outbox_, blobs_, Core::Options()};
+  std::shared_ptr<const v1::ImageSetManifest> manifest_ = FakeManifest(40);
+  Digest image_set_;
+  Split split_;
+  uint64_t per_epoch_ = 0;
+};
+
+}  // namespace
+}  // namespace dermis
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "fuzz_seeds CORPUS\n");
+    return 2;
+  }
+  dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));
+  const std::filesystem::path corpus = argv[1];
+  dermis::Write(corpus / "safetensors/small", dermis::SmallTensors());
+  dermis::Write(corpus / "image_set/small", dermis::SmallSet(corpus / "set.images"));
+  dermis::Story story;
+  dermis::Write(corpus / "calls/a_study", story.Tell());
+  if (const std::string problem = story.problem(); !problem.empty()) {
+    std::fprintf(stderr, "the study did not end: %s\n", problem.c_str());
+    return 1;
+  }
+}
