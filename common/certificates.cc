@@ -41,6 +41,7 @@ using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY, EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Deleter<X509, X509_free>>;
 using Request = std::unique_ptr<X509_REQ, Deleter<X509_REQ, X509_REQ_free>>;
 using Number = std::unique_ptr<BIGNUM, Deleter<BIGNUM, BN_free>>;
+using DigestContext = std::unique_ptr<EVP_MD_CTX, Deleter<EVP_MD_CTX, EVP_MD_CTX_free>>;
 struct BioFree {
   void operator()(BIO* bio) const { BIO_free_all(bio); }
 };
@@ -355,6 +356,39 @@ absl::StatusOr<std::string> CertificateFingerprint(const std::string& certificat
   std::string out;
   for (unsigned i = 0; i < size; ++i) absl::StrAppendFormat(&out, "%s%02X", i == 0 ? "" : ":", digest[i]);
   return out;
+}
+
+absl::StatusOr<std::string> SignText(std::string_view key_pem, std::string_view text) {
+  const Key key = ParseKey(key_pem);
+  const DigestContext context(EVP_MD_CTX_new());
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(text.data());
+  size_t size = 0;
+  if (key == nullptr || EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get()) != 1 ||
+      EVP_DigestSign(context.get(), nullptr, &size, bytes, text.size()) != 1) {
+    return OpensslError("signing");
+  }
+  std::string signature(size, '\0');
+  if (EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes, text.size()) != 1) {
+    return OpensslError("signing");
+  }
+  signature.resize(size);
+  return signature;
+}
+
+absl::Status CheckSignature(std::string_view ca_pem, std::string_view certificate_pem, std::string_view text,
+                            std::string_view signature) {
+  const Certificate ca = ParseCertificate(ca_pem), certificate = ParseCertificate(certificate_pem);
+  if (ca == nullptr || certificate == nullptr) return absl::InvalidArgumentError("this is not a certificate");
+  if (X509_verify(certificate.get(), X509_get0_pubkey(ca.get())) != 1) {
+    return absl::InvalidArgumentError("the certificate is not of this cluster's CA");
+  }
+  const DigestContext context(EVP_MD_CTX_new());
+  if (EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, X509_get0_pubkey(certificate.get())) != 1 ||
+      EVP_DigestVerify(context.get(), reinterpret_cast<const unsigned char*>(signature.data()), signature.size(),
+                       reinterpret_cast<const unsigned char*>(text.data()), text.size()) != 1) {
+    return absl::InvalidArgumentError("the signature is not of this text and this certificate");
+  }
+  return absl::OkStatus();
 }
 
 struct CertificateAuthority::Parts {

@@ -71,6 +71,13 @@ absl::StatusOr<Digest> CheckSigningRequest(std::string_view request);
 // 126 random bits.
 absl::StatusOr<std::string> NewSerial();
 
+// ECDSA over SHA-256, DER.
+absl::StatusOr<std::string> SignText(std::string_view key_pem, std::string_view text);
+// Whether whoever holds the certificate signed the text, and the CA issued it. INVALID_ARGUMENT says what is wrong. The
+// certificate's dates do not count: what was signed stays signed.
+absl::Status CheckSignature(std::string_view ca_pem, std::string_view certificate_pem, std::string_view text,
+                            std::string_view signature);
+
 // Issues certificates. Thread-safe.
 class CertificateAuthority {
  public:

@@ -31,6 +31,7 @@
 #include "coordinator/dashboard/dashboard.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/audit_service.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
@@ -171,12 +172,14 @@ int Serve(const Flags& flags) {
   signal(SIGPIPE, SIG_IGN);
 
   Access access(flags.insecure);
+  Identity own;
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   std::unique_ptr<CertificateAuthority> authority;
   if (!flags.insecure) {
-    const absl::StatusOr<Identity> identity = LoadIdentity(flags.certs, "coordinator");
+    absl::StatusOr<Identity> identity = LoadIdentity(flags.certs, "coordinator");
     if (!identity.ok()) return Fail(kCertificates, std::string(identity.status().message()));
-    credentials = GuardedServerCredentials(*identity, access);
+    own = *std::move(identity);
+    credentials = GuardedServerCredentials(own, access);
     // Where the CA's key is kept elsewhere, nobody joins by a token.
     absl::StatusOr<std::unique_ptr<CertificateAuthority>> loaded = CertificateAuthority::Load(flags.certs);
     if (loaded.ok()) authority = *std::move(loaded);
@@ -203,6 +206,13 @@ int Serve(const Flags& flags) {
     return Fail(kStore, absl::StrCat("the blobs in ", flags.store,
                                      " cannot be opened: ", store.status().message()));
   }
+
+  const absl::StatusOr<std::unique_ptr<AuditLog>> audit =
+      AuditLog::Open(absl::StrCat(flags.store, "/audit.jsonl"), Clock::Real());
+  if (!audit.ok()) return Fail(kStore, std::string(audit.status().message()));
+  access.OnRefusal([log = audit->get()](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
+    log->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
+  });
 
   StoredBlobs blobs(**store, reserve);
   Streams streams;
@@ -232,6 +242,7 @@ int Serve(const Flags& flags) {
                        flags.allow_torchscript);
   JoinService joins(access, core_thread,
                     {.authority = authority.get(), .listen = flags.listen, .revoked = [&streams] { streams.CheckAll(); }});
+  AuditService audits(access, **audit, own);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -243,6 +254,10 @@ int Serve(const Flags& flags) {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(flags.listen, credentials, &port);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(AuditCalls(access, **audit));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  builder.RegisterService(&audits);
   builder.RegisterService(&cluster);
   builder.RegisterService(&joins);
   builder.RegisterService(&studies);

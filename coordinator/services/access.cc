@@ -16,18 +16,21 @@ enum Who : unsigned { kAdmin = 1, kUser = 2, kWorker = 4, kAnyone = 8, kPeople =
 struct Rule {
   std::string_view method;
   unsigned who;
+  bool changes = false;
 };
 
 constexpr Rule kRules[] = {
-    {"Studies/Submit", kPeople},
+    {"Audit/Head", kPeople},
+    {"Audit/Read", kAdmin},
+    {"Studies/Submit", kPeople, true},
     {"Studies/Watch", kPeople},
     {"Studies/List", kPeople},
-    {"Studies/Cancel", kPeople},
-    {"Studies/Retry", kPeople},
+    {"Studies/Cancel", kPeople, true},
+    {"Studies/Retry", kPeople, true},
     {"Studies/Results", kPeople},
     {"Studies/ClusterStatus", kPeople},
-    {"Studies/Adjust", kPeople},
-    {"Studies/Delete", kPeople},
+    {"Studies/Adjust", kPeople, true},
+    {"Studies/Delete", kPeople, true},
     {"Studies/History", kPeople},
     {"Cluster/Attend", kWorker},
     {"Cluster/CompleteTasks", kWorker},
@@ -36,20 +39,21 @@ constexpr Rule kRules[] = {
     {"Blobs/Put", kPeople | kWorker},
     {"Blobs/Get", kPeople | kWorker},
     {"Blobs/Holding", kWorker},
-    {"Join/Sign", kAnyone},  // Its service asks for a token.
-    {"Join/Renew", kWorker},
-    {"Join/CreateToken", kAdmin},
+    {"Join/Sign", kAnyone, true},  // Its service asks for a token.
+    {"Join/Renew", kWorker, true},
+    {"Join/CreateToken", kAdmin, true},
     {"Join/List", kAdmin},
-    {"Join/RevokeToken", kAdmin},
-    {"Join/Revoke", kAdmin},
+    {"Join/RevokeToken", kAdmin, true},
+    {"Join/Revoke", kAdmin, true},
 };
 
-unsigned WhoMay(std::string_view method) {
+Rule RuleOf(std::string_view method) {
   for (const Rule& rule : kRules) {
-    if (rule.method == method) return rule.who;
+    if (rule.method == method) return rule;
   }
-  return 0;
+  return {method, 0};
 }
+unsigned WhoMay(std::string_view method) { return RuleOf(method).who; }
 
 constexpr size_t kMostKnown = 4096;
 
@@ -62,6 +66,13 @@ bool Allowed(std::string_view role, std::string_view method) {
 }
 
 bool NeedsNoCertificate(std::string_view method) { return WhoMay(method) == kAnyone; }
+
+bool Changes(std::string_view method) { return RuleOf(method).changes; }
+
+std::string_view MethodOf(std::string_view path) {
+  constexpr std::string_view kOurs = "/dermis.v1.";
+  return path.starts_with(kOurs) ? path.substr(kOurs.size()) : std::string_view();
+}
 
 absl::StatusOr<Bearer> Access::BearerOfPeer(const grpc::AuthContext& peer) const {
   const auto pem = peer.FindPropertyValues("x509_pem_cert");
@@ -112,8 +123,13 @@ grpc::Status Access::Check(const grpc::ServerContextBase& context, std::string_v
 }
 
 grpc::Status Access::CheckPath(const grpc::AuthContext& peer, std::string_view path) const {
-  constexpr std::string_view kOurs = "/dermis.v1.";
-  return CheckPeer(&peer, path.starts_with(kOurs) ? path.substr(kOurs.size()) : std::string_view());
+  const std::string_view method = MethodOf(path);
+  const grpc::Status status = CheckPeer(&peer, method);
+  if (!status.ok() && refused_ != nullptr) {
+    const Bearer bearer = BearerOfPeer(peer).value_or(Bearer());
+    refused_({bearer.name, bearer.role}, method.empty() ? path : method, status);
+  }
+  return status;
 }
 
 Access::StillGood Access::WhileOpen(const grpc::ServerContextBase& context) const {
@@ -130,6 +146,14 @@ Bearer Access::Who(const grpc::ServerContextBase& context) const {
 
 std::string Access::User(const grpc::ServerContextBase& context) const {
   return insecure_ ? "local" : Who(context).name;
+}
+
+AuditCaller Access::Caller(const grpc::ServerContextBase& context) const {
+  if (insecure_) return {"local", ""};
+  const Bearer bearer = Who(context);
+  if (!bearer.name.empty()) return {bearer.name, bearer.role};
+  const std::string address = context.peer();
+  return {address.substr(0, address.rfind(':')), ""};
 }
 
 void Access::Revoke(const std::string& serial) {

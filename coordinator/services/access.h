@@ -25,6 +25,15 @@ namespace dermis {
 bool Allowed(std::string_view role, std::string_view method);
 // The one method that needs no certificate.
 bool NeedsNoCertificate(std::string_view method);
+// Whether it does something that others want to know of (audit_service.h).
+bool Changes(std::string_view method);
+// "Cluster/Attend" of "/dermis.v1.Cluster/Attend"; empty: it is not of dermis.
+std::string_view MethodOf(std::string_view path);
+
+// For the audit log.
+struct AuditCaller {
+  std::string name, role;  // Without a certificate: its address, and no role.
+};
 
 // Thread-safe.
 class Access {
@@ -43,8 +52,13 @@ class Access {
   Bearer Who(const grpc::ServerContextBase& context) const;         // Empty where there is no certificate.
   std::string User(const grpc::ServerContextBase& context) const;  // Certificate's name, for the journal.
 
+  AuditCaller Caller(const grpc::ServerContextBase& context) const;
+
   // From now on.
   void Revoke(const std::string& serial);
+  // Hears of each call that CheckPath refuses. Before the server starts.
+  using Observer = std::function<void(const AuditCaller& caller, std::string_view method, const grpc::Status& why)>;
+  void OnRefusal(Observer observer) { refused_ = std::move(observer); }
 
  private:
   absl::StatusOr<Bearer> BearerOfPeer(const grpc::AuthContext& peer) const;
@@ -53,6 +67,7 @@ class Access {
 
   const bool insecure_;
   const Clock& clock_;
+  Observer refused_;
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<std::string> revoked_ ABSL_GUARDED_BY(mutex_);
   // Certificates that were read, by their text: each call of a connection shows the same.

@@ -49,6 +49,7 @@ void BuildApp(CLI::App& app, absl::Status& outcome) {
   app.footer(kExamples);
   AddImageCommands(app, outcome);
   AddClusterCommands(app, outcome);
+  AddAuditCommands(app, outcome);
   AddDashboardCommand(app, outcome);
   AddRunCommand(app, outcome);
   AddEvaluateCommand(app, outcome);

@@ -71,6 +71,15 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
   return std::unique_ptr<Client>(new Client(std::move(channel)));
 }
 
+absl::StatusOr<v1::SignedAuditHead> Client::SignedHead() {
+  grpc::ClientContext context;
+  SetDeadline(context, 10);
+  v1::SignedAuditHead head;
+  const grpc::Status status = audits_->Head(&context, {}, &head);
+  if (!status.ok()) return ToAbsl(status, "the audit log's head");
+  return head;
+}
+
 absl::StatusOr<v1::ClusterStatusResponse> Client::ClusterStatus() {
   grpc::ClientContext context;
   SetDeadline(context, 10);

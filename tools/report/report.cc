@@ -166,7 +166,8 @@ std::string Fact(const std::string& name, const std::string& value, bool code = 
                       "</dd></div>");
 }
 
-std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
+                       const std::string& audit) {
   const v1::StudySpec& spec = results.spec();
   const auto spec_digest = MessageDigest(spec);
   std::string html = "<dl class=\"provenance\">";
@@ -179,6 +180,7 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   html += Fact("weights", Hex(results.model().weights()), true);
   html += Fact("numerics class", results.numerics_class(), true);
   html += Fact("software", absl::StrCat("Dermis ", kVersion));
+  if (!audit.empty()) html += Fact("audit log at this report", audit, true);
   if (results.training().epochs_size() > 0) {
     const bool early = spec.training().has_early_stopping();
     const std::string ran = results.stop_epoch() > 0
@@ -357,7 +359,7 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   add("embeddings", "Embeddings", embeddings);
   add("lesions", "Lesions", lesions);
   add("model-card", "Model card", RenderModelCard(results, manifest, judgement));
-  add("provenance", "Provenance", Provenance(results, manifest));
+  add("provenance", "Provenance", Provenance(results, manifest, inputs.audit));
 
   return Page(name,
               absl::StrCat(Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ",

@@ -22,6 +22,8 @@ struct ReportInputs {
   std::function<absl::StatusOr<v1::Payload>(const v1::TaskResult&)> fetch_payload;
   // A folder with the photographs that the set was made of, by their names in it or by their last parts; empty: none.
   std::string full_resolution = {};
+  // The audit log's head, and who signed it; empty: not known.
+  std::string audit = {};
 };
 
 // Of each test image, in the order of the results: the probability of the positive class (the last), and whether it is

@@ -16,12 +16,14 @@
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/audit_service.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
+#include "dermis/v1/audit.grpc.pb.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 #include "dermis/v1/join.grpc.pb.h"
 #include "dermis/v1/peer.pb.h"
@@ -37,7 +39,8 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
   int rpcs = 0;
   for (const google::protobuf::FileDescriptor* file :
        {v1::StudyRequest::descriptor()->file(), v1::Beat::descriptor()->file(),
-        v1::GetRequest::descriptor()->file(), v1::SignRequest::descriptor()->file()}) {
+        v1::GetRequest::descriptor()->file(), v1::SignRequest::descriptor()->file(),
+        v1::AuditReadRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const std::string method =
@@ -51,13 +54,14 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
         // Who comes without a certificate gets as far as one method.
         EXPECT_EQ(NeedsNoCertificate(method), method == "Join/Sign") << method;
         // What admins may and users may not.
-        const bool admins = method.rfind("Join/", 0) == 0 && method != "Join/Sign" && method != "Join/Renew";
+        const bool admins = method == "Audit/Read" || (method.rfind("Join/", 0) == 0 && method != "Join/Sign" &&
+                                                       method != "Join/Renew");
         EXPECT_EQ(Allowed("admin", method) && !Allowed("user", method), admins) << method;
         ++rpcs;
       }
     }
   }
-  EXPECT_EQ(rpcs, 23);
+  EXPECT_EQ(rpcs, 25);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
@@ -93,6 +97,10 @@ class ServicesTest : public ::testing::Test {
     thread = std::make_unique<CoreThread>(*core, [](const absl::Status& s) { FAIL() << s; });
     streams->SetCore(thread.get());
     access = std::make_unique<Access>(insecure);
+    audit = *AuditLog::Open(folder + "/store/audit.jsonl", Clock::Real());
+    access->OnRefusal([this](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
+      audit->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
+    });
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches, *journal);
@@ -101,16 +109,23 @@ class ServicesTest : public ::testing::Test {
           lost = {blob, why};
         });
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+    Identity own;
     if (!insecure) {
       ASSERT_TRUE(MakeClusterCertificates(folder + "/certs", {}).ok());
-      credentials = GuardedServerCredentials(*LoadIdentity(folder + "/certs", "coordinator"), *access);
+      own = *LoadIdentity(folder + "/certs", "coordinator");
+      credentials = GuardedServerCredentials(own, *access);
       authority = *CertificateAuthority::Load(folder + "/certs");
     }
     joins = std::make_unique<JoinService>(
         *access, *thread,
         JoinService::Options{.authority = authority.get(), .listen = "", .revoked = [this] { streams->CheckAll(); }});
+    audits = std::make_unique<AuditService>(*access, *audit, own);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+    interceptors.push_back(AuditCalls(*access, *audit));
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
+    builder.RegisterService(audits.get());
     builder.AddListeningPort("127.0.0.1:0", credentials, &port);
     builder.RegisterService(cluster.get());
     builder.RegisterService(studies.get());
@@ -133,6 +148,8 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Core> core;
   std::unique_ptr<CoreThread> thread;
   std::unique_ptr<Access> access;
+  std::unique_ptr<AuditLog> audit;
+  std::unique_ptr<AuditService> audits;
   std::unique_ptr<CertificateAuthority> authority;
   std::unique_ptr<JoinService> joins;
   std::unique_ptr<Watches> watches;
@@ -327,6 +344,37 @@ TEST_F(SecureServicesTest, Roles_AreKeptApart) {
       v1::Cluster::NewStub(ChannelOf("user"))->CompleteTasks(&complete_context, {}, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(status.error_message(), HasSubstr("Cluster/CompleteTasks"));
+}
+
+TEST_F(SecureServicesTest, Audit_SaysWhoChangedWhat_AndWhoWasRefused_AndItsHeadIsSigned) {
+  v1::StudyRequest study;
+  study.set_id("nowhere");
+  v1::StudyStatus status;
+  v1::ListResponse list;
+  grpc::ClientContext contexts[6];
+  (void)v1::Studies::NewStub(ChannelOf("user"))->Cancel(&contexts[0], study, &status);
+  (void)v1::Studies::NewStub(ChannelOf("user"))->List(&contexts[1], {}, &list);  // Changes nothing: no line.
+  (void)v1::Studies::NewStub(ChannelOf("worker"))->Cancel(&contexts[2], study, &status);
+  v1::AuditReadResponse log;
+  EXPECT_EQ(v1::Audit::NewStub(ChannelOf("user"))->Read(&contexts[3], {}, &log).error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+  v1::SignedAuditHead head;
+  ASSERT_TRUE(v1::Audit::NewStub(ChannelOf("user"))->Head(&contexts[4], {}, &head).ok());
+  ASSERT_TRUE(v1::Audit::NewStub(ChannelOf("admin"))->Read(&contexts[5], {}, &log).ok());
+
+  EXPECT_EQ(head.entries(), 3u);
+  const AuditHead is = {head.entries(), *Digest::FromBytes(head.last())};
+  EXPECT_TRUE(HoldsAudit(log.lines(), is).ok());
+  EXPECT_THAT(log.lines(), AllOf(HasSubstr(R"("who":"user","role":"user","call":"Studies/Cancel","what":"nowhere")"),
+                                 HasSubstr(R"("who":"worker","role":"worker","call":"Studies/Cancel")"),
+                                 HasSubstr(R"("who":"user","role":"user","call":"Audit/Read")")));
+  const std::string& ca = authority->certificate();
+  EXPECT_TRUE(CheckSignature(ca, head.certificate(), AuditStatement(is), head.signature()).ok());
+  EXPECT_FALSE(CheckSignature(ca, head.certificate(), AuditStatement({2, is.last}), head.signature()).ok());
+  // Another cluster's coordinator signed.
+  ASSERT_TRUE(MakeClusterCertificates(folder + "/other", {}).ok());
+  const Identity other = *LoadIdentity(folder + "/other", "coordinator");
+  EXPECT_FALSE(CheckSignature(ca, other.certificate, AuditStatement(is), *SignText(other.key, AuditStatement(is))).ok());
 }
 
 // The identity that a worker gets by a token: key made here, certificate signed there.
