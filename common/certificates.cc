@@ -177,6 +177,11 @@ std::string AlternativeNames(const std::vector<std::string>& hosts) {
   return names;
 }
 
+// Whether a server may show it that is expected to be called so.
+bool IsFor(X509* certificate, const char* name) {
+  return certificate != nullptr && X509_check_host(certificate, name, 0, 0, nullptr) == 1;
+}
+
 // Signed by this CA, its key matching, and not expired.
 bool IsValid(const std::string& certificate_pem, const std::string& key_pem, X509* ca) {
   const Certificate certificate = ParseCertificate(certificate_pem);
@@ -299,10 +304,17 @@ absl::Status MakeClusterCertificates(const std::string& directory,
     if (fs::exists(certificate) && fs::exists(key)) {
       ASSIGN_OR_RETURN(const std::string certificate_pem, ReadText(certificate));
       ASSIGN_OR_RETURN(const std::string key_pem, ReadText(key));
-      if (IsValid(certificate_pem, key_pem, ca.get())) continue;
+      // Older versions did not set the coordinator's apart.
+      const bool named = std::string_view(role) != "coordinator" ||
+                         IsFor(ParseCertificate(certificate_pem).get(), kCoordinatorName);
+      if (IsValid(certificate_pem, key_pem, ca.get()) && named) continue;
     }
     ASSIGN_OR_RETURN(const Issued issued,
-                     IssueReadyMade(role, role, AlternativeNames(hosts), ca.get(), ca_key.get()));
+                     IssueReadyMade(role, role,
+                                    AlternativeNames(hosts) + (std::string_view(role) == "coordinator"
+                                                                   ? absl::StrCat(",DNS:", kCoordinatorName)
+                                                                   : ""),
+                                    ca.get(), ca_key.get()));
     RETURN_IF_ERROR(WriteSecret(key, issued.key));
     RETURN_IF_ERROR(WriteSecret(certificate, issued.certificate));
   }
@@ -320,6 +332,11 @@ absl::StatusOr<Identity> LoadIdentity(const std::string& directory, const std::s
     return absl::UnauthenticatedError(absl::StrCat(
         (folder / absl::StrCat(name, ".crt")).string(),
         " is damaged, expired, or not of this cluster's CA: make new ones with `dermis cluster start`"));
+  }
+  if (name == "coordinator" && !IsFor(ParseCertificate(identity.certificate).get(), kCoordinatorName)) {
+    return absl::UnauthenticatedError(
+        absl::StrCat((folder / "coordinator.crt").string(), " was made by an older version, and workers would not take it for a "
+                     "coordinator's: make a new one with `dermis cluster init`"));
   }
   return identity;
 }
@@ -417,7 +434,7 @@ const std::string& CertificateAuthority::certificate() const { return parts_->pe
 
 absl::StatusOr<std::string> CertificateAuthority::Sign(std::string_view request, const Bearer& bearer) const {
   ASSIGN_OR_RETURN(const Request parsed, ParseRequest(request));
-  return Issue(bearer, X509_REQ_get0_pubkey(parsed.get()), "DNS:dermis", parts_->certificate.get(),
+  return Issue(bearer, X509_REQ_get0_pubkey(parsed.get()), absl::StrCat("DNS:", kPeerName), parts_->certificate.get(),
                parts_->key.get());
 }
 

@@ -34,10 +34,14 @@ inline Validity WorkerValidity(absl::Time now) { return {now - kClockSlack, now 
 // After two thirds of what lies between the slacks.
 absl::Time RenewalDue(const Validity& validity);
 
+// Every certificate is good for the first name, so addresses may change; the coordinator's alone also for the second: nobody
+// else who has a certificate of the cluster can pass for it.
+inline constexpr char kPeerName[] = "dermis";
+inline constexpr char kCoordinatorName[] = "coordinator.dermis";
+
 // Writes ca.crt, ca.key, and for each of coordinator, worker, user, admin: NAME.crt, NAME.key into `directory`
 // (0700, keys 0600). The role is the certificate's OU; CN is the name, here the same; SANs: localhost, 127.0.0.1, ::1,
-// this host's name, and `hosts`. Keeps what is there and valid. All peers check names against "dermis"
-// (every certificate carries DNS:dermis), so addresses may change.
+// this host's name, and `hosts`. Keeps what is there and valid.
 absl::Status MakeClusterCertificates(const std::string& directory, const std::vector<std::string>& hosts);
 
 // NAME.crt and NAME.key of a folder, and ca.crt. Errors name the file, why, and what to do (e.g. run

@@ -58,10 +58,10 @@ std::shared_ptr<grpc::ServerCredentials> MutualTlsServerCredentials(const Identi
   return grpc::SslServerCredentials(options);
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
-                                           std::shared_ptr<grpc::ChannelCredentials> credentials) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                           const std::string& name) {
   grpc::ChannelArguments arguments;
-  arguments.SetSslTargetNameOverride("dermis");
+  arguments.SetSslTargetNameOverride(name);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);

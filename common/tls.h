@@ -29,9 +29,10 @@ std::shared_ptr<grpc::ServerCredentials> RenewedServerCredentials(const std::str
 // (coordinator/services/access.h). The CA's certificate is shown to them.
 std::shared_ptr<grpc::ServerCredentials> OpenTlsServerCredentials(const Identity& identity);
 
-// A channel with our habits: keepalive 20 s / 10 s, name "dermis" expected, messages up to 64 MiB.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
-                                           std::shared_ptr<grpc::ChannelCredentials> credentials);
+// A channel with our habits: keepalive 20 s / 10 s, messages up to 64 MiB. The server's certificate must be good for `name`
+// (certificates.h).
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                           const std::string& name = kPeerName);
 
 // Of the peer's verified certificate; UNAUTHENTICATED where there is none.
 absl::StatusOr<Bearer> PeerBearer(const grpc::AuthContext& context);

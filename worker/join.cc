@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include <chrono>
 #include <filesystem>
@@ -95,10 +96,11 @@ absl::StatusOr<std::string> FetchCa(const std::string& address, const Digest& ca
     if (hash.ok() && *hash == ca_key) ca = certificate;
   }
   X509* const shown = chain == nullptr || sk_X509_num(chain) == 0 ? nullptr : sk_X509_value(chain, 0);
-  if (ca == nullptr || X509_verify(shown, X509_get0_pubkey(ca)) != 1) {
+  if (ca == nullptr || X509_verify(shown, X509_get0_pubkey(ca)) != 1 ||
+      X509_check_host(shown, kCoordinatorName, 0, 0, nullptr) != 1) {
     ERR_clear_error();
     return absl::UnauthenticatedError(absl::StrCat(
-        "who answers at ", address, " is not of the cluster that the token is for: its certificate is another CA's. It is another "
+        "who answers at ", address, " is not of the cluster that the token is for: its certificate is another CA's, or no coordinator's. It is another "
         "cluster's coordinator, or somebody stands in between; nothing was sent to it. Compare the address, or make a new token"));
   }
   return ToPem(ca);
@@ -120,7 +122,7 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
     fs::remove(folder / "worker.crt", ignored);
     RETURN_IF_ERROR(WriteSecret(folder / "worker.key", key));
   }
-  const auto stub = v1::Join::NewStub(MakeChannel(token.address, StrangerCredentials(ca)));
+  const auto stub = v1::Join::NewStub(MakeChannel(token.address, StrangerCredentials(ca), kCoordinatorName));
   v1::SignRequest sign;
   sign.set_token(token.id);
   sign.set_secret(token.secret);

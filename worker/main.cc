@@ -258,7 +258,7 @@ int Work(Flags flags) {
   absl::StatusOr<std::unique_ptr<PeerMesh>> mesh = PeerMesh::Start(std::move(mesh_options));
   if (!mesh.ok()) return Fail(1, mesh.status());
 
-  Link link(MakeChannel(flags.coordinator, credentials));
+  Link link(MakeChannel(flags.coordinator, credentials, kCoordinatorName));
   BlobClient blob_client(link.channel());
   BlobFetcher::Options fetching;
   fetching.shared_folder = flags.shared_blobs;
@@ -368,7 +368,7 @@ int Work(Flags flags) {
   if (!flags.insecure) {
     std::thread([&] {
       KeepCertificateFresh({.certs = flags.certs, .channel = [&] { return link.channel(); }, .renewed = [&](const Identity& fresh) {
-                              link.Use(MakeChannel(flags.coordinator, ClientCredentials(fresh)));
+                              link.Use(MakeChannel(flags.coordinator, ClientCredentials(fresh), kCoordinatorName));
                               link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5));
                               blob_client.Use(link.channel());
                               session.MoveTo(link.stub());

@@ -14,7 +14,7 @@ namespace dermis {
 absl::Status ProbeHealth(const std::string& address,
                          std::shared_ptr<grpc::ChannelCredentials> credentials,
                          absl::Duration patience) {
-  grpc::GenericStub stub(MakeChannel(address, std::move(credentials)));
+  grpc::GenericStub stub(MakeChannel(address, std::move(credentials), kCoordinatorName));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(patience));
   context.set_wait_for_ready(true);  // It may be about to listen.

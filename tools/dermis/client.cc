@@ -61,7 +61,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
   std::error_code ignored;
   const bool owner = std::filesystem::exists(certs + "/admin.crt", ignored);
   ASSIGN_OR_RETURN(const Identity identity, LoadIdentity(certs, owner ? "admin" : "user"));
-  std::shared_ptr<grpc::Channel> channel = MakeChannel(address, ClientCredentials(identity));
+  std::shared_ptr<grpc::Channel> channel = MakeChannel(address, ClientCredentials(identity), kCoordinatorName);
   if (!Connected(*channel)) {
     return absl::UnavailableError(absl::StrCat(
         "the coordinator of ", cluster_directory, " (", address, ") does not answer, or is another cluster's: "

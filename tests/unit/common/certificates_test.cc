@@ -96,6 +96,17 @@ TEST_F(CertificatesTest, ClocksThatAreWrongByADay_InEitherDirection_FindALivingC
   EXPECT_LT(absl::AbsDuration(RenewalDue(validity) - (now + kWorkerLife / 3 * 2)), absl::Seconds(1));
 }
 
+TEST_F(CertificatesTest, ACoordinatorsCertificateOfAnOlderVersion_IsMadeAnew) {
+  ASSERT_TRUE(LoadIdentity(folder_.path(), "coordinator").ok());
+  // One that has no name of its own, as they were.
+  const std::string key = *NewKey();
+  ASSERT_TRUE(WriteSecret(folder_ / "coordinator.key", key).ok());
+  ASSERT_TRUE(WriteSecret(folder_ / "coordinator.crt", Issue(key, "aaaaaaaa", WorkerValidity(absl::Now()))).ok());
+  EXPECT_THAT(std::string(LoadIdentity(folder_.path(), "coordinator").status().message()), HasSubstr("older version"));
+  ASSERT_TRUE(MakeClusterCertificates(folder_.path(), {}).ok());
+  EXPECT_TRUE(LoadIdentity(folder_.path(), "coordinator").ok());
+}
+
 TEST_F(CertificatesTest, WithoutTheCasKey_NothingIsIssued) {
   std::filesystem::remove(folder_ / "ca.key");
   EXPECT_TRUE(absl::IsNotFound(CertificateAuthority::Load(folder_.path()).status()));
@@ -133,6 +144,13 @@ TEST_F(CertificatesTest, AServerShowsTheRenewedCertificate_AtTheNextHandshake) {
   std::string serial;
   while ((serial = shown()) != "bbbbbbbb" && absl::Now() < until) absl::SleepFor(absl::Milliseconds(100));
   EXPECT_EQ(serial, "bbbbbbbb");
+  // Nobody takes it for the coordinator.
+  const auto stub = v1::Blobs::NewStub(
+      MakeChannel("127.0.0.1:" + std::to_string(port), ClientCredentials(user), kCoordinatorName));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  v1::HasResponse response;
+  EXPECT_EQ(stub->Has(&context, {}, &response).error_code(), grpc::StatusCode::UNAVAILABLE);
   server->Shutdown(std::chrono::system_clock::now());
 }
 
