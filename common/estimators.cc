@@ -124,6 +124,7 @@ void SetFitOptions(const v1::MethodSpec& method, v1::FitTask& fit) {
   if (lime.has_num_features()) {
     fit.mutable_lime()->set_num_features(lime.num_features());
     fit.mutable_lime()->set_feature_selection(lime.feature_selection());
+    fit.mutable_lime()->set_selection_errors(lime.selection_errors());
   }
   if (lime.has_kernel_width()) fit.mutable_lime()->set_kernel_width(lime.kernel_width());
   if (lime.has_alpha()) fit.mutable_lime()->set_alpha(lime.alpha());

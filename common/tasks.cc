@@ -598,6 +598,20 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
   return size;
 }
 
+ExplanationSize SizeOfExplainedBaselines(const v1::StudySpec& spec, uint64_t test,
+                                         uint64_t classes) {
+  ExplanationSize all;
+  if (!spec.explanation().baselines()) return all;
+  for (const BaselineFamily& family : FamiliesOf(spec, {})) {
+    const ExplanationSize one =
+        SizeOf(ExplanationOf(spec.explanation(), family.points[0]), test, classes);
+    all.images = one.images;
+    all.tasks += one.tasks;
+    all.inputs += one.inputs;
+  }
+  return all;
+}
+
 absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) {
   auto wrong_kind = [&] {
     return Bad(absl::StrCat(Describe(task), ": the payload is of another kind"));
