@@ -223,12 +223,15 @@ uint32_t RunsOfUnits(const v1::Perturbation& perturbation, uint32_t units) {
       std::min<uint64_t>((rows + length - 1) / length, RunCount(perturbation)));
 }
 
+const v1::SuperpixelSpec& SuperpixelsOf(const v1::MethodSpec& method) {
+  return method.has_lime()        ? method.lime().superpixels()
+         : method.has_shapley()   ? method.shapley().superpixels()
+         : method.has_occlusion() ? method.occlusion().superpixels()
+                                  : method.rise().superpixels();
+}
+
 uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
-  const v1::SuperpixelSpec& superpixels = method.has_lime()      ? method.lime().superpixels()
-                                          : method.has_shapley() ? method.shapley().superpixels()
-                                          : method.has_occlusion()
-                                              ? method.occlusion().superpixels()
-                                              : method.rise().superpixels();
+  const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
   if (superpixels.has_slic()) return superpixels.slic().count();
   if (superpixels.has_grid()) return superpixels.grid().rows() * superpixels.grid().columns();
   if (superpixels.has_lesion_zones()) return superpixels.lesion_zones().band() > 0 ? 4 : 2;

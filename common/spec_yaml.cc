@@ -969,6 +969,16 @@ absl::Status CheckExplainsBaselines(v1::StudySpec& spec) {
     return Wrong(at, "needs a method that hides superpixels (lime, shapley, occlusion or rise): baselines have no "
                      "gradients and no maps");
   }
+  const auto& sizes = spec.baselines().sizes();
+  const uint32_t smallest = *std::min_element(sizes.begin(), sizes.end());
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
+    const v1::GridSpec& grid = superpixels.grid();
+    if (superpixels.resolution() != v1::RESOLUTION_MODEL || std::max(grid.rows(), grid.columns()) <= smallest) continue;
+    return Wrong(at, absl::StrCat("is true, and superpixels of `resolution: model` are of a baseline's own size: a grid of ",
+                                  grid.rows(), " x ", grid.columns(), " does not fit on ", smallest,
+                                  " pixels a side (baselines.sizes)"));
+  }
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/baselines.h"
 #include "common/checks.h"
+#include "common/estimators.h"
 #include "common/lesion_tasks.h"
 #include "common/model_spec.h"
 #include "common/status_macros.h"
@@ -36,21 +37,6 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
       " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
       kMostExplanationTasks,
       " are taken: explain or check fewer images, or lower samples, permutations and budget"));
-}
-
-v1::SuperpixelSpec SuperpixelsOf(const v1::MethodSpec& method) {
-  switch (method.kind_case()) {
-    case v1::MethodSpec::kLime:
-      return method.lime().superpixels();
-    case v1::MethodSpec::kShapley:
-      return method.shapley().superpixels();
-    case v1::MethodSpec::kOcclusion:
-      return method.occlusion().superpixels();
-    case v1::MethodSpec::kRise:
-      return method.rise().superpixels();
-    default:
-      return {};
-  }
 }
 
 // What an image must have for every method's superpixels.
