@@ -444,6 +444,13 @@ std::string MethodName(const v1::Perturbation& perturbation) {
   return "unknown method";
 }
 
+// A network is not named: there is one in a study.
+std::string ByBaseline(const v1::Perturbation& perturbation) {
+  if (!perturbation.model().has_baseline()) return "";
+  return absl::StrCat(" of ", Describe(perturbation.model().baseline()), " at ",
+                      perturbation.images().size(), " px");
+}
+
 }  // namespace
 
 uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
@@ -735,9 +742,11 @@ std::string Describe(const v1::TaskSpec& task) {
       return "shortcut check";
     case v1::TaskSpec::kPerturb:
       return absl::StrCat("perturb image ", task.perturb().perturbation().image(), ", ",
-                          MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
+                          MethodName(task.perturb().perturbation()),
+                          ByBaseline(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
-      return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
+      return absl::StrCat("fit ", MethodName(task.fit().perturbation()),
+                          ByBaseline(task.fit().perturbation()), " of image ",
                           task.fit().perturbation().image(),
                           task.fit().units() == 0
                               ? std::string()
