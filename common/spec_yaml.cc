@@ -628,7 +628,9 @@ absl::Status ResolveLimeFit(const std::string& at, v1::LimeSpec& lime) {
   } else if (lime.feature_selection() != v1::FEATURE_SELECTION_UNSPECIFIED) {
     return Wrong(at + ".feature_selection", "needs num_features: how many superpixels are kept");
   } else if (lime.has_selection_errors()) {
-    return Wrong(at + ".selection_errors", "needs num_features: where all superpixels are kept there are standard errors anyway");
+    return Wrong(
+        at + ".selection_errors",
+        "needs num_features: where all superpixels are kept there are standard errors anyway");
   }
   if (!lime.selection_errors()) lime.clear_selection_errors();
   if (lime.has_kernel_width()) {
@@ -963,19 +965,26 @@ absl::Status CheckExplainsBaselines(v1::StudySpec& spec) {
   }
   const std::string at = "explanation.baselines";
   if (!spec.has_baselines()) {
-    return Wrong(at, "is true, and the study has none: give `baselines` a random_forest or a logistic_regression");
+    return Wrong(at,
+                 "is true, and the study has none: give `baselines` a random_forest or a "
+                 "logistic_regression");
   }
   if (std::none_of(explanation.methods().begin(), explanation.methods().end(), HasMasks)) {
-    return Wrong(at, "needs a method that hides superpixels (lime, shapley, occlusion or rise): baselines have no "
-                     "gradients and no maps");
+    return Wrong(at,
+                 "needs a method that hides superpixels (lime, shapley, occlusion or rise): "
+                 "baselines have no "
+                 "gradients and no maps");
   }
   const auto& sizes = spec.baselines().sizes();
   const uint32_t smallest = *std::min_element(sizes.begin(), sizes.end());
   for (const v1::MethodSpec& method : explanation.methods()) {
     const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
     const v1::GridSpec& grid = superpixels.grid();
-    if (superpixels.resolution() != v1::RESOLUTION_MODEL || std::max(grid.rows(), grid.columns()) <= smallest) continue;
-    return Wrong(at, absl::StrCat("is true, and superpixels of `resolution: model` are of a baseline's own size: a grid of ",
+    if (superpixels.resolution() != v1::RESOLUTION_MODEL ||
+        std::max(grid.rows(), grid.columns()) <= smallest)
+      continue;
+    return Wrong(at, absl::StrCat("is true, and superpixels of `resolution: model` are of a "
+                                  "baseline's own size: a grid of ",
                                   grid.rows(), " x ", grid.columns(), " does not fit on ", smallest,
                                   " pixels a side (baselines.sizes)"));
   }

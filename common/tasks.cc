@@ -745,12 +745,10 @@ std::string Describe(const v1::TaskSpec& task) {
                           MethodName(task.perturb().perturbation()),
                           ByBaseline(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
-      return absl::StrCat("fit ", MethodName(task.fit().perturbation()),
-                          ByBaseline(task.fit().perturbation()), " of image ",
-                          task.fit().perturbation().image(),
-                          task.fit().units() == 0
-                              ? std::string()
-                              : absl::StrCat(", first ", task.fit().units()));
+      return absl::StrCat(
+          "fit ", MethodName(task.fit().perturbation()), ByBaseline(task.fit().perturbation()),
+          " of image ", task.fit().perturbation().image(),
+          task.fit().units() == 0 ? std::string() : absl::StrCat(", first ", task.fit().units()));
     case v1::TaskSpec::kActivations:
       return absl::StrCat(CamName(task.activations().cam()), " of image ",
                           task.activations().image());

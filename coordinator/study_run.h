@@ -89,8 +89,9 @@ class StudyRun {
            (lesions_ != nullptr && lesions_->Has(task)) ||
            (baselines_ != nullptr && baselines_->Has(task)) ||
            (embeddings_ != nullptr && embeddings_->Has(task)) ||
-           std::any_of(explained_baselines_.begin(), explained_baselines_.end(),
-                       [&](const auto& planner) { return planner != nullptr && planner->Has(task); });
+           std::any_of(
+               explained_baselines_.begin(), explained_baselines_.end(),
+               [&](const auto& planner) { return planner != nullptr && planner->Has(task); });
   }
 
   // The test images that it has looked at, and with which models.

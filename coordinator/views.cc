@@ -486,9 +486,9 @@ std::string DumpStudies(const Studies& studies) {
       }
       for (const auto& planner : study->run->explained_baselines()) {
         absl::StrAppend(&out, " baseline explained ",
-                        planner == nullptr ? "not yet"
-                                           : absl::StrCat(planner->tasks_done(), "/",
-                                                          planner->tasks_total()));
+                        planner == nullptr
+                            ? "not yet"
+                            : absl::StrCat(planner->tasks_done(), "/", planner->tasks_total()));
       }
       if (study->run->checks() != nullptr) {
         absl::StrAppend(&out, " checks ", study->run->checks()->tasks_done(), "/",

@@ -119,7 +119,8 @@ void ExpectExplainedBaselines(const Json& results) {
       const std::string model = baseline["model"];
       ASSERT_EQ(baseline["attributions"].size(), 2u) << model << " has no maps";
       const Json& shapley = baseline["attributions"][0];
-      const std::vector<double> values = numbers(shapley), alone = numbers(baseline["attributions"][1]);
+      const std::vector<double> values = numbers(shapley),
+                                alone = numbers(baseline["attributions"][1]);
       ASSERT_EQ(values.size(), 9u);
       ASSERT_EQ(alone.size(), 9u);
       const bool forest = model.rfind("random-forest-", 0) == 0;
@@ -129,7 +130,8 @@ void ExpectExplainedBaselines(const Json& results) {
       EXPECT_NEAR(std::accumulate(values.begin(), values.end(), hidden), full, 1e-9) << model;
       // What a linear model gives a superpixel depends on no other one.
       for (size_t k = 0; k < 9 && !forest; ++k) EXPECT_NEAR(values[k], alone[k], 1e-5) << model;
-      EXPECT_TRUE(!forest || (full >= 0 && full <= 1 && hidden >= 0 && hidden <= 1)) << full << " " << hidden;
+      EXPECT_TRUE(!forest || (full >= 0 && full <= 1 && hidden >= 0 && hidden <= 1))
+          << full << " " << hidden;
     }
   }
 }

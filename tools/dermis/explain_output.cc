@@ -80,7 +80,8 @@ class Writer {
   uint32_t overlays() const { return overlays_; }
 
  private:
-  // A method's results of a model have the method's name in the table, and a key in names of files and tensors.
+  // A method's results of a model have the method's name in the table, and a key in names of files
+  // and tensors.
   struct Names {
     std::string method, model, key;
   };
@@ -131,7 +132,8 @@ class Writer {
   absl::Status AddBaseline(const std::string& image, const v1::ExplainedBaseline& baseline,
                            const Raster& picture, std::vector<std::string>& cuts) {
     if (baseline.baseline() >= static_cast<uint32_t>(results_.baselines_size())) {
-      return absl::DataLossError(absl::StrCat(image, ": explained by a baseline that is not there"));
+      return absl::DataLossError(
+          absl::StrCat(image, ": explained by a baseline that is not there"));
     }
     const std::string model = ModelKey(results_.baselines(static_cast<int>(baseline.baseline())));
     const auto& methods = results_.spec().explanation().methods();
@@ -197,8 +199,8 @@ class Writer {
     for (const int label : labels) ++pixels[label];
     const bool errors = fit.standard_errors_size() == fit.values_size();
     for (size_t k = 0; k < values.size(); ++k) {
-      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), names.method, k, pixels[k],
-                            values[k]);
+      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), names.method, k,
+                            pixels[k], values[k]);
       if (errors) absl::StrAppendFormat(&csv_, "%.17g", fit.standard_errors(static_cast<int>(k)));
       absl::StrAppend(&csv_, ",", names.model, "\r\n");
     }

@@ -187,7 +187,9 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
       const bool known = baseline.baseline() < static_cast<uint32_t>(results.baselines_size());
       baselines.push_back(
           {{"baseline", baseline.baseline()},
-           {"model", known ? Json(ModelKey(results.baselines(static_cast<int>(baseline.baseline())))) : Json()},
+           {"model", known
+                         ? Json(ModelKey(results.baselines(static_cast<int>(baseline.baseline()))))
+                         : Json()},
            {"attributions", std::move(of_baseline)}});
     }
     for (const v1::CheckResult& check : image.checks()) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+
 #include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/model_methods.h"
@@ -134,35 +135,43 @@ struct Shown {
   std::string figures, rows, missing;
 };
 
-void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const Fetch& fetch, Shown& shown) {
+void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const Fetch& fetch,
+                     Shown& shown) {
   const std::string title = MethodTitle(method.method());
-  const auto lacks = [&](const absl::Status& why) { shown.missing += Missing(title, std::string(why.message())); };
+  const auto lacks = [&](const absl::Status& why) {
+    shown.missing += Missing(title, std::string(why.message()));
+  };
   const auto payload = fetch(method.result());
   if (!payload.ok()) return lacks(payload.status());
   const auto superpixels = fetch(method.superpixels());
   if (!superpixels.ok()) return lacks(superpixels.status());
   const v1::Attribution& fit = (*payload)->fit();
-  const std::vector<int> labels = LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
-  if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels); !fits.ok()) {
+  const std::vector<int> labels =
+      LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
+  if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels);
+      !fits.ok()) {
     return lacks(fits);
   }
-  shown.figures += OfMethod(title, method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
-                                   : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
-                                                                                "from their mean, ")
-                                                                : ShapleyFigure(scene, fit, labels, title));
+  shown.figures += OfMethod(
+      title, method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
+             : method.method().has_rise()
+                 ? ShapleyFigure(scene, FromTheirMean(fit), labels, title, "from their mean, ")
+                 : ShapleyFigure(scene, fit, labels, title));
   shown.rows += NumbersRow(method.method(), title, fit);
 }
 
 std::string NumbersTable(const std::string& rows) {
   if (rows.empty()) return "";
   return absl::StrCat(
-      "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>method</th><th>superpixels</th>"
+      "<div class=\"scroll\"><table "
+      "class=\"numbers\"><thead><tr><th>method</th><th>superpixels</th>"
       "<th>masked inputs</th><th>f(x)</th><th>f(hidden)</th><th>additivity residual</th><th>R²</th>"
       "<th>largest standard error</th></tr></thead><tbody>",
       rows, "</tbody></table></div>");
 }
 
-// The image as a baseline sees it, beneath what the network says: by its own prediction and its own f.
+// The image as a baseline sees it, beneath what the network says: by its own prediction and its own
+// f.
 std::string BaselineSection(Scene scene, const v1::StudyResults& results, uint32_t image,
                             const v1::ExplainedBaseline& explained, const Fetch& fetch) {
   if (explained.baseline() >= static_cast<uint32_t>(results.baselines_size())) return "";
@@ -175,15 +184,18 @@ std::string BaselineSection(Scene scene, const v1::StudyResults& results, uint32
     const std::vector<double> p = Softmax({baseline.test_logits().data() + row, 2});
     scene.sign = p[1] >= p[0] ? 1 : -1;
     scene.predicted = scene.sign > 0 ? scene.positive : scene.negative;
-    says = absl::StrCat(" <span>predicts ", Escape(scene.predicted), "; probability of ", Escape(scene.positive), " ",
-                        Number(p[1]), "</span>");
+    says = absl::StrCat(" <span>predicts ", Escape(scene.predicted), "; probability of ",
+                        Escape(scene.positive), " ", Number(p[1]), "</span>");
   }
   Shown shown;
-  for (const v1::MethodResult& method : explained.results()) ShowSuperpixels(scene, method, fetch, shown);
+  for (const v1::MethodResult& method : explained.results())
+    ShowSuperpixels(scene, method, fetch, shown);
   const bool probability =
-      explained.results_size() > 0 && explained.results(0).task().fit().output() == v1::OUTPUT_KIND_PROBABILITY;
-  return absl::StrCat("<div class=\"of-model\"><h4>", Escape(name), says, "</h4><div class=\"figures\">", shown.figures,
-                      "</div>", shown.missing, NumbersTable(shown.rows),
+      explained.results_size() > 0 &&
+      explained.results(0).task().fit().output() == v1::OUTPUT_KIND_PROBABILITY;
+  return absl::StrCat("<div class=\"of-model\"><h4>", Escape(name), says,
+                      "</h4><div class=\"figures\">", shown.figures, "</div>", shown.missing,
+                      NumbersTable(shown.rows),
                       probability ? absl::StrCat("<p class=\"note\">Its f is the probability of ",
                                                  Escape(scene.positive), ".</p>")
                                   : "",

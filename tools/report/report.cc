@@ -284,11 +284,14 @@ absl::StatusOr<std::string> ExplanationSection(const v1::StudyResults& results, 
                                                             : "the margin: the logit of " + positive + " minus the mean of the others";
   std::string html = absl::StrCat("<p>Every method explains the same function f, ", f, ".");
   if (results.spec().explanation().baselines()) {
-    absl::StrAppend(&html, " Beneath the network’s explanations stand the baselines’, of the same image by the same masks, and of "
-                           "their own f",
+    absl::StrAppend(&html,
+                    " Beneath the network’s explanations stand the baselines’, of the same image "
+                    "by the same masks, and of "
+                    "their own f",
                     kind == v1::OUTPUT_KIND_PROBABILITY
                         ? ""
-                        : "; a forest’s is the probability, because where all its trees agree its margin is infinite",
+                        : "; a forest’s is the probability, because where all its trees agree its "
+                          "margin is infinite",
                     ".");
   }
   html += "</p>";

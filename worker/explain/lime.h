@@ -24,10 +24,11 @@ double LimeWeight(uint32_t ones, uint32_t superpixels, double width = 0.25);
 
 struct LimeFit {
   std::vector<double> coefficients;  // 0 for superpixels that were not kept.
-  // Delete-a-group jackknife: 20 groups of consecutive rows, row 0 in all. Empty with fewer than 40 random
-  // rows, more than 1,024 superpixels, or where some were not kept (what picking them adds is not known). With
-  // selection_errors there are some where picking them adds nothing: each of the 20 fits picks anew, and all pick the same.
-  // Of those that were not kept it is 0, as their values are.
+  // Delete-a-group jackknife: 20 groups of consecutive rows, row 0 in all. Empty with fewer than 40
+  // random rows, more than 1,024 superpixels, or where some were not kept (what picking them adds
+  // is not known). With selection_errors there are some where picking them adds nothing: each of
+  // the 20 fits picks anew, and all pick the same. Of those that were not kept it is 0, as their
+  // values are.
   std::vector<double> standard_errors;
   double intercept = 0;
   double r_squared = 0;    // Weighted; 0 where the outputs do not vary and are not met exactly.

@@ -3,10 +3,9 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include "absl/strings/str_cat.h"
 
 #include "common/spec_yaml.h"
 #include "common/tasks.h"
@@ -90,7 +89,8 @@ TEST(Baselines, AChoiceOnTheEdgeOfItsGridIsSaid) {
 }
 
 TEST(Baselines, AreExplainedOnlyWhereAStudyAsks_AndCan) {
-  const std::string models = "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
+  const std::string models =
+      "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
   const auto message = [](const std::string& yaml) {
     return std::string(Study(yaml).status().message());
   };
@@ -100,8 +100,10 @@ TEST(Baselines, AreExplainedOnlyWhereAStudyAsks_AndCan) {
               HasSubstr("explanation.baselines needs a method that hides superpixels"));
   EXPECT_THAT(message(models + "explanation: {baselines: yes please}\n"), HasSubstr("baselines"));
   const auto grid = [](const char* resolution) {
-    return absl::StrCat("explanation: {baselines: true, methods: [occlusion: {superpixels: {grid: {rows: 9}, resolution: ",
-                        resolution, "}}]}\n");
+    return absl::StrCat(
+        "explanation: {baselines: true, methods: [occlusion: {superpixels: {grid: {rows: 9}, "
+        "resolution: ",
+        resolution, "}}]}\n");
   };
   EXPECT_THAT(message(models + grid("model")), HasSubstr("9 x 9 does not fit on 8 pixels"));
   EXPECT_TRUE(Study(models + grid("display")).ok());
@@ -111,8 +113,10 @@ TEST(Baselines, AreExplainedOnlyWhereAStudyAsks_AndCan) {
 }
 
 TEST(Baselines, ExplainingThem_CostsWhatTheNetworkCosts_ForEach_WithoutWhatLooksInside) {
-  const std::string models = "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
-  const auto study = *Study(models + "explanation: {baselines: true, methods: [lime, shapley, grad_cam, deep_shap]}\n");
+  const std::string models =
+      "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
+  const auto study = *Study(
+      models + "explanation: {baselines: true, methods: [lime, shapley, grad_cam, deep_shap]}\n");
   const auto masked = *Study(models + "explanation: {methods: [lime, shapley]}\n");
   const ExplanationSize one = SizeOf(masked.explanation(), 100, 2);
   const ExplanationSize all = SizeOfExplainedBaselines(study, 100, 2);

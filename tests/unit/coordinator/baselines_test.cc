@@ -98,11 +98,13 @@ TEST(BaselinePlanner, ExplainsWhatItHasChosen_ByTheMethodsThatHideSuperpixels_In
   const auto manifest = FakeManifest(90);
   const v1::StudySpec spec = *FakeSpec(
       "a", 2, 0,
-      "baselines: {random_forest: {trees: [5], depth: [3]}, logistic_regression: {c: [0.1, 1]}, sizes: [8, 32], folds: 3}\n"
+      "baselines: {random_forest: {trees: [5], depth: [3]}, logistic_regression: {c: [0.1, 1]}, "
+      "sizes: [8, 32], folds: 3}\n"
       "explanation:\n"
       "  baselines: true\n"
       "  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}\n"
-      "  methods: [grad_cam, lime: {samples: 260}, shapley: {estimator: auto, hidden: background}]\n");
+      "  methods: [grad_cam, lime: {samples: 260}, shapley: {estimator: auto, hidden: "
+      "background}]\n");
   const Split split = *MakeSplit(*manifest, spec.images().split(), spec.seed());
   std::set<std::string> first;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
@@ -144,9 +146,11 @@ TEST(BaselinePlanner, ExplainsWhatItHasChosen_ByTheMethodsThatHideSuperpixels_In
       if (!task.has_fit()) continue;
       const v1::Perturbation& p = task.fit().perturbation();
       const bool forest = p.model().baseline().has_forest();
-      ++fits[absl::StrCat(!p.model().has_baseline() ? "network" : forest ? "forest" : "regression", p.images().size())];
-      EXPECT_EQ(task.fit().output(),
-                forest ? v1::OUTPUT_KIND_PROBABILITY : v1::OUTPUT_KIND_MARGIN);
+      ++fits[absl::StrCat(!p.model().has_baseline() ? "network"
+                          : forest                  ? "forest"
+                                                    : "regression",
+                          p.images().size())];
+      EXPECT_EQ(task.fit().output(), forest ? v1::OUTPUT_KIND_PROBABILITY : v1::OUTPUT_KIND_MARGIN);
       EXPECT_EQ(p.hiding().probabilities(), forest && p.hidden() == v1::HIDDEN_VALUE_BACKGROUND)
           << "the mean over the background is of what is explained";
       if (!p.model().has_baseline()) continue;

@@ -63,8 +63,8 @@ class ExplainOutputTest : public ::testing::Test {
 TEST_F(ExplainOutputTest, EveryAttributionIsInTheTable_Exactly) {
   const auto table = ParseCsv(Read(fs::path(folder_.path()) / "attributions.csv"));
   ASSERT_TRUE(table.ok()) << table.status();
-  EXPECT_THAT(table->header,
-              ElementsAre("image", "method", "superpixel", "pixels", "value", "standard_error", "model"));
+  EXPECT_THAT(table->header, ElementsAre("image", "method", "superpixel", "pixels", "value",
+                                         "standard_error", "model"));
   const int m = Perturbing();
   const std::string key = MethodKeys(study_.results.spec().explanation())[m];
   const v1::Attribution& fit = Fit(1, m);
@@ -140,8 +140,9 @@ TEST(ExplainedBaselines, StandBesideTheNetwork_UnderTheirOwnNames) {
             file->metadata.at("superpixels of lime-2"));
   EXPECT_EQ(file->tensors.at(image + "/random-forest-16.lime-2/values").data.size(),
             fit.values_size() * sizeof(double));
-  EXPECT_TRUE(fs::exists(fs::path(folder.path()) / "overlays" /
-                         absl::StrCat(absl::StrReplaceAll(image, {{"/", "_"}}), ".random-forest-16.lime-2.png")));
+  EXPECT_TRUE(fs::exists(
+      fs::path(folder.path()) / "overlays" /
+      absl::StrCat(absl::StrReplaceAll(image, {{"/", "_"}}), ".random-forest-16.lime-2.png")));
 }
 
 TEST(MethodKeysTest, TwoOfAKindAreNumbered) {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "common/digest.h"
 #include "common/estimators.h"
 #include "common/metrics.h"
@@ -219,9 +220,11 @@ void FakeStudy::AddBaseline(const std::string& name, uint32_t size, v1::OutputKi
   v1::BaselineResult& baseline = *results.add_baselines();
   baseline.set_name(name);
   baseline.set_size(size);
-  for (int i = 0; i < results.test_images_size(); ++i) {  // Not so sure as the network, and often of another mind.
+  for (int i = 0; i < results.test_images_size();
+       ++i) {  // Not so sure as the network, and often of another mind.
     baseline.add_test_logits(0);
-    baseline.add_test_logits(.3f * results.test_logits(2 * i + 1) + static_cast<float>(Random(60 + number, i) - .5));
+    baseline.add_test_logits(.3f * results.test_logits(2 * i + 1) +
+                             static_cast<float>(Random(60 + number, i) - .5));
   }
   for (v1::ExplainedImage& image : *results.mutable_explained()) {
     v1::ExplainedBaseline& by = *image.add_baselines();
@@ -233,7 +236,8 @@ void FakeStudy::AddBaseline(const std::string& name, uint32_t size, v1::OutputKi
       out.mutable_task()->mutable_fit()->set_output(output);
       v1::Payload payload = payloads.at(network.result().task());
       v1::Attribution& fit = *payload.mutable_fit();
-      for (double& value : *fit.mutable_values()) value *= .1 + .2 * Random(70 + number, image.image());
+      for (double& value : *fit.mutable_values())
+        value *= .1 + .2 * Random(70 + number, image.image());
       for (double& error : *fit.mutable_standard_errors()) error *= .1;
       *out.mutable_result() = Store(std::move(payload));
     }

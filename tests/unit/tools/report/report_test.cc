@@ -229,16 +229,22 @@ TEST(ReportTest, Baselines_StandBeneathTheNetwork_ByTheirOwnPredictionAndTheirOw
   const std::string html = *RenderReport(study.results, study.Inputs());
   const auto from = html.find("id=\"case1\""), to = html.find("</article>", from);
   const std::string article = html.substr(from, to - from);
-  const auto forest = article.find("<h4>Random forest, 32 px"), regression = article.find("<h4>Logistic regression, 16 px");
+  const auto forest = article.find("<h4>Random forest, 32 px"),
+             regression = article.find("<h4>Logistic regression, 16 px");
   ASSERT_NE(forest, std::string::npos);
   ASSERT_NE(regression, std::string::npos);
-  const std::string of_forest = article.substr(forest, regression - forest), of_network = article.substr(0, forest);
-  const std::string says = of_network.find("predicted malignant") != std::string::npos ? "predicts benign" : "predicts malignant";
+  const std::string of_forest = article.substr(forest, regression - forest),
+                    of_network = article.substr(0, forest);
+  const std::string says = of_network.find("predicted malignant") != std::string::npos
+                               ? "predicts benign"
+                               : "predicts malignant";
   EXPECT_THAT(of_forest, AllOf(HasSubstr(says), HasSubstr("probability of malignant"),
                                HasSubstr("Its f is the probability of malignant.")));
-  EXPECT_THAT(article.substr(regression), Not(AnyOf(HasSubstr(says), HasSubstr("Its f is the probability"))));
+  EXPECT_THAT(article.substr(regression),
+              Not(AnyOf(HasSubstr(says), HasSubstr("Its f is the probability"))));
   // Each method is there once a model: the reader's choice of a method holds for all of them.
-  for (const char* row : {"<tr data-method=\"LIME · SLIC\"", "<tr data-method=\"Shapley · quickshift\""}) {
+  for (const char* row :
+       {"<tr data-method=\"LIME · SLIC\"", "<tr data-method=\"Shapley · quickshift\""}) {
     EXPECT_EQ(Count(article, row), 3u) << row;
   }
   EXPECT_THAT(html, HasSubstr("a forest’s is the probability"));

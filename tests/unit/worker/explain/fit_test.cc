@@ -164,12 +164,13 @@ TEST(Lime, StandardErrors_AreTheSpreadOverSeeds) {
 // Three players count for much, two of them together as well; the others hardly at all.
 double OfThreePlayers(const Mask& mask, double others) {
   double y = 3 * mask[1] - 2 * mask[4] + 1.5 * mask[6] + 1.2 * mask[1] * mask[4];
-  for (size_t k = 0; k < mask.size(); ++k) y += others * std::sin(3.0 * static_cast<double>(k)) * mask[k];
+  for (size_t k = 0; k < mask.size(); ++k)
+    y += others * std::sin(3.0 * static_cast<double>(k)) * mask[k];
   return y;
 }
 
-LimeFit LimeOfThree(uint64_t seed, uint32_t rows, double others, bool errors, v1::FeatureSelection selection,
-                    double alpha = 1) {
+LimeFit LimeOfThree(uint64_t seed, uint32_t rows, double others, bool errors,
+                    v1::FeatureSelection selection, double alpha = 1) {
   std::vector<Mask> masks;
   std::vector<double> outputs;
   for (uint32_t r = 0; r < rows; ++r) {
@@ -185,8 +186,10 @@ LimeFit LimeOfThree(uint64_t seed, uint32_t rows, double others, bool errors, v1
 }
 
 TEST(Lime, WhereSuperpixelsAreDropped_ErrorsAreThereOnlyIfAskedFor_AndNothingElseChanges) {
-  for (const auto selection : {v1::FEATURE_SELECTION_FORWARD_SELECTION, v1::FEATURE_SELECTION_HIGHEST_WEIGHTS}) {
-    const LimeFit without = LimeOfThree(1, 300, .02, false, selection), with = LimeOfThree(1, 300, .02, true, selection);
+  for (const auto selection :
+       {v1::FEATURE_SELECTION_FORWARD_SELECTION, v1::FEATURE_SELECTION_HIGHEST_WEIGHTS}) {
+    const LimeFit without = LimeOfThree(1, 300, .02, false, selection),
+                  with = LimeOfThree(1, 300, .02, true, selection);
     EXPECT_TRUE(without.standard_errors.empty());
     ASSERT_EQ(with.standard_errors.size(), 10u);
     EXPECT_EQ(with.coefficients, without.coefficients);
@@ -206,7 +209,8 @@ TEST(Lime, WhereThePicksDependOnTheMasks_NoErrorIsInvented) {
     for (uint32_t r = 0; r < 200; ++r) {
       masks.push_back(LimeMask(seed, r, 10));
       double y = masks.back()[0] * masks.back()[1];
-      for (size_t k = 2; k < 10; ++k) y += masks.back()[k] + .8 * masks.back()[k] * masks.back()[(k + 1) % 10];
+      for (size_t k = 2; k < 10; ++k)
+        y += masks.back()[k] + .8 * masks.back()[k] * masks.back()[(k + 1) % 10];
       outputs.push_back(y);
     }
     LimeOptions options;
@@ -221,7 +225,8 @@ TEST(Lime, SelectedIntervals_CoverTheValuesOfAllMasks_In90To99PercentOf200Repeat
   // What the same picks give with masks almost without end, and as much of a penalty a mask.
   constexpr uint32_t kRows = 500, kMany = 200'000;
   const std::vector<double> truth =
-      LimeOfThree(77, kMany, .02, false, v1::FEATURE_SELECTION_AUTO, 1.0 * kMany / kRows).coefficients;
+      LimeOfThree(77, kMany, .02, false, v1::FEATURE_SELECTION_AUTO, 1.0 * kMany / kRows)
+          .coefficients;
   int inside = 0, judged = 0;
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     const LimeFit fit = LimeOfThree(seed, kRows, .02, true, v1::FEATURE_SELECTION_AUTO);

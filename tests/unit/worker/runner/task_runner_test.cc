@@ -99,8 +99,8 @@ TEST_F(TaskRunnerTest, Fit_AsksForTheSuperpixels_ThenForAllRunsInOrder) {
 
 constexpr uint32_t kDisplay = 48, kModel = 16, kBlock = kDisplay / kModel, kExplained = 1;
 
-// A baseline that is there already, explained by the tasks that a study's planner names: each is run
-// by its address, with all that it needs.
+// A baseline that is there already, explained by the tasks that a study's planner names: each is
+// run by its address, with all that it needs.
 class ExplainedBaselineTest : public ::testing::Test {
  protected:
   ExplainedBaselineTest()
@@ -108,8 +108,8 @@ class ExplainedBaselineTest : public ::testing::Test {
     data_->split.training = {0, 2};  // So the mean colour is theirs.
     TaskRunner::Inputs inputs;
     inputs.numerics_class = "test";
-    inputs.images = [this](const v1::ImageSource& images)
-        -> absl::StatusOr<std::shared_ptr<const ImageData>> {
+    inputs.images =
+        [this](const v1::ImageSource& images) -> absl::StatusOr<std::shared_ptr<const ImageData>> {
       EXPECT_EQ(images.size(), kModel) << "a baseline looks at images of its own size";
       return data_;
     };
@@ -151,7 +151,8 @@ class ExplainedBaselineTest : public ::testing::Test {
   std::vector<v1::Attribution> Explain(const v1::BaselineTask& baseline, const std::string& methods,
                                        Segmentation* segmentation) {
     const auto study = ResolveSpec(*ParseStudyYaml(
-        "name: a\nbaselines: {random_forest: {}}\nexplanation: {baselines: true, methods: " + methods + "}\n",
+        "name: a\nbaselines: {random_forest: {}}\nexplanation: {baselines: true, methods: " +
+            methods + "}\n",
         "a.yaml"));
     EXPECT_TRUE(study.ok()) << study.status();
     const v1::ExplanationSpec explanation = ExplanationOf(study->explanation(), baseline);
@@ -198,23 +199,26 @@ TEST_F(ExplainedBaselineTest, ALogisticRegression_IsMetInClosedForm) {
     SCOPED_TRACE(cut);
     const std::string at = absl::StrCat("superpixels: {", cut, "}");
     Segmentation segmentation;
-    const auto fits = Explain(
-        baseline,
-        absl::StrCat("[shapley: {estimator: exact, ", at, "}, shapley: {permutations: 2, ", at,
-                     "}, shapley: {estimator: kernel, budget: 400, ", at, "}, shapley: {estimator: leverage, budget: 400, ",
-                     at, "}, shapley: {estimator: partition, ", at, "}, occlusion: {", at, "}, lime: {hidden: training_mean, ",
-                     at, ", samples: 400}]"),
-        &segmentation);
+    const auto fits =
+        Explain(baseline,
+                absl::StrCat("[shapley: {estimator: exact, ", at, "}, shapley: {permutations: 2, ",
+                             at, "}, shapley: {estimator: kernel, budget: 400, ", at,
+                             "}, shapley: {estimator: leverage, budget: 400, ", at,
+                             "}, shapley: {estimator: partition, ", at, "}, occlusion: {", at,
+                             "}, lime: {hidden: training_mean, ", at, ", samples: 400}]"),
+                &segmentation);
     ASSERT_EQ(fits.size(), 7u);
     // sum of w (x - b) over the superpixel: x as it is evaluated, in whole numbers, b the mean
     // colour; a model's pixel that several superpixels share counts by their areas.
-    const auto* const display = reinterpret_cast<const uint8_t*>(data_->set->Pixels(kExplained)->data());
+    const auto* const display =
+        reinterpret_cast<const uint8_t*>(data_->set->Pixels(kExplained)->data());
     const auto feature = [](uint32_t p, uint32_t c) {
       return (p / kDisplay / kBlock * kModel + p % kDisplay / kBlock) * 3 + c;
     };
     std::vector<double> resized(model.weights.size()), expected(segmentation.count);
     for (uint32_t p = 0; p < kDisplay * kDisplay; ++p) {
-      for (uint32_t c = 0; c < 3; ++c) resized[feature(p, c)] += display[3 * p + c] / (1. * kBlock * kBlock);
+      for (uint32_t c = 0; c < 3; ++c)
+        resized[feature(p, c)] += display[3 * p + c] / (1. * kBlock * kBlock);
     }
     for (uint32_t p = 0; p < kDisplay * kDisplay; ++p) {
       for (uint32_t c = 0; c < 3; ++c) {
@@ -232,11 +236,13 @@ TEST_F(ExplainedBaselineTest, ALogisticRegression_IsMetInClosedForm) {
     ASSERT_GT(largest, .01);
     for (size_t m = 0; m < 6; ++m) {
       for (uint32_t k = 0; k < segmentation.count; ++k) {
-        EXPECT_NEAR(fits[m].values(static_cast<int>(k)), expected[k], 2e-5 * largest) << "method " << m;
+        EXPECT_NEAR(fits[m].values(static_cast<int>(k)), expected[k], 2e-5 * largest)
+            << "method " << m;
       }
     }
     EXPECT_NEAR(fits[0].full() - fits[0].hidden(), sum, 2e-5 * largest);
-    EXPECT_NEAR(fits[0].full(), Margin(model, data_->image(kExplained)), 1e-6) << "f is the evaluated margin";
+    EXPECT_NEAR(fits[0].full(), Margin(model, data_->image(kExplained)), 1e-6)
+        << "f is the evaluated margin";
     // LIME's penalty shrinks its slopes, and its line meets a linear model.
     EXPECT_GT(fits[6].r_squared(), .99);
   }
@@ -264,12 +270,14 @@ TEST_F(ExplainedBaselineTest, AForest_IsExplainedByItsProbability_WhichIsFiniteW
   baseline.mutable_forest()->set_trees(2);
   Fit(baseline, SerializeForest(forest));
   Segmentation segmentation;
-  const auto fits = Explain(
-      baseline, "[shapley: {estimator: exact, superpixels: {grid: {rows: 2}}}, grad_cam]", &segmentation);
+  const auto fits =
+      Explain(baseline, "[shapley: {estimator: exact, superpixels: {grid: {rows: 2}}}, grad_cam]",
+              &segmentation);
   ASSERT_EQ(fits.size(), 1u) << "a forest has no maps";
   const double up = value > mean ? 1 : -1;
   EXPECT_EQ(fits[0].full(), value > mean ? 1 : 0);
-  const uint32_t holds = segmentation.labels[kPixel / kModel * kBlock * kDisplay + kPixel % kModel * kBlock];
+  const uint32_t holds =
+      segmentation.labels[kPixel / kModel * kBlock * kDisplay + kPixel % kModel * kBlock];
   for (uint32_t k = 0; k < segmentation.count; ++k) {
     EXPECT_NEAR(fits[0].values(static_cast<int>(k)), k == holds ? up : 0, 1e-9);
   }
