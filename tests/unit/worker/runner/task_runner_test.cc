@@ -248,6 +248,47 @@ TEST_F(ExplainedBaselineTest, ALogisticRegression_IsMetInClosedForm) {
   }
 }
 
+TEST(PlanCacheTest, FourBaselinesInTurn_PushOutNeitherOneAnotherNorTheOnePlanOfADevice) {
+  LogisticModel model;
+  model.size = 2;
+  model.weights.assign(12, .5);
+  model.mean.assign(12, .5);
+  const std::string file = SerializeLogistic(model);
+  int made = 0, networks = 0;
+  PlanCache plans({}, [&](v1::ModelKind, std::string_view, uint32_t size,
+                          v1::Precision) -> absl::StatusOr<std::unique_ptr<InferencePlan>> {
+    ++networks;
+    return std::make_unique<FunctionPlan>(size, [](const auto&) { return std::pair(0., 0.); });
+  });
+  const auto network = [&] {
+    v1::ModelRef model;
+    model.set_kind(v1::MODEL_KIND_SEED_CNN);
+    EXPECT_TRUE(plans.Get(model, 32, v1::PRECISION_FP32, [](const v1::ModelRef&) { return std::string(); }).ok());
+  };
+  const auto get = [&](double c) {
+    v1::ModelRef baseline;
+    baseline.mutable_baseline()->mutable_logistic()->set_c(c);
+    EXPECT_TRUE(plans
+                    .Get(baseline, 2, v1::PRECISION_FP32,
+                         [&](const v1::ModelRef&) -> absl::StatusOr<std::string> {
+                           ++made;
+                           return file;
+                         })
+                    .ok());
+  };
+  for (int turn = 0; turn < 3; ++turn) {
+    network();
+    for (const double c : {1, 2, 3, 4}) get(c);
+  }
+  EXPECT_EQ(made, 4);
+  EXPECT_EQ(networks, 1);
+  get(5);
+  get(2);
+  EXPECT_EQ(made, 5);
+  get(1);  // The one that was used least recently has gone.
+  EXPECT_EQ(made, 6);
+}
+
 TEST_F(ExplainedBaselineTest, AForest_IsExplainedByItsProbability_WhichIsFiniteWhereAllTreesAgree) {
   // One split at one pixel, far above the mean colour there: whoever shows this pixel decides all.
   constexpr uint32_t kPixel = 5 * kModel + 9;
