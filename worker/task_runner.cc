@@ -6,12 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "common/background.h"
 #include "common/checks.h"
 #include "common/lesion_tasks.h"
+#include "common/split.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
-#include "common/split.h"
 #include "worker/blackbox/black_box.h"
 #include "worker/classical/baseline.h"
 #include "worker/classical/black_box.h"

@@ -40,8 +40,8 @@ class PlanCache {
   };
   const ForeignOptions foreign_;
   const PlanMaker networks_;
-  // Least recently used first, at most four of baselines and four of others: where both are explained, tasks of a network
-  // and of baselines come in turn, and the network's plan is dear.
+  // Least recently used first, at most four of baselines and four of others: where both are
+  // explained, tasks of a network and of baselines come in turn, and the network's plan is dear.
   std::list<Entry> entries_;
   GradientCache gradients_;
 };

@@ -255,15 +255,19 @@ TEST(PlanCacheTest, FourBaselinesInTurn_PushOutNeitherOneAnotherNorTheOnePlanOfA
   model.mean.assign(12, .5);
   const std::string file = SerializeLogistic(model);
   int made = 0, networks = 0;
-  PlanCache plans({}, [&](v1::ModelKind, std::string_view, uint32_t size,
-                          v1::Precision) -> absl::StatusOr<std::unique_ptr<InferencePlan>> {
-    ++networks;
-    return std::make_unique<FunctionPlan>(size, [](const auto&) { return std::pair(0., 0.); });
-  });
+  PlanCache plans({},
+                  [&](v1::ModelKind, std::string_view, uint32_t size,
+                      v1::Precision) -> absl::StatusOr<std::unique_ptr<InferencePlan>> {
+                    ++networks;
+                    return std::make_unique<FunctionPlan>(
+                        size, [](const auto&) { return std::pair(0., 0.); });
+                  });
   const auto network = [&] {
     v1::ModelRef model;
     model.set_kind(v1::MODEL_KIND_SEED_CNN);
-    EXPECT_TRUE(plans.Get(model, 32, v1::PRECISION_FP32, [](const v1::ModelRef&) { return std::string(); }).ok());
+    EXPECT_TRUE(
+        plans.Get(model, 32, v1::PRECISION_FP32, [](const v1::ModelRef&) { return std::string(); })
+            .ok());
   };
   const auto get = [&](double c) {
     v1::ModelRef baseline;
