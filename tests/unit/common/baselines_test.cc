@@ -95,9 +95,9 @@ TEST(Baselines, AreExplainedOnlyWhereAStudyAsks_AndCan) {
     return std::string(Study(yaml).status().message());
   };
   EXPECT_THAT(message("explanation: {baselines: true}\n"),
-              HasSubstr("explanation.baselines is true, and the study has none"));
+              HasSubstr("'explanation.baselines' is true, and the study has none"));
   EXPECT_THAT(message(models + "explanation: {baselines: true, methods: [grad_cam]}\n"),
-              HasSubstr("explanation.baselines needs a method that hides superpixels"));
+              HasSubstr("'explanation.baselines' needs a method that hides superpixels"));
   EXPECT_THAT(message(models + "explanation: {baselines: yes please}\n"), HasSubstr("baselines"));
   const auto grid = [](const char* resolution) {
     return absl::StrCat(

@@ -132,7 +132,7 @@ TEST(Estimators, KeysThatContradict_AreRefused) {
       Refusal("{lime: {num_features: 5, feature_selection: forward_selection, alpha: 0.5}}").ok());
   EXPECT_TRUE(Refusal("{lime: {num_features: 5, selection_errors: true}}").ok());
   EXPECT_THAT(std::string(Refusal("{lime: {selection_errors: true}}").message()),
-              HasSubstr("selection_errors needs num_features"));
+              HasSubstr("selection_errors' needs num_features"));
 }
 
 TEST(ShapleyKernel, SizesOfComplements_ShareTheKernel) {
