@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/estimators.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -184,6 +185,17 @@ bool IsOnEdge(const BaselineFamily& family, size_t chosen) {
   }
   return edge([](const v1::BaselineTask& p) { return static_cast<double>(p.forest().trees()); }) ||
          edge([](const v1::BaselineTask& p) { return static_cast<double>(p.forest().depth()); });
+}
+
+v1::ExplanationSpec ExplanationOf(const v1::ExplanationSpec& resolved,
+                                  const v1::BaselineTask& baseline) {
+  v1::ExplanationSpec explanation = resolved;
+  explanation.clear_methods();
+  for (const v1::MethodSpec& method : resolved.methods()) {
+    if (HasMasks(method)) *explanation.add_methods() = method;
+  }
+  if (baseline.has_forest()) explanation.set_output(v1::OUTPUT_KIND_PROBABILITY);
+  return explanation;
 }
 
 std::string Describe(const v1::BaselineTask& point) {

@@ -46,6 +46,12 @@ size_t ChoosePoint(const BaselineFamily& family, absl::Span<const double> accura
 // Whether the chosen value is the smallest or largest of several that were tried.
 bool IsOnEdge(const BaselineFamily& family, size_t chosen);
 
+// What of a study's explanation a baseline can be asked: the methods that hide superpixels. A
+// forest's output is its probability, for where all trees agree the margin, a logarithm of odds, is
+// infinite.
+v1::ExplanationSpec ExplanationOf(const v1::ExplanationSpec& resolved,
+                                  const v1::BaselineTask& baseline);
+
 // "l2, C = 0.01", "20 trees of depth 5".
 std::string Describe(const v1::BaselineTask& point);
 

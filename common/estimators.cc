@@ -124,6 +124,7 @@ void SetFitOptions(const v1::MethodSpec& method, v1::FitTask& fit) {
   if (lime.has_num_features()) {
     fit.mutable_lime()->set_num_features(lime.num_features());
     fit.mutable_lime()->set_feature_selection(lime.feature_selection());
+    fit.mutable_lime()->set_selection_errors(lime.selection_errors());
   }
   if (lime.has_kernel_width()) fit.mutable_lime()->set_kernel_width(lime.kernel_width());
   if (lime.has_alpha()) fit.mutable_lime()->set_alpha(lime.alpha());
@@ -222,12 +223,15 @@ uint32_t RunsOfUnits(const v1::Perturbation& perturbation, uint32_t units) {
       std::min<uint64_t>((rows + length - 1) / length, RunCount(perturbation)));
 }
 
+const v1::SuperpixelSpec& SuperpixelsOf(const v1::MethodSpec& method) {
+  return method.has_lime()        ? method.lime().superpixels()
+         : method.has_shapley()   ? method.shapley().superpixels()
+         : method.has_occlusion() ? method.occlusion().superpixels()
+                                  : method.rise().superpixels();
+}
+
 uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
-  const v1::SuperpixelSpec& superpixels = method.has_lime()      ? method.lime().superpixels()
-                                          : method.has_shapley() ? method.shapley().superpixels()
-                                          : method.has_occlusion()
-                                              ? method.occlusion().superpixels()
-                                              : method.rise().superpixels();
+  const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
   if (superpixels.has_slic()) return superpixels.slic().count();
   if (superpixels.has_grid()) return superpixels.grid().rows() * superpixels.grid().columns();
   if (superpixels.has_lesion_zones()) return superpixels.lesion_zones().band() > 0 ? 4 : 2;

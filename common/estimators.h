@@ -64,6 +64,8 @@ struct MethodPrice {
   uint64_t inputs = 0;  // Masked inputs.
 };
 MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels);
+// Of a method without superpixels: none named.
+const v1::SuperpixelSpec& SuperpixelsOf(const v1::MethodSpec& method);
 // How many superpixels a method's images will have, about.
 uint32_t AboutSuperpixels(const v1::MethodSpec& method);
 

@@ -627,7 +627,12 @@ absl::Status ResolveLimeFit(const std::string& at, v1::LimeSpec& lime) {
     }
   } else if (lime.feature_selection() != v1::FEATURE_SELECTION_UNSPECIFIED) {
     return Wrong(at + ".feature_selection", "needs num_features: how many superpixels are kept");
+  } else if (lime.has_selection_errors()) {
+    return Wrong(
+        at + ".selection_errors",
+        "needs num_features: where all superpixels are kept there are standard errors anyway");
   }
+  if (!lime.selection_errors()) lime.clear_selection_errors();
   if (lime.has_kernel_width()) {
     RETURN_IF_ERROR(InRange(at + ".kernel_width", lime.kernel_width(), 1e-2, 1e3));
   }
@@ -950,6 +955,42 @@ absl::Status CheckMethodsFitModel(const v1::StudySpec& spec) {
   return absl::OkStatus();
 }
 
+// The default stays unsaid: a study that does without is the study it was.
+absl::Status CheckExplainsBaselines(v1::StudySpec& spec) {
+  if (!spec.explanation().has_baselines()) return absl::OkStatus();
+  v1::ExplanationSpec& explanation = *spec.mutable_explanation();
+  if (!explanation.baselines()) {
+    explanation.clear_baselines();
+    return absl::OkStatus();
+  }
+  const std::string at = "explanation.baselines";
+  if (!spec.has_baselines()) {
+    return Wrong(at,
+                 "is true, and the study has none: give `baselines` a random_forest or a "
+                 "logistic_regression");
+  }
+  if (std::none_of(explanation.methods().begin(), explanation.methods().end(), HasMasks)) {
+    return Wrong(at,
+                 "needs a method that hides superpixels (lime, shapley, occlusion or rise): "
+                 "baselines have no "
+                 "gradients and no maps");
+  }
+  const auto& sizes = spec.baselines().sizes();
+  const uint32_t smallest = *std::min_element(sizes.begin(), sizes.end());
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
+    const v1::GridSpec& grid = superpixels.grid();
+    if (superpixels.resolution() != v1::RESOLUTION_MODEL ||
+        std::max(grid.rows(), grid.columns()) <= smallest)
+      continue;
+    return Wrong(at, absl::StrCat("is true, and superpixels of `resolution: model` are of a "
+                                  "baseline's own size: a grid of ",
+                                  grid.rows(), " x ", grid.columns(), " does not fit on ", smallest,
+                                  " pixels a side (baselines.sizes)"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTrials(v1::StudySpec& spec) {
   v1::SweepSpec& sweep = *spec.mutable_sweep();
   RETURN_IF_ERROR(ResolveSweep(sweep));
@@ -1005,6 +1046,7 @@ absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec) {
     RETURN_IF_ERROR(ResolveBaselines(resolved.images().size(), *resolved.mutable_baselines()));
   }
   if (resolved.has_embeddings()) RETURN_IF_ERROR(ResolveEmbeddings(*resolved.mutable_embeddings()));
+  RETURN_IF_ERROR(CheckExplainsBaselines(resolved));
   return resolved;
 }
 

@@ -444,6 +444,13 @@ std::string MethodName(const v1::Perturbation& perturbation) {
   return "unknown method";
 }
 
+// A network is not named: there is one in a study.
+std::string ByBaseline(const v1::Perturbation& perturbation) {
+  if (!perturbation.model().has_baseline()) return "";
+  return absl::StrCat(" of ", Describe(perturbation.model().baseline()), " at ",
+                      perturbation.images().size(), " px");
+}
+
 }  // namespace
 
 uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
@@ -598,6 +605,20 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
   return size;
 }
 
+ExplanationSize SizeOfExplainedBaselines(const v1::StudySpec& spec, uint64_t test,
+                                         uint64_t classes) {
+  ExplanationSize all;
+  if (!spec.explanation().baselines()) return all;
+  for (const BaselineFamily& family : FamiliesOf(spec, {})) {
+    const ExplanationSize one =
+        SizeOf(ExplanationOf(spec.explanation(), family.points[0]), test, classes);
+    all.images = one.images;
+    all.tasks += one.tasks;
+    all.inputs += one.inputs;
+  }
+  return all;
+}
+
 absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) {
   auto wrong_kind = [&] {
     return Bad(absl::StrCat(Describe(task), ": the payload is of another kind"));
@@ -721,13 +742,13 @@ std::string Describe(const v1::TaskSpec& task) {
       return "shortcut check";
     case v1::TaskSpec::kPerturb:
       return absl::StrCat("perturb image ", task.perturb().perturbation().image(), ", ",
-                          MethodName(task.perturb().perturbation()), " run ", task.perturb().run());
+                          MethodName(task.perturb().perturbation()),
+                          ByBaseline(task.perturb().perturbation()), " run ", task.perturb().run());
     case v1::TaskSpec::kFit:
-      return absl::StrCat("fit ", MethodName(task.fit().perturbation()), " of image ",
-                          task.fit().perturbation().image(),
-                          task.fit().units() == 0
-                              ? std::string()
-                              : absl::StrCat(", first ", task.fit().units()));
+      return absl::StrCat(
+          "fit ", MethodName(task.fit().perturbation()), ByBaseline(task.fit().perturbation()),
+          " of image ", task.fit().perturbation().image(),
+          task.fit().units() == 0 ? std::string() : absl::StrCat(", first ", task.fit().units()));
     case v1::TaskSpec::kActivations:
       return absl::StrCat(CamName(task.activations().cam()), " of image ",
                           task.activations().image());

@@ -55,6 +55,9 @@ struct ExplanationSize {
 };
 // `spec` resolved; test: images of the test split; classes: of the image set.
 ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes);
+// The same of its baselines, all together; 0 tasks where they are not explained.
+ExplanationSize SizeOfExplainedBaselines(const v1::StudySpec& spec, uint64_t test,
+                                         uint64_t classes);
 
 // What a payload must look like to be a result of the task (kinds match, sizes, finite where they must
 // be): checked by the coordinator before it stores a completion.

@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/baselines.h"
 #include "common/checks.h"
+#include "common/estimators.h"
 #include "common/lesion_tasks.h"
 #include "common/model_spec.h"
 #include "common/status_macros.h"
@@ -26,7 +28,8 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
   const uint64_t sampled =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   const uint64_t tasks =
-      size.tasks + size.images * checks.fidelity.tasks + sampled * checks.stability.tasks +
+      size.tasks + SizeOfExplainedBaselines(spec, test, classes).tasks +
+      size.images * checks.fidelity.tasks + sampled * checks.stability.tasks +
       SizeOfLesions(spec.explanation(), masked, spec.evaluation().batch_size()).tasks;
   if (tasks <= kMostExplanationTasks) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -34,21 +37,6 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
       " images", sampled > 0 ? absl::StrCat(", the stability of ", sampled) : "", "); at most ",
       kMostExplanationTasks,
       " are taken: explain or check fewer images, or lower samples, permutations and budget"));
-}
-
-v1::SuperpixelSpec SuperpixelsOf(const v1::MethodSpec& method) {
-  switch (method.kind_case()) {
-    case v1::MethodSpec::kLime:
-      return method.lime().superpixels();
-    case v1::MethodSpec::kShapley:
-      return method.shapley().superpixels();
-    case v1::MethodSpec::kOcclusion:
-      return method.occlusion().superpixels();
-    case v1::MethodSpec::kRise:
-      return method.rise().superpixels();
-    default:
-      return {};
-  }
 }
 
 // What an image must have for every method's superpixels.
@@ -246,6 +234,12 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   if (lesions_ != nullptr) Append(Stage::kLesions, lesions_->OnDone(task), wants);
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->OnDone(task, payload));
   Append(Stage::kExplanation, std::move(next), wants);
+  RETURN_IF_ERROR(ExplainBaselines(wants));
+  for (const auto& planner : explained_baselines_) {
+    if (planner == nullptr) continue;
+    ASSIGN_OR_RETURN(ExplanationPlanner::Wants more, planner->OnDone(task, payload));
+    Append(Stage::kExplanation, std::move(more), wants);
+  }
   if (checks_ == nullptr) {
     if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));
     return wants;
@@ -266,8 +260,30 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
   RETURN_IF_ERROR(StartLesions(wants));
   ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explanation_->Start());
   Append(Stage::kExplanation, std::move(next), wants);
+  RETURN_IF_ERROR(ExplainBaselines(wants));
   if (explanation_->done()) RETURN_IF_ERROR(StartChecks(wants));  // Nothing is explained.
   return wants;
+}
+
+absl::Status StudyRun::ExplainBaselines(Wants& wants) {
+  if (!spec_.explanation().baselines()) return absl::OkStatus();
+  const std::vector<BaselinePlanner::Family>& families = baselines_->families();
+  explained_baselines_.resize(families.size());
+  for (size_t f = 0; f < families.size(); ++f) {
+    if (explained_baselines_[f] != nullptr || !families[f].fitted()) continue;
+    const v1::BaselineTask& point = families[f].family.points[*families[f].chosen];
+    v1::ModelRef model;
+    *model.mutable_baseline() = point;
+    v1::Recipe seen;  // What it looks at: the network's images, at its own size.
+    *seen.mutable_images() = point.images();
+    seen.set_precision(v1::PRECISION_FP32);
+    explained_baselines_[f] = std::make_unique<ExplanationPlanner>(
+        ExplanationOf(spec_.explanation(), point), seen, std::move(model), spec_.seed(),
+        explanation_->chosen(), numerics_class_);
+    ASSIGN_OR_RETURN(ExplanationPlanner::Wants next, explained_baselines_[f]->Start());
+    Append(Stage::kExplanation, std::move(next), wants);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status StudyRun::StartLesions(Wants& wants) {
@@ -328,6 +344,10 @@ bool StudyRun::done() const {
   if (evaluation_ == nullptr || !evaluation_->done() || !validation_->done()) return false;
   if (baselines_ != nullptr && !baselines_->done()) return false;
   if (embeddings_ != nullptr && !embeddings_->done()) return false;
+  if (std::any_of(explained_baselines_.begin(), explained_baselines_.end(),
+                  [](const auto& planner) { return planner == nullptr || !planner->done(); })) {
+    return false;
+  }
   return !spec_.has_explanation() ||
          (explanation_ != nullptr && explanation_->done() && checks_ != nullptr &&
           checks_->done() && (lesions_ == nullptr || lesions_->done()));

@@ -3,6 +3,7 @@
 #ifndef DERMIS_COORDINATOR_STUDY_RUN_H_
 #define DERMIS_COORDINATOR_STUDY_RUN_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -64,6 +65,10 @@ class StudyRun {
   const CheckPlanner* checks() const { return checks_.get(); }
   const LesionPlanner* lesions() const { return lesions_.get(); }
   const BaselinePlanner* baselines() const { return baselines_.get(); }    // Null: not asked for.
+  // By baselines()->families(); null: not begun. Empty: not asked for, or no image is chosen yet.
+  const std::vector<std::unique_ptr<ExplanationPlanner>>& explained_baselines() const {
+    return explained_baselines_;
+  }
   const EmbeddingPlanner* embeddings() const { return embeddings_.get(); }  // The same.
 
   // What is wanted from the beginning: all that needs no network, and the evaluation's tasks where
@@ -83,7 +88,10 @@ class StudyRun {
            (checks_ != nullptr && checks_->Has(task)) ||
            (lesions_ != nullptr && lesions_->Has(task)) ||
            (baselines_ != nullptr && baselines_->Has(task)) ||
-           (embeddings_ != nullptr && embeddings_->Has(task));
+           (embeddings_ != nullptr && embeddings_->Has(task)) ||
+           std::any_of(
+               explained_baselines_.begin(), explained_baselines_.end(),
+               [&](const auto& planner) { return planner != nullptr && planner->Has(task); });
   }
 
   // The test images that it has looked at, and with which models.
@@ -106,6 +114,8 @@ class StudyRun {
   absl::StatusOr<Wants> StartExplanation();
   absl::Status StartChecks(Wants& wants);  // Once all explanations are there.
   absl::Status StartLesions(Wants& wants);  // Beside the explanations.
+  // Of each baseline that is fitted by now, once the images are chosen; nothing where it has begun.
+  absl::Status ExplainBaselines(Wants& wants);
 
   v1::StudySpec spec_;
   std::string numerics_class_;
@@ -119,6 +129,7 @@ class StudyRun {
   std::unique_ptr<LesionPlanner> lesions_;  // Null: not asked for.
   std::unique_ptr<BaselinePlanner> baselines_;
   std::unique_ptr<EmbeddingPlanner> embeddings_;
+  std::vector<std::unique_ptr<ExplanationPlanner>> explained_baselines_;
 };
 
 }  // namespace dermis

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/checks.h"
+#include "common/estimators.h"
 #include "common/log.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
@@ -194,6 +195,23 @@ absl::Status ViewBaselines(const Studies& studies, const Batch& batch,
   return absl::OkStatus();
 }
 
+// Of one chosen image, by one method.
+absl::StatusOr<v1::MethodResult> ViewMethod(const Studies& studies, const Batch& batch,
+                                            const ExplanationPlanner& explanation, size_t chosen,
+                                            const v1::MethodSpec& method) {
+  v1::MethodResult out;
+  ASSIGN_OR_RETURN(ExplanationPlanner::MethodTask task, explanation.TaskOf(chosen, method));
+  *out.mutable_method() = method;
+  *out.mutable_task() = std::move(task.task);
+  if (studies.state().Find(task.digest) != nullptr) {
+    ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(task.digest));
+  }
+  if (!task.superpixels.none() && studies.state().Find(task.superpixels) != nullptr) {
+    ASSIGN_OR_RETURN(*out.mutable_superpixels(), batch.ReadResult(task.superpixels));
+  }
+  return out;
+}
+
 // Of all studies of this store that know the split's test images.
 v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
                       const std::vector<uint32_t>& test) {
@@ -270,10 +288,13 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
     for (v1::StageProgress& stage : *status.mutable_stages()) {
       const auto view = [&](Stage which, const auto* planner) {
         if (planner == nullptr || stage.stage() != kStageNames[static_cast<int>(which)]) return;
-        stage.set_done(planner->tasks_done());
-        stage.set_total(planner->tasks_total());
+        stage.set_done(stage.done() + planner->tasks_done());
+        stage.set_total(stage.total() + planner->tasks_total());
       };
       view(Stage::kExplanation, study.run->explanation());
+      for (const auto& planner : study.run->explained_baselines()) {
+        view(Stage::kExplanation, planner.get());
+      }
       view(Stage::kChecks, study.run->checks());
       view(Stage::kLesions, study.run->lesions());
       view(Stage::kBaselines, study.run->baselines());
@@ -375,15 +396,17 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
     image.set_image(explanation->chosen()[i].image);
     image.set_why(explanation->chosen()[i].why);
     for (const v1::MethodSpec& method : record.spec.explanation().methods()) {
-      ASSIGN_OR_RETURN(ExplanationPlanner::MethodTask task, explanation->TaskOf(i, method));
-      v1::MethodResult& out = *image.add_results();
-      *out.mutable_method() = method;
-      *out.mutable_task() = std::move(task.task);
-      if (studies.state().Find(task.digest) != nullptr) {
-        ASSIGN_OR_RETURN(*out.mutable_result(), batch.ReadResult(task.digest));
-      }
-      if (!task.superpixels.none() && studies.state().Find(task.superpixels) != nullptr) {
-        ASSIGN_OR_RETURN(*out.mutable_superpixels(), batch.ReadResult(task.superpixels));
+      ASSIGN_OR_RETURN(*image.add_results(), ViewMethod(studies, batch, *explanation, i, method));
+    }
+    const auto& by_baselines = study.run->explained_baselines();
+    for (size_t f = 0; f < by_baselines.size(); ++f) {
+      if (by_baselines[f] == nullptr) continue;
+      v1::ExplainedBaseline& baseline = *image.add_baselines();
+      baseline.set_baseline(static_cast<uint32_t>(f));
+      for (const v1::MethodSpec& method : record.spec.explanation().methods()) {
+        if (!HasMasks(method)) continue;
+        ASSIGN_OR_RETURN(*baseline.add_results(),
+                         ViewMethod(studies, batch, *by_baselines[f], i, method));
       }
     }
     if (study.run->checks() == nullptr) continue;
@@ -460,6 +483,12 @@ std::string DumpStudies(const Studies& studies) {
         absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(), " tasks ",
                         study->run->explanation()->tasks_done(), "/",
                         study->run->explanation()->tasks_total());
+      }
+      for (const auto& planner : study->run->explained_baselines()) {
+        absl::StrAppend(&out, " baseline explained ",
+                        planner == nullptr
+                            ? "not yet"
+                            : absl::StrCat(planner->tasks_done(), "/", planner->tasks_total()));
       }
       if (study->run->checks() != nullptr) {
         absl::StrAppend(&out, " checks ", study->run->checks()->tasks_done(), "/",

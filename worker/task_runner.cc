@@ -1,16 +1,18 @@
 #include "worker/task_runner.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "common/background.h"
 #include "common/checks.h"
 #include "common/lesion_tasks.h"
+#include "common/split.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
-#include "common/split.h"
 #include "worker/blackbox/black_box.h"
 #include "worker/classical/baseline.h"
 #include "worker/classical/black_box.h"
@@ -65,9 +67,14 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
     return MakeBlackBoxPlan(std::move(box));
   };
   ASSIGN_OR_RETURN(std::unique_ptr<InferencePlan> plan, make());
+  const bool baseline = model.has_baseline();
+  const auto alike = [&](const Entry& entry) { return entry.baseline == baseline; };
   // Of another device's memory each thread keeps one alone.
-  while (entries_.size() >= (networks_ ? 1 : kPlans)) entries_.pop_front();
-  entries_.push_back({std::move(key), std::move(plan)});
+  const size_t most = networks_ && !baseline ? 1 : kPlans;
+  if (static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), alike)) >= most) {
+    entries_.erase(std::find_if(entries_.begin(), entries_.end(), alike));
+  }
+  entries_.push_back({std::move(key), baseline, std::move(plan)});
   return entries_.back().plan.get();
 }
 

@@ -35,11 +35,14 @@ class PlanCache {
  private:
   struct Entry {
     std::string key;
+    bool baseline = false;
     std::unique_ptr<InferencePlan> plan;
   };
   const ForeignOptions foreign_;
   const PlanMaker networks_;
-  std::list<Entry> entries_;  // Least recently used first, at most four.
+  // Least recently used first, at most four of baselines and four of others: where both are
+  // explained, tasks of a network and of baselines come in turn, and the network's plan is dear.
+  std::list<Entry> entries_;
   GradientCache gradients_;
 };
 

@@ -36,6 +36,7 @@ class BaselinePlanner {
     std::optional<size_t> chosen;
     Digest fit;                                 // Once one is chosen.
     std::unique_ptr<EvaluationPlanner> test, validation;  // Of the chosen one.
+    bool fitted() const { return test != nullptr; }       // Its model is there.
   };
 
   // Whether the images allow it: two classes, training images, folds. INVALID_ARGUMENT says what not.

@@ -1,5 +1,9 @@
 // Baselines, embeddings and the evaluation of all models as users run them: the same bits for any
 // number of workers and through a crash, and no test pixel decides anything that is chosen.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,6 +18,7 @@
 namespace dermis {
 namespace {
 
+namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
@@ -27,6 +32,14 @@ baselines:
   sizes: [8, 16]
   folds: 4
 embeddings: {pca: {components: 8}, tsne: {perplexity: 10, iterations: 300}, neighbours: 7}
+explanation:
+  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}
+  baselines: true
+  methods:
+    - shapley: {estimator: exact, superpixels: {grid: {rows: 3}}}
+    - occlusion: {superpixels: {grid: {rows: 3}}}
+    - grad_cam
+  checks: {fidelity: false}
 )";
 
 // 300 synthetic lesions with a column that says who tests; the pixels of those may be inverted.
@@ -65,6 +78,8 @@ Json ResultsOn(int workers, bool inverted, bool crash = false) {
   const std::string images = Set(cluster, inverted);
   const std::string run =
       absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", images);
+  const CommandResult preview = cluster.Run(run + " --preview");
+  EXPECT_THAT(preview.output, HasSubstr("Explanation of 4 baselines: at most 4 images, "));
   if (crash) {
     EXPECT_EQ(cluster.Run(run + " --detach").exit_code, 0);
     EXPECT_TRUE(cluster.AwaitDoing("baseline|t-SNE|principal|separation"));
@@ -80,6 +95,10 @@ Json ResultsOn(int workers, bool inverted, bool crash = false) {
   const std::string page = (cluster.directory() / "report.html").string();
   const CommandResult report = cluster.Run("report seed -o " + page);
   EXPECT_EQ(report.exit_code, 0) << report.output;
+  const fs::path explanations = cluster.directory() / "explanations";
+  const CommandResult written = cluster.Run("results seed --explanations " + explanations.string());
+  EXPECT_EQ(written.exit_code, 0) << written.output;
+  EXPECT_TRUE(fs::exists(explanations / "attributions.csv"));
   const CommandResult evaluated = cluster.Run(
       absl::StrCat("evaluate seed --images ", images, " -o ",
                    (cluster.directory() / "elsewhere.html").string()));
@@ -87,6 +106,37 @@ Json ResultsOn(int workers, bool inverted, bool crash = false) {
   EXPECT_THAT(evaluated.output, HasSubstr("which the study's validation images chose"));
   EXPECT_THAT(evaluated.output, HasSubstr("300 images"));
   return Json::parse(json.output, nullptr, false);
+}
+
+// Each of the four, on every explained image, by the methods that hide superpixels.
+void ExpectExplainedBaselines(const Json& results) {
+  ASSERT_GE(results["explained"].size(), 2u);
+  const auto numbers = [](const Json& attribution) {
+    return attribution["result"]["fit"]["values"].get<std::vector<double>>();
+  };
+  for (const Json& image : results["explained"]) {
+    EXPECT_EQ(image["attributions"].size(), 3u);
+    ASSERT_EQ(image["baselines"].size(), 4u);
+    for (const Json& baseline : image["baselines"]) {
+      const std::string model = baseline["model"];
+      ASSERT_EQ(baseline["attributions"].size(), 2u) << model << " has no maps";
+      const Json& shapley = baseline["attributions"][0];
+      const std::vector<double> values = numbers(shapley),
+                                alone = numbers(baseline["attributions"][1]);
+      ASSERT_EQ(values.size(), 9u);
+      ASSERT_EQ(alone.size(), 9u);
+      const bool forest = model.rfind("random-forest-", 0) == 0;
+      EXPECT_EQ(shapley["output"], forest ? "OUTPUT_KIND_PROBABILITY" : "OUTPUT_KIND_MARGIN");
+      const Json& fit = shapley["result"]["fit"];
+      const double full = fit.value("full", 0.0), hidden = fit.value("hidden", 0.0);
+      EXPECT_NEAR(std::accumulate(values.begin(), values.end(), hidden), full, 1e-9) << model;
+      // What a linear model gives a superpixel depends on no other one.
+      const double rounding = 2e-5 * std::max({1.0, std::abs(full), std::abs(hidden)});
+      for (size_t k = 0; k < 9 && !forest; ++k) EXPECT_NEAR(values[k], alone[k], rounding) << model;
+      EXPECT_TRUE(!forest || (full >= 0 && full <= 1 && hidden >= 0 && hidden <= 1))
+          << full << " " << hidden;
+    }
+  }
 }
 
 TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
@@ -100,6 +150,7 @@ TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
     EXPECT_EQ(baseline["test"].size(), 120u);
     EXPECT_FALSE(baseline["chosen"].is_null());
   }
+  ExpectExplainedBaselines(one);
   ASSERT_EQ(one["embeddings"].size(), 8u);
   for (const Json& embedding : one["embeddings"]) EXPECT_FALSE(embedding["result"].is_null());
   EXPECT_EQ(one["test_use"]["models"], 5);

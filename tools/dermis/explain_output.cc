@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 
+#include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/safetensors.h"
 #include "common/status_macros.h"
@@ -50,6 +51,8 @@ class TensorFile {
   std::map<std::string, TensorView> tensors_;
 };
 
+constexpr char kNetwork[] = "network";
+
 class Writer {
  public:
   Writer(const v1::StudyResults& results, const ReportInputs& inputs, const fs::path& folder)
@@ -62,7 +65,7 @@ class Writer {
   }
 
   absl::Status Write() {
-    csv_ = "image,method,superpixel,pixels,value,standard_error\r\n";
+    csv_ = "image,method,superpixel,pixels,value,standard_error,model\r\n";
     std::error_code error;
     fs::create_directory(folder_ / "overlays", error);
     for (const v1::ExplainedImage& image : results_.explained()) RETURN_IF_ERROR(AddImage(image));
@@ -71,14 +74,20 @@ class Writer {
     metadata_.insert({{"format", "dermis attributions"},
                       {"version", "1"},
                       {"class", positive},
-                      {"output", OutputName()}});
+                      {"output", OutputName(results_.spec().explanation().output())}});
     return WriteFile(folder_ / "attributions.safetensors", tensors_.Serialise(metadata_));
   }
   uint32_t overlays() const { return overlays_; }
 
  private:
-  std::string OutputName() const {
-    switch (results_.spec().explanation().output()) {
+  // A method's results of a model have the method's name in the table, and a key in names of files
+  // and tensors.
+  struct Names {
+    std::string method, model, key;
+  };
+
+  static std::string OutputName(v1::OutputKind output) {
+    switch (output) {
       case v1::OUTPUT_KIND_LOGIT:
         return "logit";
       case v1::OUTPUT_KIND_PROBABILITY:
@@ -104,13 +113,45 @@ class Writer {
       if (payload.has_fit()) {
         ASSIGN_OR_RETURN(const v1::Payload cut, inputs_.fetch_payload(method.superpixels()));
         AddCut(entry.name(), keys_[m], method.superpixels().task(), cut.superpixels(), cuts);
-        RETURN_IF_ERROR(
-            AddAttribution(entry.name(), keys_[m], picture, payload.fit(), cut.superpixels()));
+        RETURN_IF_ERROR(AddAttribution(entry.name(), {keys_[m], kNetwork, keys_[m]}, picture,
+                                       results_.spec().explanation().output(), payload.fit(),
+                                       cut.superpixels()));
       } else if (payload.has_gradient()) {
         RETURN_IF_ERROR(AddPixels(entry.name(), keys_[m], picture, payload.gradient()));
       } else if (payload.has_activations()) {
         RETURN_IF_ERROR(AddMaps(image.image(), entry.name(), m, picture, payload.activations()));
       }
+    }
+    for (const v1::ExplainedBaseline& baseline : image.baselines()) {
+      RETURN_IF_ERROR(AddBaseline(entry.name(), baseline, picture, cuts));
+    }
+    return absl::OkStatus();
+  }
+
+  // All its methods have superpixels.
+  absl::Status AddBaseline(const std::string& image, const v1::ExplainedBaseline& baseline,
+                           const Raster& picture, std::vector<std::string>& cuts) {
+    if (baseline.baseline() >= static_cast<uint32_t>(results_.baselines_size())) {
+      return absl::DataLossError(
+          absl::StrCat(image, ": explained by a baseline that is not there"));
+    }
+    const std::string model = ModelKey(results_.baselines(static_cast<int>(baseline.baseline())));
+    const auto& methods = results_.spec().explanation().methods();
+    int m = 0;
+    for (const v1::MethodResult& method : baseline.results()) {
+      while (m < methods.size() && !HasMasks(methods[m])) ++m;
+      const std::string name = m < methods.size() ? keys_[m++] : "unknown";
+      const std::string key = absl::StrCat(model, ".", name);
+      if (method.result().task().empty()) {
+        return absl::FailedPreconditionError(absl::StrCat(image, "/", key, " has no result"));
+      }
+      ASSIGN_OR_RETURN(const v1::Payload payload, inputs_.fetch_payload(method.result()));
+      ASSIGN_OR_RETURN(const v1::Payload cut, inputs_.fetch_payload(method.superpixels()));
+      const v1::OutputKind output = method.task().fit().output();
+      metadata_["output of " + model] = OutputName(output);
+      AddCut(image, key, method.superpixels().task(), cut.superpixels(), cuts);
+      RETURN_IF_ERROR(AddAttribution(image, {name, model, key}, picture, output, payload.fit(),
+                                     cut.superpixels()));
     }
     return absl::OkStatus();
   }
@@ -143,8 +184,8 @@ class Writer {
     return shown;
   }
 
-  absl::Status AddAttribution(const std::string& image, const std::string& method,
-                              const Raster& picture, const v1::Attribution& fit,
+  absl::Status AddAttribution(const std::string& image, const Names& names, const Raster& picture,
+                              v1::OutputKind output, const v1::Attribution& fit,
                               const v1::SuperpixelOutput& cut) {
     const std::vector<int> labels = LabelsOf(cut.labels());
     const auto values =
@@ -152,18 +193,18 @@ class Writer {
     if (labels.empty() || labels.size() != size_t{cut.height()} * cut.width() ||
         cut.count() != values.size()) {
       return absl::DataLossError(
-          absl::StrCat(image, "/", method, ": attribution and superpixels differ in size"));
+          absl::StrCat(image, "/", names.key, ": attribution and superpixels differ in size"));
     }
     std::vector<uint64_t> pixels(values.size());
     for (const int label : labels) ++pixels[label];
     const bool errors = fit.standard_errors_size() == fit.values_size();
     for (size_t k = 0; k < values.size(); ++k) {
-      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), method, k, pixels[k],
-                            values[k]);
+      absl::StrAppendFormat(&csv_, "%s,%s,%d,%d,%.17g,", CsvField(image), names.method, k,
+                            pixels[k], values[k]);
       if (errors) absl::StrAppendFormat(&csv_, "%.17g", fit.standard_errors(static_cast<int>(k)));
-      csv_ += "\r\n";
+      absl::StrAppend(&csv_, ",", names.model, "\r\n");
     }
-    const std::string at = absl::StrCat(image, "/", method);
+    const std::string at = absl::StrCat(image, "/", names.key);
     const auto count = static_cast<int64_t>(values.size());
     tensors_.Add(at + "/values", "F64", {count}, values.data(), values.size());
     if (errors) {
@@ -172,12 +213,12 @@ class Writer {
     }
     const std::string& positive = manifest_.classes(manifest_.classes_size() - 1);
     OverlayText text;
-    text.title = absl::StrCat(method, ": red for ", positive, ", blue against it");
-    text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(), fit.full());
+    text.title = absl::StrCat(names.key, ": red for ", positive, ", blue against it");
+    text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(output), fit.full());
     if (fit.r_squared() != 0) absl::StrAppendFormat(&text.numbers, ", R2 %.3f", fit.r_squared());
     if (fit.hidden() != 0)
       absl::StrAppendFormat(&text.numbers, ", f(all hidden) = %.4g", fit.hidden());
-    return Draw(absl::StrCat(image, ".", method),
+    return Draw(absl::StrCat(image, ".", names.key),
                 SuperpixelOverlayPng(picture, values, LabelsOn(picture, cut, labels), text));
   }
 
@@ -197,7 +238,8 @@ class Writer {
     OverlayText text;
     text.title = absl::StrCat(method, ": red for ", manifest_.classes(manifest_.classes_size() - 1),
                               ", blue against it");
-    text.numbers = absl::StrFormat("%s f(x) = %.4g", OutputName(), pixels.full());
+    text.numbers = absl::StrFormat(
+        "%s f(x) = %.4g", OutputName(results_.spec().explanation().output()), pixels.full());
     if (pixels.has_reference())
       absl::StrAppendFormat(&text.numbers, ", reference %.4g", pixels.reference());
     return Draw(absl::StrCat(image, ".", method),
@@ -279,6 +321,10 @@ std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec) {
     keys.push_back(n == 1 ? name : absl::StrCat(name, "-", n));
   }
   return keys;
+}
+
+std::string ModelKey(const v1::BaselineResult& baseline) {
+  return absl::StrCat(absl::StrReplaceAll(baseline.name(), {{" ", "-"}}), "-", baseline.size());
 }
 
 absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,

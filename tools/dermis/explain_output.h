@@ -17,10 +17,15 @@ namespace dermis {
 // for a second one.
 std::vector<std::string> MethodKeys(const v1::ExplanationSpec& spec);
 
-// Writes into the folder (there and empty):
+// Short name of a baseline, as files and columns have it: "random-forest-16", of 16 pixels a side.
+std::string ModelKey(const v1::BaselineResult& baseline);
+
+// Writes into the folder (there and empty). METHOD is a method's short name; of a baseline
+// MODEL.METHOD, "random-forest-16.lime":
 //   report.html           what `dermis report` writes
 //   scores.csv            what `dermis results --scores` writes
-//   attributions.csv      image,method,superpixel,pixels,value,standard_error: a row a superpixel
+//   attributions.csv      image,method,superpixel,pixels,value,standard_error,model: a row a
+//                         superpixel; model: "network" or a baseline's short name
 //   attributions.safetensors
 //     IMAGE/METHOD/values, /standard_errors   [S] F64
 //     IMAGE/METHOD                            [h, w, channels] F32, of pixels

@@ -118,6 +118,11 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
   }
   std::string text =
       Priced("Explanation", size.images, size.tasks, size.inputs, size.images * gradients);
+  if (const ExplanationSize baselines = SizeOfExplainedBaselines(spec, test, classes);
+      baselines.tasks > 0) {
+    text += Priced(absl::StrCat("Explanation of ", Count(FamiliesOf(spec, {}).size(), "baseline")),
+                   baselines.images, baselines.tasks, baselines.inputs, 0);
+  }
   const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());

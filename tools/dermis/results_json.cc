@@ -8,6 +8,7 @@
 
 #include "common/baselines.h"
 #include "common/status_macros.h"
+#include "tools/dermis/explain_output.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
 
@@ -175,6 +176,22 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
       attributions.push_back(
           {{"method", JsonOf(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
     }
+    Json baselines = Json::array();
+    for (const v1::ExplainedBaseline& baseline : image.baselines()) {
+      Json of_baseline = Json::array();
+      for (const v1::MethodResult& method : baseline.results()) {
+        of_baseline.push_back({{"method", JsonOf(method.method())},
+                               {"output", v1::OutputKind_Name(method.task().fit().output())},
+                               {"result", PayloadOf(method.result(), inputs)}});
+      }
+      const bool known = baseline.baseline() < static_cast<uint32_t>(results.baselines_size());
+      baselines.push_back(
+          {{"baseline", baseline.baseline()},
+           {"model", known
+                         ? Json(ModelKey(results.baselines(static_cast<int>(baseline.baseline()))))
+                         : Json()},
+           {"attributions", std::move(of_baseline)}});
+    }
     for (const v1::CheckResult& check : image.checks()) {
       checks.push_back({{"method", check.has_method() ? JsonOf(check.method()) : Json()},
                         {"result", PayloadOf(check.result(), inputs)}});
@@ -182,6 +199,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
     explained.push_back({{"image", entry(image.image())},
                          {"why", image.why()},
                          {"attributions", std::move(attributions)},
+                         {"baselines", std::move(baselines)},
                          {"checks", std::move(checks)}});
   }
   json["explained"] = std::move(explained);

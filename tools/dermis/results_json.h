@@ -13,9 +13,10 @@ namespace dermis {
 
 // One JSON object: study, phase, spec (resolved), model, test (image, logits), explained
 // (attributions and checks of each image as they are stored, activations left out because they are
-// large) and checks (what these add up to over images, with verdicts and flags). Messages are spelt
-// as in proto/, fields by their names. A result that is not there yet is null. INVALID_ARGUMENT:
-// results that do not belong together.
+// large, and what its baselines make of it: `baseline` counts in baselines) and checks (what these
+// add up to over images, with verdicts and flags). Messages are spelt as in proto/, fields by their
+// names. A result that is not there yet is null. INVALID_ARGUMENT: results that do not belong
+// together.
 absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
                                         const ReportInputs& inputs);
 

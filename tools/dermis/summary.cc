@@ -24,6 +24,12 @@ Digest BitsOf(const v1::StudyResults& results) {
     for (const v1::CheckResult& check : image.checks()) {
       hash.Update(check.result().payload_digest().data(), check.result().payload_digest().size());
     }
+    for (const v1::ExplainedBaseline& baseline : image.baselines()) {
+      for (const v1::MethodResult& method : baseline.results()) {
+        hash.Update(method.result().payload_digest().data(),
+                    method.result().payload_digest().size());
+      }
+    }
   }
   for (const v1::SummaryResult* summary : {&results.lesion_test(), &results.shortcut()}) {
     hash.Update(summary->result().payload_digest().data(),

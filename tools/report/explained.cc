@@ -2,16 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+
 #include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/model_methods.h"
 #include "common/status_macros.h"
+#include "tools/report/baselines.h"
 #include "tools/report/estimators.h"
 #include "tools/report/looking_inside.h"
 #include "tools/report/picture.h"
@@ -124,6 +128,80 @@ absl::Status CheckFits(const Scene& scene, const v1::Attribution& fit, const v1:
   return absl::OkStatus();
 }
 
+using Fetch = std::function<absl::StatusOr<const v1::Payload*>(const v1::TaskResult&)>;
+
+// What the methods with superpixels say of an image, of one model.
+struct Shown {
+  std::string figures, rows, missing;
+};
+
+void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const Fetch& fetch,
+                     Shown& shown) {
+  const std::string title = MethodTitle(method.method());
+  const auto lacks = [&](const absl::Status& why) {
+    shown.missing += Missing(title, std::string(why.message()));
+  };
+  const auto payload = fetch(method.result());
+  if (!payload.ok()) return lacks(payload.status());
+  const auto superpixels = fetch(method.superpixels());
+  if (!superpixels.ok()) return lacks(superpixels.status());
+  const v1::Attribution& fit = (*payload)->fit();
+  const std::vector<int> labels =
+      LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
+  if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels);
+      !fits.ok()) {
+    return lacks(fits);
+  }
+  shown.figures += OfMethod(
+      title, method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
+             : method.method().has_rise()
+                 ? ShapleyFigure(scene, FromTheirMean(fit), labels, title, "from their mean, ")
+                 : ShapleyFigure(scene, fit, labels, title));
+  shown.rows += NumbersRow(method.method(), title, fit);
+}
+
+std::string NumbersTable(const std::string& rows) {
+  if (rows.empty()) return "";
+  return absl::StrCat(
+      "<div class=\"scroll\"><table "
+      "class=\"numbers\"><thead><tr><th>method</th><th>superpixels</th>"
+      "<th>masked inputs</th><th>f(x)</th><th>f(hidden)</th><th>additivity residual</th><th>R²</th>"
+      "<th>largest standard error</th></tr></thead><tbody>",
+      rows, "</tbody></table></div>");
+}
+
+// The image as a baseline sees it, beneath what the network says: by its own prediction and its own
+// f.
+std::string BaselineSection(Scene scene, const v1::StudyResults& results, uint32_t image,
+                            const v1::ExplainedBaseline& explained, const Fetch& fetch) {
+  if (explained.baseline() >= static_cast<uint32_t>(results.baselines_size())) return "";
+  const v1::BaselineResult& baseline = results.baselines(static_cast<int>(explained.baseline()));
+  std::string name = NameOf(baseline), says;
+  name[0] = absl::ascii_toupper(static_cast<unsigned char>(name[0]));
+  const auto at = std::find(results.test_images().begin(), results.test_images().end(), image);
+  const auto row = 2 * (at - results.test_images().begin());  // Baselines tell two classes apart.
+  if (at != results.test_images().end() && row + 2 <= baseline.test_logits_size()) {
+    const std::vector<double> p = Softmax({baseline.test_logits().data() + row, 2});
+    scene.sign = p[1] >= p[0] ? 1 : -1;
+    scene.predicted = scene.sign > 0 ? scene.positive : scene.negative;
+    says = absl::StrCat(" <span>predicts ", Escape(scene.predicted), "; probability of ",
+                        Escape(scene.positive), " ", Number(p[1]), "</span>");
+  }
+  Shown shown;
+  for (const v1::MethodResult& method : explained.results())
+    ShowSuperpixels(scene, method, fetch, shown);
+  const bool probability =
+      explained.results_size() > 0 &&
+      explained.results(0).task().fit().output() == v1::OUTPUT_KIND_PROBABILITY;
+  return absl::StrCat("<div class=\"of-model\"><h4>", Escape(name), says,
+                      "</h4><div class=\"figures\">", shown.figures, "</div>", shown.missing,
+                      NumbersTable(shown.rows),
+                      probability ? absl::StrCat("<p class=\"note\">Its f is the probability of ",
+                                                 Escape(scene.positive), ".</p>")
+                                  : "",
+                      "</div>");
+}
+
 absl::Status CheckMaps(const v1::ActivationOutput& maps) {
   for (const v1::LayerMaps& layer : maps.layers()) {
     const uint64_t pixels = uint64_t{layer.width()} * layer.height();
@@ -217,6 +295,7 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   scene.height = manifest.height();
   scene.name = entry.name();
   scene.positive = classes > 0 ? manifest.classes(classes - 1) : "the positive class";
+  if (classes == 2) scene.negative = manifest.classes(0);
   const std::string truth =
       entry.label() < static_cast<uint32_t>(classes) ? manifest.classes(entry.label()) : "unknown";
   std::string verdict =
@@ -262,8 +341,11 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
   }
   original += "</svg>";
 
-  std::string figures = Figure(original, original_caption);
-  std::string cams, tiles, rows, pixel_rows, missing;
+  Shown shown;
+  std::string& figures = shown.figures;
+  std::string& missing = shown.missing;
+  figures = Figure(original, original_caption);
+  std::string cams, tiles, pixel_rows;
   std::map<std::string, v1::Payload> fetched;   // Grad-CAM and activation maps share one result.
   const auto fetch = [&](const v1::TaskResult& result) -> absl::StatusOr<const v1::Payload*> {
     if (result.task().empty()) return absl::NotFoundError("is not computed yet");
@@ -272,30 +354,14 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
     return &(fetched[result.task()] = std::move(payload));
   };
   for (const v1::MethodResult& method : explained.results()) {
+    if (HasMasks(method.method())) {
+      ShowSuperpixels(scene, method, fetch, shown);
+      continue;
+    }
     const std::string title = MethodTitle(method.method());
     const auto payload = fetch(method.result());
     if (!payload.ok()) {
       missing += Missing(title, std::string(payload.status().message()));
-      continue;
-    }
-    if (HasMasks(method.method())) {
-      const auto superpixels = fetch(method.superpixels());
-      if (!superpixels.ok()) {
-        missing += Missing(title, std::string(superpixels.status().message()));
-        continue;
-      }
-      const v1::Attribution& fit = (*payload)->fit();
-      const std::vector<int> labels =
-          LabelsOn((*superpixels)->superpixels(), scene.width, scene.height);
-      if (const absl::Status fits = CheckFits(scene, fit, (*superpixels)->superpixels(), labels); !fits.ok()) {
-        missing += Missing(title, std::string(fits.message()));
-        continue;
-      }
-      figures += OfMethod(title, method.method().has_lime()   ? LimeFigures(scene, fit, labels, title)
-                                 : method.method().has_rise() ? ShapleyFigure(scene, FromTheirMean(fit), labels, title,
-                                                                              "from their mean, ")
-                                                              : ShapleyFigure(scene, fit, labels, title));
-      rows += NumbersRow(method.method(), title, fit);
       continue;
     }
     if (IsPixelMethod(method.method())) {
@@ -328,14 +394,11 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
                                   Escape(scene.name), "</h3>", verdict, "<span class=\"why\">",
                                   Escape(explained.why()), "</span></header>", numbers, "<div class=\"figures\">",
                                   figures, "</div>", missing);
-  if (!rows.empty()) {
-    absl::StrAppend(&html,
-                    "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>method</th><th>superpixels</th>"
-                    "<th>masked inputs</th><th>f(x)</th><th>f(hidden)</th><th>additivity residual</th><th>R²</th>"
-                    "<th>largest standard error</th></tr></thead><tbody>",
-                    rows, "</tbody></table></div>");
-  }
+  html += NumbersTable(shown.rows);
   if (!pixel_rows.empty()) absl::StrAppend(&html, PixelNumbersTable(pixel_rows));
+  for (const v1::ExplainedBaseline& baseline : explained.baselines()) {
+    html += BaselineSection(scene, *view.results, explained.image(), baseline, fetch);
+  }
   html += cams;
   if (!tiles.empty()) {
     html += OfMethod("Activation maps",

@@ -284,7 +284,19 @@ absl::StatusOr<std::string> ExplanationSection(const v1::StudyResults& results, 
   const std::string f = kind == v1::OUTPUT_KIND_PROBABILITY ? "the probability of " + positive
                         : kind == v1::OUTPUT_KIND_LOGIT     ? "the logit of " + positive
                                                             : "the margin: the logit of " + positive + " minus the mean of the others";
-  std::string html = absl::StrCat("<p>Every method explains the same function f, ", f, ".</p>");
+  std::string html = absl::StrCat("<p>Every method explains the same function f, ", f, ".");
+  if (results.spec().explanation().baselines()) {
+    absl::StrAppend(&html,
+                    " Beneath the network’s explanations stand the baselines’, of the same image "
+                    "by the same masks, and of "
+                    "their own f",
+                    kind == v1::OUTPUT_KIND_PROBABILITY
+                        ? ""
+                        : "; a forest’s is the probability, because where all its trees agree its "
+                          "margin is infinite",
+                    ".");
+  }
+  html += "</p>";
   if (articles.size() < static_cast<size_t>(results.explained_size())) {
     absl::StrAppend(&html, "<p class=\"note\">", articles.size(), " of ", results.explained_size(),
                     " explained images are shown, evenly from each outcome: a page that holds more opens slowly. All are written by "

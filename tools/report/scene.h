@@ -12,6 +12,7 @@ struct Scene {
   std::string id;  // Of the picture, defined once and used by every figure.
   int width = 0, height = 0;
   std::string name, predicted, positive;
+  std::string negative;  // Of two classes the other one.
   double sign = 1;  // f * sign points towards the predicted class.
   double cam_sign = 1;
   std::string cam_target;

@@ -139,6 +139,7 @@ padding:1rem 1.3rem;box-shadow:var(--shade);font-size:.92rem}.caveats h2{font-si
 border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--soft)}.filters label{display:flex;gap:.5rem;align-items:center}
 .filters select{font:inherit;color:var(--ink);background:var(--bg);border:1px solid var(--line);border-radius:8px;padding:.15rem .4rem;max-width:15rem}
 .filters input{accent-color:var(--accent)}.filters output{margin-left:auto}.of-method{display:contents}
+.of-model{border-top:1px solid var(--line);margin-top:1.2rem;padding-top:.9rem}.of-model h4{margin:0 0 .8rem;font-size:.98rem}.of-model h4 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
 .without-overlay .case .overlay,.without-mask .case .mask{visibility:hidden}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media(max-width:640px){.theme{top:1.2rem}.top{padding-top:2.6rem}.tiles{grid-template-columns:1fr 1fr!important}.filters output{margin-left:0}}

@@ -45,6 +45,7 @@ void FitShapleyCoalitions(const v1::FitTask& task, absl::Span<const double> outp
 LimeOptions OptionsOf(const v1::FitTask& task) {
   LimeOptions options;
   options.num_features = task.lime().num_features();
+  options.selection_errors = task.lime().selection_errors();
   if (task.lime().feature_selection() != v1::FEATURE_SELECTION_UNSPECIFIED) {
     options.selection = task.lime().feature_selection();
   }

@@ -208,12 +208,17 @@ LimeFit FitLime(absl::Span<const Mask> masks, absl::Span<const double> outputs,
   }
   fit.r_squared = total > 0 ? 1 - residual / total : (residual == 0 ? 1 : 0);
 
-  if (rows - 1 < 2 * kGroups || n > kMostForErrors || kept.size() < n) return fit;
+  const bool picks = kept.size() < n;
+  if (rows - 1 < 2 * kGroups || n > kMostForErrors || (picks && !options.selection_errors)) {
+    return fit;
+  }
   std::vector<std::vector<double>> without;
   for (size_t g = 0; g < kGroups; ++g) {
     Sums group(n), rest = all;
     add(group, 1 + (rows - 1) * g / kGroups, 1 + (rows - 1) * (g + 1) / kGroups);
     rest.Subtract(group);
+    // A jackknife of what jumps says nothing.
+    if (picks && Selected(rest, n, options) != kept) return fit;
     without.push_back(rest.Solve(options.alpha, kept).first);
   }
   fit.standard_errors.resize(n);

@@ -16,6 +16,7 @@ struct LimeOptions {
   v1::FeatureSelection selection = v1::FEATURE_SELECTION_AUTO;
   double kernel_width = 0.25;  // > 0
   double alpha = 1.0;          // Ridge penalty, > 0.
+  bool selection_errors = false;  // Standard errors also where superpixels are dropped.
 };
 
 // sqrt(exp(-d^2 / width^2)), d = 1 - sqrt(ones / n): cosine distance to the mask that shows all (1 if none).
@@ -23,8 +24,11 @@ double LimeWeight(uint32_t ones, uint32_t superpixels, double width = 0.25);
 
 struct LimeFit {
   std::vector<double> coefficients;  // 0 for superpixels that were not kept.
-  // Delete-a-group jackknife: 20 groups of consecutive rows, row 0 in all. Empty with fewer than 40 random
-  // rows, more than 1,024 superpixels, or where some were not kept (what picking them adds is not known).
+  // Delete-a-group jackknife: 20 groups of consecutive rows, row 0 in all. Empty with fewer than 40
+  // random rows, more than 1,024 superpixels, or where some were not kept (what picking them adds
+  // is not known). With selection_errors there are some where picking them adds nothing: each of
+  // the 20 fits picks anew, and all pick the same. Of those that were not kept it is 0, as their
+  // values are.
   std::vector<double> standard_errors;
   double intercept = 0;
   double r_squared = 0;    // Weighted; 0 where the outputs do not vary and are not met exactly.

@@ -3,10 +3,12 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/spec_yaml.h"
+#include "common/tasks.h"
 
 namespace dermis {
 namespace {
@@ -84,6 +86,44 @@ TEST(Baselines, AChoiceOnTheEdgeOfItsGridIsSaid) {
   EXPECT_TRUE(IsOnEdge(families[1], 2));
   EXPECT_TRUE(IsOnEdge(families[0], 0));
   EXPECT_FALSE(IsOnEdge(families[0], 1)) << "one depth alone has no edge";
+}
+
+TEST(Baselines, AreExplainedOnlyWhereAStudyAsks_AndCan) {
+  const std::string models =
+      "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
+  const auto message = [](const std::string& yaml) {
+    return std::string(Study(yaml).status().message());
+  };
+  EXPECT_THAT(message("explanation: {baselines: true}\n"),
+              HasSubstr("'explanation.baselines' is true, and the study has none"));
+  EXPECT_THAT(message(models + "explanation: {baselines: true, methods: [grad_cam]}\n"),
+              HasSubstr("'explanation.baselines' needs a method that hides superpixels"));
+  EXPECT_THAT(message(models + "explanation: {baselines: yes please}\n"), HasSubstr("baselines"));
+  const auto grid = [](const char* resolution) {
+    return absl::StrCat(
+        "explanation: {baselines: true, methods: [occlusion: {superpixels: {grid: {rows: 9}, "
+        "resolution: ",
+        resolution, "}}]}\n");
+  };
+  EXPECT_THAT(message(models + grid("model")), HasSubstr("9 x 9 does not fit on 8 pixels"));
+  EXPECT_TRUE(Study(models + grid("display")).ok());
+  // A study that does without is the study that it was before one could ask.
+  EXPECT_EQ(Study(models + "explanation: {baselines: false}\n")->SerializeAsString(),
+            Study(models + "explanation: {}\n")->SerializeAsString());
+}
+
+TEST(Baselines, ExplainingThem_CostsWhatTheNetworkCosts_ForEach_WithoutWhatLooksInside) {
+  const std::string models =
+      "baselines: {random_forest: {}, logistic_regression: {}, sizes: [8, 16]}\n";
+  const auto study = *Study(
+      models + "explanation: {baselines: true, methods: [lime, shapley, grad_cam, deep_shap]}\n");
+  const auto masked = *Study(models + "explanation: {methods: [lime, shapley]}\n");
+  const ExplanationSize one = SizeOf(masked.explanation(), 100, 2);
+  const ExplanationSize all = SizeOfExplainedBaselines(study, 100, 2);
+  EXPECT_EQ(all.images, one.images);
+  EXPECT_EQ(all.tasks, 4 * one.tasks);
+  EXPECT_EQ(all.inputs, 4 * one.inputs);
+  EXPECT_EQ(SizeOfExplainedBaselines(masked, 100, 2).tasks, 0u);
 }
 
 }  // namespace

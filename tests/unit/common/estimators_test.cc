@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/shapley_kernel.h"
@@ -10,6 +11,8 @@
 
 namespace dermis {
 namespace {
+
+using ::testing::HasSubstr;
 
 v1::MethodSpec Method(const std::string& yaml) {
   const auto spec = ParseStudyYaml(
@@ -127,6 +130,9 @@ TEST(Estimators, KeysThatContradict_AreRefused) {
   EXPECT_TRUE(Refusal("{shapley: {estimator: permutation, budget: 5000, tolerance: 0.05}}").ok());
   EXPECT_TRUE(
       Refusal("{lime: {num_features: 5, feature_selection: forward_selection, alpha: 0.5}}").ok());
+  EXPECT_TRUE(Refusal("{lime: {num_features: 5, selection_errors: true}}").ok());
+  EXPECT_THAT(std::string(Refusal("{lime: {selection_errors: true}}").message()),
+              HasSubstr("selection_errors' needs num_features"));
 }
 
 TEST(ShapleyKernel, SizesOfComplements_ShareTheKernel) {

@@ -2,6 +2,7 @@
 #include "coordinator/planners/baselines.h"
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -90,6 +91,85 @@ TEST(BaselinePlanner, AnyOrderOfResultsEndsAlike) {
       EXPECT_EQ(ended.chosen, first.chosen);
       EXPECT_EQ(ended.logits, first.logits);
     }
+  }
+}
+
+TEST(BaselinePlanner, ExplainsWhatItHasChosen_ByTheMethodsThatHideSuperpixels_InAnyOrderOfResults) {
+  const auto manifest = FakeManifest(90);
+  const v1::StudySpec spec = *FakeSpec(
+      "a", 2, 0,
+      "baselines: {random_forest: {trees: [5], depth: [3]}, logistic_regression: {c: [0.1, 1]}, "
+      "sizes: [8, 32], folds: 3}\n"
+      "explanation:\n"
+      "  baselines: true\n"
+      "  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}\n"
+      "  methods: [grad_cam, lime: {samples: 260}, shapley: {estimator: auto, hidden: "
+      "background}]\n");
+  const Split split = *MakeSplit(*manifest, spec.images().split(), spec.seed());
+  std::set<std::string> first;
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    auto run = *StudyRun::Make(spec, Sha256Of("set"), manifest, kClass);
+    FakeBlobs blobs;
+    const SweepPlanner::Training& training = run->sweep().training(0);
+    const uint64_t steps = training.planner.steps_per_epoch();
+    auto wants = *run->Start();
+    bool trained = false;
+    std::mt19937_64 random(seed);
+    std::map<std::string, v1::TaskSpec> tasks;
+    while (!wants.empty() || !trained) {
+      if (!trained && (wants.empty() || random() % 8 == 0)) {
+        trained = true;
+        auto next = *run->OnState(training.digest,
+                                  FakeState(training.recipe, kClass, 2 * steps, steps, blobs));
+        wants.insert(wants.end(), next.begin(), next.end());
+        continue;
+      }
+      std::shuffle(wants.begin(), wants.end(), random);
+      const StudyRun::Want want = wants.back();
+      wants.pop_back();
+      EXPECT_TRUE(run->Has(want.task));
+      // Superpixels are wanted by all models.
+      EXPECT_TRUE(!run->done() || tasks.contains(want.task.hex()));
+      tasks[want.task.hex()] = want.spec;
+      const v1::Payload payload = FakePayload(want.spec, split);
+      auto next = run->OnResult(want.task, [&] { return payload; });
+      ASSERT_TRUE(next.ok()) << next.status();
+      wants.insert(wants.end(), next->begin(), next->end());
+    }
+    EXPECT_TRUE(run->done());
+    ASSERT_EQ(run->explained_baselines().size(), 4u);
+    std::set<std::string> digests, superpixels;
+    std::map<std::string, int> fits;
+    for (const auto& [digest, task] : tasks) {
+      digests.insert(digest);
+      if (task.has_superpixels()) superpixels.insert(digest);
+      if (!task.has_fit()) continue;
+      const v1::Perturbation& p = task.fit().perturbation();
+      const bool forest = p.model().baseline().has_forest();
+      ++fits[absl::StrCat(!p.model().has_baseline() ? "network"
+                          : forest                  ? "forest"
+                                                    : "regression",
+                          p.images().size())];
+      EXPECT_EQ(task.fit().output(), forest ? v1::OUTPUT_KIND_PROBABILITY : v1::OUTPUT_KIND_MARGIN);
+      EXPECT_EQ(p.hiding().probabilities(), forest && p.hidden() == v1::HIDDEN_VALUE_BACKGROUND)
+          << "the mean over the background is of what is explained";
+      if (!p.model().has_baseline()) continue;
+      EXPECT_EQ(p.model().baseline().images().size(), p.images().size());
+      EXPECT_FALSE(p.images().split().has_fold()) << "the one that is fitted to the training split";
+    }
+    const auto images = static_cast<int>(run->explanation()->chosen().size());
+    ASSERT_GT(images, 1);
+    EXPECT_EQ(superpixels.size(), images) << "all models and methods share them";
+    EXPECT_EQ(fits, (std::map<std::string, int>{{"network32", 2 * images},
+                                                {"forest8", 2 * images},
+                                                {"forest32", 2 * images},
+                                                {"regression8", 2 * images},
+                                                {"regression32", 2 * images}}));
+    for (const auto& planner : run->explained_baselines()) {
+      EXPECT_EQ(planner->tasks_done(), planner->tasks_total());
+    }
+    if (seed == 1) first = digests;
+    EXPECT_EQ(digests, first);
   }
 }
 

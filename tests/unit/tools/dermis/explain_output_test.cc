@@ -63,8 +63,8 @@ class ExplainOutputTest : public ::testing::Test {
 TEST_F(ExplainOutputTest, EveryAttributionIsInTheTable_Exactly) {
   const auto table = ParseCsv(Read(fs::path(folder_.path()) / "attributions.csv"));
   ASSERT_TRUE(table.ok()) << table.status();
-  EXPECT_THAT(table->header,
-              ElementsAre("image", "method", "superpixel", "pixels", "value", "standard_error"));
+  EXPECT_THAT(table->header, ElementsAre("image", "method", "superpixel", "pixels", "value",
+                                         "standard_error", "model"));
   const int m = Perturbing();
   const std::string key = MethodKeys(study_.results.spec().explanation())[m];
   const v1::Attribution& fit = Fit(1, m);
@@ -72,6 +72,7 @@ TEST_F(ExplainOutputTest, EveryAttributionIsInTheTable_Exactly) {
   uint64_t pixels = 0;
   for (const auto& row : table->rows) {
     if (row[0] != NameOf(1) || row[1] != key) continue;
+    EXPECT_EQ(row[6], "network");
     EXPECT_EQ(row[2], absl::StrCat(values.size()));
     values.push_back(std::stod(row[4]));
     pixels += std::stoull(row[3]);
@@ -110,6 +111,38 @@ TEST_F(ExplainOutputTest, EachImageAndMethodHasAPicture_UnderANameWithoutFolders
       fs::exists(fs::path(folder_.path()) / "overlays" / absl::StrCat(name, ".", key, ".png")));
   EXPECT_TRUE(fs::exists(fs::path(folder_.path()) / "report.html"));
   EXPECT_TRUE(fs::exists(fs::path(folder_.path()) / "scores.csv"));
+}
+
+TEST(ExplainedBaselines, StandBesideTheNetwork_UnderTheirOwnNames) {
+  FakeStudy study(16, 64, 2);
+  study.AddBaseline("random forest", 16, v1::OUTPUT_KIND_PROBABILITY);
+  const TestFolder folder;
+  const auto overlays = WriteExplanations(study.results, study.Inputs(), folder.path(), false);
+  ASSERT_TRUE(overlays.ok()) << overlays.status();
+  const auto table = *ParseCsv(Read(fs::path(folder.path()) / "attributions.csv"));
+  const std::string image =
+      study.images->manifest().images(static_cast<int>(study.results.explained(0).image())).name();
+  const v1::MethodResult& own = study.results.explained(0).baselines(0).results(1);
+  const v1::Attribution& fit = study.payloads.at(own.result().task()).fit();
+  std::vector<double> values;
+  for (const auto& row : table.rows) {
+    if (row[0] == image && row[1] == "lime-2" && row[6] == "random-forest-16") {
+      values.push_back(std::stod(row[4]));
+    }
+  }
+  EXPECT_EQ(values, std::vector<double>(fit.values().begin(), fit.values().end()));
+  const std::string bytes = Read(fs::path(folder.path()) / "attributions.safetensors");
+  const auto file = ParseSafetensors(bytes);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->metadata.at("output"), "margin");
+  EXPECT_EQ(file->metadata.at("output of random-forest-16"), "probability");
+  EXPECT_EQ(file->metadata.at("superpixels of random-forest-16.lime-2"),
+            file->metadata.at("superpixels of lime-2"));
+  EXPECT_EQ(file->tensors.at(image + "/random-forest-16.lime-2/values").data.size(),
+            fit.values_size() * sizeof(double));
+  EXPECT_TRUE(fs::exists(
+      fs::path(folder.path()) / "overlays" /
+      absl::StrCat(absl::StrReplaceAll(image, {{"/", "_"}}), ".random-forest-16.lime-2.png")));
 }
 
 TEST(MethodKeysTest, TwoOfAKindAreNumbered) {

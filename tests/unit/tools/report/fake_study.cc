@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "common/digest.h"
+#include "common/estimators.h"
 #include "common/metrics.h"
 #include "common/philox.h"
 #include "common/spec_yaml.h"
@@ -209,6 +211,36 @@ void FakeStudy::AddExplained(uint32_t row, const std::string& why) {
       fit.set_additivity_residual(f - fit.hidden() - sum);
     }
     *out.mutable_result() = Store(std::move(payload));
+  }
+}
+
+void FakeStudy::AddBaseline(const std::string& name, uint32_t size, v1::OutputKind output) {
+  results.mutable_spec()->mutable_explanation()->set_baselines(true);
+  const auto number = static_cast<uint32_t>(results.baselines_size());
+  v1::BaselineResult& baseline = *results.add_baselines();
+  baseline.set_name(name);
+  baseline.set_size(size);
+  for (int i = 0; i < results.test_images_size();
+       ++i) {  // Not so sure as the network, and often of another mind.
+    baseline.add_test_logits(0);
+    baseline.add_test_logits(.3f * results.test_logits(2 * i + 1) +
+                             static_cast<float>(Random(60 + number, i) - .5));
+  }
+  for (v1::ExplainedImage& image : *results.mutable_explained()) {
+    v1::ExplainedBaseline& by = *image.add_baselines();
+    by.set_baseline(number);
+    for (const v1::MethodResult& network : image.results()) {
+      if (!HasMasks(network.method())) continue;
+      v1::MethodResult& out = *by.add_results();
+      out = network;
+      out.mutable_task()->mutable_fit()->set_output(output);
+      v1::Payload payload = payloads.at(network.result().task());
+      v1::Attribution& fit = *payload.mutable_fit();
+      for (double& value : *fit.mutable_values())
+        value *= .1 + .2 * Random(70 + number, image.image());
+      for (double& error : *fit.mutable_standard_errors()) error *= .1;
+      *out.mutable_result() = Store(std::move(payload));
+    }
   }
 }
 

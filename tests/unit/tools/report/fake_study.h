@@ -26,6 +26,9 @@ class FakeStudy {
 
   // Explains the image of that row of the test images.
   void AddExplained(uint32_t row, const std::string& why);
+
+  // A baseline that explains all that is explained by now, with the network's superpixels.
+  void AddBaseline(const std::string& name, uint32_t size, v1::OutputKind output);
 };
 
 }  // namespace dermis

@@ -12,6 +12,8 @@ int main(int argc, char** argv) {
   }
   dermis::FakeStudy study(400, 224, 6);
   dermis::AddFakeChecks(study);
+  study.AddBaseline("random forest", 32, dermis::v1::OUTPUT_KIND_PROBABILITY);
+  study.AddBaseline("logistic regression", 32, dermis::v1::OUTPUT_KIND_MARGIN);
   dermis::AddFakeLesions(study, .68);
   const absl::Status status = dermis::WriteReport(study.results, study.Inputs(), argv[1]);
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());

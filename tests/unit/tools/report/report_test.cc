@@ -20,6 +20,8 @@
 namespace dermis {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -210,6 +212,45 @@ TEST(ReportTest, WithoutAugmentation_NothingIsShownButThat) {
 
 TEST(ReportTest, LayerWithoutPositiveEvidence_IsLabelled) {
   EXPECT_THAT(Render(FakeStudy(60, 32, 1)), HasSubstr("no positive evidence</text>"));   // conv2 of the fake.
+}
+
+TEST(ReportTest, Baselines_StandBeneathTheNetwork_ByTheirOwnPredictionAndTheirOwnOutput) {
+  FakeStudy study(60, 64, 2);
+  study.AddBaseline("random forest", 32, v1::OUTPUT_KIND_PROBABILITY);
+  study.AddBaseline("logistic regression", 16, v1::OUTPUT_KIND_MARGIN);
+  // The forest contradicts the network on the first image.
+  const v1::ExplainedImage& first = study.results.explained(0);
+  for (int i = 0; i < study.results.test_images_size(); ++i) {
+    if (study.results.test_images(i) != first.image()) continue;
+    const bool malignant = study.results.test_logits(2 * i + 1) > study.results.test_logits(2 * i);
+    study.results.mutable_baselines(0)->set_test_logits(2 * i + 1, malignant ? -1 : 1);
+    study.results.mutable_baselines(1)->set_test_logits(2 * i + 1, malignant ? 1 : -1);
+  }
+  const std::string html = *RenderReport(study.results, study.Inputs());
+  const auto from = html.find("id=\"case1\""), to = html.find("</article>", from);
+  const std::string article = html.substr(from, to - from);
+  const auto forest = article.find("<h4>Random forest, 32 px"),
+             regression = article.find("<h4>Logistic regression, 16 px");
+  ASSERT_NE(forest, std::string::npos);
+  ASSERT_NE(regression, std::string::npos);
+  const std::string of_forest = article.substr(forest, regression - forest),
+                    of_network = article.substr(0, forest);
+  const std::string says = of_network.find("predicted malignant") != std::string::npos
+                               ? "predicts benign"
+                               : "predicts malignant";
+  EXPECT_THAT(of_forest, AllOf(HasSubstr(says), HasSubstr("probability of malignant"),
+                               HasSubstr("Its f is the probability of malignant.")));
+  EXPECT_THAT(article.substr(regression),
+              Not(AnyOf(HasSubstr(says), HasSubstr("Its f is the probability"))));
+  // Each method is there once a model: the reader's choice of a method holds for all of them.
+  for (const char* row :
+       {"<tr data-method=\"LIME · SLIC\"", "<tr data-method=\"Shapley · quickshift\""}) {
+    EXPECT_EQ(Count(article, row), 3u) << row;
+  }
+  EXPECT_THAT(html, HasSubstr("a forest’s is the probability"));
+  // One that is not there yet is said to be missing, and the others are shown.
+  study.payloads.erase(first.baselines(0).results(0).result().task());
+  EXPECT_THAT(*RenderReport(study.results, study.Inputs()), HasSubstr("no such payload"));
 }
 
 TEST(ReportTest, WhatIsMissing_IsSaid) {

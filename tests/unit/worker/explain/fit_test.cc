@@ -161,6 +161,86 @@ TEST(Lime, StandardErrors_AreTheSpreadOverSeeds) {
   EXPECT_LT(reported, 1.4 * spread);
 }
 
+// Three players count for much, two of them together as well; the others hardly at all.
+double OfThreePlayers(const Mask& mask, double others) {
+  double y = 3 * mask[1] - 2 * mask[4] + 1.5 * mask[6] + 1.2 * mask[1] * mask[4];
+  for (size_t k = 0; k < mask.size(); ++k)
+    y += others * std::sin(3.0 * static_cast<double>(k)) * mask[k];
+  return y;
+}
+
+LimeFit LimeOfThree(uint64_t seed, uint32_t rows, double others, bool errors,
+                    v1::FeatureSelection selection, double alpha = 1) {
+  std::vector<Mask> masks;
+  std::vector<double> outputs;
+  for (uint32_t r = 0; r < rows; ++r) {
+    masks.push_back(LimeMask(seed, r, 10));
+    outputs.push_back(OfThreePlayers(masks.back(), others));
+  }
+  LimeOptions options;
+  options.num_features = 3;
+  options.selection = selection;
+  options.selection_errors = errors;
+  options.alpha = alpha;
+  return FitLime(masks, outputs, options);
+}
+
+TEST(Lime, WhereSuperpixelsAreDropped_ErrorsAreThereOnlyIfAskedFor_AndNothingElseChanges) {
+  for (const auto selection :
+       {v1::FEATURE_SELECTION_FORWARD_SELECTION, v1::FEATURE_SELECTION_HIGHEST_WEIGHTS}) {
+    const LimeFit without = LimeOfThree(1, 300, .02, false, selection),
+                  with = LimeOfThree(1, 300, .02, true, selection);
+    EXPECT_TRUE(without.standard_errors.empty());
+    ASSERT_EQ(with.standard_errors.size(), 10u);
+    EXPECT_EQ(with.coefficients, without.coefficients);
+    EXPECT_EQ(with.r_squared, without.r_squared);
+    for (size_t k = 0; k < 10; ++k) {
+      EXPECT_EQ(with.standard_errors[k] > 0, k == 1 || k == 4 || k == 6) << k;
+    }
+  }
+}
+
+TEST(Lime, WhereThePicksDependOnTheMasks_NoErrorIsInvented) {
+  // Three places, and the third goes to whichever of many that are alike.
+  int available = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    std::vector<Mask> masks;
+    std::vector<double> outputs;
+    for (uint32_t r = 0; r < 200; ++r) {
+      masks.push_back(LimeMask(seed, r, 10));
+      double y = masks.back()[0] * masks.back()[1];
+      for (size_t k = 2; k < 10; ++k)
+        y += masks.back()[k] + .8 * masks.back()[k] * masks.back()[(k + 1) % 10];
+      outputs.push_back(y);
+    }
+    LimeOptions options;
+    options.num_features = 3;
+    options.selection_errors = true;
+    available += FitLime(masks, outputs, options).standard_errors.empty() ? 0 : 1;
+  }
+  EXPECT_LE(available, 2);
+}
+
+TEST(Lime, SelectedIntervals_CoverTheValuesOfAllMasks_In90To99PercentOf200Repeats) {
+  // What the same picks give with masks almost without end, and as much of a penalty a mask.
+  constexpr uint32_t kRows = 500, kMany = 200'000;
+  const std::vector<double> truth =
+      LimeOfThree(77, kMany, .02, false, v1::FEATURE_SELECTION_AUTO, 1.0 * kMany / kRows)
+          .coefficients;
+  int inside = 0, judged = 0;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    const LimeFit fit = LimeOfThree(seed, kRows, .02, true, v1::FEATURE_SELECTION_AUTO);
+    if (fit.standard_errors.empty()) continue;
+    for (const size_t k : {1u, 4u, 6u}) {
+      ++judged;
+      inside += std::abs(fit.coefficients[k] - truth[k]) <= 2.09 * fit.standard_errors[k] ? 1 : 0;
+    }
+  }
+  EXPECT_GE(judged, 570) << "the picks are clear";
+  EXPECT_GE(inside, .90 * judged) << judged;
+  EXPECT_LE(inside, .99 * judged) << judged;
+}
+
 TEST(Masks, FirstLimeRow_ShowsAll_OthersAreFairCoins) {
   EXPECT_EQ(LimeMask(9, 0, 50), Mask(50, 1));
   int ones = 0;
