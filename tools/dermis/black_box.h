@@ -3,6 +3,7 @@
 #ifndef DERMIS_TOOLS_DERMIS_BLACK_BOX_H_
 #define DERMIS_TOOLS_DERMIS_BLACK_BOX_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -70,7 +70,9 @@ Json SpreadOf(const SeedSpread& spread) {
 // Beside the one model's intervals what its setting comes to with other seeds.
 Json SeedsOf(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
   const absl::StatusOr<OverSeeds> judged = JudgeSeedsOf(results, manifest);
-  if (!judged.ok()) return {{"spread", absl::StrCat("not available: ", judged.status().message())}};
+  if (!judged.ok()) {
+    return Json::object({{"spread", absl::StrCat("not available: ", judged.status().message())}});
+  }
   Json json = {{"trainings", judged->areas.values.size()},
                {"first", {{"area", EstimateOf(judged->area)},
                           {"accuracy", EstimateOf(judged->accuracy)}}}};
