@@ -102,7 +102,7 @@ std::string TableOne(const JudgedView& view) {
       if (!half && model.rule_unknown) continue;
       std::string cells = SeedCell(row->accuracy, half ? model.accuracy : model.accuracy_chosen);
       for (const Estimate* e :
-           { &row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
+           {&row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
             &row->fnr_of_class, &row->precision, &row->recall, &row->f1}) {
         cells += Cell(*e);
       }
