@@ -54,6 +54,15 @@ bool Varies(const v1::SweepSpec& sweep, const std::string& key) {
                      [&](const v1::AxisSpec& axis) { return axis.key() == key; });
 }
 
+// One setting, trained more than once.
+absl::Status CheckWithoutAxes(const v1::SweepSpec& sweep) {
+  if (sweep.has_random() || sweep.has_halving() || sweep.has_hyperband()) {
+    return Wrong("axes", "is empty, but there is a search or a stopping: say what varies");
+  }
+  if (sweep.seeds() > 1 || sweep.folds() > 1) return absl::OkStatus();
+  return Wrong("axes", "is empty: say what varies, or give seeds (or folds) of 2 or more");
+}
+
 absl::Status ResolveStopping(v1::SweepSpec& sweep) {
   if ((sweep.has_halving() || sweep.has_hyperband()) && Varies(sweep, "training.epochs")) {
     return Wrong("axes", "cannot vary training.epochs where trials are stopped early");
@@ -108,7 +117,7 @@ uint32_t HashOf(const std::string& key) {
 }  // namespace
 
 absl::Status ResolveSweep(v1::SweepSpec& sweep) {
-  if (sweep.axes().empty()) return Wrong("axes", "is empty: say what varies");
+  if (sweep.axes().empty()) RETURN_IF_ERROR(CheckWithoutAxes(sweep));
   if (sweep.search_case() == v1::SweepSpec::SEARCH_NOT_SET) {
     if (sweep.has_hyperband()) {
       sweep.mutable_random();
@@ -151,7 +160,7 @@ uint64_t TrialCount(const v1::SweepSpec& sweep, uint32_t epochs) {
   }
   if (sweep.has_random()) return sweep.random().trials();
   uint64_t count = 1;
-  for (const v1::AxisSpec& axis : sweep.axes()) {
+  for (const v1::AxisSpec& axis : sweep.axes()) {  // Without one: 1.
     count *= static_cast<uint64_t>(axis.values_size());
     if (count > kMostTrials) return count;  // Enough is known; and it cannot overflow.
   }

@@ -31,7 +31,7 @@ struct Bracket {
 };
 
 // `sweep` resolved, except where said.
-// INVALID_ARGUMENT: no axis, a key twice, too many trials, a range in a grid, ...
+// INVALID_ARGUMENT: nothing that makes more than one training, a key twice, too many trials, a range in a grid, ...
 absl::Status ResolveSweep(v1::SweepSpec& sweep);
 // How many trials there are. epochs: the longest that a trial of the study may train.
 uint64_t TrialCount(const v1::SweepSpec& sweep, uint32_t epochs);

@@ -592,7 +592,7 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
   size.images = test;
   if (!spec.images().all_test()) {
     const uint64_t each =
-        uint64_t{cell.most_confident()} + cell.least_confident() + cell.random();
+        uint64_t{cell.most_confident()} + cell.least_confident() + cell.random() + cell.median();
     size.images = std::min(size.images, classes * classes * each);
   }
   for (const v1::MethodSpec& method : spec.methods()) {

@@ -35,8 +35,8 @@ std::set<uint64_t> Studies::PinnedSteps(const Digest& recipe) const {
     if (trainings == nullptr) continue;
     for (uint32_t k : *trainings) {
       const SweepPlanner::Training& training = sweep.training(k);
-      // Any trial may still be taken; then only its model is evaluated and explained.
-      if (sweep.chosen() && sweep.final_training() != &training) continue;
+      // Any trial may still be taken; then only its models are evaluated and explained.
+      if (sweep.chosen() && !sweep.IsFinal(k)) continue;
       if (const auto step = training.planner.target_step()) pinned.insert(*step);
     }
   }
@@ -108,6 +108,9 @@ Studies::Leavings Studies::LeavingsOf(const std::string& id) const {
     const StudyRun::TestLook look = study.run->test_look();
     if (!look.models.empty()) leavings.event.set_test_split(SplitDigest(look.images).bytes());
     for (const Digest& model : look.models) leavings.event.add_test_models(model.bytes());
+    for (const Digest& first : look.evaluations) {
+      leavings.event.add_test_evaluations(first.bytes());
+    }
   }
   const auto others_have = [&](const auto& have) {
     return std::any_of(studies_.begin(), studies_.end(), [&](const auto& other) {

@@ -169,6 +169,12 @@ absl::Status State::ApplyDeleted(const v1::StudyDeleted& deleted) {
       ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(model));
       use.models.insert(digest);
     }
+    const auto& firsts =
+        deleted.test_evaluations().empty() ? deleted.test_models() : deleted.test_evaluations();
+    for (const std::string& first : firsts) {
+      ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(first));
+      use.evaluations.insert(digest);
+    }
   }
   studies_.erase(it);
   const auto first = failures_.lower_bound({deleted.id(), Digest()});

@@ -40,6 +40,7 @@ struct StudyRecord {
 struct PastTestUse {
   uint32_t studies = 0;
   std::set<Digest> models;
+  std::set<Digest> evaluations;  // Of the models the first of each: seeds of one setting are one.
 };
 
 // A stored result without its payload.

@@ -220,19 +220,21 @@ void Studies::FeedStoredStates(Study& study) {
 
 void Studies::FeedFinalState(Study& study) {
   if (study.run == nullptr || study.run->training_done()) return;
-  const SweepPlanner::Training* final = study.run->sweep().final_training();
-  if (final == nullptr) return;
-  const Digest recipe = final->digest;
-  // One that was made only now has heard of nothing.
-  if (final->planner.epochs_done() == 0) {
-    FeedLongest(study, recipe, std::numeric_limits<uint64_t>::max());
+  const SweepPlanner& sweep = study.run->sweep();
+  for (const uint32_t index : sweep.finals()) {
+    const SweepPlanner::Training& final = sweep.training(index);
+    const Digest recipe = final.digest;
+    // One that was made only now has heard of nothing.
+    if (final.planner.epochs_done() == 0) {
+      FeedLongest(study, recipe, std::numeric_limits<uint64_t>::max());
+    }
+    if (final.planner.outcome() || !final.planner.target_step()) continue;
+    const uint64_t step = *final.planner.target_step();
+    const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
+    if (states == nullptr || !states->contains(step)) continue;
+    absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, step);
+    if (output.ok()) AddWants(study, study.run->OnState(recipe, *output));
   }
-  if (study.run->training_done() || !final->planner.target_step()) return;
-  const uint64_t step = *final->planner.target_step();
-  const std::map<uint64_t, Digest>* states = state_.StatesOf(recipe);
-  if (states == nullptr || !states->contains(step)) return;
-  absl::StatusOr<v1::TrainOutput> output = ReadState(recipe, step);
-  if (output.ok()) AddWants(study, study.run->OnState(recipe, *output));
 }
 
 void Studies::AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants) {

@@ -188,9 +188,9 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnTrainingFailed(const Digest& recipe_
 
 absl::StatusOr<StudyRun::Wants> StudyRun::StartEvaluation() {
   Wants wants;
-  if (evaluation_ != nullptr || !training_done()) return wants;
-  const v1::ModelRef& model = sweep_->final_training()->planner.outcome()->model;
-  const auto evaluate = [&](v1::SplitPart part, const std::vector<uint32_t>& images)
+  if (!evaluations_.empty() || !training_done()) return wants;
+  const auto evaluate = [&](const v1::ModelRef& model, v1::SplitPart part,
+                            const std::vector<uint32_t>& images)
       -> absl::StatusOr<std::unique_ptr<EvaluationPlanner>> {
     auto planner = std::make_unique<EvaluationPlanner>(
         recipe().images(), model, recipe().precision(), spec_.evaluation().batch_size(), part,
@@ -202,10 +202,17 @@ absl::StatusOr<StudyRun::Wants> StudyRun::StartEvaluation() {
     }
     return planner;
   };
-  ASSIGN_OR_RETURN(validation_, evaluate(v1::SPLIT_PART_VALIDATION, split_.validation));
-  ASSIGN_OR_RETURN(evaluation_, evaluate(v1::SPLIT_PART_UNSPECIFIED, split_.test));
+  for (const uint32_t index : sweep_->finals()) {
+    const v1::ModelRef& model = sweep_->training(index).planner.outcome()->model;
+    Evaluation evaluation;
+    ASSIGN_OR_RETURN(evaluation.validation,
+                     evaluate(model, v1::SPLIT_PART_VALIDATION, split_.validation));
+    ASSIGN_OR_RETURN(evaluation.test, evaluate(model, v1::SPLIT_PART_UNSPECIFIED, split_.test));
+    evaluations_.push_back(std::move(evaluation));
+  }
   if (embeddings_ != nullptr) {
-    ASSIGN_OR_RETURN(EmbeddingPlanner::Wants next, embeddings_->OnModel(model, recipe().images()));
+    ASSIGN_OR_RETURN(EmbeddingPlanner::Wants next,
+                     embeddings_->OnModel(evaluation()->model(), recipe().images()));
     Append(Stage::kEmbeddings, std::move(next), wants);
   }
   return wants;
@@ -221,11 +228,15 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
   if (embeddings_ != nullptr) Append(Stage::kEmbeddings, embeddings_->OnDone(task), wants);
   if (auto it = evaluate_tasks_.find(task); it != evaluate_tasks_.end()) {
     const bool validation = it->second.part() == v1::SPLIT_PART_VALIDATION;
-    EvaluationPlanner& planner = validation ? *validation_ : *evaluation_;
-    if (planner.done()) return wants;
-    ASSIGN_OR_RETURN(v1::Payload output, payload());
-    RETURN_IF_ERROR(planner.OnResult(it->second, output.evaluate()));
-    if (validation || !planner.done() || !spec_.has_explanation()) return wants;
+    const bool was_done = evaluation()->done();
+    // Two seeds may have come to the same weights: then they share the task.
+    for (Evaluation& evaluation : evaluations_) {
+      EvaluationPlanner& planner = validation ? *evaluation.validation : *evaluation.test;
+      if (planner.done() || planner.model().weights() != it->second.model().weights()) continue;
+      ASSIGN_OR_RETURN(v1::Payload output, payload());
+      RETURN_IF_ERROR(planner.OnResult(it->second, output.evaluate()));
+    }
+    if (was_done || !evaluation()->done() || !spec_.has_explanation()) return wants;
     ASSIGN_OR_RETURN(Wants next, StartExplanation());
     std::move(next.begin(), next.end(), std::back_inserter(wants));
     return wants;
@@ -249,12 +260,13 @@ absl::StatusOr<StudyRun::Wants> StudyRun::OnResult(const Digest& task,
 }
 
 absl::StatusOr<StudyRun::Wants> StudyRun::StartExplanation() {
-  const CutImages cut = ThatCanBeCut(spec_.explanation(), *manifest_, split_.test, evaluation_->logits(),
-                                     evaluation_->classes());
+  const EvaluationPlanner& evaluated = *evaluation();
+  const CutImages cut = ThatCanBeCut(spec_.explanation(), *manifest_, split_.test,
+                                     evaluated.logits(), evaluated.classes());
   explanation_ = std::make_unique<ExplanationPlanner>(
-      spec_.explanation(), recipe(), evaluation_->model(), spec_.seed(),
+      spec_.explanation(), recipe(), evaluated.model(), spec_.seed(),
       ChooseImages(spec_.explanation().images(), *manifest_, cut.images, cut.logits,
-                   evaluation_->classes(), spec_.seed()),
+                   evaluated.classes(), spec_.seed()),
       numerics_class_);
   Wants wants;
   RETURN_IF_ERROR(StartLesions(wants));
@@ -288,11 +300,13 @@ absl::Status StudyRun::ExplainBaselines(Wants& wants) {
 
 absl::Status StudyRun::StartLesions(Wants& wants) {
   if (!LesionPlanner::IsAsked(spec_.explanation())) return absl::OkStatus();
-  lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation_->model(), *manifest_,
+  lesions_ = std::make_unique<LesionPlanner>(spec_, recipe(), evaluation()->model(), *manifest_,
                                              split_.test, numerics_class_);
   ASSIGN_OR_RETURN(LesionPlanner::Wants next, lesions_->Start([&](const Digest& task) {
-    const auto it = evaluate_tasks_.find(task);  // The test images' evaluation is over.
-    return it != evaluate_tasks_.end() && it->second.part() != v1::SPLIT_PART_VALIDATION;
+    // The test images' evaluation is over: of the first training, not of the other seeds.
+    const auto it = evaluate_tasks_.find(task);
+    return it != evaluate_tasks_.end() && it->second.part() != v1::SPLIT_PART_VALIDATION &&
+           it->second.model().weights() == evaluation()->model().weights();
   }));
   Append(Stage::kLesions, std::move(next), wants);
   return absl::OkStatus();
@@ -310,7 +324,7 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
       image.attributions.emplace_back(method, std::move(task.task));
     }
   }
-  checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation_->model(),
+  checks_ = std::make_unique<CheckPlanner>(spec_.explanation(), recipe(), evaluation()->model(),
                                            spec_.seed(), std::move(images), numerics_class_);
   ASSIGN_OR_RETURN(CheckPlanner::Wants next,
                    checks_->Start([&](const Digest& task) { return explanation_->IsDone(task); }));
@@ -320,17 +334,21 @@ absl::Status StudyRun::StartChecks(Wants& wants) {
 
 StudyRun::TestLook StudyRun::test_look() const {
   TestLook found;
-  const auto look = [&](const EvaluationPlanner* evaluation) {
+  const auto look = [&](const EvaluationPlanner* evaluation, const EvaluationPlanner* first) {
     if (evaluation == nullptr || evaluation->images_done() == 0) return;
     if (!found.models.empty() && evaluation->listed() != found.images) return;
     const absl::StatusOr<Digest> model = MessageDigest(evaluation->model());
-    if (!model.ok()) return;
+    const absl::StatusOr<Digest> key = MessageDigest(first->model());
+    if (!model.ok() || !key.ok()) return;
     found.images = evaluation->listed();
     found.models.insert(*model);
+    found.evaluations.insert(*key);
   };
-  look(evaluation());
+  for (const Evaluation& seed : evaluations_) look(seed.test.get(), evaluation());
   if (baselines() != nullptr) {
-    for (const BaselinePlanner::Family& family : baselines()->families()) look(family.test.get());
+    for (const BaselinePlanner::Family& family : baselines()->families()) {
+      look(family.test.get(), family.test.get());
+    }
   }
   return found;
 }
@@ -341,7 +359,10 @@ std::string StudyRun::given_model() const {
 }
 
 bool StudyRun::done() const {
-  if (evaluation_ == nullptr || !evaluation_->done() || !validation_->done()) return false;
+  if (evaluations_.empty()) return false;
+  for (const Evaluation& evaluation : evaluations_) {
+    if (!evaluation.done()) return false;
+  }
   if (baselines_ != nullptr && !baselines_->done()) return false;
   if (embeddings_ != nullptr && !embeddings_->done()) return false;
   if (std::any_of(explained_baselines_.begin(), explained_baselines_.end(),

@@ -58,9 +58,19 @@ class StudyRun {
       std::shared_ptr<const v1::ImageSetManifest> manifest, const std::string& numerics_class);
 
   const SweepPlanner& sweep() const { return *sweep_; }
-  const EvaluationPlanner* evaluation() const { return evaluation_.get(); }
-  // Of the validation split; as complete as evaluation() where that is done.
-  const EvaluationPlanner* validation() const { return validation_.get(); }
+  // Of the trainings that are taken, by seed; empty until all of them are trained.
+  struct Evaluation {
+    std::unique_ptr<EvaluationPlanner> validation, test;
+    bool done() const { return validation->done() && test->done(); }
+  };
+  const std::vector<Evaluation>& evaluations() const { return evaluations_; }
+  // Those of the first, which is explained. Null: none yet.
+  const EvaluationPlanner* evaluation() const {
+    return evaluations_.empty() ? nullptr : evaluations_[0].test.get();
+  }
+  const EvaluationPlanner* validation() const {
+    return evaluations_.empty() ? nullptr : evaluations_[0].validation.get();
+  }
   const ExplanationPlanner* explanation() const { return explanation_.get(); }
   const CheckPlanner* checks() const { return checks_.get(); }
   const LesionPlanner* lesions() const { return lesions_.get(); }
@@ -98,6 +108,9 @@ class StudyRun {
   struct TestLook {
     std::vector<uint32_t> images;  // Empty: with none.
     std::set<Digest> models;
+    // One for what was selected, whatever the number of its seeds: its first model; and each
+    // baseline.
+    std::set<Digest> evaluations;
   };
   TestLook test_look() const;
 
@@ -110,7 +123,7 @@ class StudyRun {
  private:
   StudyRun() = default;
   const v1::Recipe& recipe() const { return sweep_->final_training()->recipe; }
-  absl::StatusOr<Wants> StartEvaluation();  // Once the model is known.
+  absl::StatusOr<Wants> StartEvaluation();  // Once the models are known.
   absl::StatusOr<Wants> StartExplanation();
   absl::Status StartChecks(Wants& wants);  // Once all explanations are there.
   absl::Status StartLesions(Wants& wants);  // Beside the explanations.
@@ -122,7 +135,7 @@ class StudyRun {
   std::shared_ptr<const v1::ImageSetManifest> manifest_;
   Split split_;
   std::unique_ptr<SweepPlanner> sweep_;
-  std::unique_ptr<EvaluationPlanner> evaluation_, validation_;
+  std::vector<Evaluation> evaluations_;
   absl::flat_hash_map<Digest, v1::EvaluateTask> evaluate_tasks_;
   std::unique_ptr<ExplanationPlanner> explanation_;
   std::unique_ptr<CheckPlanner> checks_;

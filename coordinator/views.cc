@@ -128,7 +128,7 @@ void ViewTrials(const Studies& studies, const std::string& id, const SweepPlanne
                 v1::StudyResults& results) {
   for (uint32_t t = 0; t < sweep.trials().size(); ++t) {
     const SweepPlanner::Trial& trial = sweep.trials()[t];
-    const uint32_t replicas = sweep.trainings() / static_cast<uint32_t>(sweep.trials().size());
+    const uint32_t replicas = sweep.replicas();
     v1::TrialResult& out = *results.add_trials();
     out.set_trial(t);
     out.set_settings(Describe(sweep.SettingsOfTrial(t)));
@@ -212,23 +212,44 @@ absl::StatusOr<v1::MethodResult> ViewMethod(const Studies& studies, const Batch&
   return out;
 }
 
+// Each training of the taken trial, where its seeds are several.
+void ViewSeeds(const StudyRun& run, v1::StudyResults& results) {
+  const std::vector<uint32_t>& finals = run.sweep().finals();
+  if (finals.size() < 2) return;
+  for (size_t k = 0; k < finals.size(); ++k) {
+    const SweepPlanner::Training& training = run.sweep().training(finals[k]);
+    v1::SeedResult& out = *results.add_seeds();
+    out.set_seed(training.recipe.seed());
+    out.set_weights(training.planner.outcome()->model.weights());
+    out.set_stop_epoch(training.planner.outcome()->stop_epoch);
+    if (k >= run.evaluations().size() || !run.evaluations()[k].done()) continue;
+    for (const float logit : run.evaluations()[k].test->logits()) out.add_test_logits(logit);
+    for (const float logit : run.evaluations()[k].validation->logits()) {
+      out.add_validation_logits(logit);
+    }
+  }
+}
+
 // Of all studies of this store that know the split's test images.
 v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
                       const std::vector<uint32_t>& test) {
   v1::TestUse use;
-  std::set<Digest> models;
+  std::set<Digest> models, evaluations;
   if (const PastTestUse* past = studies.state().PastUseOf(image_set, SplitDigest(test))) {
     use.set_studies(past->studies);
     models = past->models;
+    evaluations = past->evaluations;
   }
   for (const auto& [id, study] : studies.all()) {
     if (study->run == nullptr || studies.state().studies().at(id).image_set != image_set) continue;
     const StudyRun::TestLook look = study->run->test_look();
     if (look.models.empty() || look.images != test) continue;
     models.insert(look.models.begin(), look.models.end());
+    evaluations.insert(look.evaluations.begin(), look.evaluations.end());
     use.set_studies(use.studies() + 1);
   }
   use.set_models(static_cast<uint32_t>(models.size()));
+  use.set_evaluations(static_cast<uint32_t>(evaluations.size()));
   return use;
 }
 
@@ -242,8 +263,12 @@ std::string DescribeFailed(const Study& study, const Digest& task) {
       study.run == nullptr ? nullptr : study.run->sweep().Find(task);
   if (found == nullptr) return absl::StrCat("task ", task.short_hex());
   const SweepPlanner& sweep = study.run->sweep();
-  if (sweep.trials().size() == 1) return "training";
-  const uint32_t trial = sweep.training(found->front()).trial;
+  const SweepPlanner::Training& training = sweep.training(found->front());
+  if (sweep.trainings() == 1) return "training";
+  if (sweep.trials().size() == 1) {
+    return absl::StrCat("training with seed ", training.recipe.seed());
+  }
+  const uint32_t trial = training.trial;
   return absl::StrCat("trial ", trial, " (", Describe(sweep.SettingsOfTrial(trial)), ")");
 }
 
@@ -281,9 +306,10 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   for (int s = 2; s < status.stages_size(); ++s) status.mutable_stages(s)->set_unit("tasks");
   if (study.run != nullptr) {
     ViewTraining(fleet, study.run->sweep(), status);
-    if (const EvaluationPlanner* evaluation = study.run->evaluation()) {
-      status.mutable_stages(1)->set_done(evaluation->images_done());
-      status.mutable_stages(1)->set_total(evaluation->images_total());
+    for (const StudyRun::Evaluation& evaluation : study.run->evaluations()) {
+      v1::StageProgress& stage = *status.mutable_stages(1);
+      stage.set_done(stage.done() + evaluation.test->images_done());
+      stage.set_total(stage.total() + evaluation.test->images_total());
     }
     for (v1::StageProgress& stage : *status.mutable_stages()) {
       const auto view = [&](Stage which, const auto* planner) {
@@ -383,6 +409,7 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
     for (uint32_t image : validation->listed()) results.add_validation_images(image);
     for (float logit : validation->logits()) results.add_validation_logits(logit);
   }
+  ViewSeeds(*study.run, results);
   if (const LesionPlanner* lesions = study.run->lesions()) {
     if (lesions->lesion_test()) {
       RETURN_IF_ERROR(fill(*lesions->lesion_test(), *results.mutable_lesion_test()));
@@ -476,8 +503,8 @@ std::string DumpStudies(const Studies& studies) {
         absl::StrAppend(&out, " ", static_cast<int>(trial.state), ".", trial.rung, ".",
                         trial.score.value_or(0));
       }
-      if (study->run->evaluation() != nullptr) {
-        absl::StrAppend(&out, " images ", study->run->evaluation()->images_done());
+      for (const StudyRun::Evaluation& evaluation : study->run->evaluations()) {
+        absl::StrAppend(&out, " images ", evaluation.test->images_done());
       }
       if (study->run->explanation() != nullptr) {
         absl::StrAppend(&out, " explained ", study->run->explanation()->chosen().size(), " tasks ",

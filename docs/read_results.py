@@ -61,7 +61,9 @@ def table_one(probability, positive, threshold=0.5):
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         study = json.load(file)
-    models = {"network": study["test"], **{f'{b["name"]}, {b["size"]} px': b["test"] for b in study["baselines"]}}
+    models = {"network": study["test"],
+              **{f'network, seed {s["seed"]}': s["test"] for s in study["seeds"]["each"]},
+              **{f'{b["name"]}, {b["size"]} px': b["test"] for b in study["baselines"]}}
     for name, rows in models.items():
         _, label, logits = scores_of(rows)
         row = table_one(probability_of(logits), label == logits.shape[1] - 1)

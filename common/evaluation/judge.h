@@ -29,8 +29,8 @@ struct JudgedImages {
   std::vector<uint32_t> validation_label, validation_group, test_label, test_group;
   std::vector<SubgroupColumn> columns;  // Of the test images.
 };
-// INVALID_ARGUMENT: not two classes, an unlabelled set, an image that is not in the set, an empty
-// part. The columns are SubgroupColumnsOf's; more (the size of the lesion, say) may be added.
+// INVALID_ARGUMENT: not two classes, an unlabelled set, an image that is not in the set, no test
+// image. The columns are SubgroupColumnsOf's; more (the size of the lesion, say) may be added.
 absl::StatusOr<JudgedImages> ImagesToJudge(const v1::ImageSetManifest& manifest,
                                            absl::Span<const uint32_t> validation,
                                            absl::Span<const uint32_t> test);
@@ -48,15 +48,29 @@ struct JudgeOptions {
 
 // A number over trainings with different seeds.
 struct SeedSpread {
-  std::vector<double> values;      // By run.
-  double mean = 0, deviation = 0;  // n - 1; 0 of one run.
+  std::vector<double> values;  // By run.
+  double mean = 0, low = 0, high = 0;
+  double deviation = 0;  // n - 1; NaN of one run, which says nothing of others.
 };
+// How the report, the command line and JSON say that there is no spread.
+inline constexpr char kOneTraining[] = "not available: one training";
+
+// What a model's own validation images chose, and what is left as it is on other images.
+struct DecisionRule {
+  double threshold = 0.5;  // kTableOneRule's.
+  double temperature = 1;
+  uint64_t validation_images = 0;
+};
+// INVALID_ARGUMENT as MakeScoredImages, of the validation images.
+absl::StatusOr<DecisionRule> ChooseRule(const JudgedImages& images, const ScoredRun& run);
 
 struct EvaluationReport {
   std::string name, negative, positive;
   uint64_t validation_images = 0, test_images = 0, test_positives = 0, test_lesions = 0;
+  // Nothing has chosen a threshold or a temperature: at_chosen is at_half, `after` is `before`.
+  bool rule_unknown = false;
   TableOneRow at_half, at_chosen;  // .5, and kTableOneRule's threshold.
-  std::vector<OperatingPoint> operating_points;
+  std::vector<OperatingPoint> operating_points;  // Empty of a rule that was given.
   Temperature temperature;    // Of the validation images.
   Calibration before, after;  // Test images; after: with the temperature.
   std::vector<NetBenefit> decision_curve, decision_curve_after;
@@ -67,6 +81,8 @@ struct EvaluationReport {
   // Over runs; at the threshold that each run's own validation images chose, too.
   uint64_t runs = 0;
   SeedSpread area, accuracy, accuracy_chosen, sensitivity_chosen, specificity_chosen;
+  // Of the mean of the runs' probabilities; absent of one run.
+  std::optional<Estimate> averaged_area;
 };
 
 // All of runs[0]; the others give the spread. INVALID_ARGUMENT as MakeScoredImages, or without a
@@ -74,6 +90,24 @@ struct EvaluationReport {
 absl::StatusOr<EvaluationReport> JudgeModel(const std::string& name, const JudgedImages& images,
                                             absl::Span<const ScoredRun> runs,
                                             const JudgeOptions& options = {});
+
+// A model on images that had no part in anything: with the rule that its own validation images
+// chose, or with none. The validation images and logits are not looked at. INVALID_ARGUMENT as
+// MakeScoredImages.
+absl::StatusOr<EvaluationReport> JudgeWithRule(const std::string& name, const JudgedImages& images,
+                                               const ScoredRun& run,
+                                               const std::optional<DecisionRule>& rule,
+                                               const JudgeOptions& options = {});
+
+// The part of it that is over runs, and the first one's two intervals, which need no validation
+// images: the same numbers as JudgeModel's.
+struct OverSeeds {
+  Estimate area, accuracy;  // Of runs[0]; at .5.
+  SeedSpread areas, accuracies;
+  std::optional<Estimate> averaged_area;
+};
+absl::StatusOr<OverSeeds> JudgeSeeds(const JudgedImages& images, absl::Span<const ScoredRun> runs,
+                                     const JudgeOptions& options = {});
 
 // first - second, on the same test images.
 struct ModelComparison {

@@ -139,7 +139,7 @@ json DetailsOf(const StudySnapshot& study) {
   out["higher_is_better"] = study.by_accuracy();
   json running = json::array();
   for (const RunningTraining& training : study.running) {
-    running.push_back({{"trial", training.training / study.replicas},
+    running.push_back({{"trial", training.trial},
                        {"epoch", Short(training.epoch)},
                        {"workers", training.workers}});
   }

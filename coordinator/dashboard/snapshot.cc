@@ -141,7 +141,7 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
                                 StudySnapshot& out) {
   const SweepPlanner& sweep = study.run->sweep();
   const uint32_t trials = static_cast<uint32_t>(sweep.trials().size());
-  out.replicas = std::max(1u, sweep.trainings() / std::max(1u, trials));
+  out.replicas = sweep.replicas();
   out.curves.resize(sweep.trainings());
   for (uint32_t k = 0; k < sweep.trainings(); ++k) {
     const TrainingPlanner& planner = sweep.training(k).planner;
@@ -175,9 +175,10 @@ void Photographer::LookAtTrials(const Core& core, const Study& study, const Stud
     if (!assignment.gang) continue;
     const std::vector<uint32_t>* found = sweep.Find(assignment.recipe);
     if (found == nullptr) continue;
-    const TrainingPlanner& planner = sweep.training(found->front()).planner;
+    const SweepPlanner::Training& training = sweep.training(found->front());
+    const TrainingPlanner& planner = training.planner;
     out.running.push_back(
-        {found->front(), static_cast<uint32_t>(assignment.members.size()),
+        {found->front(), training.trial, static_cast<uint32_t>(assignment.members.size()),
          static_cast<double>(assignment.step) /
              static_cast<double>(std::max<uint64_t>(1, planner.steps_per_epoch()))});
   }

@@ -73,6 +73,7 @@ struct TrialRow {
 
 struct RunningTraining {
   uint32_t training = 0;
+  uint32_t trial = 0;
   uint32_t workers = 0;
   double epoch = 0;  // That it has reached.
 };

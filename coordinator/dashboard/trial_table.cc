@@ -252,7 +252,7 @@ json ParallelCoordinates(const StudySnapshot& study, size_t most) {
 json CurvesOf(const StudySnapshot& study, std::vector<uint32_t> trials) {
   if (trials.empty()) {
     for (const RunningTraining& running : study.running) {
-      if (trials.size() < kCurvesShown / 3) trials.push_back(running.training / study.replicas);
+      if (trials.size() < kCurvesShown / 3) trials.push_back(running.trial);
     }
     for (const uint32_t t : BestFirst(study)) {
       if (trials.size() >= kCurvesShown) break;

@@ -63,6 +63,20 @@ struct Scored {
   uint64_t draw;
 };
 
+bool MoreConfident(const Scored& a, const Scored& b) {
+  return std::tie(b.confidence, a.digest, a.image) < std::tie(a.confidence, b.digest, b.image);
+}
+
+// The images in the middle by confidence, as many as that or all, the more confident ones first.
+// Of two middles the more confident one.
+std::vector<uint32_t> Middle(std::vector<Scored> images, uint32_t count) {
+  std::sort(images.begin(), images.end(), MoreConfident);
+  const size_t n = std::min<size_t>(count, images.size());
+  std::vector<uint32_t> middle;
+  for (size_t k = (images.size() - n) / 2; middle.size() < n; ++k) middle.push_back(images[k].image);
+  return middle;
+}
+
 }  // namespace
 
 std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
@@ -100,12 +114,22 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
       images.erase(images.begin(), images.begin() + static_cast<std::ptrdiff_t>(count));
     };
     const v1::CellChoice& choice = spec.per_confusion_cell();
-    take(choice.most_confident(), "most confident", [](const Scored& a, const Scored& b) {
-      return std::tie(b.confidence, a.digest, a.image) < std::tie(a.confidence, b.digest, b.image);
-    });
+    const std::vector<uint32_t> middle = Middle(images, choice.median());
+    take(choice.most_confident(), "most confident", MoreConfident);
     take(choice.least_confident(), "least confident", [](const Scored& a, const Scored& b) {
       return std::tie(a.confidence, a.digest, a.image) < std::tie(b.confidence, b.digest, b.image);
     });
+    for (const uint32_t image : middle) {
+      const auto taken = std::find_if(chosen.begin(), chosen.end(), [&](const ChosenImage& c) {
+        return c.image == image;
+      });
+      if (taken != chosen.end()) {
+        absl::StrAppend(&taken->why, ", median");
+        continue;
+      }
+      chosen.push_back({image, absl::StrCat(name, ", median")});
+      std::erase_if(images, [&](const Scored& scored) { return scored.image == image; });
+    }
     take(choice.random(), "random", [](const Scored& a, const Scored& b) {
       return std::tie(a.draw, a.digest, a.image) < std::tie(b.draw, b.digest, b.image);
     });

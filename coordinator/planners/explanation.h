@@ -25,7 +25,8 @@ struct ChosenImage {
 };
 
 // Per cell of the confusion matrix (true class x predicted class, in that order): the most
-// confident, the least confident of what is left, then random ones of what is left. Confidence =
+// confident, the least confident of what is left, those in the middle of the whole cell (one that
+// is taken already is said to be that, too), then random ones of what is left. Confidence =
 // probability of the predicted class (ties between classes: the last), compared by its logit, which
 // does not round to 1; ties by image digest, then
 // index. `test` ascending, logits test x classes.

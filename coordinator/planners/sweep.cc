@@ -69,6 +69,7 @@ std::unique_ptr<SweepPlanner> SweepPlanner::Given(const v1::StudySpec& spec,
   planner->trainings_.push_back(std::make_unique<Training>(Training{
       0, std::move(recipe), Digest(), TrainingPlanner::Given(std::move(model)), std::nullopt}));
   planner->chosen_ = 0;
+  planner->finals_ = {0};
   return planner;
 }
 
@@ -226,21 +227,28 @@ void SweepPlanner::Choose() {
     failed_ = true;
     return;
   }
-  final_ = *chosen_ * replicas();
-  if (folds() > 0) {
-    const v1::StudySpec own = SpecOfTrial(*chosen_);
+  const v1::StudySpec own = SpecOfTrial(*chosen_);
+  for (uint32_t seed = 0; seed < seeds(); ++seed) {
+    if (folds() == 0) {
+      finals_.push_back(*chosen_ * replicas() + seed);
+      continue;
+    }
+    v1::Recipe recipe = RecipeOf(own, image_set_);
+    recipe.set_seed(spec_.seed() + seed);
     // It has the shape of what was made before.
-    if (!AddTraining(*chosen_, own, RecipeOf(own, image_set_), training_images_).ok()) {
+    if (!AddTraining(*chosen_, own, std::move(recipe), training_images_).ok()) {
       failed_ = true;
       return;
     }
-    final_ = trainings() - 1;
+    finals_.push_back(trainings() - 1);
   }
-  if (trainings_[final_]->planner.outcome()) return;
-  if (trainings_[final_]->failed_after) {
-    failed_ = true;
-  } else {
-    active_.insert(final_);
+  for (const uint32_t index : finals_) {
+    if (trainings_[index]->planner.outcome()) continue;
+    if (trainings_[index]->failed_after) {
+      failed_ = true;
+    } else {
+      active_.insert(index);
+    }
   }
 }
 
@@ -275,7 +283,7 @@ uint64_t SweepPlanner::epochs_total() const {
       total += left * replicas() * (next - race.form.rungs[rung]);
     }
   }
-  if (folds() > 0 && !chosen_) total += trainings_[0]->planner.max_epochs();
+  if (folds() > 0 && !chosen_) total += uint64_t{seeds()} * trainings_[0]->planner.max_epochs();
   return total;
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 
@@ -26,7 +27,8 @@ namespace dermis {
 class SweepPlanner {
  public:
   // One recipe that is trained for a trial: with one of the sweep's seeds, validated on one of its
-  // folds. Where there are folds the trial that is taken is trained once more, on images.split.
+  // folds. Where there are folds the trial that is taken is trained once more with each seed, on
+  // images.split.
   struct Training {
     uint32_t trial = 0;
     v1::Recipe recipe;
@@ -79,15 +81,25 @@ class SweepPlanner {
   const Training* FindActive(const Digest& recipe) const;
 
   const std::vector<Trial>& trials() const { return trials_; }
-  // The trial that is taken, once all are judged; and the training that gives its model, whose
-  // outcome may still be open.
+  // The trial that is taken, once all are judged; and its trainings that give models, whose
+  // outcomes may still be open, by seed. All are evaluated; the first one is explained.
   std::optional<uint32_t> chosen() const { return chosen_; }
-  const Training* final_training() const { return chosen_ ? trainings_[final_].get() : nullptr; }
+  const std::vector<uint32_t>& finals() const { return finals_; }
+  const Training* final_training() const {
+    return finals_.empty() ? nullptr : trainings_[finals_[0]].get();
+  }
+  bool IsFinal(uint32_t index) const { return absl::c_linear_search(finals_, index); }
+  // Each of them has its outcome.
   bool done() const {
-    return final_training() != nullptr && final_training()->planner.outcome().has_value();
+    return !finals_.empty() && absl::c_all_of(finals_, [this](uint32_t index) {
+      return trainings_[index]->planner.outcome().has_value();
+    });
   }
   // No trial is left that could be taken.
   bool failed() const { return failed_; }
+
+  // Trainings that a trial is judged by: of trial t from t * replicas() on, by seed, then fold.
+  uint32_t replicas() const { return spec_.has_sweep() ? seeds() * std::max(1u, folds()) : 1; }
 
   // Epochs, of all trainings: known, and needed as far as that is known now (at most).
   uint64_t epochs_done() const { return epochs_done_; }
@@ -108,7 +120,6 @@ class SweepPlanner {
   SweepPlanner(const v1::StudySpec& spec, const Digest& image_set, std::string numerics_class)
       : spec_(spec), image_set_(image_set), numerics_class_(std::move(numerics_class)) {}
 
-  uint32_t replicas() const { return spec_.has_sweep() ? seeds() * std::max(1u, folds()) : 1; }
   uint32_t seeds() const { return spec_.has_sweep() ? spec_.sweep().seeds() : 1; }
   uint32_t folds() const { return spec_.sweep().folds(); }
   absl::Status AddTraining(uint32_t trial, const v1::StudySpec& own, v1::Recipe recipe,
@@ -131,8 +142,7 @@ class SweepPlanner {
   const Digest image_set_;
   const std::string numerics_class_;
   uint64_t training_images_ = 0;  // Of images.split.
-  // Of trial t: [t * replicas(), (t + 1) * replicas()), by seed, then fold. Then the final one, if
-  // it is one of its own.
+  // Those of the trials, then the final ones, if they are others.
   std::vector<std::unique_ptr<Training>> trainings_;
   absl::flat_hash_map<Digest, std::vector<uint32_t>> by_recipe_;
   std::vector<Trial> trials_;
@@ -140,7 +150,7 @@ class SweepPlanner {
   std::set<uint32_t> active_;
   uint32_t races_left_ = 0;
   std::optional<uint32_t> chosen_;
-  uint32_t final_ = 0;  // Index of a training.
+  std::vector<uint32_t> finals_;  // Indices of trainings.
   bool failed_ = false;
   uint64_t epochs_done_ = 0;
 };

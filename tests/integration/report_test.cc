@@ -31,7 +31,7 @@ training: {logical_shards: 2, batch_size: 32, epochs: 6, early_stopping: {patien
 baselines: {random_forest: {trees: [5], depth: [3]}, folds: 2}
 embeddings: {of: [pixels], pca: {components: 4}, tsne: {perplexity: 10, inputs: [raw, pca]}}
 explanation:
-  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 1}}
+  images: {per_confusion_cell: {most_confident: 1, least_confident: 0, median: 1, random: 1}}
   methods:
     - lime: {samples: 100, superpixels: {slic: {count: 12}}}
     - shapley: {permutations: 4, superpixels: {slic: {count: 12}}}
@@ -114,6 +114,9 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   ASSERT_TRUE(confusion.ok());
   EXPECT_EQ(fs::exists(figures / "fig07-panel.svg"), confusion->rows[0][4] != "0");
   EXPECT_EQ(fs::exists(figures / "fig13-panel.svg"), confusion->rows[0][3] != "0");
+  if (confusion->rows[0][4] != "0") {
+    EXPECT_THAT(index, HasSubstr("The true positive of median confidence"));
+  }
   EXPECT_THAT(index, HasSubstr("Figure 4: a study without early_stopping has it"));
 
   const std::string html = Read(page);

@@ -5,12 +5,14 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
 namespace {
 
+using Json = nlohmann::json;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -45,6 +47,63 @@ CommandResult RunSweep(const TestCluster& cluster, const std::string& name,
                      300);
 }
 
+constexpr char kSeeds[] =
+    "name: seeds\nseed: 5\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n"
+    "training: {logical_shards: 2, batch_size: 32, epochs: 3}\nsweep: {seeds: 3}\n";
+
+// Two settings besides would be looked at by this split, if any but the taken one were.
+void SeedsAreJudgedTogether(const TestCluster& cluster) {
+  const CommandResult run = cluster.Run(
+      absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds), " --images ", TestCluster::Images()));
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("Over 3 training seeds, mean +- deviation (range): accuracy "));
+  EXPECT_THAT(run.output, HasSubstr("area under ROC of their averaged scores "));
+  const Json json = Json::parse(cluster.Run("results seeds -o json").output, nullptr, false);
+  ASSERT_FALSE(json.is_discarded());
+  EXPECT_EQ(json["test_use"]["evaluations"], 1);
+  EXPECT_EQ(json["test_use"]["models"], 3);
+  EXPECT_EQ(json["seeds"]["trainings"], 3);
+  ASSERT_EQ(json["seeds"]["each"].size(), 3u);
+  EXPECT_EQ(json["seeds"]["each"][2]["seed"], 7);
+  EXPECT_EQ(json["seeds"]["each"][0]["test"], json["test"]);
+  EXPECT_NE(json["seeds"]["each"][1]["test"], json["test"]);
+  const Json& area = json["seeds"]["spread"]["area"];
+  EXPECT_GT(area["deviation"], 0);
+  EXPECT_LE(area["low"], area["mean"]);
+  EXPECT_GE(area["high"], area["mean"]);
+  EXPECT_EQ(json["seeds"]["averaged_area"]["interval"].size(), 2u);
+  // Of the four trials of the study above that was taken one model is evaluated.
+  const Json sweep = Json::parse(cluster.Run("results sweep -o json").output, nullptr, false);
+  ASSERT_FALSE(sweep.is_discarded());
+  EXPECT_EQ(sweep["seeds"]["spread"], "not available: one training");
+  EXPECT_THAT(cluster.Run("results sweep").output,
+              HasSubstr("Spread over training seeds: not available: one training"));
+}
+
+// Threshold and temperature travel with the file, and are not its network's: the same study is
+// found.
+void ModelFileBringsItsRule(const TestCluster& cluster) {
+  const std::string file = (cluster.directory() / "seeds.safetensors").string(),
+                    page = (cluster.directory() / "page.html").string(),
+                    on = absl::StrCat(" --images ", TestCluster::Images());
+  EXPECT_EQ(cluster.Run("results seeds --model " + file).exit_code, 0);
+  const CommandResult of_study = cluster.Run("evaluate seeds" + on);
+  const CommandResult of_file = cluster.Run(absl::StrCat("evaluate --model ", file, on, " -o ", page));
+  EXPECT_EQ(of_study.exit_code, 0) << of_study.output;
+  EXPECT_EQ(of_file.exit_code, 0) << of_file.output;
+  const auto numbers = [](const std::string& output) {
+    const size_t begin = output.find("  area under ROC");
+    return begin == std::string::npos ? "none" : output.substr(begin, output.rfind("points on average") - begin);
+  };
+  EXPECT_EQ(numbers(of_file.output), numbers(of_study.output));
+  EXPECT_THAT(of_file.output, HasSubstr("validation images chose"));
+  EXPECT_THAT(of_file.output, HasSubstr("after their temperature of "));
+  EXPECT_EQ(cluster.Run("results seeds-on-small").exit_code, 0);
+  EXPECT_NE(cluster.Run("results seeds-on-small@2").exit_code, 0)
+      << "the file has its network's digest, so it is the same study";
+  EXPECT_THAT(cluster.Run("evaluate" + on).output, HasSubstr("name a study, or a model file"));
+}
+
 TEST(SweepTest, TheSameTrialIsTaken_WithTheSameBits_WhateverDies_AndAWiderOnePaysForWhatIsNew) {
   std::string undisturbed;
   {
@@ -70,6 +129,8 @@ TEST(SweepTest, TheSameTrialIsTaken_WithTheSameBits_WhateverDies_AndAWiderOnePay
   EXPECT_THAT(wider.output, Not(HasSubstr(" 0 found")));
   const CommandResult again = RunSweep(cluster, "again", "1e-3, 3e-4, 1e-4, 3e-5");
   EXPECT_THAT(again.output, HasSubstr("Nothing was computed"));
+  SeedsAreJudgedTogether(cluster);
+  ModelFileBringsItsRule(cluster);
 }
 
 TEST(SweepTest, Preview_SaysWhatWouldRun_AndSendsNothing) {

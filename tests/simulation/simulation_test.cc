@@ -894,6 +894,15 @@ class Simulation {
               results->stop_epoch() * results->training().steps_per_epoch()) {
         problem_ = absl::StrCat("results of ", status.id(), " are not whole");
       }
+      const uint32_t seeds = results->spec().sweep().seeds();
+      if (static_cast<uint32_t>(results->seeds_size()) != (seeds > 1 ? seeds : 0)) {
+        problem_ = absl::StrCat("results of ", status.id(), " lack a seed's");
+      }
+      for (const v1::SeedResult& seed : results->seeds()) {
+        if (seed.test_logits_size() != results->test_logits_size()) {
+          problem_ = absl::StrCat("seed ", seed.seed(), " of ", status.id(), " is not evaluated");
+        }
+      }
       for (const v1::ExplainedImage& image : results->explained()) {
         for (const v1::MethodResult& method : image.results()) {
           if (method.result().task().empty()) problem_ = "a method has no result";

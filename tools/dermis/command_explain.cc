@@ -18,6 +18,7 @@
 #include "common/model_spec.h"
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
+#include "tools/dermis/black_box.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
@@ -35,12 +36,10 @@ namespace {
 struct ExplainOptions {
   std::string model, images, output_folder;
   std::vector<std::string> methods, classes;
-  std::string output, target, labels, channels = "rgb";
-  std::vector<double> mean, deviation;
-  double range = 1;
-  uint32_t size = 224, display = 224;  // Pixels a side: of a black box's input, of what is shown.
+  std::string output, target, labels;
+  BlackBoxOptions box;
+  uint32_t display = 224;  // Pixels a side.
   uint64_t seed = 1;
-  bool probabilities = false;
   std::string cluster;  // Empty: one of its own.
   LocalClusterOptions local;
 };
@@ -203,16 +202,7 @@ absl::StatusOr<Prepared> Prepare(const ExplainOptions& options, const fs::path& 
       std::ofstream(folder / spec.model().file(), std::ios::binary) << SerializeModel(model);
     }
   }
-  if (box) {
-    v1::ModelInputSpec& input = *spec.mutable_model()->mutable_input();
-    input.set_range(options.range);
-    input.mutable_mean()->Assign(options.mean.begin(), options.mean.end());
-    input.mutable_deviation()->Assign(options.deviation.begin(), options.deviation.end());
-    RETURN_IF_ERROR(SetByKey(spec, "model.input.channels", options.channels));
-    if (options.probabilities) spec.mutable_model()->set_outputs(v1::MODEL_OUTPUTS_PROBABILITIES);
-    for (const std::string& name : names) spec.mutable_model()->add_classes(name);
-    spec.mutable_images()->set_size(options.size);
-  }
+  if (box) RETURN_IF_ERROR(FillBlackBox(options.box, names, spec));
   ASSIGN_OR_RETURN(out.study, ReadFiles(std::move(spec), folder, options.model));
   return out;
 }
@@ -341,29 +331,11 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
       ->add_option("--display", o->display, "Pixels a side that are shown and cut into superpixels")
       ->capture_default_str();
   explain->add_option("--seed", o->seed, "Seed of all draws")->capture_default_str();
-  const char* const kBox = "ONNX and TorchScript";
-  explain->add_option("--size", o->size, "The model's input, pixels a side")
-      ->capture_default_str()
-      ->group(kBox);
-  explain->add_option("--range", o->range, "Value of a white pixel, before mean and deviation")
-      ->capture_default_str()
-      ->group(kBox);
-  explain->add_option("--mean", o->mean, "Subtracted: one or three numbers")
-      ->expected(1, 3)
-      ->group(kBox);
-  explain->add_option("--deviation", o->deviation, "Then divided by: one or three numbers")
-      ->expected(1, 3)
-      ->group(kBox);
-  explain->add_option("--channels", o->channels, "Order of the channels: rgb or bgr")
-      ->capture_default_str()
-      ->group(kBox);
-  explain
-      ->add_flag("--probabilities", o->probabilities, "Its outputs are probabilities, not logits")
-      ->group(kBox);
+  AddBlackBoxOptions(*explain, o->box);
   explain
       ->add_flag("--allow-torchscript", o->local.allow_torchscript,
                  "Run a TorchScript file, which is code")
-      ->group(kBox);
+      ->group(kBlackBoxGroup);
   explain->add_option("--cluster", o->cluster,
                       "Directory of a cluster that runs (default: one for this command)");
   explain->add_option("--workers", o->local.workers, "Workers of its own cluster")

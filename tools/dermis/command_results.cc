@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/decision_rule.h"
 #include "tools/dermis/explain_output.h"
 #include "tools/dermis/output.h"
 #include "tools/dermis/results_json.h"
@@ -62,14 +64,19 @@ absl::Status Report(const ResultOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status SaveModel(Client& client, const v1::StudyResults& results, const std::string& path,
-                       FILE* told) {
+absl::Status SaveModel(Client& client, const v1::StudyResults& results,
+                       const v1::ImageSetManifest& manifest, const std::string& path, FILE* told) {
   ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(results.model().weights()));
   if (digest.none()) {
     return absl::FailedPreconditionError(
         absl::StrCat("study ", results.status().id(), " has no model yet"));
   }
-  ASSIGN_OR_RETURN(const std::string bytes, client.blobs().Get(digest));
+  ASSIGN_OR_RETURN(std::string bytes, client.blobs().Get(digest));
+  const std::optional<DecisionRule> rule =
+      results.model().has_foreign() ? std::nullopt : RuleOf(results, manifest);
+  if (rule) {
+    ASSIGN_OR_RETURN(bytes, WithRule(bytes, *rule));
+  }
   std::ofstream out(path, std::ios::binary);
   out << bytes;
   out.flush();
@@ -94,7 +101,7 @@ absl::Status PrintResults(const ResultOptions& options) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::fprintf(told, "%s\n", options.scores.c_str());
   }
-  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, options.model, told));
+  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
   if (options.explanations.empty()) return absl::OkStatus();
   if (!std::filesystem::create_directory(options.explanations)) {
     return absl::AlreadyExistsError(
@@ -116,7 +123,8 @@ struct ExportOptions {
 absl::Status ExportModel(const ExportOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
-  return SaveModel(*client, results, options.file, stdout);
+  ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
+  return SaveModel(*client, results, images->manifest(), options.file, stdout);
 }
 
 Json JsonOf(const ComparedModel& model) {
@@ -177,7 +185,8 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
   results->add_option("--explanations", options->explanations,
                       "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
-  results->add_option("--model", options->model, "safetensors file to write: the trained weights");
+  results->add_option("--model", options->model, "safetensors file to write: the trained weights, and the threshold and temperature that "
+                      "validation chose");
   auto compared = std::make_shared<CompareOptions>();
   auto* compare = app.add_subcommand("compare",
                                      "One model against another on the same test images: areas "

@@ -86,12 +86,12 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
       left = (left + bracket.factor - 1) / bracket.factor;
     }
   }
-  if (spec.sweep().folds() > 0) {  // The one that is taken is trained once more.
+  if (spec.sweep().folds() > 0) {  // The one that is taken is trained once more, with each seed.
     const auto longest = std::max_element(costs.begin(), costs.end(), [](auto& a, auto& b) {
       return a.epochs * a.epoch_operations < b.epochs * b.epoch_operations;
     });
-    epochs += longest->epochs;
-    operations += longest->epochs * longest->epoch_operations;
+    epochs += static_cast<double>(spec.sweep().seeds()) * longest->epochs;
+    operations += spec.sweep().seeds() * longest->epochs * longest->epoch_operations;
   }
   return absl::StrCat(
       "Training: ", Count(costs.size(), "trial"), ", ", Count(costs.size() * replicas, "training"),
@@ -148,11 +148,16 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
   ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, spec.images().split(), spec.seed()));
   ASSIGN_OR_RETURN(const std::vector<TrialCost> costs, CostsOf(spec, manifest, split));
   const uint32_t batch = spec.evaluation().batch_size();
+  const uint64_t models = spec.has_sweep() ? spec.sweep().seeds() : 1;
   std::string text = absl::StrCat(
       "Images: ", split.training.size(), " training, ", split.validation.size(), " validation, ",
       split.test.size(), " test\n", PreviewTraining(spec, costs),
-      "Evaluation: ", Count((split.test.size() + batch - 1) / batch, "task"), " on the test split",
-      spec.has_sweep() ? ", of the one model that is taken" : "", "\n");
+      "Evaluation: ", Count(models * ((split.test.size() + batch - 1) / batch), "task"),
+      " on the test split",
+      !spec.has_sweep() ? ""
+      : models == 1     ? ", of the one model that is taken"
+                        : absl::StrCat(", of the ", models, " trainings of the trial that is taken"),
+      "\n");
   if (spec.has_explanation()) {
     text +=
         PreviewExplanation(spec, split.test.size(), MaskedImages(manifest, split.test).size(),

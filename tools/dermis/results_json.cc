@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 
@@ -11,6 +12,7 @@
 #include "tools/dermis/explain_output.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
+#include "tools/report/judgement.h"
 
 namespace dermis {
 namespace {
@@ -52,6 +54,36 @@ Json SpreadsOf(const std::vector<Spread>& spreads) {
   Json list = Json::array();
   for (const Spread& spread : spreads) list.push_back(SpreadOf(spread));
   return list;
+}
+
+Json EstimateOf(const Estimate& estimate) {
+  return {{"value", estimate.value}, {"interval", {estimate.interval.low, estimate.interval.high}}};
+}
+
+Json SpreadOf(const SeedSpread& spread) {
+  return {{"mean", spread.mean},
+          {"deviation", spread.deviation},
+          {"low", spread.low},
+          {"high", spread.high},
+          {"values", spread.values}};
+}
+
+// Beside the one model's intervals what its setting comes to with other seeds.
+Json SeedsOf(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+  const absl::StatusOr<OverSeeds> judged = JudgeSeedsOf(results, manifest);
+  if (!judged.ok()) {
+    return Json::object({{"spread", absl::StrCat("not available: ", judged.status().message())}});
+  }
+  Json json = {{"trainings", judged->areas.values.size()},
+               {"first", {{"area", EstimateOf(judged->area)},
+                          {"accuracy", EstimateOf(judged->accuracy)}}}};
+  if (!judged->averaged_area) {
+    json["spread"] = kOneTraining;
+    return json;
+  }
+  json["spread"] = {{"area", SpreadOf(judged->areas)}, {"accuracy", SpreadOf(judged->accuracies)}};
+  json["averaged_area"] = EstimateOf(*judged->averaged_area);
+  return json;
 }
 
 const char* NameOf(Verdict verdict) {
@@ -145,8 +177,19 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
   };
   json["test"] = scores(results.test_images(), results.test_logits());
   json["validation"] = scores(results.validation_images(), results.validation_logits());
-  json["test_use"] = {{"models", results.test_use().models()},
+  json["test_use"] = {{"evaluations", results.test_use().evaluations()},
+                      {"models", results.test_use().models()},
                       {"studies", results.test_use().studies()}};
+  Json each = Json::array();
+  for (const v1::SeedResult& seed : results.seeds()) {
+    each.push_back({{"seed", seed.seed()},
+                    {"model", absl::BytesToHexString(seed.weights())},
+                    {"stop_epoch", seed.stop_epoch()},
+                    {"test", scores(results.test_images(), seed.test_logits())},
+                    {"validation", scores(results.validation_images(), seed.validation_logits())}});
+  }
+  json["seeds"] = SeedsOf(results, manifest);
+  json["seeds"]["each"] = std::move(each);
   Json baselines = Json::array();
   for (const v1::BaselineResult& baseline : results.baselines()) {
     Json points = Json::array();

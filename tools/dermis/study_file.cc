@@ -15,6 +15,7 @@
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
+#include "tools/dermis/decision_rule.h"
 #include "worker/models/init.h"
 #include "worker/models/model.h"
 
@@ -31,6 +32,16 @@ absl::Status FillDigest(const std::string& key, const std::string& file, const s
   }
   *digest = actual;
   return absl::OkStatus();
+}
+
+// The file's network: without the decision rule that it may hold. A digest of the whole file, as
+// sha256sum gives it, is taken for the network's.
+absl::StatusOr<RuledModel> ReadModel(const std::string& file, std::string* digest) {
+  ASSIGN_OR_RETURN(std::string bytes, ReadFile(file));
+  if (*digest == Sha256Of(bytes).hex()) digest->clear();
+  absl::StatusOr<RuledModel> model = WithoutRule(std::move(bytes));
+  if (model.ok()) return model;
+  return absl::InvalidArgumentError(absl::StrCat(file, ": ", model.status().message()));
 }
 
 // What a model's own file says is not to be said again, or otherwise.
@@ -111,7 +122,8 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
   if (!spec.training().init().file().empty()) {
     v1::InitSpec& init = *spec.mutable_training()->mutable_init();
     const std::string file = (folder / init.file()).string();
-    ASSIGN_OR_RETURN(study.init, ReadFile(file));
+    ASSIGN_OR_RETURN(RuledModel weights, ReadModel(file, init.mutable_digest()));
+    study.init = std::move(weights.bytes);
     const absl::Status status =
         FillDigest("training.init", file, study.init, init.mutable_digest());
     if (!status.ok()) return told(status);
@@ -121,7 +133,9 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
   if (!spec.model().file().empty()) {
     v1::ModelSpec& model = *spec.mutable_model();
     const std::string file = (folder / model.file()).string();
-    ASSIGN_OR_RETURN(study.model, ReadFile(file));
+    ASSIGN_OR_RETURN(RuledModel given, ReadModel(file, model.mutable_digest()));
+    study.model = std::move(given.bytes);
+    study.rule = given.rule;
     absl::Status status = FillDigest("model", file, study.model, model.mutable_digest());
     if (!status.ok()) return told(status);
     RETURN_IF_ERROR(FillFormat(model));

@@ -3,12 +3,14 @@
 #define DERMIS_TOOLS_DERMIS_STUDY_FILE_H_
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/evaluation/judge.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
 
@@ -18,6 +20,7 @@ struct StudyFile {
   v1::StudySpec spec;  // Resolved.
   std::string init;    // The weights that it begins with; empty: they are drawn.
   std::string model;   // The model that it is given; empty: it is trained.
+  std::optional<DecisionRule> rule;  // That the model's file holds.
 };
 
 absl::StatusOr<std::string> ReadFile(const std::string& path);

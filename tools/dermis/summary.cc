@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 
 #include "common/baselines.h"
+#include "tools/report/judgement.h"
 #include "tools/report/report.h"
 #include "tools/report/trials.h"
 
@@ -39,6 +40,12 @@ Digest BitsOf(const v1::StudyResults& results) {
     hash.Update(logits.data(), static_cast<size_t>(logits.size()) * sizeof(float));
   };
   add(results.validation_logits());
+  for (int k = 1; k < results.seeds_size(); ++k) {  // The first is the model.
+    const v1::SeedResult& seed = results.seeds(k);
+    hash.Update(seed.weights().data(), seed.weights().size());
+    add(seed.test_logits());
+    add(seed.validation_logits());
+  }
   for (const v1::BaselineResult& baseline : results.baselines()) {
     hash.Update(baseline.fit().payload_digest().data(), baseline.fit().payload_digest().size());
     add(baseline.test_logits());
@@ -57,8 +64,9 @@ namespace {
 std::string SummariseTrials(const v1::StudyResults& results) {
   if (results.trials().empty()) return "";
   constexpr size_t kShown = 10;
-  std::string text = absl::StrCat(results.trials_size(), " trials, by ",
-                                  MetricName(results.spec().sweep().metric()), ":\n");
+  std::string text =
+      absl::StrCat(results.trials_size(), results.trials_size() == 1 ? " trial" : " trials", ", by ",
+                   MetricName(results.spec().sweep().metric()), ":\n");
   const std::vector<const v1::TrialResult*> ranked = RankTrials(results);
   for (size_t k = 0; k < std::min(ranked.size(), kShown); ++k) {
     const v1::TrialResult& trial = *ranked[k];
@@ -70,6 +78,31 @@ std::string SummariseTrials(const v1::StudyResults& results) {
                     trial.epochs() == 1 ? " epoch  " : " epochs  ", trial.settings(), "\n");
   }
   if (ranked.size() > kShown) absl::StrAppend(&text, "  and ", ranked.size() - kShown, " more\n");
+  return text;
+}
+
+// The one model's intervals, and what other seeds of its setting come to.
+std::string SummariseSeeds(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
+  const absl::StatusOr<OverSeeds> judged = JudgeSeedsOf(results, manifest);
+  if (!judged.ok()) return "";  // Other than two classes.
+  const Interval &accuracy = judged->accuracy.interval, &area = judged->area.interval;
+  std::string text = absl::StrFormat(
+      "  95 %% of this model, bootstrap by lesion: accuracy %.3f to %.3f, area under ROC %.3f to "
+      "%.3f\n",
+      accuracy.low, accuracy.high, area.low, area.high);
+  if (!judged->averaged_area) {
+    return absl::StrCat(text, "Spread over training seeds: ", kOneTraining, "\n");
+  }
+  const auto spread = [](const SeedSpread& s) {
+    return absl::StrFormat("%.3f +- %.3f (%.3f to %.3f)", s.mean, s.deviation, s.low, s.high);
+  };
+  absl::StrAppendFormat(
+      &text,
+      "Over %d training seeds, mean +- deviation (range): accuracy %s, area under ROC %s\n"
+      "  area under ROC of their averaged scores %.3f (95 %% %.3f to %.3f)\n",
+      judged->areas.values.size(), spread(judged->accuracies), spread(judged->areas),
+      judged->averaged_area->value, judged->averaged_area->interval.low,
+      judged->averaged_area->interval.high);
   return text;
 }
 
@@ -122,6 +155,7 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
         e.n, e.accuracy, e.sensitivity, e.specificity, e.precision, e.roc_area, e.average_precision,
         e.false_positive, e.fpr_of_all, e.fpr_of_class, e.false_negative, e.fnr_of_all,
         e.fnr_of_class);
+    text += SummariseSeeds(results, manifest);
   }
   text += SummariseBaselines(results, manifest);
   absl::StrAppend(&text, "Bits of all results: ", BitsOf(results).hex(), "\n");

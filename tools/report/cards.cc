@@ -209,7 +209,7 @@ std::string RenderModelCard(const v1::StudyResults& results, const v1::ImageSetM
   html += Fact("seed", absl::StrCat(spec.seed(),
                                     spec.has_sweep() && spec.sweep().seeds() > 1
                                         ? absl::StrCat(", and ", spec.sweep().seeds() - 1,
-                                                       " more of the chosen trial, for the choice")
+                                                       " more of the same setting, evaluated beside it")
                                         : ""));
   if (judgement.view) {
     const EvaluationReport& model = judgement.view->models[0];

@@ -33,12 +33,14 @@ absl::StatusOr<Scored> Score(absl::Span<const v1::StudyResults> studies,
           "study ", study.status().id(), " was tested on other images than study ",
           reference.status().id(), ": only models with one test split can be compared"));
     }
-    ASSIGN_OR_RETURN(const TestScores scores, ScoresOf(study, manifest));
-    label = scores.label;
-    model.areas.push_back(Evaluate(scores.probability, scores.label).roc_area);
-    for (size_t i = 0; i < mean.size(); ++i) mean[i] += scores.probability[i];
+    ASSIGN_OR_RETURN(const std::vector<TestScores> trainings, ScoresBySeed(study, manifest));
+    for (const TestScores& scores : trainings) {
+      label = scores.label;
+      model.areas.push_back(Evaluate(scores.probability, scores.label).roc_area);
+      for (size_t i = 0; i < mean.size(); ++i) mean[i] += scores.probability[i];
+    }
   }
-  for (double& value : mean) value /= static_cast<double>(studies.size());
+  for (double& value : mean) value /= static_cast<double>(model.areas.size());
   return Scored{std::move(model), WeightedArea(mean, label)};
 }
 

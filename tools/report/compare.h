@@ -15,10 +15,10 @@
 
 namespace dermis {
 
-// A model, trained once for each study (with another seed each): an image's score is the mean of
-// its probabilities of the positive class.
+// A model, trained with other seeds: in studies of their own, in one study (sweep.seeds), or both.
+// An image's score is the mean of its probabilities of the positive class.
 struct ComparedModel {
-  std::vector<double> areas;  // Under ROC, of each study alone.
+  std::vector<double> areas;  // Under ROC, of each training alone.
   double area = 0;            // Of the mean scores.
   Interval interval;
 };

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -138,6 +139,20 @@ std::string TableOneCsv(const Judgement& judgement) {
   return csv;
 }
 
+// What each training of the taken trial comes to on the test images.
+std::string SeedCsv(const v1::StudyResults& results, const OverSeeds& seeds) {
+  std::string csv = "seed,weights,stop_epoch,accuracy,roc_area\r\n";
+  size_t at = 0;
+  for (const v1::SeedResult& seed : results.seeds()) {
+    if (seed.test_logits().empty() || at == seeds.areas.values.size()) continue;
+    absl::StrAppend(&csv, seed.seed(), ",", absl::BytesToHexString(seed.weights()), ",",
+                    seed.stop_epoch(), ",", Field(seeds.accuracies.values[at]), ",",
+                    Field(seeds.areas.values[at]), "\r\n");
+    ++at;
+  }
+  return csv;
+}
+
 std::string CalibrationCsv(const EvaluationReport& model) {
   std::string csv = "temperature,stated_probability,share_positive\r\n";
   for (const auto& [name, c] :
@@ -219,6 +234,8 @@ class Collection {
     if (!judgement.models.empty()) Models(judgement.models);
     if (!judgement.models.empty())
       Csv("table1", "Table 1", "Results of all classifiers", TableOneCsv(judgement));
+    if (judgement.seeds)
+      Csv("seeds", "", "The network over training seeds", SeedCsv(results_, *judgement.seeds));
     Training();
     RETURN_IF_ERROR(Embeddings());
     ASSIGN_OR_RETURN(const std::vector<CasePanel> panels, CasePanels(results_, inputs_));

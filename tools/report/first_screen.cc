@@ -48,6 +48,33 @@ std::string OfHundred(const Estimate& estimate) {
                       range.empty() ? "" : absl::StrCat(" (", range, ")"));
 }
 
+// "± .010 over 5 seeds"; empty of one training.
+std::string OverSeedsOf(const std::optional<OverSeeds>& seeds, const SeedSpread OverSeeds::* of) {
+  if (!seeds) return "";
+  const SeedSpread& spread = (*seeds).*of;
+  return absl::StrCat("± ", Number(spread.deviation), " over ", spread.values.size(), " seeds");
+}
+
+std::string And(const std::string& first, const std::string& second) {
+  return absl::StrCat(first, first.empty() || second.empty() ? "" : " · ", second);
+}
+
+std::string SeedText(const SeedSpread& spread) {
+  return absl::StrCat("<b>", Number(spread.mean), "</b> ± ", Number(spread.deviation), " (",
+                      Number(spread.low), " – ", Number(spread.high), ")");
+}
+
+// How much of the numbers is the training's chance; the intervals beside know of one training.
+std::string SeedAnswer(const std::optional<OverSeeds>& seeds) {
+  if (!seeds) return "";
+  return absl::StrCat(
+      "<p>The same setting, trained with ", seeds->areas.values.size(),
+      " seeds: area under ROC ", SeedText(seeds->areas), ", accuracy ", SeedText(seeds->accuracies),
+      "; mean ± standard deviation, in brackets the range. The mean of their scores reaches an "
+      "area of <b>", Number(seeds->averaged_area->value), "</b> (",
+      Range(seeds->averaged_area->interval, 1, 3), ").</p>");
+}
+
 std::string AnswerInDepth(const Judgement& judgement) {
   const EvaluationReport& model = judgement.view->models[0];
   const std::string positive = Escape(model.positive), negative = Escape(model.negative);
@@ -68,10 +95,13 @@ std::string AnswerInDepth(const Judgement& judgement) {
                     " in 100, ", Range(i, 100, 0), ").");
   }
   return absl::StrCat(
-      html, "</p><div class=\"tiles\">", Tile(model.at_half.area, "area under ROC", ""),
+      html, "</p>", SeedAnswer(judgement.seeds), "<div class=\"tiles\">",
+      Tile(model.at_half.area, "area under ROC", OverSeedsOf(judgement.seeds, &OverSeeds::areas)),
       Tile(model.at_chosen.recall, "sensitivity", "at the chosen threshold"),
       Tile(model.at_chosen.specificity, "specificity", "at the chosen threshold"),
-      Tile(model.at_half.accuracy, "accuracy", "at .5"), "</div><p class=\"note\">On ",
+      Tile(model.at_half.accuracy, "accuracy",
+           And("at .5", OverSeedsOf(judgement.seeds, &OverSeeds::accuracies))),
+      "</div><p class=\"note\">On ",
       model.test_images, " test images of ", model.test_lesions,
       " lesions that took no part in training or in any choice. The threshold, ",
       std::isfinite(model.at_chosen.threshold) ? Number(model.at_chosen.threshold)
@@ -95,8 +125,12 @@ std::string PlainAnswer(const v1::StudyResults& results, const Judgement& judgem
   const Evaluation& e = judgement.models[0].second;
   const Estimate area = {e.roc_area, {std::nan(""), std::nan("")}};
   return absl::StrCat(
-      "<div class=\"tiles\">", Tile(Share(e.true_positive + e.true_negative, e.n), "accuracy", ""),
-      Tile(area, "area under ROC", absl::StrCat("average precision ", Number(e.average_precision))),
+      SeedAnswer(judgement.seeds), "<div class=\"tiles\">",
+      Tile(Share(e.true_positive + e.true_negative, e.n), "accuracy",
+           OverSeedsOf(judgement.seeds, &OverSeeds::accuracies)),
+      Tile(area, "area under ROC",
+           And(absl::StrCat("average precision ", Number(e.average_precision)),
+               OverSeedsOf(judgement.seeds, &OverSeeds::areas))),
       Tile(Share(e.true_positive, e.true_positive + e.false_negative), "sensitivity", ""),
       Tile(Share(e.true_negative, e.true_negative + e.false_positive), "specificity", ""),
       "</div><p class=\"note\">On ", e.n,
@@ -107,10 +141,16 @@ std::string PlainAnswer(const v1::StudyResults& results, const Judgement& judgem
 
 // How often these test images have been looked at: who looks often, finds something.
 std::string TestUseNote(const v1::TestUse& use) {
-  if (use.models() == 0) return "";
-  return absl::StrCat(" This test split was evaluated ", use.models(),
-                      use.models() == 1 ? " time by " : " times by ", use.studies(),
-                      use.studies() == 1 ? " study" : " studies", " of this cluster.");
+  if (use.evaluations() == 0) return "";
+  return absl::StrCat(
+      " This test split was evaluated ", use.evaluations(),
+      use.evaluations() == 1 ? " time by " : " times by ", use.studies(),
+      use.studies() == 1 ? " study" : " studies", " of this cluster",
+      use.models() == use.evaluations()
+          ? ""
+          : absl::StrCat(" (", use.models(),
+                         " models: trainings of one setting with other seeds are one evaluation)"),
+      ".");
 }
 
 std::string Link(const std::string& section, const std::string& text) {
@@ -169,30 +209,20 @@ void JudgedCaveats(const JudgedView& view, std::vector<std::string>& caveats) {
       "%.0f %% of the test images are %s: where their share is another, as in a clinic, predictive "
       "values do not carry over.",
       100 * share, Escape(model.positive)));
-  if (model.runs > 1) {
-    caveats.push_back(absl::StrFormat("Over %d training seeds the ROC area varies: %.3f ± %.3f.",
-                                      model.runs, model.area.mean, model.area.deviation));
-  }
 }
 
-// Of a sweep with several seeds the taken setting was trained more than once; its validation metric
-// says how much is chance.
 void SeedCaveat(const v1::StudyResults& results, const Judgement& judgement,
                 std::vector<std::string>& caveats) {
-  if (results.spec().has_model() || !judgement.view || judgement.view->models[0].runs > 1) return;
-  const v1::SweepSpec& sweep = results.spec().sweep();
-  for (const v1::TrialResult& trial : results.trials()) {
-    if (trial.state() != "chosen" || !trial.has_score() || sweep.seeds() < 2) continue;
-    caveats.push_back(absl::StrFormat(
-        "Trained %d times with different seeds%s, its %s is %.4f ± %.4f: so much is chance. The "
-        "test numbers are of one training. %s.",
-        sweep.seeds(),
-        sweep.folds() > 0 ? absl::StrCat(" on each of ", sweep.folds(), " folds") : "",
-        MetricName(sweep.metric()), trial.score(), trial.deviation(), Link("trials", "Trials")));
+  if (results.spec().has_model() || judgement.models.empty()) return;
+  if (judgement.seeds) {
+    caveats.push_back(absl::StrCat(
+        "Intervals and explanations are of the first training: another seed gives another network. ",
+        Link("evaluation", "Over training seeds"), "."));
     return;
   }
-  caveats.push_back(
-      "One training: how far another seed would move these numbers is not measured here.");
+  caveats.push_back(absl::StrCat(
+      "Spread over training seeds ", kOneTraining,
+      ". How far another seed would move these numbers is not measured here (sweep: {seeds: 5})."));
 }
 
 void TrainingCaveats(const v1::StudyResults& results, std::vector<std::string>& caveats) {

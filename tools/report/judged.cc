@@ -83,20 +83,32 @@ std::string Table(const std::string& head, const std::string& body, const char* 
                       "</thead><tbody>", body, "</tbody></table></div>");
 }
 
+// With the spread over training seeds beneath, where there is one.
+std::string SeedCell(const Estimate& estimate, const SeedSpread& spread) {
+  std::string cell = Cell(estimate);
+  if (spread.values.size() < 2) return cell;
+  cell.insert(cell.size() - std::string("</td>").size(),
+              absl::StrCat("<small>seeds ", Number(spread.mean), " ± ", Number(spread.deviation),
+                           "</small>"));
+  return cell;
+}
+
 std::string TableOne(const JudgedView& view) {
   std::string body;
   for (size_t i = 0; i < view.models.size(); ++i) {
     const EvaluationReport& model = view.models[i];
     for (const TableOneRow* row : {&model.at_half, &model.at_chosen}) {
       const bool half = row == &model.at_half;
-      std::string cells;
+      if (!half && model.rule_unknown) continue;
+      std::string cells = SeedCell(row->accuracy, half ? model.accuracy : model.accuracy_chosen);
       for (const Estimate* e :
-           {&row->accuracy, &row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
+           {&row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
             &row->fnr_of_class, &row->precision, &row->recall, &row->f1}) {
         cells += Cell(*e);
       }
       // The same at any threshold: said once.
-      cells += half ? Cell(row->average_precision) + Cell(row->area) : absl::StrCat(kNone, kNone);
+      cells += half ? Cell(row->average_precision) + SeedCell(row->area, model.area)
+                    : absl::StrCat(kNone, kNone);
       body += Row(absl::StrCat(Escape(model.name), "<small>at ", ThresholdText(row->threshold),
                                half ? "" : ", chosen", "</small>"),
                   cells, i == 0);
@@ -108,8 +120,10 @@ std::string TableOne(const JudgedView& view) {
   const std::string positive = Escape(model.positive), negative = Escape(model.negative);
   return absl::StrCat(
       Title("Table 1", "as the seed paper has it, and as usual"),
-      Says(absl::StrCat("At the threshold that the validation images chose, of 100 ", positive,
-                        " images ", OfHundred(found), " are found, and of 100 ", negative,
+      Says(absl::StrCat(model.rule_unknown
+                            ? "At a threshold of .5, of 100 "
+                            : "At the threshold that the validation images chose, of 100 ",
+                        positive, " images ", OfHundred(found), " are found, and of 100 ", negative,
                         " images ", OfHundred(spared), " are left alone.")),
       Table("<tr><th rowspan=\"2\">classifier</th><th rowspan=\"2\">accuracy</th><th "
             "colspan=\"2\">of all test images</th><th colspan=\"2\">of the class</th><th "
@@ -123,8 +137,13 @@ std::string TableOne(const JudgedView& view) {
       "Precision "
       "is TP / (TP + FP); average precision stands beside because the seed paper does not say "
       "which "
-      "it means. The chosen threshold has the largest sensitivity + specificity (Youden) on ",
-      model.validation_images, " validation images.</p>");
+      "it means. ",
+      model.rule_unknown
+          ? std::string("No threshold is known that validation images would have chosen.")
+          : absl::StrCat("The chosen threshold has the largest sensitivity + specificity (Youden) "
+                         "on ",
+                         model.validation_images, " validation images."),
+      model.runs > 1 ? " Seeds: mean ± standard deviation over training seeds." : "", "</p>");
 }
 
 std::string NameOf(ThresholdRule rule) {
@@ -148,6 +167,11 @@ std::string NameOf(ThresholdRule rule) {
 }
 
 std::string OperatingPoints(const EvaluationReport& model) {
+  if (model.operating_points.empty()) {
+    return absl::StrCat(Title("Operating points"),
+                        "<p class=\"missing\">Not available: the validation images that would choose "
+                        "them are not here.</p>");
+  }
   std::string body, says;
   const std::string positive = Escape(model.positive), negative = Escape(model.negative);
   for (const OperatingPoint& point : model.operating_points) {
@@ -213,11 +237,15 @@ std::string CalibrationVerdict(const EvaluationReport& model) {
   } else {
     html = "How spread out the model’s probabilities are agrees with what is seen.";
   }
+  absl::StrAppendFormat(&html, " On average a stated probability is %.1f points from what is seen",
+                        100 * model.before.error);
+  if (model.rule_unknown) {
+    return html + "; no temperature is known that validation images would have chosen.";
+  }
   absl::StrAppendFormat(
       &html,
-      " On average a stated probability is %.1f points from what is seen; after one number, a "
-      "temperature of %s, is fitted on the validation images, %.1f points.",
-      100 * model.before.error, Number(model.temperature.value, 2), 100 * model.after.error);
+      "; after one number, a temperature of %s, is fitted on the validation images, %.1f points.",
+      Number(model.temperature.value, 2), 100 * model.after.error);
   if (model.temperature.at_bound) {
     html += " The temperature stands at its bound: the validation images give no best one.";
   }
@@ -234,7 +262,8 @@ std::string CalibrationTable(const EvaluationReport& model) {
       "<tr><th></th><th>Brier score ↓</th><th>slope (1 is right)</th><th>intercept (0 is "
       "right)</th>"
       "<th>intercept at slope 1</th><th>expected calibration error ↓</th><th>log loss ↓</th></tr>",
-      row("as it is", model.before) + row("after temperature", model.after));
+      row("as it is", model.before) +
+          (model.rule_unknown ? "" : row("after temperature", model.after)));
 }
 
 std::string CalibrationAndDecision(const EvaluationReport& model) {
@@ -255,7 +284,8 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
       " bins of equally many test images; the dotted line is right. Slope and intercept by "
       "logistic "
       "recalibration (Cox). No interval of the calibration error: resampling only adds to it. "
-      "Right: the decision curve (Vickers &amp; Elkin) after temperature; dotted: act on nobody. ",
+      "Right: the decision curve (Vickers &amp; Elkin)",
+      model.rule_unknown ? "" : " after temperature", "; dotted: act on nobody. ",
       benefit, "</p>");
 }
 
@@ -370,7 +400,8 @@ std::string Subgroups(const EvaluationReport& model) {
       "</details><details><summary>All numbers of the subgroups <span>interval, then the "
       "difference "
       "from the rest</span></summary>",
-      SubgroupTable(model), "</details><p class=\"note\">At the validation-chosen threshold ",
+      SubgroupTable(model), "</details><p class=\"note\">At the ",
+      model.rule_unknown ? "" : "validation-chosen ", "threshold ",
       ThresholdText(model.subgroup_threshold),
       "; in brackets the number of images; the dotted line is the measure of all. p: lesions of a "
       "class "
@@ -381,7 +412,10 @@ std::string Subgroups(const EvaluationReport& model) {
 }
 
 std::string Spread(const EvaluationReport& model) {
-  if (model.runs < 2) return "";
+  if (model.runs < 2) {
+    return absl::StrCat(Title("Over training seeds"), "<p class=\"missing\">Spread over training seeds ",
+                        kOneTraining, ".</p>");
+  }
   std::string body;
   for (const auto& [name, spread] :
        {std::pair{"ROC area", &model.area}, std::pair{"accuracy at .5", &model.accuracy},
@@ -390,19 +424,32 @@ std::string Spread(const EvaluationReport& model) {
         std::pair{"specificity, chosen", &model.specificity_chosen}}) {
     std::vector<std::string> values;
     for (const double value : spread->values) values.push_back(Number(value));
-    body +=
-        Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>", Number(spread->deviation),
-                               "</td><td>", absl::StrJoin(values, " · "), "</td>"));
+    body += Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>",
+                                   Number(spread->deviation), "</td><td>", Number(spread->low),
+                                   " … ", Number(spread->high), "</td><td>",
+                                   absl::StrJoin(values, " · "), "</td>"));
+  }
+  std::string averaged;
+  if (model.averaged_area) {
+    averaged = absl::StrCat(" The mean of their scores reaches ", Number(model.averaged_area->value),
+                            Has(model.averaged_area->interval)
+                                ? absl::StrCat(" (", Number(model.averaged_area->interval.low),
+                                               " to ", Number(model.averaged_area->interval.high),
+                                               ", by draws of whole lesions)")
+                                : std::string(),
+                            ".");
   }
   return absl::StrCat(
       Title("Over training seeds"),
       Says(absl::StrCat("Trained ", model.runs,
                         " times, differing by chance alone, the ROC area is ",
-                        Number(model.area.mean), " ± ", Number(model.area.deviation), ".")),
-      Table("<tr><th></th><th>mean</th><th>standard deviation</th><th>each</th></tr>", body),
-      "<p class=\"note\">The rest of this section is of the first training. Each training chose "
-      "its "
-      "own threshold on validation.</p>");
+                        Number(model.area.mean), " ± ", Number(model.area.deviation), ".",
+                        averaged)),
+      Table("<tr><th></th><th>mean</th><th>standard deviation</th><th>range</th><th>each</th></tr>",
+            body),
+      "<p class=\"note\">The rest of this section is of the first training: its intervals are about "
+      "other test images, this table about another training. Each training chose its own threshold "
+      "on validation.</p>");
 }
 
 std::string ComparisonText(const ModelComparison& c, const std::string& positive) {
@@ -558,9 +605,10 @@ Plot CalibrationPlot(const EvaluationReport& model) {
   plot.title = "Calibration: stated probability against the share that is seen";
   plot.x_label = absl::StrCat("stated probability of ", model.positive);
   plot.y_label = absl::StrCat("share that is ", model.positive);
-  plot.lines = {{"", "guide", {{0, 0}, {1, 1}}},
-                CalibrationLine(model.before, "as it is", "b"),
-                CalibrationLine(model.after, "after temperature", "a")};
+  plot.lines = {{"", "guide", {{0, 0}, {1, 1}}}, CalibrationLine(model.before, "as it is", "b")};
+  if (!model.rule_unknown) {
+    plot.lines.push_back(CalibrationLine(model.after, "after temperature", "a"));
+  }
   return plot;
 }
 
@@ -600,7 +648,7 @@ std::string RenderJudged(const JudgedView& view, const v1::ImageSetManifest& man
   for (size_t i = 0; i < view.models.size(); ++i) {
     const EvaluationReport& model = view.models[i];
     const std::string parts = absl::StrCat(OperatingPoints(model), CalibrationAndDecision(model),
-                                           Subgroups(model), Spread(model));
+                                           Subgroups(model), i == 0 ? Spread(model) : "");
     // The model that the page is about lies open; others are a click away.
     html += i == 0
                 ? parts

@@ -34,7 +34,7 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
   }
   JudgedView view;
   std::vector<std::pair<std::string, std::vector<ScoredRun>>> models = {
-      {"network", {RunOf(results.validation_logits(), results.test_logits())}}};
+      {"network", RunsOf(results)}};
   for (const v1::BaselineResult& baseline : results.baselines()) {
     if (baseline.test_logits().empty()) continue;
     models.push_back(
@@ -60,6 +60,22 @@ absl::StatusOr<JudgedView> InDepth(const v1::StudyResults& results, const ImageS
 
 }  // namespace
 
+std::vector<ScoredRun> RunsOf(const v1::StudyResults& results) {
+  std::vector<ScoredRun> runs = {RunOf(results.validation_logits(), results.test_logits())};
+  for (int k = 1; k < results.seeds_size(); ++k) {
+    const v1::SeedResult& seed = results.seeds(k);
+    if (seed.test_logits().empty()) continue;
+    runs.push_back(RunOf(seed.validation_logits(), seed.test_logits()));
+  }
+  return runs;
+}
+
+absl::StatusOr<OverSeeds> JudgeSeedsOf(const v1::StudyResults& results,
+                                       const v1::ImageSetManifest& manifest) {
+  ASSIGN_OR_RETURN(const JudgedImages images, ImagesToJudge(manifest, {}, results.test_images()));
+  return JudgeSeeds(images, RunsOf(results));
+}
+
 absl::StatusOr<Judgement> JudgeStudy(const v1::StudyResults& results, const ImageSet& images) {
   const v1::ImageSetManifest& manifest = images.manifest();
   Judgement judgement;
@@ -75,7 +91,11 @@ absl::StatusOr<Judgement> JudgeStudy(const v1::StudyResults& results, const Imag
       judgement.models.emplace_back(NameOf(baseline), *std::move(judged));
     }
   }
-  if (manifest.classes_size() != 2 || results.validation_images().empty()) return judgement;
+  if (manifest.classes_size() != 2) return judgement;
+  if (RunsOf(results).size() > 1) {
+    ASSIGN_OR_RETURN(judgement.seeds, JudgeSeedsOf(results, manifest));
+  }
+  if (results.validation_images().empty()) return judgement;
   // The page stands without it.
   if (auto view = InDepth(results, images); view.ok()) {
     judgement.view = *std::move(view);

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -22,8 +23,17 @@ struct Judgement {
   std::optional<JudgedView>
       view;  // In depth; absent without validation images or with other than two classes ...
   std::string why_not;         // ... or because of this.
+  // Over the taken trial's training seeds; absent where there is one training, or with other than
+  // two classes.
+  std::optional<OverSeeds> seeds;
   std::optional<Split> split;  // Absent where none can be made: the set is not the study's.
 };
+
+// Each training of the taken trial that is evaluated, by seed. Not empty.
+std::vector<ScoredRun> RunsOf(const v1::StudyResults& results);
+// INVALID_ARGUMENT: not two labelled classes, or nothing that is evaluated.
+absl::StatusOr<OverSeeds> JudgeSeedsOf(const v1::StudyResults& results,
+                                       const v1::ImageSetManifest& manifest);
 
 // INVALID_ARGUMENT where results and image set do not belong together.
 absl::StatusOr<Judgement> JudgeStudy(const v1::StudyResults& results, const ImageSet& images);

@@ -107,6 +107,21 @@ absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results,
   return scores;
 }
 
+absl::StatusOr<std::vector<TestScores>> ScoresBySeed(const v1::StudyResults& results,
+                                                     const v1::ImageSetManifest& manifest) {
+  std::vector<TestScores> scores(1);
+  ASSIGN_OR_RETURN(scores[0], ScoresOf(results, manifest));
+  for (int k = 1; k < results.seeds_size(); ++k) {
+    if (results.seeds(k).test_logits().empty()) continue;
+    v1::StudyResults own;
+    *own.mutable_status() = results.status();
+    *own.mutable_test_images() = results.test_images();
+    *own.mutable_test_logits() = results.seeds(k).test_logits();
+    ASSIGN_OR_RETURN(scores.emplace_back(), ScoresOf(own, manifest));
+  }
+  return scores;
+}
+
 absl::StatusOr<Evaluation> EvaluateStudy(const v1::StudyResults& results,
                                          const v1::ImageSetManifest& manifest) {
   ASSIGN_OR_RETURN(const TestScores scores, ScoresOf(results, manifest));

@@ -33,6 +33,9 @@ struct TestScores {
   std::vector<uint32_t> label;
 };
 absl::StatusOr<TestScores> ScoresOf(const v1::StudyResults& results, const v1::ImageSetManifest& manifest);
+// The same of each training of the taken trial that is evaluated, by seed: the first are ScoresOf.
+absl::StatusOr<std::vector<TestScores>> ScoresBySeed(const v1::StudyResults& results,
+                                                     const v1::ImageSetManifest& manifest);
 
 // The stored test logits against the manifest's labels. FAILED_PRECONDITION: there are none yet.
 // INVALID_ARGUMENT: results and image set do not belong together.

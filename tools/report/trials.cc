@@ -43,11 +43,15 @@ std::vector<const v1::TrialResult*> RankTrials(const v1::StudyResults& results) 
 std::string RenderTrials(const v1::StudyResults& results) {
   const v1::SweepSpec& sweep = results.spec().sweep();
   std::string html = absl::StrCat(
-      "<p>", results.trials_size(), " trials, ranked by ", MetricName(sweep.metric()),
+      "<p>",
+      sweep.axes().empty() ? std::string("One setting, by ")
+                           : absl::StrCat(results.trials_size(), " trials, ranked by "),
+      MetricName(sweep.metric()),
       sweep.seeds() > 1 ? absl::StrCat(", mean of ", sweep.seeds(), " seeds") : "",
       sweep.folds() > 0 ? absl::StrCat(", over ", sweep.folds(), " folds") : "",
       ". No test image was looked at to choose; only the trial that was taken is evaluated "
-      "on them.</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
+      "on them", sweep.seeds() > 1 ? ", with each of its seeds" : "",
+      ".</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
   for (const v1::AxisSpec& axis : sweep.axes()) {
     absl::StrAppend(&html, "<th title=\"", Escape(axis.key()), "\">", Escape(ShortKey(axis.key())),
                     "</th>");

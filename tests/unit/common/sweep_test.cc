@@ -144,7 +144,9 @@ TEST(SweepTest, WhatCannotRun_IsRefusedWithItsKey) {
     EXPECT_EQ(spec.status().code(), absl::StatusCode::kInvalidArgument) << sweep;
     EXPECT_NE(spec.status().message().find(part), std::string::npos) << spec.status();
   };
-  refused("seeds: 3", "sweep.axes");
+  refused("seeds: 1", "sweep.axes");
+  refused("seeds: 3, halving: {}", "sweep.axes");
+  refused("seeds: 3, random: {}", "sweep.axes");
   refused("axes: [{key: name, values: [a]}]", "training");
   refused("axes: [{key: training.epoch, values: [1]}]", "did you mean 'epochs'");
   refused("axes: [{key: training.epochs, values: [1, x]}]", "whole number");
@@ -170,6 +172,21 @@ TEST(SweepTest, WhatCannotRun_IsRefusedWithItsKey) {
   refused("axes: [{key: training.clip_norm, values: [1]}], hyperband: {}, grid: {}", "random");
   refused("axes: [{key: training.clip_norm, range: {low: 1, high: 2}}], random: {trials: 1000000}",
           "100000");
+}
+
+TEST(SweepTest, SeedsAlone_AreOneTrial_OfTheStudyAsItIs) {
+  const auto spec = Spec("seeds: 5");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(TrialsOf(*spec), 1u);
+  EXPECT_TRUE(SettingsOf(spec->sweep(), spec->seed(), 0).empty());
+  EXPECT_EQ(BracketsOf(spec->sweep(), 9).size(), 1u);
+  v1::StudySpec plain = *spec;
+  plain.clear_sweep();
+  EXPECT_EQ(TrialSpec(*spec, 0)->SerializeAsString(), ResolveSpec(plain)->SerializeAsString());
+  const auto again = ParseStudyYaml(ToYaml(*spec), "again.yaml");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(ResolveSpec(*again)->SerializeAsString(), spec->SerializeAsString());
+  EXPECT_TRUE(Spec("folds: 3").ok());
 }
 
 TEST(SweepTest, ASweepReadsBackFromItsYaml) {

@@ -439,6 +439,41 @@ TEST_F(CoreTest, FailedTrial_EndsItsOtherTrainings) {
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
 }
 
+TEST_F(CoreTest, SeedsOfTheTakenTrial_AreEvaluatedTogether_AndCountAsOneEvaluation) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0, "sweep: {seeds: 3}\n")).ok());
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  const v1::StudyResults results = *core_->Results("a");
+  ASSERT_EQ(results.seeds_size(), 3);
+  std::set<std::string> weights;
+  for (int k = 0; k < 3; ++k) {
+    EXPECT_EQ(results.seeds(k).seed(), 1u + static_cast<uint64_t>(k));
+    EXPECT_EQ(results.seeds(k).test_logits_size(), results.test_logits_size());
+    EXPECT_EQ(results.seeds(k).validation_logits_size(), results.validation_logits_size());
+    weights.insert(results.seeds(k).weights());
+  }
+  EXPECT_EQ(weights.size(), 3u);
+  EXPECT_EQ(results.seeds(0).weights(), results.model().weights());
+  EXPECT_TRUE(std::equal(results.test_logits().begin(), results.test_logits().end(),
+                         results.seeds(0).test_logits().begin()));
+  EXPECT_EQ(results.test_use().models(), 3u);
+  EXPECT_EQ(results.test_use().evaluations(), 1u);
+  EXPECT_EQ(results.test_use().studies(), 1u);
+  // The first of the seeds alone is the same model: nothing new is looked at.
+  ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, "")).ok());
+  RunToEnd("b");
+  EXPECT_EQ(core_->Results("b")->test_use().evaluations(), 1u);
+  EXPECT_EQ(core_->Results("b")->test_use().studies(), 2u);
+  EXPECT_EQ(core_->Results("b")->seeds_size(), 0);
+  // A look stays a look, also after a restart.
+  ASSERT_TRUE(Delete("a").ok());
+  const std::string before = core_->Dump();
+  Start();
+  EXPECT_EQ(core_->Dump(), before);
+  EXPECT_EQ(core_->Results("b")->test_use().models(), 3u);
+  EXPECT_EQ(core_->Results("b")->test_use().evaluations(), 1u);
+}
+
 TEST_F(CoreTest, StudyWithoutWorkers_IsPinnedToTheFirstThatComes) {
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   EXPECT_EQ(core_->Status("a")->problems(0), "no worker is there yet: start one");

@@ -93,8 +93,9 @@ class ChooseImagesTest : public testing::Test {
   std::vector<float> logits_ = {0, -1, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5};
 
   std::vector<ChosenImage> Choose(uint32_t most, uint32_t least, uint32_t random,
-                                  uint64_t seed = 1) {
+                                  uint64_t seed = 1, uint32_t median = 0) {
     v1::ExplainedImages spec;
+    spec.mutable_per_confusion_cell()->set_median(median);
     spec.mutable_per_confusion_cell()->set_most_confident(most);
     spec.mutable_per_confusion_cell()->set_least_confident(least);
     spec.mutable_per_confusion_cell()->set_random(random);
@@ -111,6 +112,27 @@ TEST_F(ChooseImagesTest, PerCell_MostThenLeastConfident) {
   EXPECT_EQ(chosen[1].why, "true positive, most confident");
   EXPECT_EQ(chosen[2].image, 3u);
   EXPECT_EQ(chosen[2].why, "true positive, least confident");
+}
+
+// Of the true positives 3, 5, 7, 9, 11.
+TEST_F(ChooseImagesTest, Median_IsTheMiddleOfTheWholeCell) {
+  const auto chosen = Choose(1, 0, 0, 1, 1);
+  ASSERT_EQ(chosen.size(), 3u);
+  EXPECT_EQ(chosen[0].why, "false negative, most confident, median") << "the cell's one image";
+  EXPECT_EQ(chosen[1].image, 11u);
+  EXPECT_EQ(chosen[2].image, 7u) << "not of what the most confident one leaves";
+  EXPECT_EQ(chosen[2].why, "true positive, median");
+  const auto three = Choose(0, 0, 0, 1, 3);
+  ASSERT_EQ(three.size(), 4u);
+  EXPECT_EQ(three[1].image, 9u);
+  EXPECT_EQ(three[2].image, 7u);
+  EXPECT_EQ(three[3].image, 5u);
+  // Of two in the middle the more confident one.
+  test_.pop_back();
+  logits_.resize(10);
+  EXPECT_EQ(Choose(0, 0, 0, 1, 1)[1].image, 7u);
+  // Random ones are drawn of what is left.
+  EXPECT_EQ(Choose(1, 1, 10, 1, 1).size(), 5u);
 }
 
 TEST_F(ChooseImagesTest, NoImageIsChosenTwice_AndRandomDependsOnTheSeedAlone) {

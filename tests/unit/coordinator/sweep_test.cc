@@ -200,7 +200,7 @@ TEST(SweepPlanner, Hyperband_RunsAllBrackets) {
   EXPECT_EQ(trained, 1 + 2 + 3);
 }
 
-TEST(SweepPlanner, SeedsAndFolds_AreTrainingsOfTheirOwn_AndTheTakenTrialIsTrainedOnceMore) {
+TEST(SweepPlanner, SeedsAndFolds_AreTrainingsOfTheirOwn_AndTheTakenTrialIsTrainedOnceMore_WithEach) {
   const v1::StudySpec spec = Spec(absl::StrCat(Axis(2), ", seeds: 2, folds: 3"));
   const auto planner = Make(spec);
   ASSERT_EQ(planner->trainings(), 12u);
@@ -215,16 +215,34 @@ TEST(SweepPlanner, SeedsAndFolds_AreTrainingsOfTheirOwn_AndTheTakenTrialIsTraine
   RunToEnd(*planner, {.3, .2}, 1);
   ASSERT_TRUE(planner->done());
   EXPECT_EQ(planner->chosen(), 1u);
-  ASSERT_EQ(planner->trainings(), 13u);
-  EXPECT_FALSE(planner->final_training()->recipe.images().split().has_folds());
-  EXPECT_EQ(planner->final_training()->recipe.clip_norm(), 2);
+  ASSERT_EQ(planner->trainings(), 14u);
+  EXPECT_EQ(planner->finals(), (std::vector<uint32_t>{12, 13}));
+  for (const uint32_t k : planner->finals()) {
+    const v1::Recipe& recipe = planner->training(k).recipe;
+    EXPECT_FALSE(recipe.images().split().has_folds());
+    EXPECT_EQ(recipe.clip_norm(), 2);
+    EXPECT_EQ(recipe.seed(), spec.seed() + k - 12);
+  }
+  EXPECT_EQ(planner->final_training(), &planner->training(12));
   EXPECT_EQ(planner->trials()[1].deviation, 0);  // The fake loss depends on the trial alone.
 }
 
-// The test split is touched once, by the trial that was taken: no other model is ever evaluated.
-TEST(StudyRun, OfASweep_EvaluatesTheTakenModelOnly_AndOnlyThen) {
-  auto spec =
-      FakeSpec("a", 4, 0, absl::StrCat("sweep: {", Axis(6), ", halving: {rungs: [1, 2]}}\n"));
+TEST(SweepPlanner, SeedsWithoutAxes_AreTheTrainingsOfOneTrial) {
+  const v1::StudySpec spec = Spec("seeds: 3");
+  const auto planner = Make(spec), plain = Make(*FakeSpec("a", 9, 0, ""));
+  ASSERT_EQ(planner->trainings(), 3u);
+  EXPECT_EQ(planner->training(0).digest, plain->training(0).digest) << "it is shared";
+  RunToEnd(*planner, {.3}, 1);
+  ASSERT_TRUE(planner->done());
+  EXPECT_EQ(planner->finals(), (std::vector<uint32_t>{0, 1, 2}));
+  EXPECT_EQ(planner->epochs_done(), 27u);
+}
+
+// The test split is touched by the trial that was taken alone, with each of its seeds: no model of
+// another trial is ever evaluated, and none before all are trained.
+TEST(StudyRun, OfASweep_EvaluatesTheTakenTrialsSeedsOnly_AndOnlyThen) {
+  auto spec = FakeSpec(
+      "a", 4, 0, absl::StrCat("sweep: {", Axis(6), ", seeds: 2, halving: {rungs: [1, 2]}}\n"));
   ASSERT_TRUE(spec.ok()) << spec.status();
   auto run = *StudyRun::Make(*spec, Sha256Of("set"), FakeManifest(80), kClass);
   const std::vector<double> level = {.6, .5, .1, .3, .2, .4};
@@ -242,8 +260,13 @@ TEST(StudyRun, OfASweep_EvaluatesTheTakenModelOnly_AndOnlyThen) {
     }
   }
   EXPECT_EQ(run->sweep().chosen(), 2u);
-  EXPECT_EQ(evaluated, std::set<std::string>{
-                           run->sweep().final_training()->planner.outcome()->model.weights()});
+  std::set<std::string> taken;
+  for (const uint32_t k : {4u, 5u}) {
+    ASSERT_EQ(run->sweep().training(k).trial, 2u);
+    taken.insert(run->sweep().training(k).planner.outcome()->model.weights());
+  }
+  EXPECT_EQ(taken.size(), 2u);
+  EXPECT_EQ(evaluated, taken);
 }
 
 }  // namespace

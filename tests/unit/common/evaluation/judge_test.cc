@@ -1,7 +1,9 @@
 #include "common/evaluation/judge.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +75,13 @@ TEST(Judge, SaysEverything_AndItsPartsAgree) {
   EXPECT_EQ(report->runs, 3u);
   EXPECT_EQ(report->area.values[0], report->at_half.area.value);
   EXPECT_GT(report->area.deviation, 0);
+  EXPECT_EQ(report->area.low, *std::min_element(report->area.values.begin(), report->area.values.end()));
+  EXPECT_LT(report->area.low, report->area.high);
+  // Noise of three runs averages out.
+  ASSERT_TRUE(report->averaged_area.has_value());
+  EXPECT_GT(report->averaged_area->value, report->area.mean);
+  EXPECT_LT(report->averaged_area->interval.low, report->averaged_area->value);
+  EXPECT_GT(report->averaged_area->interval.high, report->averaged_area->value);
   EXPECT_LT(report->after.log_loss, report->before.log_loss + .05);
 }
 
@@ -84,7 +93,52 @@ TEST(Judge, GivesTheSameBits_Again) {
   ASSERT_TRUE(one.ok() && other.ok());
   EXPECT_EQ(one->before.slope.interval.low, other->before.slope.interval.low);
   EXPECT_EQ(one->subgroups[1].area.p, other->subgroups[1].area.p);
-  EXPECT_EQ(one->area.deviation, 0);
+  EXPECT_TRUE(std::isnan(one->area.deviation)) << "one run says nothing of others";
+  EXPECT_FALSE(one->averaged_area.has_value());
+}
+
+TEST(JudgeSeeds, GivesJudgeModelsNumbers_WithoutValidationImages) {
+  JudgedImages images = Images(2);
+  std::vector<ScoredRun> runs = {RunOf(images, 2, 1), RunOf(images, 2, 2)};
+  const auto whole = JudgeModel("m", images, runs, kQuick);
+  images.validation_label.clear();
+  images.validation_group.clear();
+  for (ScoredRun& run : runs) run.validation_logits.clear();
+  const auto over = JudgeSeeds(images, runs, kQuick);
+  ASSERT_TRUE(whole.ok() && over.ok()) << over.status();
+  EXPECT_EQ(over->areas.values, whole->area.values);
+  EXPECT_EQ(over->accuracies.deviation, whole->accuracy.deviation);
+  EXPECT_EQ(over->area.interval.low, whole->at_half.area.interval.low);
+  EXPECT_EQ(over->accuracy.interval.high, whole->at_half.accuracy.interval.high);
+  EXPECT_EQ(over->averaged_area->interval.low, whole->averaged_area->interval.low);
+  const auto one = JudgeSeeds(images, {runs.data(), 1}, kQuick);
+  ASSERT_TRUE(one.ok());
+  EXPECT_FALSE(one->averaged_area.has_value());
+  EXPECT_TRUE(std::isnan(one->areas.deviation));
+}
+
+TEST(JudgeWithRule, AsIfTheValidationImagesHadChosen_AndWithoutARuleOnlyAtHalf) {
+  JudgedImages images = Images(2);
+  const ScoredRun run = RunOf(images, 2, 1);
+  const auto whole = JudgeModel("m", images, std::vector<ScoredRun>{run}, kQuick);
+  const auto rule = ChooseRule(images, run);
+  ASSERT_TRUE(whole.ok() && rule.ok());
+  images.validation_label.clear();
+  images.validation_group.clear();
+  const auto frozen = JudgeWithRule("m", images, {{}, run.test_logits}, *rule, kQuick);
+  ASSERT_TRUE(frozen.ok()) << frozen.status();
+  EXPECT_FALSE(frozen->rule_unknown);
+  EXPECT_EQ(frozen->at_chosen.threshold, whole->at_chosen.threshold);
+  EXPECT_EQ(frozen->at_chosen.recall.interval.low, whole->at_chosen.recall.interval.low);
+  EXPECT_EQ(frozen->after.log_loss, whole->after.log_loss);
+  EXPECT_EQ(frozen->validation_images, 80u);
+  EXPECT_TRUE(frozen->operating_points.empty());
+  const auto none = JudgeWithRule("m", images, {{}, run.test_logits}, std::nullopt, kQuick);
+  ASSERT_TRUE(none.ok());
+  EXPECT_TRUE(none->rule_unknown);
+  EXPECT_EQ(none->at_half.area.interval.low, whole->at_half.area.interval.low);
+  EXPECT_EQ(none->at_chosen.threshold, .5);
+  EXPECT_EQ(none->after.log_loss, whole->before.log_loss);
 }
 
 TEST(Judge, SaysWhyThereIsNoDeLong_WhereLesionsRepeat) {
@@ -131,7 +185,7 @@ TEST(CompareModels, SeesNothing_WhereBothAreOne) {
 
 TEST(Judge, RefusesWhatItCannotJudge) {
   v1::ImageSetManifest manifest = Manifest(1);
-  EXPECT_FALSE(ImagesToJudge(manifest, {}, {1, 2}).ok());
+  EXPECT_FALSE(ImagesToJudge(manifest, {1, 2}, {}).ok());
   EXPECT_FALSE(ImagesToJudge(manifest, {1, 2}, {1000}).ok());
   manifest.add_classes("third");
   EXPECT_FALSE(ImagesToJudge(manifest, {1, 2}, {3, 4}).ok());

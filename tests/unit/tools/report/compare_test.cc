@@ -62,6 +62,21 @@ TEST(Compare, FindsTheBetterModel_AndSaysByHowMuch) {
   EXPECT_THAT(Describe(*comparison), HasSubstr("300 test images in 150 groups"));
 }
 
+TEST(Compare, SeedsOfOneStudy_CountAsStudiesOfTheirOwn) {
+  v1::StudyResults swept = Study("a", .6, 1);
+  for (const uint32_t seed : {1, 2}) {
+    *swept.add_seeds()->mutable_test_logits() = Study("", .6, seed).test_logits();
+  }
+  const auto one = CompareModels({swept}, {Study("c", .1, 3)}, Manifest());
+  const auto two =
+      CompareModels(std::vector<v1::StudyResults>{Study("a", .6, 1), Study("b", .6, 2)},
+                    {Study("c", .1, 3)}, Manifest());
+  ASSERT_TRUE(one.ok() && two.ok()) << one.status();
+  EXPECT_EQ(one->first.areas, two->first.areas);
+  EXPECT_EQ(one->first.area, two->first.area);
+  EXPECT_EQ(one->interval.low, two->interval.low);
+}
+
 TEST(Compare, OfAModelWithItself_IsExactlyNothing) {
   const std::vector<v1::StudyResults> one = {Study("a", .3, 1)};
   const auto comparison = CompareModels(one, one, Manifest());

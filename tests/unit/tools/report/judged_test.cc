@@ -65,6 +65,26 @@ TEST(Judged, IsNothing_WhereNothingWasJudged) {
   EXPECT_THAT(RenderJudged(view, {}), HasSubstr("were not looked for"));
 }
 
+TEST(Judged, WithoutARule_ClaimsNothingOfValidationImages) {
+  FakeJudged fake = MakeFakeJudged(300, 1, false, kQuick);
+  fake.view.models.resize(1);
+  fake.view.comparisons.clear();
+  EvaluationReport& model = fake.view.models[0];
+  model.rule_unknown = true;
+  model.runs = 1;
+  model.validation_images = 0;
+  model.operating_points.clear();
+  const std::string html = RenderJudged(fake.view, fake.manifest);
+  EXPECT_THAT(html, HasSubstr("At a threshold of .5, of 100 "));
+  EXPECT_THAT(html, HasSubstr("no temperature is known"));
+  EXPECT_THAT(html, HasSubstr("Not available: the validation images that would choose"));
+  for (const char* claim : {"validation images chose", "validation-chosen", "after temperature",
+                            "fitted on the validation", "(Youden)"}) {
+    EXPECT_THAT(html, Not(HasSubstr(claim)));
+  }
+  EXPECT_THAT(WithoutClass(html), Not(HasSubstr("nan")));
+}
+
 TEST(Judged, BearsNumbersThatAreNotThere) {
   FakeJudged fake = MakeFakeJudged(300, 1, false, kQuick);
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -123,17 +123,34 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
   const std::string first = html.substr(0, html.find("<section"));
   EXPECT_THAT(first, testing::ContainsRegex("Of 100 malignant images the network finds <b>[0-9]+</b> \\([0-9]+ – [0-9]+\\)"));
   EXPECT_THAT(first, HasSubstr("Not for clinical use"));
-  EXPECT_THAT(first, HasSubstr("One training: how far another seed would move these numbers is not measured"));
+  EXPECT_THAT(first, HasSubstr("Spread over training seeds not available: one training."));
+  EXPECT_THAT(html, HasSubstr("Spread over training seeds not available: one training.</p>"));
   EXPECT_THAT(first, HasSubstr("set does not say which lesion or patient"));
 
-  // Of a sweep with several seeds it is measured, on the validation images.
+  // Of a sweep with several seeds it is there, beside the intervals of the one model.
   study.results.mutable_spec()->mutable_sweep()->set_seeds(3);
-  study.results.mutable_spec()->mutable_sweep()->set_metric(v1::SELECTION_METRIC_VALIDATION_LOSS);
-  v1::TrialResult& trial = *study.results.add_trials();
-  trial.set_state("chosen");
-  trial.set_score(.5125);
-  trial.set_deviation(.0125);
-  EXPECT_THAT(Render(study), HasSubstr("Trained 3 times with different seeds, its validation loss is 0.5125 ± 0.0125"));
+  for (int k = 0; k < 3; ++k) {
+    v1::SeedResult& seed = *study.results.add_seeds();
+    seed.set_seed(static_cast<uint64_t>(1 + k));
+    *seed.mutable_test_logits() = study.results.test_logits();
+    *seed.mutable_validation_logits() = study.results.validation_logits();
+    // Each has some wrong that the others have right.
+    for (int i = 2 * k; i + 1 < seed.test_logits_size(); i += 14) {
+      if (k > 0) std::swap(*seed.mutable_test_logits()->Mutable(i), *seed.mutable_test_logits()->Mutable(i + 1));
+    }
+  }
+  study.results.mutable_test_use()->set_models(3);
+  study.results.mutable_test_use()->set_evaluations(1);
+  study.results.mutable_test_use()->set_studies(1);
+  const std::string seeds = Render(study);
+  const std::string screen = seeds.substr(0, seeds.find("<section"));
+  EXPECT_THAT(screen, HasSubstr("trained with 3 seeds: area under ROC <b>."));
+  EXPECT_THAT(screen, testing::ContainsRegex("± \\.[0-9]+ over 3 seeds"));
+  EXPECT_THAT(screen, testing::ContainsRegex("The mean of their scores reaches an area of <b>[01.][0-9]*</b> \\([01.][0-9]* – "));
+  EXPECT_THAT(screen, HasSubstr("was evaluated 1 time by 1 study of this cluster (3 models"));
+  EXPECT_THAT(screen, Not(HasSubstr("not available: one training")));
+  EXPECT_THAT(seeds, HasSubstr("<small>seeds ."));
+  EXPECT_THAT(seeds, HasSubstr("<th>range</th>"));
 }
 
 TEST(ReportTest, Flow_CountsEveryImageOnce_AndSaysWhatWasLeftOut) {
