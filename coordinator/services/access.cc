@@ -22,6 +22,8 @@ constexpr Rule kRules[] = {
     {"Studies/Adjust", true, false},
     {"Studies/Delete", true, false},
     {"Studies/History", true, false},
+    {"Studies/Quarantine", true, false},
+    {"Studies/Release", true, false},
     {"Cluster/Attend", false, true},
     {"Cluster/CompleteTasks", false, true},
     {"Cluster/FetchResults", false, true},
