@@ -87,10 +87,32 @@ absl::Status Init(const std::string& directory) {
 
 struct WorkerOptions {
   std::string directory, worker, format;
+  bool dry_run = false;
 };
+
+// Says what would be done; NOT_FOUND where the coordinator would say so.
+absl::Status TryOnWorker(Client& client, const WorkerOptions& options, bool release) {
+  ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, client.ClusterStatus());
+  bool here = false, quarantined = false;
+  for (const v1::WorkerStatus& worker : status.workers()) here |= worker.worker() == options.worker;
+  for (const v1::QuarantinedWorker& worker : status.quarantined()) quarantined |= worker.worker() == options.worker;
+  if (release ? !quarantined : !here && !quarantined) {
+    return absl::NotFoundError(absl::StrCat("worker ", options.worker, release ? " is not quarantined" : " is not here now",
+                                            "; `dermis cluster status` lists them"));
+  }
+  if (options.format == "json") {
+    PrintJson({{"dry_run", true}, {"worker", options.worker}});
+  } else {
+    std::printf(release ? "would give worker %s work again\n"
+                        : "would give worker %s no work any more, withdraw all its results, and compute them again\n",
+                options.worker.c_str());
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Quarantine(const WorkerOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  if (options.dry_run) return TryOnWorker(*client, options, false);
   grpc::ClientContext context;
   SetDeadline(context, 120);
   v1::QuarantineRequest request;
@@ -99,7 +121,7 @@ absl::Status Quarantine(const WorkerOptions& options) {
   const grpc::Status status = client->studies().Quarantine(&context, request, &response);
   if (!status.ok()) return ToAbsl(status, absl::StrCat("worker ", options.worker));
   if (options.format == "json") {
-    PrintJson({{"worker", options.worker}, {"why", response.worker().why()}, {"withdrawn", response.worker().withdrawn()}});
+    PrintJson({{"dry_run", false}, {"worker", options.worker}, {"why", response.worker().why()}, {"withdrawn", response.worker().withdrawn()}});
   } else {
     std::printf("worker %s gets no work (%s); %lu results are withdrawn and computed again\n", options.worker.c_str(),
                 response.worker().why().c_str(), response.worker().withdrawn());
@@ -109,6 +131,7 @@ absl::Status Quarantine(const WorkerOptions& options) {
 
 absl::Status Release(const WorkerOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  if (options.dry_run) return TryOnWorker(*client, options, true);
   grpc::ClientContext context;
   SetDeadline(context);
   v1::ReleaseRequest request;
@@ -117,7 +140,7 @@ absl::Status Release(const WorkerOptions& options) {
   const grpc::Status status = client->studies().Release(&context, request, &response);
   if (!status.ok()) return ToAbsl(status, absl::StrCat("worker ", options.worker));
   if (options.format == "json") {
-    PrintJson({{"worker", options.worker}, {"released", true}});
+    PrintJson({{"dry_run", false}, {"worker", options.worker}});
   } else {
     std::printf("worker %s gets work again\n", options.worker.c_str());
   }
@@ -202,6 +225,7 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
     AddClusterOption(*command, named->directory);
     AddOutputOption(*command, named->format);
     command->add_option("worker", named->worker, "Its name, as `dermis cluster status` says it")->required();
+    command->add_flag("--dry-run", named->dry_run, "Only say what would be done");
   }
   quarantine->footer("Examples:\n  dermis cluster quarantine worker-1");
   release->footer("Examples:\n  dermis cluster release worker-1");
