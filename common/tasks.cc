@@ -700,6 +700,24 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload) 
   return Bad(absl::StrCat(Describe(task), ": ", status.message()));
 }
 
+bool UsesResults(const v1::TaskSpec& task) {
+  switch (task.kind_case()) {
+    case v1::TaskSpec::kPerturb:
+    case v1::TaskSpec::kFit:
+    case v1::TaskSpec::kFidelity:
+    case v1::TaskSpec::kStability:
+    case v1::TaskSpec::kLesionSummary:
+    case v1::TaskSpec::kShortcut:
+    case v1::TaskSpec::kTsne:
+    case v1::TaskSpec::kSeparation:
+      return true;
+    case v1::TaskSpec::kEvaluate:
+      return task.evaluate().model().has_baseline();
+    default:
+      return false;
+  }
+}
+
 std::vector<Digest> BlobsOf(const v1::Payload& payload) {
   std::vector<Digest> blobs;
   if (payload.has_train()) {

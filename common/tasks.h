@@ -66,6 +66,9 @@ absl::Status CheckPayload(const v1::TaskSpec& task, const v1::Payload& payload);
 // Serialised payloads up to this size live in the journal, larger ones are blobs.
 inline constexpr size_t kInlinePayload = 16 << 10;
 
+// Whether its function reads results of other tasks.
+bool UsesResults(const v1::TaskSpec& task);
+
 // Blobs that a payload names.
 std::vector<Digest> BlobsOf(const v1::Payload& payload);
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -40,7 +41,8 @@ Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Opt
       blobs_(blobs),
       batch_(journal, outbox),
       studies_(clock, batch_, blobs),
-      fleet_(clock, batch_, studies_, blobs, options) {}
+      fleet_(clock, batch_, studies_, blobs, options),
+      spot_checks_(options.spot_checks) {}
 
 absl::Status Core::Open() {
   RETURN_IF_ERROR(journal_.Replay(
@@ -50,6 +52,7 @@ absl::Status Core::Open() {
   v1::Event event;
   event.mutable_started()->set_incarnation(studies_.state().incarnation() + 1);
   event.mutable_started()->set_version(kVersion);
+  event.mutable_started()->set_spot_checks(spot_checks_);
   studies_.Record(std::move(event));
   return Flush();
 }
@@ -80,22 +83,27 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
       verdict.set_cause(done.cause);
       continue;
     }
+    if (RefuseStale(done, verdict)) continue;
     // A fast reduction gives other bits each time: its results are never compared.
     const bool compared =
         done.completion.spec().train().recipe().reduction() != v1::REDUCTION_FAST;
     if (const StoredTask* stored = studies_.state().Find(done.task)) {
       const bool same = stored->payload.bytes() == done.completion.result().payload_digest();
+      const bool again = same || !compared ? stored->retired : false;
       if (!same && compared) Conflict(done, stored->payload, verdict);
-      if ((!same && compared) || !stored->retired) {
+      if (compared) Compare(done, *stored);
+      if (!again && !TakesItsPlace(done, verdict)) {
         ++studies_.counters().duplicates;
         continue;
       }
-    }
-    if (const Digest* before = studies_.state().FindForgotten(done.task);
-        compared && before != nullptr &&
-        before->bytes() != done.completion.result().payload_digest()) {
-      Conflict(done, *before, verdict);
-      continue;
+    } else if (const StoredTask* before = studies_.state().FindForgotten(done.task);
+               compared && before != nullptr &&
+               before->payload.bytes() != done.completion.result().payload_digest()) {
+      Conflict(done, before->payload, verdict);
+      // It is not the task that fails, whoever is wrong: another worker is asked.
+      if (!done.completion.spec().has_train()) verdict.set_verdict(v1::CompletionReply::STALE);
+      Compare(done, *before);
+      if (!TakesItsPlace(done, verdict)) continue;
     }
     ++studies_.counters().completions;
     fleet_.Completed(done.completion.attempt().worker(), done.completion.spec());
@@ -104,13 +112,142 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
     completed.mutable_spec()->Swap(done.completion.mutable_spec());
     completed.mutable_result()->Swap(done.completion.mutable_result());
     completed.mutable_attempt()->Swap(done.completion.mutable_attempt());
+    completed.mutable_inputs()->Swap(done.completion.mutable_inputs());
     studies_.Record(std::move(event), done.task, done.payload.get());
+    Judge(done.task);  // Workers may have differed of it before.
     if (const StoredTask* stored = studies_.state().Find(done.task);
         stored != nullptr && !stored->recipe.none()) {
       studies_.RetireStates(stored->recipe);
     }
   }
   batch_.AfterFlush([response, reply = std::move(reply)] { reply(*response); });
+}
+
+bool Core::RefuseStale(const CheckedCompletion& done, v1::CompletionReply& verdict) {
+  const State& state = studies_.state();
+  const v1::Attempt& attempt = done.completion.attempt();
+  std::vector<std::string> workers(attempt.gang().begin(), attempt.gang().end());
+  workers.push_back(attempt.worker());
+  for (const std::string& worker : workers) {
+    if (!state.IsQuarantined(worker)) continue;
+    verdict.set_verdict(v1::CompletionReply::STALE);
+    verdict.set_cause(absl::StrCat("worker ", worker, " is quarantined for wrong results (dermis cluster status)"));
+    return true;
+  }
+  for (const v1::UsedResult& used : done.completion.inputs()) {
+    if (state.Stands(used)) continue;
+    verdict.set_verdict(v1::CompletionReply::STALE);
+    verdict.add_stale(used.task());
+    verdict.set_cause("it was computed from results that have been withdrawn since");
+  }
+  return verdict.stale_size() > 0;
+}
+
+bool Core::TakesItsPlace(const CheckedCompletion& done, v1::CompletionReply& verdict) {
+  const State& state = studies_.state();
+  if (state.Find(done.task) != nullptr || state.FindForgotten(done.task) != nullptr) return false;
+  v1::CompletionReply now;
+  now.set_verdict(v1::CompletionReply::STORED);
+  const bool stale = RefuseStale(done, now);
+  verdict = std::move(now);
+  return !stale;
+}
+
+void Core::Compare(const CheckedCompletion& done, const StoredTask& stored) {
+  const v1::Attempt& attempt = done.completion.attempt();
+  const std::string& worker = attempt.worker();
+  const State& state = studies_.state();
+  // Of a gang nobody knows whose part is wrong.
+  if (done.completion.spec().has_train() || worker.empty()) return;
+  const OpenCheck* check = state.FindCheck(done.task);
+  const bool same = stored.payload.bytes() == done.completion.result().payload_digest();
+  const bool voted = check != nullptr ? check->votes.contains(worker)
+                                      : state.MakersOf(stored).front() == worker;
+  if (!voted && (check != nullptr || !same)) {
+    v1::Event event;
+    v1::ResultCompared& compared = *event.mutable_result_compared();
+    compared.set_task(done.task.bytes());
+    compared.set_worker(worker);
+    compared.set_payload(done.completion.result().payload_digest());
+    if (check == nullptr) *compared.mutable_spec() = done.completion.spec();
+    studies_.Record(std::move(event));
+  }
+  Judge(done.task);
+}
+
+void Core::Judge(const Digest& task) {
+  const OpenCheck* found = studies_.state().FindCheck(task);
+  if (found == nullptr || !found->disputed()) return;
+  const OpenCheck check = *found;
+  const std::optional<Digest> majority = MajorityOf(check);
+  if (!majority) return;  // Fleet asks one more, and ViewCluster says so.
+  std::vector<std::string> others, outvoted;
+  for (const auto& [worker, payload] : check.votes) {
+    (payload == *majority ? others : outvoted).push_back(worker);
+  }
+  for (const std::string& worker : outvoted) {
+    const Digest payload = check.votes.at(worker);
+    v1::WorkerQuarantined event;
+    event.set_worker(worker);
+    event.set_task(task.bytes());
+    event.set_payload(payload.bytes());
+    event.set_majority(majority->bytes());
+    for (const std::string& other : others) event.add_others(other);
+    event.set_why(absl::StrCat("it gave payload ", payload.short_hex(), " for ",
+                               Describe(check.spec), " (task ", task.short_hex(), ") where ",
+                               absl::StrJoin(others, " and "), " gave ", majority->short_hex()));
+    fleet_.Expel(worker, studies_.Quarantine(std::move(event)));
+  }
+}
+
+absl::StatusOr<v1::QuarantineResponse> Core::DoQuarantine(const std::string& worker,
+                                                          const std::string& user) {
+  if (!studies_.state().IsQuarantined(worker)) {
+    if (!fleet_.workers().contains(worker) && studies_.state().ResultsThrough(worker).empty()) {
+      return absl::NotFoundError(absl::StrCat(
+          "no worker ", worker, " is here or has given a result; `dermis cluster status` lists them"));
+    }
+    v1::WorkerQuarantined event;
+    event.set_worker(worker);
+    event.set_why(absl::StrCat("by ", user));
+    fleet_.Expel(worker, studies_.Quarantine(std::move(event)));
+    std::vector<Digest> tasks;  // Two of three may be left, and agree.
+    for (const auto& [task, check] : studies_.state().checks()) {
+      if (check.disputed()) tasks.push_back(task);
+    }
+    for (const Digest& task : tasks) Judge(task);
+  }
+  v1::QuarantineResponse response;
+  const QuarantineRecord& record = studies_.state().quarantined().at(worker);
+  response.mutable_worker()->set_worker(worker);
+  response.mutable_worker()->set_why(record.why);
+  response.mutable_worker()->set_unix_ms(record.unix_ms);
+  response.mutable_worker()->set_withdrawn(record.withdrawn);
+  return response;
+}
+
+void Core::Quarantine(const std::string& worker, const std::string& user,
+                      std::function<void(const absl::StatusOr<v1::QuarantineResponse>&)> reply) {
+  batch_.AfterFlush([response = DoQuarantine(worker, user), reply = std::move(reply)] {
+    reply(response);
+  });
+}
+
+void Core::Release(const std::string& worker, const std::string& user,
+                   std::function<void(const absl::StatusOr<v1::ReleaseResponse>&)> reply) {
+  absl::StatusOr<v1::ReleaseResponse> response = v1::ReleaseResponse();
+  if (studies_.state().IsQuarantined(worker)) {
+    v1::Event event;
+    event.mutable_worker_released()->set_worker(worker);
+    event.mutable_worker_released()->set_user(user);
+    studies_.Record(std::move(event));
+    fleet_.Readmit(worker);
+    DERMIS_LOG(kWarning, "worker ", worker, " is released by ", user, ": it gets work again");
+  } else {
+    response = absl::NotFoundError(absl::StrCat(
+        "worker ", worker, " is not quarantined for wrong results; `dermis cluster status` says who is"));
+  }
+  batch_.AfterFlush([response = std::move(response), reply = std::move(reply)] { reply(response); });
 }
 
 void Core::Conflict(const CheckedCompletion& done, const Digest& stored,

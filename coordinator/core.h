@@ -83,6 +83,13 @@ class Core {
   // error. Replies when that is durable.
   using TrustDecision = std::function<absl::StatusOr<v1::Event>(const Trust& trust)>;
   void ChangeTrust(const TrustDecision& decide, std::function<void(const absl::Status&)> reply);
+  // A worker whose results are wrong, found by a person: as if it had been outvoted. NOT_FOUND: nobody knows it.
+  // Idempotent. Walks over all results.
+  void Quarantine(const std::string& worker, const std::string& user,
+                  std::function<void(const absl::StatusOr<v1::QuarantineResponse>&)> reply);
+  // NOT_FOUND: it is not quarantined.
+  void Release(const std::string& worker, const std::string& user,
+               std::function<void(const absl::StatusOr<v1::ReleaseResponse>&)> reply);
 
   // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet:
   // answer with it through AfterFlush.
@@ -123,6 +130,16 @@ class Core {
                         const std::string& user);
   absl::StatusOr<v1::DeleteResponse> DoDelete(const v1::DeleteRequest& request,
                                               const std::string& user);
+  absl::StatusOr<v1::QuarantineResponse> DoQuarantine(const std::string& worker,
+                                                      const std::string& user);
+  // It comes from a worker that is quarantined, or from results that do not stand any more.
+  bool RefuseStale(const CheckedCompletion& done, v1::CompletionReply& verdict);
+  // A second result of a unit: noted where it says something.
+  void Compare(const CheckedCompletion& done, const StoredTask& stored);
+  // The result that it was compared with has been withdrawn: this one is stored.
+  bool TakesItsPlace(const CheckedCompletion& done, v1::CompletionReply& verdict);
+  // Workers differ: who is outvoted is quarantined.
+  void Judge(const Digest& task);
   // Two results of one task: the first stays, people are told.
   void Conflict(const CheckedCompletion& done, const Digest& stored, v1::CompletionReply& verdict);
 
@@ -134,6 +151,7 @@ class Core {
   Fleet fleet_;
   std::vector<std::string> alarms_;
   absl::Duration next_disk_look_;
+  const double spot_checks_;
 };
 
 }  // namespace dermis

@@ -26,6 +26,7 @@ const Assignment* Fleet::GangOf(const Digest& recipe) const {
 }
 
 void Fleet::Open(bool fresh) {
+  if (!fresh) opened_ = clock_.Now();
   work_from_ = clock_.Now() + (fresh ? absl::ZeroDuration() : options_.grace);
 }
 
@@ -48,17 +49,20 @@ void Fleet::Look(absl::Duration now) {
   if (now - last_look_ < absl::Milliseconds(50) && now >= last_look_) return;
   CheckTimeouts(now);
   AccountTime(now);
+  WaiveChecks(now);
   last_look_ = now;
   check_yields_ = true;
 }
 
 void Fleet::GiveOut(absl::Duration now) {
   if (now < work_from_) return;
+  GiveOutChecks(now, true);
   // A bundle may be cut short (a change of kind, a task that must run alone): once more for the
   // rest.
   for (int round = 0; round < 3; ++round) {
     if (!Assign(now)) break;
   }
+  GiveOutChecks(now, false);
 }
 
 void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) {
@@ -107,6 +111,7 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
   worker.hello = hello;
   worker.connection = connection;
   worker.last_beat = now;
+  worker.expelled = studies_.state().IsQuarantined(hello.worker());
   connections_[connection] = hello.worker();
   studies_.PinStudies(hello.numerics_class());
   studies_.TouchClass(hello.numerics_class());
@@ -167,11 +172,14 @@ void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
   }
 }
 
-void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended) {
+void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) {
   auto [name, worker] = Find(connection);
-  if (worker == nullptr || ended.assignment() == 0 || worker->assignment != ended.assignment()) {
+  if (worker == nullptr || said.assignment() == 0 || worker->assignment != said.assignment()) {
     return;
   }
+  v1::AttemptEnded ended = said;
+  // That a task fails is not believed of it either.
+  if (worker->expelled) ended.set_outcome(v1::OUTCOME_YIELDED);
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
@@ -204,7 +212,7 @@ std::pair<std::string, Worker*> Fleet::Find(ConnectionId connection) {
 bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running) {
   const absl::Duration now = clock_.Now();
   const uint64_t id = running.assignment();
-  if (id == 0 || condemned_.contains(id)) return false;
+  if (id == 0 || worker.expelled || condemned_.contains(id)) return false;
   auto it = assignments_.find(id);
   if (it != assignments_.end()) {
     Assignment& known = it->second;
@@ -296,7 +304,9 @@ void Fleet::SetFree(Worker& worker) {
   worker.steps.clear();
 }
 
-bool Fleet::Free(const Worker& worker) { return worker.assignment == 0 && !worker.draining; }
+bool Fleet::Free(const Worker& worker) {
+  return worker.assignment == 0 && !worker.draining && !worker.expelled;
+}
 
 void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {
   if (progress <= worker.progress) return;

@@ -39,6 +39,10 @@ struct FleetOptions {
   absl::Duration bundle = absl::Seconds(1);         // Measured work a bundle of units holds.
   absl::Duration segment = absl::Seconds(30);       // A gang stores a state about so often.
   uint32_t max_bundle = 256;                        // Units.
+  double spot_checks = 0;  // The part of the units that a second worker computes, too.
+  // A study that is done but for spot checks waits so long for a worker to make them,
+  absl::Duration check_wait = absl::Seconds(60);
+  absl::Duration company = absl::Seconds(10);  // or so long where no second worker is there any more.
 };
 
 struct Worker {
@@ -53,6 +57,7 @@ struct Worker {
   std::deque<double> steps;         // Seconds a unit of progress, the last few.
   std::vector<uint32_t> waits_for;  // Ranks of its gang.
   bool draining = false;
+  bool expelled = false;  // For wrong results: gets no work.
   uint64_t completed = 0;
 };
 
@@ -67,6 +72,7 @@ struct Assignment {
   uint64_t id = 0;
   std::string study;  // Charged for it.
   bool gang = false;
+  bool check = false;  // A spot check: one unit that has a result.
   absl::Duration started;
   std::string why;  // Yielding or doomed: the reason.
   bool yielding = false;
@@ -94,6 +100,13 @@ struct RecipeWork {
   std::set<std::string> avoid;
 };
 
+// What is known of making a spot check.
+struct CheckWork {
+  uint64_t assignment = 0;
+  absl::Duration not_before = -absl::InfiniteDuration();
+  uint32_t tries = 0;  // That failed.
+};
+
 // The core thread's own.
 class Fleet {
  public:
@@ -111,6 +124,11 @@ class Fleet {
   void WorkerDisconnected(ConnectionId connection, const std::string& cause);
   // This worker's completion of the task is about to be stored.
   void Completed(const std::string& worker, const v1::TaskSpec& task);
+  // The worker was quarantined for wrong results, and states of these trainings are withdrawn: it stops, and so
+  // do the gangs that trained on from them.
+  void Expel(const std::string& name, const std::set<Digest>& recipes);
+  // It gets work again.
+  void Readmit(const std::string& name);
   // Work that nobody wants any more: gangs store what they have, bundles stop.
   void StopUnwanted();
   // Timeouts and the accounts of the studies; not oftener than every 50 ms.
@@ -171,6 +189,14 @@ class Fleet {
   // The front of the queue that still waits; stale entries go.
   double UnitSeconds(Study& study);
   bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now);
+  // --- Spot checks (fleet_checks.cc).
+  // To workers that are still free: of all studies, or of those alone that wait for nothing else.
+  void GiveOutChecks(absl::Duration now, bool urgent);
+  bool MayCheck(const OpenCheck& check, const std::string& name) const;
+  void StartCheck(const Digest& task, const OpenCheck& check, Study& study, const std::string& name,
+                  absl::Duration now);
+  // Checks that keep a study from its end and that nobody can make.
+  void WaiveChecks(absl::Duration now);
   bool StartGang(const Digest& recipe, Study& study, const std::vector<std::string>& members,
                  absl::Duration now);
 
@@ -186,9 +212,13 @@ class Fleet {
   std::map<uint64_t, Assignment> assignments_;
   absl::flat_hash_map<Digest, RecipeWork> works_;  // By recipe.
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
+  std::map<Digest, CheckWork> check_works_;
+  std::map<std::string, absl::Duration> company_;      // Class -> when two workers of it were there.
+  std::map<std::string, absl::Duration> checks_since_;  // Study -> since when it waits for them alone.
   std::set<uint64_t> condemned_;  // Stuck: not adopted when their worker comes back.
   uint64_t assignment_counter_ = 0;
   absl::Duration work_from_, last_look_;
+  absl::Duration opened_ = -absl::InfiniteDuration();  // Others may come back after a start.
   bool check_yields_ = true;
 };
 

@@ -46,6 +46,11 @@ void Fleet::BundleEnded(const std::string& name, Worker& worker, Assignment& ass
     if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) studies_.Avoid(unit, name);
     studies_.Release(*it, unit, back_off);
   }
+  if (assignment.check && ended.outcome() != v1::OUTCOME_DONE) {
+    CheckWork& work = check_works_[assignment.tasks[0]];
+    work.not_before = clock_.Now() + BackOff(work.tries);
+    if (ended.outcome() != v1::OUTCOME_YIELDED) ++work.tries;
+  }
   EraseAssignment(assignment.id);
   if (culprit) {
     const std::set<std::string> studies = studies_.units().at(*culprit).studies;
@@ -235,6 +240,7 @@ void Fleet::Strike(const std::string& name, const Digest& task, const std::strin
 }
 
 bool Fleet::Quarantined(const std::string& name) const {
+  if (studies_.state().IsQuarantined(name)) return true;
   auto it = histories_.find(name);
   return it != histories_.end() && it->second.quarantined_until > clock_.Now();
 }
@@ -248,6 +254,7 @@ void Fleet::StopUnwanted() {
       }
       continue;
     }
+    if (assignment.check && studies_.state().FindCheck(assignment.tasks[0]) != nullptr) continue;
     const std::vector<Digest> remaining = Remaining(assignment);
     if (std::none_of(remaining.begin(), remaining.end(), [&](const Digest& task) {
           return studies_.IsToBeRun(studies_.units().at(task));
@@ -263,7 +270,12 @@ void Fleet::StopUnwanted() {
 }
 
 void Fleet::EraseAssignment(uint64_t id) {
-  studies_.Touch(assignments_.at(id).study);
+  const Assignment& assignment = assignments_.at(id);
+  studies_.Touch(assignment.study);
+  if (assignment.check) {
+    CheckWork& work = check_works_[assignment.tasks[0]];
+    if (work.assignment == id) work.assignment = 0;
+  }
   assignments_.erase(id);
 }
 

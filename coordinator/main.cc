@@ -51,6 +51,7 @@ struct Flags {
   uint64_t reserve_mib = 512;
   double segment = 30;
   double bundle = 1;
+  double spot_checks = 0.01;
   bool allow_torchscript = false;
   std::string dashboard;  // HOST:PORT; empty: none.
 };
@@ -217,7 +218,8 @@ int Serve(const Flags& flags) {
   StoredBlobs blobs(**store, reserve);
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs,
-            {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment)});
+            {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment),
+             .spot_checks = flags.spot_checks});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
@@ -350,6 +352,10 @@ int main(int argc, char** argv) {
                  "leave shorter gaps, and let other studies wait longer")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 600.0));
+  app.add_option("--spot-checks", flags.spot_checks,
+                 "Part of the units that a second worker computes, too, to find workers whose results are wrong; 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   app.add_flag("--check-health", flags.check_health,
                "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,

@@ -15,6 +15,7 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
   switch (event.kind_case()) {
     case v1::Event::kStarted:
       incarnation_ = event.started().incarnation();
+      spot_checks_ = event.started().spot_checks();
       return absl::OkStatus();
     case v1::Event::kStudySubmitted: {
       const v1::StudySubmitted& submitted = event.study_submitted();
@@ -53,6 +54,12 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       ASSIGN_OR_RETURN(stored.payload, Digest::FromBytes(done.result().payload_digest()));
       stored.row = row;
       stored.bytes = static_cast<uint32_t>(done.result().payload().size());
+      stored.makers = MakersIndex(done.attempt());
+      for (const v1::UsedResult& used : done.inputs()) {
+        ASSIGN_OR_RETURN(Digest input, Digest::FromBytes(used.task()));
+        stored.inputs.push_back(input);
+      }
+      stored.inputs_unknown = stored.inputs.empty() && UsesResults(done.spec());
       for (const std::string& blob : done.result().blobs()) {
         ASSIGN_OR_RETURN(Digest digest, Digest::FromBytes(blob));
         stored.blobs.push_back(digest);
@@ -75,6 +82,7 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       if (done.spec().has_train()) {
         ASSIGN_OR_RETURN(stored.recipe,
                          RecipeDigest(done.spec().train().recipe(), done.spec().numerics_class()));
+        stored.step = done.spec().train().step();
       }
       const Digest recipe = stored.recipe;
       completed_[entry.task] = std::move(stored);
@@ -83,6 +91,8 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
         states_[recipe][done.spec().train().step()] = entry.task;
         ++states_stored_[recipe];
         losses_.erase(recipe);
+      } else {
+        OpenCheckOf(entry.task, done);
       }
       return absl::OkStatus();
     }
@@ -136,6 +146,15 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       return absl::OkStatus();
     case v1::Event::kJoinRevoked:
       trust_.Apply(event.join_revoked());
+      return absl::OkStatus();
+    case v1::Event::kResultCompared:
+      return ApplyCompared(event.result_compared());
+    case v1::Event::kChecksWaived:
+      return ApplyWaived(event.checks_waived());
+    case v1::Event::kWorkerQuarantined:
+      return ApplyQuarantined(event.unix_ms(), event.worker_quarantined());
+    case v1::Event::kWorkerReleased:
+      quarantined_.erase(event.worker_released().worker());
       return absl::OkStatus();
     case v1::Event::KIND_NOT_SET:
       break;
@@ -227,15 +246,25 @@ void State::ForgetTask(const Digest& task) {
   auto stored = completed_.find(task);
   if (stored == completed_.end()) return;
   for (const Digest& blob : stored->second.blobs) Unname(blob, task);
-  forgotten_[task] = stored->second.payload;
+  checks_.erase(task);
   if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
     std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
     if (it->second.empty()) states_.erase(it);
   }
+  forgotten_[task] = std::move(stored->second);
   completed_.erase(stored);
 }
 
-const Digest* State::FindForgotten(const Digest& task) const {
+uint32_t State::MakersIndex(const v1::Attempt& attempt) {
+  std::vector<std::string> makers(attempt.gang().begin(), attempt.gang().end());
+  if (makers.empty()) makers.push_back(attempt.worker());
+  const auto [it, fresh] =
+      makers_index_.try_emplace(makers, static_cast<uint32_t>(makers_.size()));
+  if (fresh) makers_.push_back(makers);
+  return it->second;
+}
+
+const StoredTask* State::FindForgotten(const Digest& task) const {
   auto it = forgotten_.find(task);
   return it == forgotten_.end() ? nullptr : &it->second;
 }
@@ -310,10 +339,23 @@ std::string State::Dump() const {
   std::sort(tasks.begin(), tasks.end());
   for (const auto& [digest, stored] : tasks) {
     absl::StrAppend(&out, "task ", digest.hex(), " ", stored->payload.hex(), " row ", stored->row,
-                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), stored->retired ? " retired" : "", "\n");
+                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), stored->retired ? " retired" : "",
+                    " check ", static_cast<int>(stored->check), " by ",
+                    absl::StrJoin(MakersOf(*stored), ","), " from ", stored->inputs.size(), "\n");
   }
-  for (const auto& [task, payload] : forgotten_) {
-    absl::StrAppend(&out, "forgotten ", task.hex(), " ", payload.hex(), "\n");
+  for (const auto& [task, stored] : forgotten_) {
+    absl::StrAppend(&out, "forgotten ", task.hex(), " ", stored.payload.hex(), " by ",
+                    absl::StrJoin(MakersOf(stored), ","), "\n");
+  }
+  for (const auto& [task, check] : checks_) {
+    absl::StrAppend(&out, "check ", task.hex(), check.chosen ? " chosen" : "");
+    for (const auto& [worker, payload] : check.votes) {
+      absl::StrAppend(&out, " ", worker, "=", payload.hex());
+    }
+    absl::StrAppend(&out, "\n");
+  }
+  for (const auto& [worker, record] : quarantined_) {
+    absl::StrAppend(&out, "quarantined ", worker, " ", record.why, " ", record.withdrawn, "\n");
   }
   for (const auto& [recipe, steps] : states_) {
     for (const auto& [step, task] : steps) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -49,8 +50,32 @@ struct StoredTask {
   uint64_t row = 0;           // In the journal.
   uint32_t bytes = 0;         // Inline payload; 0 where a blob holds it.
   std::vector<Digest> blobs;  // Named by the payload, and the payload's own.
-  Digest recipe;              // Of a training state.
+  Digest recipe;              // Of a training state,
+  uint64_t step = 0;          // and which.
   bool retired = false;       // A training state whose blobs are not kept.
+  enum class Check : uint8_t { kNone, kOpen, kSame, kWaived };
+  Check check = Check::kNone;  // By a second worker.
+  bool inputs_unknown = false;  // It was computed from others, and its journal does not say which.
+  uint32_t makers = 0;          // State::MakersOf.
+  std::vector<Digest> inputs;   // Tasks whose results it was computed from.
+};
+
+// A unit that a second worker computes, or of which workers gave different results.
+struct OpenCheck {
+  v1::TaskSpec spec;
+  std::map<std::string, Digest> votes;  // Worker -> payload; the first one's is among them.
+  bool chosen = false;                  // To be checked; else workers differed by chance.
+  bool disputed() const;
+};
+// The payload that more workers gave than any other, and two at least.
+std::optional<Digest> MajorityOf(const OpenCheck& check);
+// Whether a unit is among the part of all units that is checked: by its digest alone.
+bool IsChosenForCheck(const Digest& task, double part);
+
+struct QuarantineRecord {
+  std::string why;
+  uint64_t unix_ms = 0;
+  uint64_t withdrawn = 0;
 };
 
 // Attempts that ended with the worker. Cleared by a completion and by `retry`.
@@ -78,8 +103,23 @@ class State {
   const absl::flat_hash_map<Digest, StoredTask>& tasks() const { return completed_; }
   // Of an image set's test split (SHA-256 of the images' indices). Null: none.
   const PastTestUse* PastUseOf(const Digest& image_set, const Digest& test_split) const;
-  // The payload of a result whose bytes were lost: the task must give the same again.
-  const Digest* FindForgotten(const Digest& task) const;
+  // A result whose bytes were lost: the task must give the same again.
+  const StoredTask* FindForgotten(const Digest& task) const;
+  // Who computed it; of a gang, all.
+  const std::vector<std::string>& MakersOf(const StoredTask& stored) const {
+    return makers_[stored.makers];
+  }
+  // --- Spot checks (spot_checks.cc).
+  double spot_checks() const { return spot_checks_; }
+  const OpenCheck* FindCheck(const Digest& task) const;
+  const std::map<Digest, OpenCheck>& checks() const { return checks_; }
+  // For wrong results; by worker.
+  const std::map<std::string, QuarantineRecord>& quarantined() const { return quarantined_; }
+  bool IsQuarantined(const std::string& worker) const { return quarantined_.contains(worker); }
+  // What does not stand without this worker: its results, those computed from them, and so on.
+  std::vector<Digest> ResultsThrough(const std::string& worker) const;
+  // Whether the result that was used is still the task's.
+  bool Stands(const v1::UsedResult& used) const;
   // Whether a stored result names the blob; all blobs that are named.
   bool Names(const Digest& blob) const { return users_.contains(blob); }
   std::vector<Digest> NamedBlobs() const;
@@ -108,8 +148,22 @@ class State {
   void ForgetTask(const Digest& task);
   void Retire(const Digest& task);
   void Unname(const Digest& blob, const Digest& task);
+  uint32_t MakersIndex(const v1::Attempt& attempt);
+  // --- spot_checks.cc.
+  absl::Status ApplyCompared(const v1::ResultCompared& compared);
+  absl::Status ApplyWaived(const v1::ChecksWaived& waived);
+  absl::Status ApplyQuarantined(uint64_t unix_ms, const v1::WorkerQuarantined& quarantined);
+  void OpenCheckOf(const Digest& task, const v1::TaskCompleted& done);
+  void CloseIfAgreed(const Digest& task);
+  // As if it had never been.
+  void Withdraw(const Digest& task);
 
   uint64_t incarnation_ = 0;
+  double spot_checks_ = 0;
+  std::map<Digest, OpenCheck> checks_;
+  std::map<std::string, QuarantineRecord> quarantined_;
+  std::vector<std::vector<std::string>> makers_;
+  std::map<std::vector<std::string>, uint32_t> makers_index_;
   std::map<std::string, StudyRecord> studies_;
   uint64_t submitted_ = 0;  // Studies, ever.
   std::map<std::pair<Digest, Digest>, PastTestUse> past_;
@@ -117,7 +171,7 @@ class State {
   absl::flat_hash_map<Digest, StoredTask> completed_;
   absl::flat_hash_map<Digest, std::vector<Digest>>
       users_;                           // Blob -> the tasks whose results name it.
-  std::map<Digest, Digest> forgotten_;  // Task -> payload.
+  std::map<Digest, StoredTask> forgotten_;
   std::map<Digest, std::map<uint64_t, Digest>> states_;
   absl::flat_hash_map<Digest, uint64_t> states_stored_;  // By recipe.
   std::map<Digest, LossRecord> losses_;

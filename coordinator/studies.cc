@@ -90,6 +90,17 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
       if (Concerns(*study, tasks)) concerned.push_back(id);
     }
   }
+  if (event.has_worker_quarantined()) {
+    std::vector<Digest> tasks;
+    for (const std::string& bytes : event.worker_quarantined().withdrawn()) {
+      ASSIGN_OR_RETURN(tasks.emplace_back(), Digest::FromBytes(bytes));
+    }
+    for (const auto& [id, study] : studies_) {
+      const auto failure = state_.failures().lower_bound({id, Digest()});
+      const bool failed = failure != state_.failures().end() && failure->first.first == id;
+      if (failed || Concerns(*study, tasks)) concerned.push_back(id);
+    }
+  }
   RETURN_IF_ERROR(state_.Apply(row, entry));
   switch (event.kind_case()) {
     case v1::Event::kStudySubmitted:
@@ -109,6 +120,23 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
       break;
     case v1::Event::kBlobDropped:
       FoldDropped(dropped, concerned);
+      break;
+    case v1::Event::kResultCompared: {
+      ASSIGN_OR_RETURN(const Digest task, Digest::FromBytes(event.result_compared().task()));
+      FoldCompared(task);
+      break;
+    }
+    case v1::Event::kChecksWaived:
+      CloseChecks();
+      break;
+    case v1::Event::kWorkerQuarantined:
+      for (const std::string& id : concerned) {
+        StartStudy(id);
+        // A replay finds the right results where wrong ones led to other tasks, and would count otherwise.
+        studies_.at(id)->spent = 0;
+      }
+      CloseChecks();
+      stop_unwanted_ = true;
       break;
     case v1::Event::kFailuresCleared:
       FoldCleared(event.failures_cleared().study());
@@ -247,8 +275,9 @@ void Studies::AddWants(Study& study, absl::StatusOr<StudyRun::Wants> wants) {
     return;
   }
   for (StudyRun::Want& want : *wants) {
-    if (state_.Find(want.task) != nullptr) {
+    if (const StoredTask* stored = state_.Find(want.task)) {
       ++study.reused[static_cast<int>(want.stage)];
+      NoteCheck(study, want.task, *stored);
       folds_.emplace_back(study.id, want.task);
       continue;
     }
@@ -318,10 +347,73 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
       ++study.computed[static_cast<int>(want->second)];
       study.wanted.erase(want);
       study.hint.clear();
+      NoteCheck(study, entry.task, *state_.Find(entry.task));
       AddWants(study, study.run->OnResult(entry.task, read));
     }
   }
   DrainFolds();
+}
+
+void Studies::NoteCheck(Study& study, const Digest& task, const StoredTask& stored) {
+  switch (stored.check) {
+    case StoredTask::Check::kNone:
+      return;
+    case StoredTask::Check::kOpen:
+      study.checks.insert(task);
+      return;
+    case StoredTask::Check::kSame:
+      ++study.checks_same;
+      return;
+    case StoredTask::Check::kWaived:
+      ++study.checks_waived;
+      return;
+  }
+}
+
+void Studies::FoldCompared(const Digest& task) {
+  const StoredTask* stored = state_.Find(task);
+  if (stored == nullptr) return;
+  for (auto& [id, study] : studies_) {
+    // It was open for the study, or workers differ by chance of what it has.
+    if (study->checks.erase(task) == 0 &&
+        (stored->check != StoredTask::Check::kOpen || state_.studies().at(id).cancelled ||
+         !Has(*study, task))) {
+      continue;
+    }
+    NoteCheck(*study, task, *stored);
+    ++study->version;
+  }
+}
+
+void Studies::CloseChecks() {
+  for (auto& [id, study] : studies_) {
+    for (auto it = study->checks.begin(); it != study->checks.end();) {
+      const Digest task = *it;
+      if (state_.FindCheck(task) != nullptr) {
+        ++it;
+        continue;
+      }
+      it = study->checks.erase(it);
+      if (const StoredTask* stored = state_.Find(task)) NoteCheck(*study, task, *stored);
+      ++study->version;
+    }
+  }
+}
+
+std::set<Digest> Studies::Quarantine(v1::WorkerQuarantined event) {
+  std::set<Digest> recipes;
+  for (const Digest& task : state_.ResultsThrough(event.worker())) {
+    event.add_withdrawn(task.bytes());
+    if (const StoredTask* stored = state_.Find(task); stored && !stored->recipe.none()) {
+      recipes.insert(stored->recipe);
+    }
+  }
+  DERMIS_LOG(kError, "ALARM: worker ", event.worker(), " is quarantined: ", event.why(), "; ",
+             event.withdrawn_size(), " results are withdrawn and computed again");
+  v1::Event outer;
+  *outer.mutable_worker_quarantined() = std::move(event);
+  Record(std::move(outer));
+  return recipes;
 }
 
 void Studies::FoldFailed(const v1::TaskFailed& failed) {
@@ -462,6 +554,7 @@ void Studies::DropWants(Study& study) {
   study.wanted.clear();
   for (const Digest& task : tasks) Unwant(study, task);
   study.queue.clear();
+  study.checks.clear();
   study.failed.clear();
   study.hungry_since.reset();
 }
@@ -581,7 +674,9 @@ v1::StudyStatus::Phase Studies::PhaseOf(const Study& study) const {
   if (record->second.cancelled) return v1::StudyStatus::CANCELLED;
   if (!study.problem.ok()) return v1::StudyStatus::FAILED;
   if (study.run == nullptr) return v1::StudyStatus::RUNNING;
-  if (study.run->done()) return v1::StudyStatus::DONE;
+  if (study.run->done()) {
+    return study.checks.empty() ? v1::StudyStatus::DONE : v1::StudyStatus::RUNNING;
+  }
   if (!study.run->training_done()) {
     return study.run->sweep().failed() ? v1::StudyStatus::FAILED : v1::StudyStatus::RUNNING;
   }

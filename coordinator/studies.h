@@ -60,6 +60,8 @@ struct Study {
   double spent = 0;  // Worker-seconds of the results that were computed for it.
   uint32_t workers = 0;
   std::optional<absl::Duration> hungry_since;
+  std::set<Digest> checks;  // Spot checks of its units that are open: it is not done before them.
+  uint64_t checks_same = 0, checks_waived = 0;
   uint64_t version = 1;
 };
 
@@ -94,6 +96,9 @@ class Studies {
             const std::string& worker);
   // A blob is not there (any more). What names it is forgotten; nothing where nothing names it.
   void BlobLost(const Digest& blob, const std::string& cause);
+  // A worker computes wrong: it gets nothing more, and what does not stand without it is withdrawn. `event`:
+  // what is known of it; gives the trainings of which states were withdrawn.
+  std::set<Digest> Quarantine(v1::WorkerQuarantined event);
   // Noticed while something was read; told (BlobLost) at the next Settle.
   void NoticeLost(const Digest& blob) const { lost_blobs_.push_back(blob); }
   // A state of the recipe was stored: the blobs of earlier ones that it supersedes go (retention.h).
@@ -184,6 +189,10 @@ class Studies {
   void FoldDeleted(const std::string& id);
   // Of those that share from now on, the least that one used; none where there is no other.
   std::optional<double> LeastUsed(const std::string& but) const;
+  void FoldCompared(const Digest& task);
+  // Checks that are over, of all studies.
+  void CloseChecks();
+  void NoteCheck(Study& study, const Digest& task, const StoredTask& stored);
   // A result that several wait for counts for each: what one has used says nothing of others.
   void Charge(const v1::Attempt& attempt, Study& study);
   static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);

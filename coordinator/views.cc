@@ -21,6 +21,27 @@ namespace {
 constexpr const char* kStageNames[kStages] = {"training", "evaluation", "explanation", "checks",
                                               "lesions", "baselines", "embeddings"};
 
+std::string DescribeDispute(const Fleet& fleet, const Digest& task, const OpenCheck& check) {
+  std::vector<std::string> votes;
+  for (const auto& [worker, payload] : check.votes) {
+    votes.push_back(absl::StrCat("worker ", worker, " gave ", payload.short_hex()));
+  }
+  const bool decides = std::any_of(
+      fleet.workers().begin(), fleet.workers().end(), [&](const auto& entry) {
+        return entry.second.hello.numerics_class() == check.spec.numerics_class() &&
+               !entry.second.expelled && !entry.second.draining &&
+               !check.votes.contains(entry.first);
+      });
+  return absl::StrCat(
+      "results differ of ", Describe(check.spec), " (task ", task.short_hex(), "): ",
+      absl::StrJoin(votes, ", "), "; ",
+      decides ? "another worker decides"
+              : absl::StrCat("none is to be trusted, and no other worker of numerics class ",
+                             check.spec.numerics_class(),
+                             " is here to decide: start one, or where it is known who is wrong, "
+                             "dermis cluster quarantine NAME"));
+}
+
 void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
                  const Study& study, v1::StudyStatus& status) {
   constexpr int kMost = 20;
@@ -49,9 +70,11 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
   }
   bool any = false;
   std::set<std::string> others;
+  std::vector<std::string> expelled;
   for (const auto& [name, worker] : fleet.workers()) {
     if (worker.hello.numerics_class() == record.numerics_class) {
-      any = true;
+      any |= !worker.expelled;
+      if (worker.expelled) expelled.push_back(name);
     } else {
       others.insert(absl::StrCat(name, " (", worker.hello.numerics_class(), ")"));
     }
@@ -59,10 +82,23 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
   if (!any) {
     status.add_problems(
         absl::StrCat("no worker of numerics class ", record.numerics_class, " is there",
+                     expelled.empty() ? ""
+                                      : absl::StrCat(" that is not quarantined (",
+                                                     absl::StrJoin(expelled, ", "), ")"),
                      others.empty() ? "" : "; cannot help, as other bits would come out: ",
                      absl::StrJoin(others, ", ")));
   }
   if (!study.hint.empty()) status.add_problems(study.hint);
+  for (const Digest& task : study.checks) {
+    const OpenCheck* check = studies.state().FindCheck(task);
+    if (check != nullptr && check->disputed()) {
+      status.add_problems(DescribeDispute(fleet, task, *check));
+    }
+  }
+  if (study.run != nullptr && study.run->done() && !study.checks.empty()) {
+    status.add_problems(absl::StrCat("all is computed; ", study.checks.size(),
+                                     " spot checks by a second worker are open"));
+  }
 }
 
 bool AsksFor(const v1::StudySpec& spec, Stage stage) {
@@ -293,6 +329,11 @@ absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& f
   status.set_priority(record.priority);
   status.set_used_hours(study.spent / 3600);
   status.set_max_hours(record.max_hours);
+  if (study.checks.size() + study.checks_same + study.checks_waived > 0) {
+    status.mutable_spot_checks()->set_same(study.checks_same);
+    status.mutable_spot_checks()->set_open(study.checks.size());
+    status.mutable_spot_checks()->set_waived(study.checks_waived);
+  }
   for (int s = 0; s < kStages; ++s) {
     if (!AsksFor(record.spec, static_cast<Stage>(s))) continue;
     v1::StageProgress& stage = *status.add_stages();
@@ -456,6 +497,23 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
   response.set_incarnation(studies.state().incarnation());
   response.set_free_bytes(blobs.FreeBytes());
   response.set_disk_low(blobs.LowDisk());
+  response.set_spot_checks(studies.state().spot_checks());
+  for (const auto& [name, record] : studies.state().quarantined()) {
+    v1::QuarantinedWorker& out = *response.add_quarantined();
+    out.set_worker(name);
+    out.set_why(record.why);
+    out.set_unix_ms(record.unix_ms);
+    out.set_withdrawn(record.withdrawn);
+    response.add_alarms(absl::StrCat(
+        "worker ", name, " is quarantined: ", record.why, "; ", record.withdrawn,
+        " results were withdrawn. Look at its host (memory, overclocking, its GPU), then: "
+        "dermis cluster release ", name));
+  }
+  for (const auto& [task, check] : studies.state().checks()) {
+    if (!check.disputed()) continue;
+    response.add_disputes(DescribeDispute(fleet, task, check));
+    response.add_alarms(response.disputes(response.disputes_size() - 1));
+  }
   for (const auto& [name, worker] : fleet.workers()) {
     v1::WorkerStatus& out = *response.add_workers();
     out.set_worker(name);
@@ -474,6 +532,9 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
                                  assignment.step, assignment.yielding ? ", yields" : ""));
     } else {
       std::string what = "finishes";
+      const OpenCheck* check =
+          assignment.check ? studies.state().FindCheck(assignment.tasks[0]) : nullptr;
+      if (check != nullptr) what = absl::StrCat("spot check: ", Describe(check->spec));
       for (const Digest& task : assignment.tasks) {
         auto unit = studies.units().find(task);
         if (unit == studies.units().end() || unit->second.assignment != assignment.id) continue;
@@ -490,7 +551,8 @@ std::string DumpStudies(const Studies& studies) {
   std::string out = studies.state().Dump();
   for (const auto& [id, study] : studies.all()) {
     absl::StrAppend(&out, "run ", id, " phase ", static_cast<int>(studies.PhaseOf(*study)),
-                    " spent ", study->spent);
+                    " spent ", study->spent, " checks ", study->checks.size(), "+",
+                    study->checks_same, "+", study->checks_waived);
     for (int s = 0; s < kStages; ++s) {
       absl::StrAppend(&out, " ", study->computed[s], "+", study->reused[s]);
     }

@@ -75,6 +75,7 @@ void Completer::Add(Finished finished) {
   *item.completion.mutable_spec() = std::move(finished.spec);
   *item.completion.mutable_result() = *std::move(result);
   *item.completion.mutable_attempt() = std::move(finished.attempt);
+  for (v1::UsedResult& used : finished.inputs) *item.completion.add_inputs() = std::move(used);
   item.done = std::move(finished.done);
   item.wanted = std::move(finished.wanted);
   for (std::string& bytes : finished.blobs) {
@@ -179,6 +180,10 @@ void Completer::Send(std::vector<Item> batch) {
           }
           break;
         }
+        case v1::CompletionReply::STALE:
+          item.done(absl::UnavailableError(absl::StrCat("the result of ", Describe(item.completion.spec()),
+                                                        " is not taken: ", reply.cause())));
+          break;
         case v1::CompletionReply::CONFLICT:
           DERMIS_LOG(kError, "ALARM: another result is stored for ", Describe(item.completion.spec()),
                      ": ", reply.cause());

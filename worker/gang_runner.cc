@@ -128,9 +128,12 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
   // All that may take long comes before the others wait for this rank.
   ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, parts_.images(seat.recipe().images()));
   std::string start_state;
+  Digest start_digest;  // Its task.
   if (!seat.start_state().empty()) {
     ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(seat.start_state()));
     ASSIGN_OR_RETURN(start_state, parts_.blob(digest));
+    ASSIGN_OR_RETURN(start_digest, TaskDigest(TrainTaskOf(seat.recipe(), seat.start_step(),
+                                                          options_.numerics_class)));
   }
   TrainerOptions options;
   if (start_state.empty() && !seat.recipe().init().empty()) {
@@ -174,6 +177,10 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     finished.attempt.set_started_unix_ms(last_unix_ms);
     for (const v1::GangMember& member : seat.roster()) finished.attempt.add_gang(member.worker());
     finished.attempt.set_items(step - last_step);
+    if (!start_digest.none()) {
+      finished.inputs.emplace_back().set_task(start_digest.bytes());
+      finished.inputs.back().set_payload(seat.start_state());
+    }
     last = now;
     last_unix_ms = Clock::Real().UnixMillis();
     last_step = step;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
+#include "worker/used_results.h"
 
 namespace dermis {
 
@@ -16,14 +17,24 @@ std::shared_ptr<const v1::Payload> ResultCache::Find(const Digest& task) {
   const auto it = entries_.find(task);
   if (it == entries_.end()) return nullptr;
   order_.splice(order_.end(), order_, it->second.used);
-  return it->second.payload;
+  UsedResults::Note(task, it->second.result.digest);
+  return it->second.result.payload;
 }
 
-void ResultCache::Keep(const Digest& task, std::shared_ptr<const v1::Payload> payload) {
-  const uint64_t bytes = payload->ByteSizeLong() + 128;
+void ResultCache::Forget(const Digest& task) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = entries_.find(task);
+  if (it == entries_.end()) return;
+  bytes_ -= it->second.bytes;
+  order_.erase(it->second.used);
+  entries_.erase(it);
+}
+
+void ResultCache::Keep(const Digest& task, Result result) {
+  const uint64_t bytes = result.payload->ByteSizeLong() + 128;
   absl::MutexLock lock(&mutex_);
   if (entries_.count(task) > 0) return;
-  entries_[task] = {std::move(payload), bytes, order_.insert(order_.end(), task)};
+  entries_[task] = {std::move(result), bytes, order_.insert(order_.end(), task)};
   bytes_ += bytes;
   while (bytes_ > limit_bytes_ && entries_.size() > 1) {
     const auto oldest = entries_.find(order_.front());
@@ -33,7 +44,7 @@ void ResultCache::Keep(const Digest& task, std::shared_ptr<const v1::Payload> pa
   }
 }
 
-absl::StatusOr<std::shared_ptr<const v1::Payload>> ResultCache::Unpack(const v1::TaskResult& result) {
+absl::StatusOr<ResultCache::Result> ResultCache::Unpack(const v1::TaskResult& result) {
   ASSIGN_OR_RETURN(const Digest want, Digest::FromBytes(result.payload_digest()));
   std::string bytes = result.payload();
   if (!result.payload_blob().empty()) {
@@ -43,7 +54,7 @@ absl::StatusOr<std::shared_ptr<const v1::Payload>> ResultCache::Unpack(const v1:
   if (Sha256Of(bytes) != want) return absl::DataLossError("a result has another hash than it says");
   auto payload = std::make_shared<v1::Payload>();
   if (!payload->ParseFromString(bytes)) return absl::DataLossError("a result cannot be parsed");
-  return payload;
+  return Result{std::move(payload), want};
 }
 
 absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> ResultCache::Get(
@@ -74,13 +85,14 @@ absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> ResultCache::Get
       return absl::UnavailableError(absl::StrCat("the result of ", Describe(tasks[i]),
                                                  " is an input and is not stored (yet)"));
     }
-    auto payload = Unpack(response->results(static_cast<int>(k)));
-    if (!payload.ok()) {
+    absl::StatusOr<Result> result = Unpack(response->results(static_cast<int>(k)));
+    if (!result.ok()) {
       return absl::UnavailableError(absl::StrCat("the result of ", Describe(tasks[i]),
-                                                 " cannot be read: ", payload.status().ToString()));
+                                                 " cannot be read: ", result.status().ToString()));
     }
-    out[i] = *payload;
-    Keep(digests[i], *std::move(payload));
+    out[i] = result->payload;
+    UsedResults::Note(digests[i], result->digest);
+    Keep(digests[i], *std::move(result));
   }
   return out;
 }

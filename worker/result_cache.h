@@ -26,21 +26,27 @@ class ResultCache {
   using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
   ResultCache(Fetch fetch, GetBlob get_blob, uint64_t limit_bytes = 64 << 20);
 
-  // Payloads in the order of `tasks`, verified against their digests. UNAVAILABLE when one cannot be had.
+  // Payloads in the order of `tasks`, verified against their digests, and noted (used_results.h). UNAVAILABLE
+  // when one cannot be had.
   absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> Get(
       const std::vector<v1::TaskSpec>& tasks);
 
-  // A result that this worker computed itself.
-  void Keep(const Digest& task, std::shared_ptr<const v1::Payload> payload);
+  // It does not stand any more: asked for anew.
+  void Forget(const Digest& task);
 
  private:
-  struct Entry {
+  struct Result {
     std::shared_ptr<const v1::Payload> payload;
+    Digest digest;
+  };
+  struct Entry {
+    Result result;
     uint64_t bytes;
     std::list<Digest>::iterator used;
   };
   std::shared_ptr<const v1::Payload> Find(const Digest& task);
-  absl::StatusOr<std::shared_ptr<const v1::Payload>> Unpack(const v1::TaskResult& result);
+  void Keep(const Digest& task, Result result);
+  absl::StatusOr<Result> Unpack(const v1::TaskResult& result);
 
   const Fetch fetch_;
   const GetBlob get_blob_;

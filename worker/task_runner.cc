@@ -36,7 +36,8 @@ constexpr size_t kPlans = 4;
 }  // namespace
 
 absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_t size,
-                                              v1::Precision precision, const GetModel& get_model) {
+                                              v1::Precision precision, const GetModel& get_model,
+                                              const std::string& version) {
   std::string key =
       absl::StrCat(model.kind(), "/", size, "/", precision, "/", model.weights(), "/",
                    absl::StrJoin(model.randomised().layers(), ","), "/", model.randomised().seed());
@@ -47,7 +48,7 @@ absl::StatusOr<InferencePlan*> PlanCache::Get(const v1::ModelRef& model, uint32_
   }
   if (model.has_baseline()) {
     ASSIGN_OR_RETURN(const Digest baseline, MessageDigest(model.baseline()));
-    absl::StrAppend(&key, "/", baseline.hex());
+    absl::StrAppend(&key, "/", baseline.hex(), "/", version);
   }
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     if (it->key == key) {
@@ -145,8 +146,13 @@ absl::StatusOr<std::string> TaskRunner::FileOf(const v1::ModelRef& model) const 
 
 absl::StatusOr<InferencePlan*> TaskRunner::PlanOf(PlanCache& plans, const v1::ModelRef& model,
                                                   uint32_t size, v1::Precision precision) const {
+  std::string version;
+  if (model.has_baseline()) {  // Another result of the same task is another model.
+    ASSIGN_OR_RETURN(const std::string file, FileOf(model));
+    version = Sha256Of(file).bytes();
+  }
   return plans.Get(model, size, precision,
-                   [this](const v1::ModelRef& wanted) { return FileOf(wanted); });
+                   [this](const v1::ModelRef& wanted) { return FileOf(wanted); }, version);
 }
 
 absl::StatusOr<v1::Payload> TaskRunner::Evaluate(const v1::TaskSpec& task, PlanCache& plans,

@@ -10,6 +10,7 @@
 #include "common/progress.h"
 #include "common/tasks.h"
 #include "worker/unavailability.h"
+#include "worker/used_results.h"
 
 namespace dermis {
 
@@ -86,7 +87,10 @@ void UnitPool::Compute(const Unit& unit, PlanCache& plans) {
   uint64_t items = 0;
   absl::StatusOr<v1::Payload> payload = [&] {
     const ProgressScope progress(&work.progress);
-    return run_(task, plans, &items);
+    const UsedResults results;
+    auto out = run_(task, plans, &items);
+    finished.inputs = results.used();
+    return out;
   }();
   ++work.progress;
   if (!payload.ok()) {

@@ -99,7 +99,7 @@ json StagesOf(const v1::StudyStatus& status) {
 json SummaryOf(const StudySnapshot& study) {
   const v1::StudyStatus& status = study.status;
   json out = {{"id", status.id()},
-              {"phase", PhaseName(status.phase())},
+              {"phase", PhaseName(status)},
               {"submitted_ms", status.submitted_unix_ms()},
               {"workers", status.workers()},
               {"stages", StagesOf(status)},

@@ -68,10 +68,10 @@ void AddWorkers(const Snapshot& snapshot, Text& text) {
 // Of studies that are over nothing moves: they are counted, and that is all.
 void AddStudies(const Snapshot& snapshot, Text& text) {
   std::map<std::string, uint64_t> phases = {
-      {"running", 0}, {"done", 0}, {"failed", 0}, {"cancelled", 0}};
+      {"running", 0}, {"paused", 0}, {"done", 0}, {"failed", 0}, {"cancelled", 0}};
   std::vector<const StudySnapshot*> running;
   for (const auto& study : snapshot.studies) {
-    ++phases[PhaseName(study->status.phase())];
+    ++phases[PhaseName(study->status)];
     if (study->status.phase() == v1::StudyStatus::RUNNING) running.push_back(study.get());
   }
   text.Metric("dermis_studies", "gauge", "Studies by phase.");

@@ -338,10 +338,10 @@ void Publisher::Loop() {
   } while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped_), period_));
 }
 
-const char* PhaseName(v1::StudyStatus::Phase phase) {
-  switch (phase) {
+const char* PhaseName(const v1::StudyStatus& status) {
+  switch (status.phase()) {
     case v1::StudyStatus::RUNNING:
-      return "running";
+      return status.paused() ? "paused" : "running";
     case v1::StudyStatus::DONE:
       return "done";
     case v1::StudyStatus::FAILED:

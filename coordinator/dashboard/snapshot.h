@@ -210,8 +210,8 @@ class Publisher {
   std::thread thread_;
 };
 
-// How pages and metrics spell it: "running", ...
-const char* PhaseName(v1::StudyStatus::Phase phase);
+// How pages and metrics spell it, as the command line does: "running", "paused", ...
+const char* PhaseName(const v1::StudyStatus& status);
 
 }  // namespace dermis
 

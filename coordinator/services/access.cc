@@ -45,6 +45,8 @@ constexpr Rule kRules[] = {
     {"Join/List", kAdmin},
     {"Join/RevokeToken", kAdmin, true},
     {"Join/Revoke", kAdmin, true},
+    {"Studies/Quarantine", kAdmin, true},
+    {"Studies/Release", kAdmin, true},
 };
 
 Rule RuleOf(std::string_view method) {

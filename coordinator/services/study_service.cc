@@ -361,6 +361,26 @@ grpc::ServerUnaryReactor* StudyService::Delete(grpc::CallbackServerContext* cont
       });
 }
 
+grpc::ServerUnaryReactor* StudyService::Quarantine(grpc::CallbackServerContext* context,
+                                                   const v1::QuarantineRequest* request,
+                                                   v1::QuarantineResponse* response) {
+  return Do<v1::QuarantineResponse>(
+      context, access_.Check(*context, "Studies/Quarantine"), core_, response,
+      [worker = request->worker(), user = access_.User(*context)](Core& core, auto reply) {
+        core.Quarantine(worker, user, std::move(reply));
+      });
+}
+
+grpc::ServerUnaryReactor* StudyService::Release(grpc::CallbackServerContext* context,
+                                                const v1::ReleaseRequest* request,
+                                                v1::ReleaseResponse* response) {
+  return Do<v1::ReleaseResponse>(
+      context, access_.Check(*context, "Studies/Release"), core_, response,
+      [worker = request->worker(), user = access_.User(*context)](Core& core, auto reply) {
+        core.Release(worker, user, std::move(reply));
+      });
+}
+
 grpc::ServerUnaryReactor* StudyService::History(grpc::CallbackServerContext* context,
                                                 const v1::HistoryRequest* request,
                                                 v1::HistoryResponse* response) {

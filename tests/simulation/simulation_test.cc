@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/checks.h"
 #include "common/log.h"
 #include "common/split.h"
 #include "coordinator/core.h"
@@ -44,6 +45,8 @@ class Simulation {
       disk_.fails_after_commit = Chance(0.5);
     }
     slow_disk_ = Chance(0.3);
+    check_all_ = Chance(0.4);
+    if (check_all_) lies_ = Chance(0.7) ? 0.3 * Draw() : 0.0;
     disk_.on_write = [this] {
       if (slow_disk_ && InChaos() && Chance(0.05)) {
         clock_.Advance(absl::Milliseconds(static_cast<int64_t>(Uniform(1, 2000))));
@@ -53,7 +56,8 @@ class Simulation {
 
   // Empty: all held. Else what did not.
   std::string Run() {
-    workers_.resize(static_cast<size_t>(Uniform(1, 5)));
+    // Two honest ones outvote a liar.
+    workers_.resize(static_cast<size_t>(lies_ > 0 ? Uniform(3, 6) : Uniform(1, 5)));
     for (size_t w = 0; w < workers_.size(); ++w) {
       After(Draw() * 3, [this, w] { StartWorker(w); });
     }
@@ -86,6 +90,8 @@ class Simulation {
   uint64_t deaths() const { return deaths_; }
   uint64_t deleted() const { return deleted_; }  // Studies.
   uint64_t paused() const { return paused_; }    // Times.
+  uint64_t lies() const { return told_; }
+  uint64_t quarantined() const { return quarantined_; }
 
  private:
   struct Event {
@@ -120,6 +126,7 @@ class Simulation {
     bool calling = false;
     std::optional<v1::AttemptEnded> ends_when_acknowledged;
     uint64_t work = 0;  // Counts assignments: stale timers do nothing.
+    std::map<Digest, Digest> results;  // That it fetched as inputs: task -> payload.
   };
 
   class Network : public Outbox {
@@ -174,6 +181,11 @@ class Simulation {
     options.stuck_after = absl::Seconds(8);
     options.first_progress = absl::Seconds(12);
     options.segment = absl::Seconds(4);
+    if (check_all_) {
+      options.spot_checks = 1;
+      options.company = absl::Seconds(60);  // Whoever dies comes back.
+      options.check_wait = absl::Seconds(600);
+    }
     core_ = std::make_unique<Core>(clock_, *journal_, network_, blobs_, options);
     ++epoch_;
     if (absl::Status status = core_->Open(); !status.ok()) {
@@ -692,7 +704,12 @@ class Simulation {
       End(w, v1::OUTCOME_UNAVAILABLE, "the disk is full");
       return;
     }
-    worker.unacknowledged.push_back(FakeCompletion(task, FakePayload(task, split_), NameOf(w)));
+    std::optional<v1::Completion> completion = Compute(w, task);
+    if (!completion) {
+      End(w, v1::OUTCOME_UNAVAILABLE, "an input is not stored (yet)");
+      return;
+    }
+    worker.unacknowledged.push_back(*std::move(completion));
     Complete(w);
     ++worker.progress;
     if (++worker.next == worker.tasks.size() || worker.stop) {
@@ -700,6 +717,60 @@ class Simulation {
       return;
     }
     After(TaskSeconds(), [this, w, work] { RunUnit(w, work); });
+  }
+
+  // What the unit gives on this worker. Wrong inputs give wrong results; and worker 0 may lie. None: an input
+  // is not there.
+  std::optional<v1::Completion> Compute(size_t w, const v1::TaskSpec& task) {
+    Worker& worker = workers_[w];
+    v1::Payload payload = FakePayload(task, split_);
+    std::vector<v1::TaskSpec> needs = NeedsOf(task);
+    if (task.has_perturb()) needs.push_back(SuperpixelTaskOf(task.perturb().perturbation(), kClass));
+    std::vector<v1::UsedResult> inputs;
+    std::string wrong;
+    for (const v1::TaskSpec& need : needs) {
+      const Digest digest = *TaskDigest(need);
+      auto known = worker.results.find(digest);
+      if (known == worker.results.end()) {
+        // As the service: from the journal, whether or not it stands.
+        const absl::StatusOr<v1::TaskResult> result = MemoryJournal(disk_).ReadResult(digest);
+        if (!result.ok()) return std::nullopt;
+        known = worker.results.emplace(digest, *Digest::FromBytes(result->payload_digest())).first;
+      }
+      inputs.emplace_back().set_task(digest.bytes());
+      inputs.back().set_payload(known->second.bytes());
+      if (known->second != Sha256Of(FakePayload(need, split_).SerializeAsString())) {
+        absl::StrAppend(&wrong, known->second.hex());
+      }
+    }
+    if (w == 0 && Chance(lies_)) {
+      absl::StrAppend(&wrong, "a lie");
+      ++told_;
+    }
+    if (!wrong.empty()) Spoil(payload, static_cast<float>(FakeNumber(wrong)));
+    v1::Completion completion = FakeCompletion(task, payload, NameOf(w));
+    for (const v1::UsedResult& used : inputs) *completion.add_inputs() = used;
+    return completion;
+  }
+
+  static void Spoil(v1::Payload& payload, float by) {
+    by += 1;
+    switch (payload.kind_case()) {
+      case v1::Payload::kEvaluate:
+        payload.mutable_evaluate()->set_logits(0, payload.evaluate().logits(0) + by);
+        break;
+      case v1::Payload::kSuperpixels:
+        payload.mutable_superpixels()->set_labels(std::string("\1\0\0\0", 4));
+        break;
+      case v1::Payload::kPerturb:
+        payload.mutable_perturb()->set_logits(0, payload.perturb().logits(0) + by);
+        break;
+      case v1::Payload::kFit:
+        payload.mutable_fit()->set_values(0, payload.fit().values(0) + static_cast<double>(by));
+        break;
+      default:
+        break;
+    }
   }
 
   void Step(uint64_t id) {
@@ -746,8 +817,14 @@ class Simulation {
       v1::Payload payload;
       *payload.mutable_train() =
           FakeState(gang.seat.recipe(), kClass, gang.step, per_epoch, blobs_);
-      rank0.unacknowledged.push_back(FakeCompletion(
+      v1::Completion& completion = rank0.unacknowledged.emplace_back(FakeCompletion(
           TrainTaskOf(gang.seat.recipe(), gang.step, kClass), payload, NameOf(gang.joined.at(0))));
+      for (const auto& [rank, w] : gang.joined) completion.mutable_attempt()->add_gang(NameOf(w));
+      if (!gang.seat.start_state().empty()) {
+        v1::UsedResult& used = *completion.add_inputs();
+        used.set_task(TaskDigest(TrainTaskOf(gang.seat.recipe(), gang.seat.start_step(), kClass))->bytes());
+        used.set_payload(gang.seat.start_state());
+      }
       Complete(gang.joined.at(0));
     }
     if (!end) {
@@ -821,6 +898,7 @@ class Simulation {
       core.CompleteTasks(std::move(checked),
                          [this, w, life, count, open](const v1::CompleteTasksResponse& response) {
                            bool again = false;
+                           std::set<std::string> stale;
                            for (const v1::CompletionReply& reply : response.replies()) {
                              if (reply.verdict() == v1::CompletionReply::MISSING) {
                                // What was lost meanwhile: the worker has it still.
@@ -829,13 +907,17 @@ class Simulation {
                                  blobs_.blobs[blob] = blobs_.graveyard.at(blob);
                                }
                                again = true;
-                             } else if (reply.verdict() != v1::CompletionReply::STORED) {
+                             } else if (reply.verdict() == v1::CompletionReply::STALE && lies_ > 0) {
+                               stale.insert(reply.stale().begin(), reply.stale().end());
+                             } else if (reply.verdict() != v1::CompletionReply::STORED &&
+                                        !(reply.verdict() == v1::CompletionReply::CONFLICT && lies_ > 0)) {
                                problem_ = reply.ShortDebugString();
                              }
                            }
-                           Deliver([this, w, life, count = again ? 0 : count, open] {
+                           Deliver([this, w, life, stale, count = again ? 0 : count, open] {
                              Worker& worker = workers_[w];
                              if (worker.life != life || !worker.alive || !*open) return;
+                             for (const std::string& task : stale) worker.results.erase(*Digest::FromBytes(task));
                              *open = false;
                              worker.calling = false;
                              for (size_t i = 0; i < count; ++i) worker.unacknowledged.pop_front();
@@ -855,9 +937,11 @@ class Simulation {
   // ---------------------------------------------------------------- the end
 
   void CheckEnd() {
+    if (!core_->Flush().ok()) return;
     // A task has one result, but where bytes of it were lost or removed: then another time the same.
     std::map<Digest, std::pair<std::string, bool>>
         results;  // Task -> payload, whether it may come again.
+    std::map<Digest, v1::TaskSpec> specs;
     for (const auto& [task, bytes] : disk_.rows) {
       v1::Event event;
       event.ParseFromString(bytes);
@@ -865,12 +949,27 @@ class Simulation {
         for (auto& [other, result] : results) result.second = true;
       }
       for (const std::string& retired : event.states_retired().tasks()) {
-        results.at(*Digest::FromBytes(retired)).second = true;
+        const auto it = results.find(*Digest::FromBytes(retired));
+        if (it == results.end()) {
+          problem_ = "a state that is not stored is retired";
+          return;
+        }
+        it->second.second = true;
       }
       for (const std::string& forgotten : event.study_deleted().tasks()) {
         results.at(*Digest::FromBytes(forgotten)).second = true;
       }
+      quarantined_ += event.has_worker_quarantined();
+      if (event.has_worker_quarantined() && event.worker_quarantined().worker() != NameOf(0)) {
+        problem_ = absl::StrCat("an honest worker is quarantined: ", event.worker_quarantined().why());
+        return;
+      }
+      for (const std::string& withdrawn : event.worker_quarantined().withdrawn()) {
+        results.erase(*Digest::FromBytes(withdrawn));
+        specs.erase(*Digest::FromBytes(withdrawn));
+      }
       if (task.none()) continue;
+      specs[task] = event.task_completed().spec();
       const std::string& payload = event.task_completed().result().payload_digest();
       const auto [it, fresh] = results.try_emplace(task, payload, false);
       if (!fresh && (!it->second.second || it->second.first != payload)) {
@@ -879,7 +978,8 @@ class Simulation {
       }
       it->second.second = false;
     }
-    if (core_->counters().conflicts != 0) problem_ = "a conflict";
+    if (core_->counters().conflicts != 0 && lies_ == 0) problem_ = "a conflict";
+    CheckHonest(specs, results);
     // All that a study promises is there.
     const v1::ListResponse list = core_->List();
     for (const v1::StudyStatus& status : list.studies()) {
@@ -910,6 +1010,29 @@ class Simulation {
       }
     }
     CheckReplay();
+  }
+
+ private:
+  // Whatever the liar said, all that a study that is done stands on is what honest workers give.
+  void CheckHonest(const std::map<Digest, v1::TaskSpec>& specs,
+                   const std::map<Digest, std::pair<std::string, bool>>& results) {
+    const Studies& studies = core_->studies();
+    for (const auto& [id, study] : studies.all()) {
+      if (studies.PhaseOf(*study) != v1::StudyStatus::DONE) continue;
+      if (check_all_ && lies_ > 0 && study->checks_waived > 0) problem_ = "a check was waived";
+      for (const auto& [task, stored] : studies.state().tasks()) {
+        if (!stored.recipe.none() || !study->run->Has(task)) continue;
+        if (!specs.contains(task)) {
+          problem_ = absl::StrCat("task ", task.short_hex(), " is withdrawn and stored");
+          return;
+        }
+        const std::string honest = FakePayload(specs.at(task), split_).SerializeAsString();
+        if (results.at(task).first != Sha256Of(honest).bytes()) {
+          problem_ = absl::StrCat("study ", id, " stands on a lie: ", Describe(specs.at(task)));
+          return;
+        }
+      }
+    }
   }
 
  public:
@@ -943,7 +1066,9 @@ class Simulation {
   std::vector<v1::StudySpec> submissions_;
   std::set<std::string> ids_, cancelled_for_good_, retried_;
   int open_submissions_ = 0;
-  uint64_t deleted_ = 0, paused_ = 0;
+  uint64_t deleted_ = 0, paused_ = 0, told_ = 0, quarantined_ = 0;
+  bool check_all_ = false;  // Spot checks of every unit.
+  double lies_ = 0;         // How often worker 0 lies.
   std::string problem_;
 };
 
@@ -965,7 +1090,7 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
   } else if (const char* count = getenv("DERMIS_SIM_RUNS")) {
     runs = strtoull(count, nullptr, 10);
   }
-  uint64_t completions = 0, deaths = 0, deleted = 0, paused = 0;
+  uint64_t completions = 0, deaths = 0, deleted = 0, paused = 0, lies = 0, quarantined = 0;
   for (uint64_t seed = first; seed < first + runs; ++seed) {
     Simulation simulation(seed);
     simulation.SetSplit(*split);
@@ -975,15 +1100,20 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
     deaths += simulation.deaths();
     deleted += simulation.deleted();
     paused += simulation.paused();
+    lies += simulation.lies();
+    quarantined += simulation.quarantined();
   }
-  printf("%llu histories, %llu results, %llu deaths of the coordinator, %llu pauses, %llu studies deleted\n",
+  printf("%llu histories, %llu results, %llu deaths of the coordinator, %llu pauses, %llu studies deleted, "
+         "%llu lies, %llu liars found\n",
          static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
          static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(paused),
-         static_cast<unsigned long long>(deleted));
+         static_cast<unsigned long long>(deleted), static_cast<unsigned long long>(lies),
+         static_cast<unsigned long long>(quarantined));
   if (runs == 1) return;  // Of one history nothing is promised.
   EXPECT_GT(completions, runs);
   EXPECT_GT(paused, runs / 20);
   EXPECT_GT(deleted, runs / 100);
+  EXPECT_GT(quarantined, runs / 10);
 }
 
 }  // namespace

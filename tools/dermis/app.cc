@@ -1,5 +1,6 @@
 #include "tools/dermis/app.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "common/tasks.h"
@@ -34,6 +35,38 @@ void Walk(CLI::App& app, std::vector<std::string>& words,
   }
 }
 
+// Letters that are added, left out, changed, or swapped with the next one.
+size_t Distance(const std::string& a, const std::string& b) {
+  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        d[i][j] = i + j;
+        continue;
+      }
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      }
+    }
+  }
+  return d[a.size()][b.size()];
+}
+
+// "": none is near enough to be meant.
+std::string Nearest(const std::string& word, const std::vector<std::string>& known) {
+  std::string nearest;
+  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
+  for (const std::string& other : known) {
+    const size_t distance = Distance(word, other);
+    if (distance < least) {
+      least = distance;
+      nearest = other;
+    }
+  }
+  return nearest;
+}
+
 }  // namespace
 
 void ForEachCommand(
@@ -41,6 +74,37 @@ void ForEachCommand(
     const std::function<void(CLI::App& command, const std::vector<std::string>& words)>& see) {
   std::vector<std::string> words;
   Walk(app, words, see);
+}
+
+std::string DidYouMean(CLI::App& app, const std::vector<std::string>& words) {
+  CLI::App* command = &app;
+  for (const std::string& word : words) {
+    const bool option = word.starts_with("--") && word.size() > 2;
+    const auto commands = command->get_subcommands([](CLI::App*) { return true; });
+    std::vector<std::string> known;
+    if (option) {
+      const std::string name = word.substr(0, word.find('='));
+      if (command->get_option_no_throw(name) != nullptr) continue;
+      for (const CLI::Option* other : command->get_options()) {
+        if (other->get_group().empty()) continue;  // Hidden.
+        for (const std::string& known_name : other->get_lnames()) known.push_back("--" + known_name);
+      }
+      return Nearest(name, known);
+    }
+    if (word.starts_with("-")) continue;
+    if (commands.empty()) continue;  // An option's value, or a positional.
+    const auto next = std::find_if(commands.begin(), commands.end(),
+                                   [&](const CLI::App* other) { return other->check_name(word); });
+    if (next != commands.end()) {
+      command = *next;
+      continue;
+    }
+    for (const CLI::App* other : commands) {
+      if (!other->get_group().empty()) known.push_back(other->get_name());
+    }
+    return Nearest(word, known);
+  }
+  return "";
 }
 
 void BuildApp(CLI::App& app, absl::Status& outcome) {

@@ -14,6 +14,9 @@ namespace dermis {
 // Adds every command. One that was chosen leaves its outcome in `outcome`, which outlives the app.
 void BuildApp(CLI::App& app, absl::Status& outcome);
 
+// What was meant where the words do not parse: the nearest command or option; "": none is near.
+std::string DidYouMean(CLI::App& app, const std::vector<std::string>& words);
+
 // Every command that does something, with the words that call it: {"cluster", "start"}.
 void ForEachCommand(
     CLI::App& app,

@@ -142,7 +142,8 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
   const auto before = static_cast<std::streamoff>(fs::exists(log) ? fs::file_size(log) : 0);
   std::vector<std::string> command = {
       ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
-      "--listen", listen, "--segment", absl::StrCat(options.segment)};
+      "--listen", listen, "--segment", absl::StrCat(options.segment),
+      "--spot-checks", absl::StrCat(options.spot_checks)};
   if (options.allow_torchscript) command.push_back("--allow-torchscript");
   if (!options.dashboard.empty()) command.insert(command.end(), {"--dashboard", options.dashboard});
   ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command, options.ends_with_starter));

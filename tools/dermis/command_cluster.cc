@@ -85,6 +85,68 @@ absl::Status Init(const std::string& directory) {
   return absl::OkStatus();
 }
 
+struct WorkerOptions {
+  std::string directory, worker, format;
+  bool dry_run = false;
+};
+
+// Says what would be done; NOT_FOUND where the coordinator would say so.
+absl::Status TryOnWorker(Client& client, const WorkerOptions& options, bool release) {
+  ASSIGN_OR_RETURN(const v1::ClusterStatusResponse status, client.ClusterStatus());
+  bool here = false, quarantined = false;
+  for (const v1::WorkerStatus& worker : status.workers()) here |= worker.worker() == options.worker;
+  for (const v1::QuarantinedWorker& worker : status.quarantined()) quarantined |= worker.worker() == options.worker;
+  if (release ? !quarantined : !here && !quarantined) {
+    return absl::NotFoundError(absl::StrCat("worker ", options.worker, release ? " is not quarantined" : " is not here now",
+                                            "; `dermis cluster status` lists them"));
+  }
+  if (options.format == "json") {
+    PrintJson({{"dry_run", true}, {"worker", options.worker}});
+  } else {
+    std::printf(release ? "would give worker %s work again\n"
+                        : "would give worker %s no work any more, withdraw all its results, and compute them again\n",
+                options.worker.c_str());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Quarantine(const WorkerOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  if (options.dry_run) return TryOnWorker(*client, options, false);
+  grpc::ClientContext context;
+  SetDeadline(context, 120);
+  v1::QuarantineRequest request;
+  request.set_worker(options.worker);
+  v1::QuarantineResponse response;
+  const grpc::Status status = client->studies().Quarantine(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status, absl::StrCat("worker ", options.worker));
+  if (options.format == "json") {
+    PrintJson({{"dry_run", false}, {"worker", options.worker}, {"why", response.worker().why()}, {"withdrawn", response.worker().withdrawn()}});
+  } else {
+    std::printf("worker %s gets no work (%s); %lu results are withdrawn and computed again\n", options.worker.c_str(),
+                response.worker().why().c_str(), response.worker().withdrawn());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Release(const WorkerOptions& options) {
+  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  if (options.dry_run) return TryOnWorker(*client, options, true);
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::ReleaseRequest request;
+  request.set_worker(options.worker);
+  v1::ReleaseResponse response;
+  const grpc::Status status = client->studies().Release(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status, absl::StrCat("worker ", options.worker));
+  if (options.format == "json") {
+    PrintJson({{"dry_run", false}, {"worker", options.worker}});
+  } else {
+    std::printf("worker %s gets work again\n", options.worker.c_str());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Stop(const ClusterOptions& options) {
   const std::string& directory = options.local.directory;
   std::vector<std::string> stops;
@@ -139,6 +201,10 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   start->add_option("--segment", options->segment, "Seconds of training between two stored states")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 86400.0));
+  start->add_option("--spot-checks", options->spot_checks,
+                    "Part of the units that a second worker computes, too, to find workers whose results are wrong; 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   start->add_flag("--allow-torchscript", options->allow_torchscript,
                   "Take studies of TorchScript models, which carry code");
   start->add_option("--image-memory", options->image_memory,
@@ -150,6 +216,21 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   dermis cluster start --workers 4 --threads 2 --listen 0.0.0.0:7433
   dermis cluster start --dry-run)");
   start->callback([starting, &outcome] { outcome = Start(*starting); });
+
+  auto* quarantine = cluster->add_subcommand(
+      "quarantine", "Give a worker no work any more: its results are wrong, and are computed again");
+  auto* release = cluster->add_subcommand("release", "Give a quarantined worker work again");
+  auto named = std::make_shared<WorkerOptions>();
+  for (auto* command : {quarantine, release}) {
+    AddClusterOption(*command, named->directory);
+    AddOutputOption(*command, named->format);
+    command->add_option("worker", named->worker, "Its name, as `dermis cluster status` says it")->required();
+    command->add_flag("--dry-run", named->dry_run, "Only say what would be done");
+  }
+  quarantine->footer("Examples:\n  dermis cluster quarantine worker-1");
+  release->footer("Examples:\n  dermis cluster release worker-1");
+  quarantine->callback([named, &outcome] { outcome = Quarantine(*named); });
+  release->callback([named, &outcome] { outcome = Release(*named); });
 
   auto* init = cluster->add_subcommand("init", "Make the directory and its certificates, start nothing");
   auto* stop = cluster->add_subcommand("stop", "Stop all processes; results stay");

@@ -112,7 +112,10 @@ std::vector<Check> CheckCluster(const v1::ClusterStatusResponse& status) {
   std::vector<std::string> quarantined;
   for (const v1::WorkerStatus& worker : status.workers()) {
     classes[worker.numerics_class()].push_back(worker.worker());
-    if (worker.state() == "quarantined") quarantined.push_back(worker.worker());
+    const bool wrong = std::any_of(
+        status.quarantined().begin(), status.quarantined().end(),
+        [&](const v1::QuarantinedWorker& other) { return other.worker() == worker.worker(); });  // An alarm says so.
+    if (worker.state() == "quarantined" && !wrong) quarantined.push_back(worker.worker());
   }
   if (classes.empty()) {
     checks.push_back({"workers", Check::kBad, "none has registered",

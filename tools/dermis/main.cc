@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "common/log.h"
@@ -19,7 +20,10 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : kUsage;
+    if (app.exit(e) == 0) return 0;
+    const std::string meant = DidYouMean(app, std::vector<std::string>(argv + 1, argv + argc));
+    if (!meant.empty()) std::fprintf(stderr, "Did you mean %s?\n", meant.c_str());
+    return kUsage;
   }
   if (!outcome.ok()) {
     std::fprintf(stderr, "%s %s\n", Paint(Color::kRed, "dermis:", stderr).c_str(),

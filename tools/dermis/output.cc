@@ -131,6 +131,9 @@ Json JsonOf(const v1::StudyStatus& status) {
           {"max_hours", status.max_hours() > 0 ? Json(status.max_hours()) : Json()},
           {"stages", std::move(stages)},
           {"trials", std::move(trials)},
+          {"spot_checks", {{"same", status.spot_checks().same()},
+                           {"open", status.spot_checks().open()},
+                           {"waived", status.spot_checks().waived()}}},
           {"last_epoch", std::move(last)},
           {"problems", std::vector<std::string>(status.problems().begin(), status.problems().end())}};
 }
@@ -146,7 +149,17 @@ Json JsonOf(const v1::ClusterStatusResponse& status) {
                        {"completed", worker.completed()},
                        {"numerics_class", worker.numerics_class()}});
   }
+  Json quarantined = Json::array();
+  for (const v1::QuarantinedWorker& worker : status.quarantined()) {
+    quarantined.push_back({{"worker", worker.worker()},
+                           {"why", worker.why()},
+                           {"unix_ms", worker.unix_ms()},
+                           {"withdrawn", worker.withdrawn()}});
+  }
   return {{"version", status.version()},
+          {"quarantined", std::move(quarantined)},
+          {"disputes", std::vector<std::string>(status.disputes().begin(), status.disputes().end())},
+          {"spot_checks", status.spot_checks()},
           {"start", status.incarnation()},
           {"unix_ms", status.unix_ms()},
           {"free_bytes", status.free_bytes()},

@@ -87,6 +87,7 @@ export function ago(ms) {
   return Math.floor(s / 86400) + ' d ago';
 }
 export const when = ms => h('time', {datetime: new Date(ms).toISOString(), title: new Date(ms).toLocaleString()}, ago(ms));
+export const isOpen = study => study.phase === 'running' || study.phase === 'paused';
 export const chip = (text, kind) => h('span', {class: 'chip ' + (kind || text)}, text);
 
 // A page of a long list. `name` is the action that its buttons carry.

@@ -1,5 +1,5 @@
 // The lists: studies, workers, what has happened.
-import {chip, digits, draw, get, h, number, pager, percent, when} from './api.js';
+import {chip, digits, draw, get, h, isOpen, number, pager, percent, when} from './api.js';
 import {sparkline} from './charts.js';
 
 const kStudies = 50;
@@ -38,7 +38,7 @@ export class StudiesPage {
       const stage = stageNow(study);
       return h('tr', {},
         h('th', {scope: 'row'}, h('a', {href: '#/study/' + encodeURIComponent(study.id)}, study.id)),
-        h('td', {}, chip(study.phase), study.failures > 0 && study.phase === 'running' && [' ', chip(`${number(study.failures)} failed`, 'failed')]),
+        h('td', {}, chip(study.phase), study.failures > 0 && isOpen(study) && [' ', chip(`${number(study.failures)} failed`, 'failed')]),
         h('td', {class: 'progress'}, bar(stage.done, stage.total, stage.stage),
           h('small', {}, study.phase === 'done' ? 'all stages' : `${stage.stage} ${number(stage.done)} / ${stage.total ? number(stage.total) : '?'}`)),
         h('td', {class: 'n wide'}, study.trials ? `${number(study.trials.total - study.trials.training)} / ${number(study.trials.total)}` : '–'),

@@ -1,5 +1,5 @@
 // One study: where it is, how it learns, its trials, what failed, what it explains.
-import {chip, digits, draw, get, h, number, say, when} from './api.js';
+import {chip, digits, draw, get, h, isOpen, number, say, when} from './api.js';
 import {LineChart} from './charts.js';
 import {bar, happenings} from './cluster.js';
 import {Explanations} from './explanations.js';
@@ -54,7 +54,7 @@ export class StudyPage {
 
   curvesSection(study) {
     const known = this.curves.curves.some(c => c.points.length > 0);
-    if (study.given_model || (!known && study.phase !== 'running')) return null;
+    if (study.given_model || (!known && !isOpen(study))) return null;
     requestAnimationFrame(() => {
       const slot = document.getElementById('curves-slot');
       if (!slot) return;
@@ -106,7 +106,7 @@ export class StudyPage {
       h('header', {class: 'head'}, h('h1', {}, study.id, ' ', chip(study.phase)),
         h('p', {class: 'soft'}, 'submitted ', when(study.submitted_ms), study.user && ` by ${study.user}`, ` · images ${study.images}`,
           study.phase === 'running' && ` · ${number(study.workers)} worker${study.workers === 1 ? '' : 's'} on it`,
-          trials && ` · ${number(trials.total)} trials: ` + [[trials.training, study.phase === 'running' ? 'in training' : 'unfinished'], [trials.dropped, 'dropped'],
+          trials && ` · ${number(trials.total)} trials: ` + [[trials.training, isOpen(study) ? 'in training' : 'unfinished'], [trials.dropped, 'dropped'],
             [trials.trained, 'trained'], [trials.failed, 'failed']].filter(([n]) => n > 0).map(([n, what]) => `${number(n)} ${what}`).join(', '))),
       study.problems.length > 0 && h('ul', {class: 'problems', 'aria-label': 'Problems'}, study.problems.slice(0, 5).map(p => h('li', {}, p.split('\n')[0])),
         study.problems.length > 5 && h('li', {}, `and ${study.problems.length - 5} more, below`)),

@@ -1,5 +1,5 @@
 // The trials of a sweep: leaderboard, parallel coordinates, which settings matter.
-import {chip, digits, get, h, number, pager, percent} from './api.js';
+import {chip, digits, get, h, isOpen, number, pager, percent} from './api.js';
 import {ParallelPlot} from './charts.js';
 
 const kRows = 25;
@@ -70,7 +70,7 @@ export class Trials {
       h('td', {class: 'pick'}, h('input', {type: 'checkbox', 'data-pick': 'pick', 'data-trial': t.trial, id: 'pick-' + t.trial,
         'aria-label': `Show the curves of trial ${t.trial}`, checked: this.picked.has(t.trial)})),
       h('th', {scope: 'row', class: 'n'}, t.trial),
-      h('td', {}, chip(t.state === 'training' && study.phase !== 'running' ? 'unfinished' : t.state)),
+      h('td', {}, chip(t.state === 'training' && !isOpen(study) ? 'unfinished' : t.state)),
       h('td', {class: 'n' + (t.so_far ? ' so-far' : '')}, digits(t.score), t.so_far && [' ', h('small', {}, 'so far')], t.deviation ? h('small', {}, '± ' + digits(t.deviation, 3)) : null),
       h('td', {class: 'n'}, number(t.epochs)),
       t.settings.map(s => h('td', {class: 'n'}, s)));

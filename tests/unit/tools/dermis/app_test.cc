@@ -110,11 +110,11 @@ TEST_F(AppTest, EveryCommandHasHelp_WithExamplesThatItUnderstands) {
 
 TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
   const std::set<std::string> prints = {
-      "cluster start", "cluster stop", "cluster status", "run",    "watch",  "status", "wait",
+      "cluster start", "cluster stop", "cluster status", "cluster quarantine", "cluster release", "run", "watch",  "status", "wait",
       "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
       "logs",          "results",      "compare",        "doctor", "cluster token list", "cluster token revoke",
       "cluster revoke"};
-  const std::set<std::string> changes = {"cluster start", "cluster stop", "run",   "pause", "resume",
+  const std::set<std::string> changes = {"cluster start", "cluster stop", "cluster quarantine", "cluster release", "run",   "pause", "resume",
                                          "priority",      "cancel",       "retry", "delete"};
   std::set<std::string> json, dry;
   ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
@@ -129,6 +129,18 @@ TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
   });
   EXPECT_EQ(json, prints);
   EXPECT_EQ(dry, changes);
+}
+
+TEST_F(AppTest, WhatIsMisspelt_IsGuessed_AndWhatIsFarFromAllIsNot) {
+  const auto guess = [&](const std::vector<std::string>& words) { return DidYouMean(app_, words); };
+  EXPECT_EQ(guess({"runn", "a.yaml"}), "run");
+  EXPECT_EQ(guess({"rnu"}), "run");
+  EXPECT_EQ(guess({"cluster", "strat"}), "start");
+  EXPECT_EQ(guess({"cluster", "start", "--wokers", "2"}), "--workers");
+  EXPECT_EQ(guess({"cluster", "start", "--wokers=2"}), "--workers");
+  EXPECT_EQ(guess({"cluster", "start", "--workers", "2"}), "");
+  EXPECT_EQ(guess({"frobnicate"}), "");
+  EXPECT_EQ(guess({"run", "study.yaml", "--frobnicate"}), "");
 }
 
 TEST(ExitCodeTest, FollowsFromTheOutcome) {
