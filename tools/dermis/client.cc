@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
+#include "tools/dermis/connect.h"
 
 namespace dermis {
 
@@ -49,7 +50,7 @@ bool Connected(grpc::Channel& channel) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectToCluster(const std::string& cluster_directory) {
   std::ifstream in(absl::StrCat(cluster_directory, "/store/address"));
   std::string address;
   if (!(in >> address)) {
@@ -68,6 +69,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
         "`dermis cluster start --cluster ", cluster_directory, "` starts it again where it does not run; its log is ",
         cluster_directory, "/logs/coordinator.log"));
   }
+  return channel;
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, ConnectToCluster(cluster_directory));
   return std::unique_ptr<Client>(new Client(std::move(channel)));
 }
 
