@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<bool>> BlobClient::Has(const std::vector<Digest>& dig
   RETURN_IF_ERROR(WithPatience(patience_, [&] {
     grpc::ClientContext context;
     context.set_deadline(DeadlineFor(0));
-    return ToAbsl(v1::Blobs::NewStub(channel_.load())->Has(&context, request, &response),
+    return ToAbsl(v1::Blobs::NewStub(channel_)->Has(&context, request, &response),
                   "looking for blobs");
   }));
   if (response.present_size() != static_cast<int>(digests.size())) {
@@ -78,7 +78,7 @@ absl::Status BlobClient::Put(const Digest& digest, std::string_view bytes) {
     grpc::ClientContext context;
     context.set_deadline(DeadlineFor(bytes.size()));
     v1::PutResponse response;
-    auto writer = v1::Blobs::NewStub(channel_.load())->Put(&context, &response);
+    auto writer = v1::Blobs::NewStub(channel_)->Put(&context, &response);
     v1::PutRequest piece;
     piece.set_digest(digest.bytes());
     piece.set_size(bytes.size());
@@ -133,7 +133,7 @@ absl::Status BlobClient::TryGet(const v1::GetRequest& request, Answer* answer) {
     }
     return ok && !stalled;
   };
-  const auto stub = v1::Blobs::NewStub(channel_.load());
+  const auto stub = v1::Blobs::NewStub(channel_);
   const auto reader = stub->AsyncGet(&context, request, &queue, nullptr);
   uint64_t size = 0;
   bool too_many = false;
@@ -176,7 +176,7 @@ absl::Status BlobClient::Holding(const v1::HoldingRequest& request) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
   v1::HoldingResponse response;
-  return ToAbsl(v1::Blobs::NewStub(channel_.load())->Holding(&context, request, &response),
+  return ToAbsl(v1::Blobs::NewStub(channel_)->Holding(&context, request, &response),
                 "telling of a blob");
 }
 

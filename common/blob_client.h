@@ -2,13 +2,11 @@
 #ifndef DERMIS_COMMON_BLOB_CLIENT_H_
 #define DERMIS_COMMON_BLOB_CLIENT_H_
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -33,7 +31,6 @@ class BlobClient {
   explicit BlobClient(std::shared_ptr<grpc::Channel> channel,
                       absl::Duration patience = absl::Minutes(2),
                       absl::Duration stall = absl::Seconds(30));
-  void Use(std::shared_ptr<grpc::Channel> channel) { channel_ = std::move(channel); }  // From the next call on.
   absl::StatusOr<std::vector<bool>> Has(const std::vector<Digest>& digests);
   absl::Status Put(const Digest& digest, std::string_view bytes);   // Nothing is sent when it is there.
   absl::StatusOr<std::string> Get(const Digest& digest);            // Verified.
@@ -50,7 +47,7 @@ class BlobClient {
  private:
   absl::Status TryGet(const v1::GetRequest& request, Answer* answer);
 
-  std::atomic<std::shared_ptr<grpc::Channel>> channel_;
+  std::shared_ptr<grpc::Channel> channel_;
   absl::Duration patience_, stall_;
 };
 

@@ -44,7 +44,7 @@ absl::StatusOr<std::string> BlobFetcher::Get(const Digest& digest) {
       *request.mutable_me() = options_.me;
       AddAvoided(&request);
     }
-    ASSIGN_OR_RETURN(BlobClient::Answer answer, coordinator_->Ask(request));
+    ASSIGN_OR_RETURN(BlobClient::Answer answer, coordinator_.load()->Ask(request));
     if (answer.ask.has_value()) {
       absl::StatusOr<std::string> bytes = FromPeer(digest, *answer.ask);
       if (bytes.ok()) return bytes;
@@ -68,7 +68,7 @@ void BlobFetcher::Tell(const Digest& digest, uint64_t size, bool kept) {
   *request.mutable_me() = options_.me;
   request.set_held(kept);
   // Untold, others wait for this worker a while, then get the blob elsewhere.
-  if (const absl::Status told = coordinator_->Holding(request); !told.ok()) {
+  if (const absl::Status told = coordinator_.load()->Holding(request); !told.ok()) {
     DERMIS_LOG(kDebug, told.ToString());
   }
 }

@@ -3,6 +3,7 @@
 #ifndef DERMIS_WORKER_BLOB_FETCHER_H_
 #define DERMIS_WORKER_BLOB_FETCHER_H_
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,6 +33,8 @@ class BlobFetcher {
   };
   // `coordinator` outlives this.
   BlobFetcher(BlobClient* coordinator, Dial dial, Options options);
+  // From the next call on (the certificate was renewed). Outlives this, as does the one before.
+  void Use(BlobClient* coordinator) { coordinator_ = coordinator; }
 
   // The bytes, verified, whoever sent them. A peer or folder that fails or has other bytes is
   // logged and passed over: an error is the coordinator's.
@@ -47,7 +50,7 @@ class BlobFetcher {
   void Avoid(const std::string& worker);
   void AddAvoided(v1::GetRequest* request);
 
-  BlobClient* const coordinator_;
+  std::atomic<BlobClient*> coordinator_;
   const Dial dial_;
   const Options options_;
   absl::Mutex mutex_;

@@ -193,8 +193,9 @@ void KeepCertificateFresh(const RenewalOptions& options) {
         }
       }
       if (!status.ok()) {
-        DERMIS_LOG(kWarning, status.message(), "; it is valid until ",
-                   absl::FormatTime("%Y-%m-%d %H:%M", bearer->validity.until, absl::UTCTimeZone()), " UTC, and tried again");
+        DERMIS_LOG(kWarning, status.message(), "; tried again. The certificate runs out at ",
+                   absl::FormatTime("%Y-%m-%d %H:%M", bearer->validity.until, absl::UTCTimeZone()),
+                   " UTC; after that only a new token helps (dermis-worker --join)");
       }
     }
     absl::SleepFor(options.pause);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
+#include <list>
 #include <map>
 #include <memory>
 #include <regex>
@@ -188,6 +189,7 @@ class Link {
   void Use(std::shared_ptr<grpc::Channel> channel) {
     absl::MutexLock lock(&mutex_);
     stub_ = v1::Cluster::NewStub(channel);
+    blobs_.emplace_back(channel);
     channel_ = std::move(channel);
   }
   std::shared_ptr<grpc::Channel> channel() const {
@@ -198,11 +200,17 @@ class Link {
     absl::MutexLock lock(&mutex_);
     return stub_;
   }
+  // Outlives the next Use, too: calls may be under way.
+  BlobClient* blobs() {
+    absl::MutexLock lock(&mutex_);
+    return &blobs_.back();
+  }
 
  private:
   mutable absl::Mutex mutex_;
   std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<v1::Cluster::StubInterface> stub_ ABSL_GUARDED_BY(mutex_);
+  std::list<BlobClient> blobs_ ABSL_GUARDED_BY(mutex_);  // One every few days; the last is in use.
 };
 
 int Work(Flags flags) {
@@ -274,7 +282,6 @@ int Work(Flags flags) {
   if (!mesh.ok()) return Fail(1, mesh.status());
 
   Link link(MakeChannel(flags.coordinator, credentials, kCoordinatorName));
-  BlobClient blob_client(link.channel());
   BlobFetcher::Options fetching;
   fetching.shared_folder = flags.shared_blobs;
   fetching.me.set_worker(flags.name);
@@ -282,13 +289,13 @@ int Work(Flags flags) {
   fetching.me.set_socket((*mesh)->socket_path());
   fetching.me.set_host(host);
   BlobFetcher fetcher(
-      &blob_client, [&](const v1::BlobPeer& peer) { return (*mesh)->ChannelTo(peer); },
+      link.blobs(), [&](const v1::BlobPeer& peer) { return (*mesh)->ChannelTo(peer); },
       std::move(fetching));
   const uint64_t cache_limit =
       flags.cache_limit > 0 ? flags.cache_limit : DefaultCacheLimit(**store);
   BlobCache blobs(
       *std::move(store), [&](const Digest& d) { return fetcher.Get(d); },
-      [&](const Digest& d, std::string_view bytes) { return blob_client.Put(d, bytes); },
+      [&](const Digest& d, std::string_view bytes) { return link.blobs()->Put(d, bytes); },
       {.limit = cache_limit,
        .came = [&](const Digest& d, uint64_t size, bool kept) { fetcher.Tell(d, size, kept); }});
   const auto get_blob = [&](const Digest& d) { return blobs.Get(d); };
@@ -394,7 +401,7 @@ int Work(Flags flags) {
       KeepCertificateFresh({.certs = flags.certs, .channel = [&] { return link.channel(); }, .renewed = [&](const Identity& fresh) {
                               link.Use(MakeChannel(flags.coordinator, ClientCredentials(fresh), kCoordinatorName));
                               link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5));
-                              blob_client.Use(link.channel());
+                              fetcher.Use(link.blobs());
                               session.MoveTo(link.stub());
                             }});
     }).detach();

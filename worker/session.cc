@@ -121,12 +121,15 @@ void Session::Talk::Beat() {
   }
 }
 
+bool Session::Begin(Talk& talk) {
+  absl::MutexLock lock(&mutex_);
+  if (talk.stub != stub_) return false;
+  now_ = &talk;
+  talk.beats = std::thread([&talk] { talk.Beat(); });
+  return true;
+}
+
 absl::Status Session::Converse(Talk& talk) {
-  {
-    absl::MutexLock lock(&mutex_);
-    now_ = &talk;
-    talk.beats = std::thread([&talk] { talk.Beat(); });
-  }
   v1::Directive directive;
   while (talk.stream->Read(&directive)) {
     switch (directive.kind_case()) {
@@ -197,6 +200,12 @@ absl::Status Session::Run() {
       absl::StatusOr<std::unique_ptr<Talk>> opened = Open();
       status = opened.status();
       if (opened.ok()) talk = *std::move(opened);
+    }
+    // The one before is left when there is the next.
+    while (talk != nullptr && !Begin(*talk)) {
+      absl::StatusOr<std::unique_ptr<Talk>> opened = Open();
+      status = opened.status();
+      talk = opened.ok() ? *std::move(opened) : nullptr;
     }
     const bool welcomed = talk != nullptr;
     if (welcomed) status = Converse(*talk);

@@ -51,6 +51,8 @@ class Session {
   struct Talk;  // One stream.
   // Registers and is welcomed.
   absl::StatusOr<std::unique_ptr<Talk>> Open();
+  // False: the session has moved to another connection since it was opened.
+  bool Begin(Talk& talk);
   absl::Status Converse(Talk& talk);
   std::unique_ptr<Talk> TakeNext();
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/tasks.h"
+#include "tools/dermis/command_audit.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
+#include "tools/dermis/connect.h"
 
 namespace dermis {
 
@@ -49,7 +50,7 @@ bool Connected(grpc::Channel& channel) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectToCluster(const std::string& cluster_directory) {
   std::ifstream in(absl::StrCat(cluster_directory, "/store/address"));
   std::string address;
   if (!(in >> address)) {
@@ -68,16 +69,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& clust
         "`dermis cluster start --cluster ", cluster_directory, "` starts it again where it does not run; its log is ",
         cluster_directory, "/logs/coordinator.log"));
   }
-  return std::unique_ptr<Client>(new Client(std::move(channel)));
+  return channel;
 }
 
-absl::StatusOr<v1::SignedAuditHead> Client::SignedHead() {
-  grpc::ClientContext context;
-  SetDeadline(context, 10);
-  v1::SignedAuditHead head;
-  const grpc::Status status = audits_->Head(&context, {}, &head);
-  if (!status.ok()) return ToAbsl(status, "the audit log's head");
-  return head;
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& cluster_directory) {
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, ConnectToCluster(cluster_directory));
+  return std::unique_ptr<Client>(new Client(std::move(channel)));
 }
 
 absl::StatusOr<v1::ClusterStatusResponse> Client::ClusterStatus() {

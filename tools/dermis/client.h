@@ -11,8 +11,6 @@
 #include "absl/status/statusor.h"
 #include "common/blob_client.h"
 #include "common/image_set.h"
-#include "dermis/v1/audit.grpc.pb.h"
-#include "dermis/v1/join.grpc.pb.h"
 #include "dermis/v1/studies.grpc.pb.h"
 
 namespace dermis {
@@ -24,17 +22,13 @@ void AddClusterOption(CLI::App& command, std::string& directory);
 
 class Client {
  public:
-  // Reads the coordinator's address (directory/store/address) and a certificate: the admin's where there is one, else the user's. Errors say what to do.
+  // Reads the coordinator's address (directory/store/address) and the user's certificate. Errors say what to do.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& cluster_directory);
 
   v1::Studies::Stub& studies() { return *studies_; }
-  v1::Join::Stub& joins() { return *joins_; }
-  v1::Audit::Stub& audits() { return *audits_; }
   BlobClient& blobs() { return blobs_; }
 
   absl::StatusOr<v1::ClusterStatusResponse> ClusterStatus();
-  // What the audit log holds now.
-  absl::StatusOr<v1::SignedAuditHead> SignedHead();
   absl::StatusOr<v1::ListResponse> List();
   // All of it, oldest first.
   absl::StatusOr<std::vector<v1::HistoryEvent>> History(const std::string& id);
@@ -46,13 +40,8 @@ class Client {
 
  private:
   explicit Client(std::shared_ptr<grpc::Channel> channel)
-      : studies_(v1::Studies::NewStub(channel)),
-        joins_(v1::Join::NewStub(channel)),
-        audits_(v1::Audit::NewStub(channel)),
-        blobs_(channel, absl::Seconds(20)) {}
+      : studies_(v1::Studies::NewStub(channel)), blobs_(channel, absl::Seconds(20)) {}
   std::unique_ptr<v1::Studies::Stub> studies_;
-  std::unique_ptr<v1::Join::Stub> joins_;
-  std::unique_ptr<v1::Audit::Stub> audits_;
   BlobClient blobs_;
 };
 

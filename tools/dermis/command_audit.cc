@@ -1,3 +1,5 @@
+#include "tools/dermis/command_audit.h"
+
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -5,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -12,8 +15,9 @@
 #include "common/audit.h"
 #include "common/certificates.h"
 #include "common/status_macros.h"
+#include "dermis/v1/audit.grpc.pb.h"
 #include "tools/dermis/client.h"
-#include "tools/dermis/commands.h"
+#include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
 
 namespace dermis {
@@ -29,7 +33,12 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return std::string{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-absl::StatusOr<std::string> ReadLog(Client& client) {
+absl::StatusOr<std::unique_ptr<v1::Audit::Stub>> Connect(const std::string& cluster) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ConnectToCluster(cluster));
+  return v1::Audit::NewStub(channel);
+}
+
+absl::StatusOr<std::string> ReadLog(v1::Audit::Stub& audit) {
   std::string log;
   for (;;) {
     grpc::ClientContext context;
@@ -37,10 +46,18 @@ absl::StatusOr<std::string> ReadLog(Client& client) {
     v1::AuditReadRequest request;
     request.set_offset(log.size());
     v1::AuditReadResponse response;
-    RETURN_IF_ERROR(ToAbsl(client.audits().Read(&context, request, &response), "reading the audit log"));
+    RETURN_IF_ERROR(ToAbsl(audit.Read(&context, request, &response), "reading the audit log"));
     if (response.lines().empty()) return log;
     log += response.lines();
   }
+}
+
+absl::StatusOr<v1::SignedAuditHead> ReadHead(v1::Audit::Stub& audit) {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::SignedAuditHead head;
+  RETURN_IF_ERROR(ToAbsl(audit.Head(&context, {}, &head), "the audit log's head"));
+  return head;
 }
 
 std::string Text(const AuditHead& head) { return absl::StrCat(head.entries, ":", head.last.hex()); }
@@ -58,8 +75,8 @@ absl::StatusOr<AuditHead> ParseHead(const std::string& text) {
 }
 
 absl::Status Show(const AuditOptions& options) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
-  ASSIGN_OR_RETURN(const std::string log, ReadLog(*client));
+  ASSIGN_OR_RETURN(const auto audit, Connect(options.cluster));
+  ASSIGN_OR_RETURN(const std::string log, ReadLog(*audit));
   if (options.format == "json") {
     std::printf("%s", log.c_str());
     return absl::OkStatus();
@@ -90,11 +107,11 @@ absl::Status Verify(const AuditOptions& options) {
       return absl::DataLossError(absl::StrCat(options.file, ": ", status.message()));
     }
   } else {
-    ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
-    ASSIGN_OR_RETURN(const v1::SignedAuditHead signed_head, client->SignedHead());
+    ASSIGN_OR_RETURN(const auto audit, Connect(options.cluster));
+    ASSIGN_OR_RETURN(const v1::SignedAuditHead signed_head, ReadHead(*audit));
     head.entries = signed_head.entries();
     ASSIGN_OR_RETURN(head.last, Digest::FromBytes(signed_head.last()));
-    ASSIGN_OR_RETURN(log, ReadLog(*client));
+    ASSIGN_OR_RETURN(log, ReadLog(*audit));
     RETURN_IF_ERROR(HoldsAudit(log, head));
     if (!signed_head.signature().empty()) {
       ASSIGN_OR_RETURN(const std::string ca, ReadFile(absl::StrCat(options.cluster, "/certs/ca.crt")));
@@ -119,6 +136,16 @@ absl::Status Verify(const AuditOptions& options) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> AuditText(const std::string& cluster_directory) {
+  ASSIGN_OR_RETURN(const auto audit, Connect(cluster_directory));
+  ASSIGN_OR_RETURN(const v1::SignedAuditHead head, ReadHead(*audit));
+  ASSIGN_OR_RETURN(const Digest last, Digest::FromBytes(head.last()));
+  const std::string text = Text({head.entries(), last});
+  if (head.signature().empty()) return absl::StrCat(text, ", not signed (--insecure)");
+  ASSIGN_OR_RETURN(const std::string signer, CertificateFingerprint(head.certificate()));
+  return absl::StrCat(text, ", signature ", absl::Base64Escape(head.signature()), ", certificate ", signer);
+}
 
 void AddAuditCommands(CLI::App& app, absl::Status& outcome) {
   auto options = std::make_shared<AuditOptions>();

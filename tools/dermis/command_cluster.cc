@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
+#include "tools/dermis/command_join.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
 

@@ -1,4 +1,5 @@
-#include <cctype>
+#include "tools/dermis/command_join.h"
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -16,12 +17,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
+#include "common/blob_client.h"
 #include "common/certificates.h"
 #include "common/clock.h"
 #include "common/join_token.h"
 #include "common/status_macros.h"
+#include "dermis/v1/join.grpc.pb.h"
 #include "tools/dermis/client.h"
-#include "tools/dermis/commands.h"
+#include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
 
 namespace dermis {
@@ -69,7 +72,7 @@ std::string PublicAddress(const std::string& listen, const std::string& local) {
 }
 
 absl::Status Create(const JoinOptions& options) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   JoinToken token;
   token.secret = RandomBytes(kSecretBytes);
   ASSIGN_OR_RETURN(token.ca_key, PublicKeyHash(ReadFile(fs::path(options.directory) / "certs" / "ca.crt")));
@@ -84,7 +87,7 @@ absl::Status Create(const JoinOptions& options) {
   grpc::ClientContext context;
   SetDeadline(context);
   v1::CreateTokenResponse response;
-  RETURN_IF_ERROR(ToAbsl(client->joins().CreateToken(&context, request, &response), "making a token"));
+  RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->CreateToken(&context, request, &response), "making a token"));
   token.id = response.token().id();
   token.address = options.address.empty()
                       ? PublicAddress(response.listen(), ReadFile(fs::path(options.directory) / "store" / "address"))
@@ -116,11 +119,11 @@ std::string StateOf(const v1::IssuedCertificate& certificate, uint64_t now) {
 }
 
 absl::Status List(const JoinOptions& options) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   grpc::ClientContext context;
   SetDeadline(context);
   v1::ListJoinsResponse response;
-  RETURN_IF_ERROR(ToAbsl(client->joins().List(&context, {}, &response), "join tokens"));
+  RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->List(&context, {}, &response), "join tokens"));
   const uint64_t now = Clock::Real().UnixMillis() / 1000;
   if (options.format == "json") {
     Json tokens = Json::array(), certificates = Json::array();
@@ -176,18 +179,18 @@ absl::Status Print(const JoinOptions& options, const v1::RevokeResponse& respons
 }
 
 absl::Status RevokeToken(const JoinOptions& options) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeTokenRequest request;
   request.set_token(options.what);
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
-  RETURN_IF_ERROR(ToAbsl(client->joins().RevokeToken(&context, request, &response), "revoking a token"));
+  RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->RevokeToken(&context, request, &response), "revoking a token"));
   return Print(options, response);
 }
 
 absl::Status Revoke(const JoinOptions& options) {
-  ASSIGN_OR_RETURN(auto client, Client::Connect(options.directory));
+  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeRequest request;
   request.set_certificate(options.what);
   // A ready-made certificate is known here and not to the coordinator.
@@ -199,7 +202,7 @@ absl::Status Revoke(const JoinOptions& options) {
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
-  RETURN_IF_ERROR(ToAbsl(client->joins().Revoke(&context, request, &response), "revoking a certificate"));
+  RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->Revoke(&context, request, &response), "revoking a certificate"));
   return Print(options, response);
 }
 

@@ -7,13 +7,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/certificates.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "tools/dermis/client.h"
+#include "tools/dermis/command_audit.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/decision_rule.h"
 #include "tools/dermis/explain_output.h"
@@ -39,23 +38,13 @@ ReportInputs InputsOf(Client& client, const ImageSet& images) {
   return inputs;
 }
 
-// What `dermis audit verify --head` takes, and whose word it is.
-absl::StatusOr<std::string> AuditText(Client& client) {
-  ASSIGN_OR_RETURN(const v1::SignedAuditHead head, client.SignedHead());
-  ASSIGN_OR_RETURN(const Digest last, Digest::FromBytes(head.last()));
-  const std::string text = absl::StrCat(head.entries(), ":", last.hex());
-  if (head.signature().empty()) return absl::StrCat(text, ", not signed (--insecure)");
-  ASSIGN_OR_RETURN(const std::string signer, CertificateFingerprint(head.certificate()));
-  return absl::StrCat(text, ", signature ", absl::Base64Escape(head.signature()), ", certificate ", signer);
-}
-
 absl::Status Report(const ResultOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
   ReportInputs inputs = InputsOf(*client, *images);
   inputs.full_resolution = options.full_resolution;
-  ASSIGN_OR_RETURN(inputs.audit, AuditText(*client));
+  ASSIGN_OR_RETURN(inputs.audit, AuditText(options.cluster));
   RETURN_IF_ERROR(WriteReport(results, inputs, options.report));
   std::printf("%s\n", options.report.c_str());
   if (options.figures.empty()) return absl::OkStatus();

@@ -12,8 +12,6 @@ namespace dermis {
 
 void AddImageCommands(CLI::App& app, absl::Status& outcome);       // ingest, synth
 void AddClusterCommands(CLI::App& app, absl::Status& outcome);     // cluster start | stop | status
-void AddJoinCommands(CLI::App& cluster, absl::Status& outcome);     // cluster token | revoke
-void AddAuditCommands(CLI::App& app, absl::Status& outcome);       // audit show | verify
 void AddDashboardCommand(CLI::App& app, absl::Status& outcome);   // dashboard
 void AddEvaluateCommand(CLI::App& app, absl::Status& outcome);     // evaluate
 void AddExplainCommand(CLI::App& app, absl::Status& outcome);      // explain
