@@ -98,8 +98,8 @@ void ModelFileBringsItsRule(const TestCluster& cluster) {
   EXPECT_EQ(numbers(of_file.output), numbers(of_study.output));
   EXPECT_THAT(of_file.output, HasSubstr("validation images chose"));
   EXPECT_THAT(of_file.output, HasSubstr("after their temperature of "));
-  EXPECT_EQ(cluster.Run("results seeds-on-small").exit_code, 0);
-  EXPECT_NE(cluster.Run("results seeds-on-small@2").exit_code, 0)
+  EXPECT_EQ(cluster.Run("results seeds-on-synthetic").exit_code, 0);
+  EXPECT_NE(cluster.Run("results seeds-on-synthetic@2").exit_code, 0)
       << "the file has its network's digest, so it is the same study";
   EXPECT_THAT(cluster.Run("evaluate" + on).output, HasSubstr("name a study, or a model file"));
 }

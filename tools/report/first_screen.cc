@@ -48,11 +48,12 @@ std::string OfHundred(const Estimate& estimate) {
                       range.empty() ? "" : absl::StrCat(" (", range, ")"));
 }
 
-// "± .010 over 5 seeds"; empty of one training.
+// "5 seeds 0.815 ± 0.010"; empty of one training.
 std::string OverSeedsOf(const std::optional<OverSeeds>& seeds, const SeedSpread OverSeeds::* of) {
   if (!seeds) return "";
   const SeedSpread& spread = (*seeds).*of;
-  return absl::StrCat("± ", Number(spread.deviation), " over ", spread.values.size(), " seeds");
+  return absl::StrCat(spread.values.size(), " seeds ", Number(spread.mean), " ± ",
+                      Number(spread.deviation));
 }
 
 std::string And(const std::string& first, const std::string& second) {

@@ -144,12 +144,12 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
   study.results.mutable_test_use()->set_studies(1);
   const std::string seeds = Render(study);
   const std::string screen = seeds.substr(0, seeds.find("<section"));
-  EXPECT_THAT(screen, HasSubstr("trained with 3 seeds: area under ROC <b>."));
-  EXPECT_THAT(screen, testing::ContainsRegex("± \\.[0-9]+ over 3 seeds"));
-  EXPECT_THAT(screen, testing::ContainsRegex("The mean of their scores reaches an area of <b>[01.][0-9]*</b> \\([01.][0-9]* – "));
+  EXPECT_THAT(screen, HasSubstr("trained with 3 seeds: area under ROC <b>0."));
+  EXPECT_THAT(screen, testing::ContainsRegex(" · 3 seeds 0\\.[0-9]+ ± 0\\.[0-9]+</small>"));
+  EXPECT_THAT(screen, testing::ContainsRegex("The mean of their scores reaches an area of <b>[01]\\.[0-9]+</b> \\([01]\\.[0-9]+ – "));
   EXPECT_THAT(screen, HasSubstr("was evaluated 1 time by 1 study of this cluster (3 models"));
   EXPECT_THAT(screen, Not(HasSubstr("not available: one training")));
-  EXPECT_THAT(seeds, HasSubstr("<small>seeds ."));
+  EXPECT_THAT(seeds, HasSubstr("<small>seeds 0."));
   EXPECT_THAT(seeds, HasSubstr("<th>range</th>"));
 }
 
