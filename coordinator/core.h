@@ -79,8 +79,8 @@ class Core {
   void Delete(const v1::DeleteRequest& request, const std::string& user,
               std::function<void(const absl::StatusOr<v1::DeleteResponse>&)> reply);
 
-  // A worker whose results are wrong, found by a person: as if it had been outvoted. NOT_FOUND: nobody knows it.
-  // Idempotent. Walks over all results.
+  // A worker whose results are wrong, found by a person: as if it had been outvoted. NOT_FOUND:
+  // nobody knows it. Idempotent. Walks over all results.
   void Quarantine(const std::string& worker, const std::string& user,
                   std::function<void(const absl::StatusOr<v1::QuarantineResponse>&)> reply);
   // NOT_FOUND: it is not quarantined.

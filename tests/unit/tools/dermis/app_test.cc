@@ -109,12 +109,30 @@ TEST_F(AppTest, EveryCommandHasHelp_WithExamplesThatItUnderstands) {
 }
 
 TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
-  const std::set<std::string> prints = {
-      "cluster start", "cluster stop", "cluster status", "cluster quarantine", "cluster release", "run", "watch",  "status", "wait",
-      "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
-      "logs",          "results",      "compare",        "doctor"};
-  const std::set<std::string> changes = {"cluster start", "cluster stop", "cluster quarantine", "cluster release", "run", "pause", "resume",
-                                         "priority",      "cancel",       "retry", "delete"};
+  const std::set<std::string> prints = {"cluster start",
+                                        "cluster stop",
+                                        "cluster status",
+                                        "cluster quarantine",
+                                        "cluster release",
+                                        "run",
+                                        "watch",
+                                        "status",
+                                        "wait",
+                                        "pause",
+                                        "resume",
+                                        "priority",
+                                        "cancel",
+                                        "retry",
+                                        "delete",
+                                        "top",
+                                        "logs",
+                                        "results",
+                                        "compare",
+                                        "doctor"};
+  const std::set<std::string> changes = {"cluster start",   "cluster stop", "cluster quarantine",
+                                         "cluster release", "run",          "pause",
+                                         "resume",          "priority",     "cancel",
+                                         "retry",           "delete"};
   std::set<std::string> json, dry;
   ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
     const std::string path = absl::StrJoin(words, " ");
