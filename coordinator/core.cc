@@ -131,7 +131,8 @@ bool Core::RefuseStale(const CheckedCompletion& done, v1::CompletionReply& verdi
   for (const std::string& worker : workers) {
     if (!state.IsQuarantined(worker)) continue;
     verdict.set_verdict(v1::CompletionReply::STALE);
-    verdict.set_cause(absl::StrCat("worker ", worker, " is quarantined for wrong results (dermis cluster status)"));
+    verdict.set_cause(absl::StrCat("worker ", worker,
+                                   " is quarantined for wrong results (dermis cluster status)"));
     return true;
   }
   for (const v1::UsedResult& used : done.completion.inputs()) {
@@ -161,8 +162,8 @@ void Core::Compare(const CheckedCompletion& done, const StoredTask& stored) {
   if (done.completion.spec().has_train() || worker.empty()) return;
   const OpenCheck* check = state.FindCheck(done.task);
   const bool same = stored.payload.bytes() == done.completion.result().payload_digest();
-  const bool voted = check != nullptr ? check->votes.contains(worker)
-                                      : state.MakersOf(stored).front() == worker;
+  const bool voted =
+      check != nullptr ? check->votes.contains(worker) : state.MakersOf(stored).front() == worker;
   if (!voted && (check != nullptr || !same)) {
     v1::Event event;
     v1::ResultCompared& compared = *event.mutable_result_compared();
@@ -204,8 +205,9 @@ absl::StatusOr<v1::QuarantineResponse> Core::DoQuarantine(const std::string& wor
                                                           const std::string& user) {
   if (!studies_.state().IsQuarantined(worker)) {
     if (!fleet_.workers().contains(worker) && studies_.state().ResultsThrough(worker).empty()) {
-      return absl::NotFoundError(absl::StrCat(
-          "no worker ", worker, " is here or has given a result; `dermis cluster status` lists them"));
+      return absl::NotFoundError(
+          absl::StrCat("no worker ", worker,
+                       " is here or has given a result; `dermis cluster status` lists them"));
     }
     v1::WorkerQuarantined event;
     event.set_worker(worker);
@@ -228,9 +230,8 @@ absl::StatusOr<v1::QuarantineResponse> Core::DoQuarantine(const std::string& wor
 
 void Core::Quarantine(const std::string& worker, const std::string& user,
                       std::function<void(const absl::StatusOr<v1::QuarantineResponse>&)> reply) {
-  batch_.AfterFlush([response = DoQuarantine(worker, user), reply = std::move(reply)] {
-    reply(response);
-  });
+  batch_.AfterFlush(
+      [response = DoQuarantine(worker, user), reply = std::move(reply)] { reply(response); });
 }
 
 void Core::Release(const std::string& worker, const std::string& user,
@@ -244,10 +245,12 @@ void Core::Release(const std::string& worker, const std::string& user,
     fleet_.Readmit(worker);
     DERMIS_LOG(kWarning, "worker ", worker, " is released by ", user, ": it gets work again");
   } else {
-    response = absl::NotFoundError(absl::StrCat(
-        "worker ", worker, " is not quarantined for wrong results; `dermis cluster status` says who is"));
+    response = absl::NotFoundError(
+        absl::StrCat("worker ", worker,
+                     " is not quarantined for wrong results; `dermis cluster status` says who is"));
   }
-  batch_.AfterFlush([response = std::move(response), reply = std::move(reply)] { reply(response); });
+  batch_.AfterFlush(
+      [response = std::move(response), reply = std::move(reply)] { reply(response); });
 }
 
 void Core::Conflict(const CheckedCompletion& done, const Digest& stored,
@@ -473,7 +476,10 @@ absl::StatusOr<v1::HistoryResponse> Core::History(const std::string& id,
 v1::ClusterStatusResponse Core::ClusterStatus() const {
   v1::ClusterStatusResponse response = ViewCluster(studies_, fleet_, blobs_);
   response.set_unix_ms(clock_.UnixMillis());
-  for (const std::string& alarm : alarms_) response.add_alarms(alarm);
+  // What still holds comes last.
+  std::vector<std::string> alarms = alarms_;
+  alarms.insert(alarms.end(), response.alarms().begin(), response.alarms().end());
+  response.mutable_alarms()->Assign(alarms.begin(), alarms.end());
   return response;
 }
 

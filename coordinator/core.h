@@ -83,8 +83,8 @@ class Core {
   // error. Replies when that is durable.
   using TrustDecision = std::function<absl::StatusOr<v1::Event>(const Trust& trust)>;
   void ChangeTrust(const TrustDecision& decide, std::function<void(const absl::Status&)> reply);
-  // A worker whose results are wrong, found by a person: as if it had been outvoted. NOT_FOUND: nobody knows it.
-  // Idempotent. Walks over all results.
+  // A worker whose results are wrong, found by a person: as if it had been outvoted. NOT_FOUND:
+  // nobody knows it. Idempotent. Walks over all results.
   void Quarantine(const std::string& worker, const std::string& user,
                   std::function<void(const absl::StatusOr<v1::QuarantineResponse>&)> reply);
   // NOT_FOUND: it is not quarantined.

@@ -42,7 +42,8 @@ struct FleetOptions {
   double spot_checks = 0;  // The part of the units that a second worker computes, too.
   // A study that is done but for spot checks waits so long for a worker to make them,
   absl::Duration check_wait = absl::Seconds(60);
-  absl::Duration company = absl::Seconds(10);  // or so long where no second worker is there any more.
+  absl::Duration company =
+      absl::Seconds(10);  // or so long where no second worker is there any more.
 };
 
 struct Worker {
@@ -124,8 +125,8 @@ class Fleet {
   void WorkerDisconnected(ConnectionId connection, const std::string& cause);
   // This worker's completion of the task is about to be stored.
   void Completed(const std::string& worker, const v1::TaskSpec& task);
-  // The worker was quarantined for wrong results, and states of these trainings are withdrawn: it stops, and so
-  // do the gangs that trained on from them.
+  // The worker was quarantined for wrong results, and states of these trainings are withdrawn: it
+  // stops, and so do the gangs that trained on from them.
   void Expel(const std::string& name, const std::set<Digest>& recipes);
   // It gets work again.
   void Readmit(const std::string& name);
@@ -213,8 +214,9 @@ class Fleet {
   absl::flat_hash_map<Digest, RecipeWork> works_;  // By recipe.
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
   std::map<Digest, CheckWork> check_works_;
-  std::map<std::string, absl::Duration> company_;      // Class -> when two workers of it were there.
-  std::map<std::string, absl::Duration> checks_since_;  // Study -> since when it waits for them alone.
+  std::map<std::string, absl::Duration> company_;  // Class -> when two workers of it were there.
+  std::map<std::string, absl::Duration>
+      checks_since_;              // Study -> since when it waits for them alone.
   std::set<uint64_t> condemned_;  // Stuck: not adopted when their worker comes back.
   uint64_t assignment_counter_ = 0;
   absl::Duration work_from_, last_look_;

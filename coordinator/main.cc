@@ -218,7 +218,8 @@ int Serve(const Flags& flags) {
   StoredBlobs blobs(**store, reserve);
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs,
-            {.bundle = absl::Seconds(flags.bundle), .segment = absl::Seconds(flags.segment),
+            {.bundle = absl::Seconds(flags.bundle),
+             .segment = absl::Seconds(flags.segment),
              .spot_checks = flags.spot_checks});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
@@ -353,7 +354,8 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(0.01, 600.0));
   app.add_option("--spot-checks", flags.spot_checks,
-                 "Part of the units that a second worker computes, too, to find workers whose results are wrong; 0: none")
+                 "Part of the units that a second worker computes, too, to find workers whose "
+                 "results are wrong; 0: none")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   app.add_flag("--check-health", flags.check_health,

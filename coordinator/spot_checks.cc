@@ -1,5 +1,5 @@
-// Spot checks in the durable state: which units are computed by a second worker, what came of it, and what
-// goes with a worker that was outvoted.
+// Spot checks in the durable state: which units are computed by a second worker, what came of it,
+// and what goes with a worker that was outvoted.
 #include <algorithm>
 #include <deque>
 #include <set>
@@ -13,9 +13,8 @@
 namespace dermis {
 
 bool OpenCheck::disputed() const {
-  return std::any_of(votes.begin(), votes.end(), [&](const auto& vote) {
-    return vote.second != votes.begin()->second;
-  });
+  return std::any_of(votes.begin(), votes.end(),
+                     [&](const auto& vote) { return vote.second != votes.begin()->second; });
 }
 
 std::optional<Digest> MajorityOf(const OpenCheck& check) {
@@ -111,9 +110,8 @@ absl::Status State::ApplyQuarantined(uint64_t unix_ms, const v1::WorkerQuarantin
     if (check.votes.erase(quarantined.worker()) > 0) voted.push_back(task);
   }
   for (const Digest& task : voted) CloseIfAgreed(task);
-  std::erase_if(failures_, [&](const auto& failure) {
-    return failure.second.worker == quarantined.worker();
-  });
+  std::erase_if(failures_,
+                [&](const auto& failure) { return failure.second.worker == quarantined.worker(); });
   quarantined_[quarantined.worker()] = {quarantined.why(), unix_ms,
                                         static_cast<uint64_t>(quarantined.withdrawn_size())};
   return absl::OkStatus();

@@ -258,8 +258,7 @@ void State::ForgetTask(const Digest& task) {
 uint32_t State::MakersIndex(const v1::Attempt& attempt) {
   std::vector<std::string> makers(attempt.gang().begin(), attempt.gang().end());
   if (makers.empty()) makers.push_back(attempt.worker());
-  const auto [it, fresh] =
-      makers_index_.try_emplace(makers, static_cast<uint32_t>(makers_.size()));
+  const auto [it, fresh] = makers_index_.try_emplace(makers, static_cast<uint32_t>(makers_.size()));
   if (fresh) makers_.push_back(makers);
   return it->second;
 }
@@ -339,9 +338,10 @@ std::string State::Dump() const {
   std::sort(tasks.begin(), tasks.end());
   for (const auto& [digest, stored] : tasks) {
     absl::StrAppend(&out, "task ", digest.hex(), " ", stored->payload.hex(), " row ", stored->row,
-                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(), stored->retired ? " retired" : "",
-                    " check ", static_cast<int>(stored->check), " by ",
-                    absl::StrJoin(MakersOf(*stored), ","), " from ", stored->inputs.size(), "\n");
+                    " bytes ", stored->bytes, " blobs ", stored->blobs.size(),
+                    stored->retired ? " retired" : "", " check ", static_cast<int>(stored->check),
+                    " by ", absl::StrJoin(MakersOf(*stored), ","), " from ", stored->inputs.size(),
+                    "\n");
   }
   for (const auto& [task, stored] : forgotten_) {
     absl::StrAppend(&out, "forgotten ", task.hex(), " ", stored.payload.hex(), " by ",

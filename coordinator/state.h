@@ -54,7 +54,7 @@ struct StoredTask {
   uint64_t step = 0;          // and which.
   bool retired = false;       // A training state whose blobs are not kept.
   enum class Check : uint8_t { kNone, kOpen, kSame, kWaived };
-  Check check = Check::kNone;  // By a second worker.
+  Check check = Check::kNone;   // By a second worker.
   bool inputs_unknown = false;  // It was computed from others, and its journal does not say which.
   uint32_t makers = 0;          // State::MakersOf.
   std::vector<Digest> inputs;   // Tasks whose results it was computed from.

@@ -132,7 +132,8 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
     case v1::Event::kWorkerQuarantined:
       for (const std::string& id : concerned) {
         StartStudy(id);
-        // A replay finds the right results where wrong ones led to other tasks, and would count otherwise.
+        // A replay finds the right results where wrong ones led to other tasks, and would count
+        // otherwise.
         studies_.at(id)->spent = 0;
       }
       CloseChecks();

@@ -96,8 +96,8 @@ class Studies {
             const std::string& worker);
   // A blob is not there (any more). What names it is forgotten; nothing where nothing names it.
   void BlobLost(const Digest& blob, const std::string& cause);
-  // A worker computes wrong: it gets nothing more, and what does not stand without it is withdrawn. `event`:
-  // what is known of it; gives the trainings of which states were withdrawn.
+  // A worker computes wrong: it gets nothing more, and what does not stand without it is withdrawn.
+  // `event`: what is known of it; gives the trainings of which states were withdrawn.
   std::set<Digest> Quarantine(v1::WorkerQuarantined event);
   // Noticed while something was read; told (BlobLost) at the next Settle.
   void NoticeLost(const Digest& blob) const { lost_blobs_.push_back(blob); }

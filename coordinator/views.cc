@@ -26,15 +26,15 @@ std::string DescribeDispute(const Fleet& fleet, const Digest& task, const OpenCh
   for (const auto& [worker, payload] : check.votes) {
     votes.push_back(absl::StrCat("worker ", worker, " gave ", payload.short_hex()));
   }
-  const bool decides = std::any_of(
-      fleet.workers().begin(), fleet.workers().end(), [&](const auto& entry) {
+  const bool decides =
+      std::any_of(fleet.workers().begin(), fleet.workers().end(), [&](const auto& entry) {
         return entry.second.hello.numerics_class() == check.spec.numerics_class() &&
                !entry.second.expelled && !entry.second.draining &&
                !check.votes.contains(entry.first);
       });
   return absl::StrCat(
-      "results differ of ", Describe(check.spec), " (task ", task.short_hex(), "): ",
-      absl::StrJoin(votes, ", "), "; ",
+      "results differ of ", Describe(check.spec), " (task ", task.short_hex(),
+      "): ", absl::StrJoin(votes, ", "), "; ",
       decides ? "another worker decides"
               : absl::StrCat("none is to be trusted, and no other worker of numerics class ",
                              check.spec.numerics_class(),
@@ -80,13 +80,13 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
     }
   }
   if (!any) {
-    status.add_problems(
-        absl::StrCat("no worker of numerics class ", record.numerics_class, " is there",
-                     expelled.empty() ? ""
-                                      : absl::StrCat(" that is not quarantined (",
-                                                     absl::StrJoin(expelled, ", "), ")"),
-                     others.empty() ? "" : "; cannot help, as other bits would come out: ",
-                     absl::StrJoin(others, ", ")));
+    status.add_problems(absl::StrCat(
+        "no worker of numerics class ", record.numerics_class, " is there",
+        expelled.empty()
+            ? ""
+            : absl::StrCat(" that is not quarantined (", absl::StrJoin(expelled, ", "), ")"),
+        others.empty() ? "" : "; cannot help, as other bits would come out: ",
+        absl::StrJoin(others, ", ")));
   }
   if (!study.hint.empty()) status.add_problems(study.hint);
   for (const Digest& task : study.checks) {
@@ -507,7 +507,8 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
     response.add_alarms(absl::StrCat(
         "worker ", name, " is quarantined: ", record.why, "; ", record.withdrawn,
         " results were withdrawn. Look at its host (memory, overclocking, its GPU), then: "
-        "dermis cluster release ", name));
+        "dermis cluster release ",
+        name));
   }
   for (const auto& [task, check] : studies.state().checks()) {
     if (!check.disputed()) continue;

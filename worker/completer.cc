@@ -181,7 +181,8 @@ void Completer::Send(std::vector<Item> batch) {
           break;
         }
         case v1::CompletionReply::STALE:
-          item.done(absl::UnavailableError(absl::StrCat("the result of ", Describe(item.completion.spec()),
+          item.done(absl::UnavailableError(absl::StrCat("the result of ",
+                                                        Describe(item.completion.spec()),
                                                         " is not taken: ", reply.cause())));
           break;
         case v1::CompletionReply::CONFLICT:

@@ -27,9 +27,10 @@ struct Finished {
   v1::Attempt attempt;
   std::vector<std::string> blobs = {};
   std::vector<v1::UsedResult> inputs = {};  // Results that it was computed from.
-  // Called once, from a thread of the completer: OK = durable. FAILED_PRECONDITION = the coordinator
-  // refused it; DATA_LOSS = another result is stored for this task; UNAVAILABLE = its blobs could not be
-  // stored (disk full, ...), or what it was computed from does not stand any more; CANCELLED = the completer was stopped.
+  // Called once, from a thread of the completer: OK = durable. FAILED_PRECONDITION = the
+  // coordinator refused it; DATA_LOSS = another result is stored for this task; UNAVAILABLE = its
+  // blobs could not be stored (disk full, ...), or what it was computed from does not stand any
+  // more; CANCELLED = the completer was stopped.
   std::function<void(absl::Status)> done;
   // Asked before blobs are sent, where set: false = not any more (done gets CANCELLED).
   std::function<bool()> wanted = nullptr;

@@ -1,11 +1,4 @@
 // dermis-worker: one process driving one device.
-#include <limits.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -20,12 +13,19 @@
 #include <thread>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "grpcpp/grpcpp.h"
+#include <CLI/CLI.hpp>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "common/blob_client.h"
 #include "common/blob_store.h"
 #include "common/clock.h"
@@ -34,7 +34,6 @@
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "common/tls.h"
-#include "grpcpp/grpcpp.h"
 #include "worker/attempts.h"
 #include "worker/blob_cache.h"
 #include "worker/blob_fetcher.h"
@@ -56,9 +55,9 @@
 namespace dermis {
 namespace {
 
-// What a worker that is told to stop may take for it: a step, a state, an upload; with the second after it,
-// five in all. What takes longer is given up: a gang goes on from its last stored state, a unit is given out
-// again.
+// What a worker that is told to stop may take for it: a step, a state, an upload; with the second
+// after it, five in all. What takes longer is given up: a gang goes on from its last stored state,
+// a unit is given out again.
 constexpr absl::Duration kDrainPatience = absl::Seconds(4);
 
 struct Flags {
@@ -316,7 +315,8 @@ int Work(Flags flags) {
   Completer completer(
       [&](const v1::CompleteTasksRequest& request) {
         auto response = Call<v1::CompleteTasksRequest, v1::CompleteTasksResponse>(
-            *link.stub(), &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30), "completions");
+            *link.stub(), &v1::Cluster::StubInterface::CompleteTasks, request, absl::Seconds(30),
+            "completions");
         if (!response.ok()) return response;
         for (const v1::CompletionReply& reply : response->replies()) {
           for (const std::string& bytes : reply.stale()) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/used_results.h"

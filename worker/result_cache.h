@@ -26,8 +26,8 @@ class ResultCache {
   using GetBlob = std::function<absl::StatusOr<std::string>(const Digest&)>;
   ResultCache(Fetch fetch, GetBlob get_blob, uint64_t limit_bytes = 64 << 20);
 
-  // Payloads in the order of `tasks`, verified against their digests, and noted (used_results.h). UNAVAILABLE
-  // when one cannot be had.
+  // Payloads in the order of `tasks`, verified against their digests, and noted (used_results.h).
+  // UNAVAILABLE when one cannot be had.
   absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> Get(
       const std::vector<v1::TaskSpec>& tasks);
 

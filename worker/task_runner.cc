@@ -151,8 +151,9 @@ absl::StatusOr<InferencePlan*> TaskRunner::PlanOf(PlanCache& plans, const v1::Mo
     ASSIGN_OR_RETURN(const std::string file, FileOf(model));
     version = Sha256Of(file).bytes();
   }
-  return plans.Get(model, size, precision,
-                   [this](const v1::ModelRef& wanted) { return FileOf(wanted); }, version);
+  return plans.Get(
+      model, size, precision, [this](const v1::ModelRef& wanted) { return FileOf(wanted); },
+      version);
 }
 
 absl::StatusOr<v1::Payload> TaskRunner::Evaluate(const v1::TaskSpec& task, PlanCache& plans,

@@ -28,8 +28,9 @@ class PlanCache {
       : foreign_(std::move(foreign)), networks_(std::move(networks)) {}
   // The bytes of a model's file. `version`: of a baseline, which result of its task.
   using GetModel = std::function<absl::StatusOr<std::string>(const v1::ModelRef&)>;
-  absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size, v1::Precision precision,
-                                     const GetModel& get_model, const std::string& version = "");
+  absl::StatusOr<InferencePlan*> Get(const v1::ModelRef& model, uint32_t size,
+                                     v1::Precision precision, const GetModel& get_model,
+                                     const std::string& version = "");
   GradientCache& gradients() { return gradients_; }
 
  private:

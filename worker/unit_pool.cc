@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/progress.h"

@@ -1,5 +1,5 @@
-// Notes which results of other tasks a unit was computed from: the coordinator takes its result only while
-// those stand.
+// Notes which results of other tasks a unit was computed from: the coordinator takes its result
+// only while those stand.
 #ifndef DERMIS_WORKER_USED_RESULTS_H_
 #define DERMIS_WORKER_USED_RESULTS_H_
 

@@ -121,23 +121,28 @@ TEST(WorkerErrors, TheCertificatesOfAnotherCluster_GiveNoWork_AndAWordInTheLog) 
 TEST(WorkerErrors, AWorkerThatComputesWrong_IsFoundAndOutvoted_AndTheStudyIsWithoutIt) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Run("cluster start --workers 2 --threads 1 --spot-checks 1").exit_code, 0);
-  const Background wrong({Program("dermis-worker"), "--coordinator", Address(cluster), "--certs",
-                          cluster.cluster() + "/certs", "--cache",
-                          (cluster.directory() / "wrong").string(), "--name", "wrong", "--threads", "1",
-                          "--device", "cpu", "--test-computes-wrong"},
-                         (cluster.directory() / "wrong.log").string());
+  const Background wrong(
+      {Program("dermis-worker"), "--coordinator", Address(cluster), "--certs",
+       cluster.cluster() + "/certs", "--cache", (cluster.directory() / "wrong").string(), "--name",
+       "wrong", "--threads", "1", "--device", "cpu", "--test-computes-wrong"},
+      (cluster.directory() / "wrong.log").string());
   ASSERT_TRUE(cluster.AwaitDoing("wrong +idle"));
-  const std::string study = cluster.Write("a.yaml", SmallStudy("a", "1", R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 2}}
+  const std::string study = cluster.Write(
+      "a.yaml",
+      SmallStudy(
+          "a", "1",
+          R"(  images: {per_confusion_cell: {most_confident: 2, least_confident: 0, random: 2}}
   methods: [{lime: {samples: 1000, superpixels: {slic: {count: 8}}}}]
 )"));
-  const CommandResult run = cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
+  const CommandResult run =
+      cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
   EXPECT_EQ(run.exit_code, 0) << run.output;
   const std::string status = cluster.Run("cluster status").output;
   EXPECT_THAT(status, AllOf(HasSubstr("worker wrong is quarantined: it gave payload"),
                             HasSubstr("worker-0 and worker-1 gave"),
                             HasSubstr("dermis cluster release wrong")));
   const std::string json = cluster.Run("status a -o json").output;
-  EXPECT_THAT(json, AllOf(HasSubstr("\"open\": 0"), HasSubstr("\"waived\": 0")));
+  EXPECT_THAT(json, AllOf(HasSubstr("\"open\":0"), HasSubstr("\"waived\":0")));
   EXPECT_EQ(cluster.Run("cluster release wrong").exit_code, 0);
   EXPECT_EQ(cluster.Run("cluster status").output.find("ALARM: worker wrong"), std::string::npos);
   const CommandResult again = cluster.Run("cluster release wrong");

@@ -719,13 +719,14 @@ class Simulation {
     After(TaskSeconds(), [this, w, work] { RunUnit(w, work); });
   }
 
-  // What the unit gives on this worker. Wrong inputs give wrong results; and worker 0 may lie. None: an input
-  // is not there.
+  // What the unit gives on this worker. Wrong inputs give wrong results; and worker 0 may lie.
+  // None: an input is not there.
   std::optional<v1::Completion> Compute(size_t w, const v1::TaskSpec& task) {
     Worker& worker = workers_[w];
     v1::Payload payload = FakePayload(task, split_);
     std::vector<v1::TaskSpec> needs = NeedsOf(task);
-    if (task.has_perturb()) needs.push_back(SuperpixelTaskOf(task.perturb().perturbation(), kClass));
+    if (task.has_perturb())
+      needs.push_back(SuperpixelTaskOf(task.perturb().perturbation(), kClass));
     std::vector<v1::UsedResult> inputs;
     std::string wrong;
     for (const v1::TaskSpec& need : needs) {
@@ -822,7 +823,8 @@ class Simulation {
       for (const auto& [rank, w] : gang.joined) completion.mutable_attempt()->add_gang(NameOf(w));
       if (!gang.seat.start_state().empty()) {
         v1::UsedResult& used = *completion.add_inputs();
-        used.set_task(TaskDigest(TrainTaskOf(gang.seat.recipe(), gang.seat.start_step(), kClass))->bytes());
+        used.set_task(
+            TaskDigest(TrainTaskOf(gang.seat.recipe(), gang.seat.start_step(), kClass))->bytes());
         used.set_payload(gang.seat.start_state());
       }
       Complete(gang.joined.at(0));
@@ -907,17 +909,20 @@ class Simulation {
                                  blobs_.blobs[blob] = blobs_.graveyard.at(blob);
                                }
                                again = true;
-                             } else if (reply.verdict() == v1::CompletionReply::STALE && lies_ > 0) {
+                             } else if (reply.verdict() == v1::CompletionReply::STALE &&
+                                        lies_ > 0) {
                                stale.insert(reply.stale().begin(), reply.stale().end());
                              } else if (reply.verdict() != v1::CompletionReply::STORED &&
-                                        !(reply.verdict() == v1::CompletionReply::CONFLICT && lies_ > 0)) {
+                                        !(reply.verdict() == v1::CompletionReply::CONFLICT &&
+                                          lies_ > 0)) {
                                problem_ = reply.ShortDebugString();
                              }
                            }
                            Deliver([this, w, life, stale, count = again ? 0 : count, open] {
                              Worker& worker = workers_[w];
                              if (worker.life != life || !worker.alive || !*open) return;
-                             for (const std::string& task : stale) worker.results.erase(*Digest::FromBytes(task));
+                             for (const std::string& task : stale)
+                               worker.results.erase(*Digest::FromBytes(task));
                              *open = false;
                              worker.calling = false;
                              for (size_t i = 0; i < count; ++i) worker.unacknowledged.pop_front();
@@ -961,7 +966,8 @@ class Simulation {
       }
       quarantined_ += event.has_worker_quarantined();
       if (event.has_worker_quarantined() && event.worker_quarantined().worker() != NameOf(0)) {
-        problem_ = absl::StrCat("an honest worker is quarantined: ", event.worker_quarantined().why());
+        problem_ =
+            absl::StrCat("an honest worker is quarantined: ", event.worker_quarantined().why());
         return;
       }
       for (const std::string& withdrawn : event.worker_quarantined().withdrawn()) {
@@ -1103,12 +1109,14 @@ TEST(Simulation, EveryStudyEnds_EveryTaskHasOneResult_ReplayGivesTheSameState) {
     lies += simulation.lies();
     quarantined += simulation.quarantined();
   }
-  printf("%llu histories, %llu results, %llu deaths of the coordinator, %llu pauses, %llu studies deleted, "
-         "%llu lies, %llu liars found\n",
-         static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
-         static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(paused),
-         static_cast<unsigned long long>(deleted), static_cast<unsigned long long>(lies),
-         static_cast<unsigned long long>(quarantined));
+  printf(
+      "%llu histories, %llu results, %llu deaths of the coordinator, %llu pauses, %llu studies "
+      "deleted, "
+      "%llu lies, %llu liars found\n",
+      static_cast<unsigned long long>(runs), static_cast<unsigned long long>(completions),
+      static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(paused),
+      static_cast<unsigned long long>(deleted), static_cast<unsigned long long>(lies),
+      static_cast<unsigned long long>(quarantined));
   if (runs == 1) return;  // Of one history nothing is promised.
   EXPECT_GT(completions, runs);
   EXPECT_GT(paused, runs / 20);

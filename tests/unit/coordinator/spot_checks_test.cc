@@ -59,8 +59,9 @@ class SpotCheckTest : public testing::Test {
     submission.spec = spec;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
-    core_->Submit(submission,
-                  [](const absl::StatusOr<v1::SubmitResponse>& r) { EXPECT_TRUE(r.ok()) << r.status(); });
+    core_->Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& r) {
+      EXPECT_TRUE(r.ok()) << r.status();
+    });
     ASSERT_TRUE(core_->Flush().ok());
   }
 
@@ -75,7 +76,8 @@ class SpotCheckTest : public testing::Test {
   v1::Completion Completion(const v1::TaskSpec& task, const std::string& worker) {
     v1::Payload payload = FakePayload(task, split_);
     if (liars_.contains(worker) && payload.has_evaluate()) {
-      payload.mutable_evaluate()->set_logits(0, payload.evaluate().logits(0) + static_cast<float>(worker.back()));
+      payload.mutable_evaluate()->set_logits(
+          0, payload.evaluate().logits(0) + static_cast<float>(worker.back()));
     }
     return FakeCompletion(task, payload, worker);
   }
@@ -106,11 +108,13 @@ class SpotCheckTest : public testing::Test {
   }
 
   void Train(const v1::GangSeat& seat, const std::string& worker) {
-    for (uint64_t step = seat.start_step() + 1; step <= seat.goal().max_epochs() * per_epoch_; ++step) {
+    for (uint64_t step = seat.start_step() + 1; step <= seat.goal().max_epochs() * per_epoch_;
+         ++step) {
       if (step % per_epoch_ != 0) continue;
       v1::Payload payload;
       *payload.mutable_train() = FakeState(seat.recipe(), kClass, step, per_epoch_, blobs_);
-      v1::Completion completion = FakeCompletion(TrainTaskOf(seat.recipe(), step, kClass), payload, worker);
+      v1::Completion completion =
+          FakeCompletion(TrainTaskOf(seat.recipe(), step, kClass), payload, worker);
       for (const v1::GangMember& member : seat.roster()) {
         completion.mutable_attempt()->add_gang(member.worker());
       }
@@ -120,7 +124,8 @@ class SpotCheckTest : public testing::Test {
   }
 
   v1::StudyStatus RunToEnd(const std::string& id, int rounds = 100) {
-    for (int i = 0; i < rounds && core_->Status(id)->phase() == v1::StudyStatus::RUNNING; ++i) Work();
+    for (int i = 0; i < rounds && core_->Status(id)->phase() == v1::StudyStatus::RUNNING; ++i)
+      Work();
     return *core_->Status(id);
   }
 
@@ -133,7 +138,8 @@ class SpotCheckTest : public testing::Test {
         if (bytes != task) continue;
         v1::Event event;
         event.ParseFromString(disk_.rows[name].second);
-        EXPECT_EQ(stored.payload, Sha256Of(FakePayload(event.task_completed().spec(), split_).SerializeAsString()));
+        EXPECT_EQ(stored.payload,
+                  Sha256Of(FakePayload(event.task_completed().spec(), split_).SerializeAsString()));
       }
     }
   }
@@ -245,12 +251,14 @@ TEST_F(SpotCheckTest, AWorkerThatIsOutvoted_IsQuarantined_AndItsResultsAreComput
   runs_.clear();
   Submit(*FakeSpec("b", 3, 0, ""));
   RunToEnd("b");
-  for (const auto& [task, workers] : runs_) EXPECT_THAT(workers, testing::Not(testing::Contains("w1")));
+  for (const auto& [task, workers] : runs_)
+    EXPECT_THAT(workers, testing::Not(testing::Contains("w1")));
   ASSERT_EQ(core_->Status("b")->phase(), v1::StudyStatus::DONE);
 
   liars_.clear();
   absl::Status released = absl::UnknownError("");
-  core_->Release("w1", "ann", [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
+  core_->Release("w1", "ann",
+                 [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
   ASSERT_TRUE(core_->Flush().ok());
   EXPECT_TRUE(released.ok());
   EXPECT_EQ(core_->ClusterStatus().quarantined_size(), 0);
@@ -260,7 +268,8 @@ TEST_F(SpotCheckTest, AWorkerThatIsOutvoted_IsQuarantined_AndItsResultsAreComput
   std::set<std::string> ran;
   for (const auto& [task, workers] : runs_) ran.insert(workers.begin(), workers.end());
   EXPECT_TRUE(ran.contains("w1"));
-  core_->Release("w1", "ann", [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
+  core_->Release("w1", "ann",
+                 [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
   ASSERT_TRUE(core_->Flush().ok());
   EXPECT_EQ(released.code(), absl::StatusCode::kNotFound);
 }
@@ -282,7 +291,8 @@ TEST_F(SpotCheckTest, WhereTwoDiffer_AndNoThirdIsThere_TheStudyIsNotDone_AndItsS
   core_->Quarantine("w2", "ann",
                     [](const absl::StatusOr<v1::QuarantineResponse>& r) { EXPECT_TRUE(r.ok()); });
   ASSERT_TRUE(core_->Flush().ok());
-  status = RunToEnd("a");  // The second worker might come back: its checks are waived after a while.
+  status =
+      RunToEnd("a");  // The second worker might come back: its checks are waived after a while.
   EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
   ExpectHonest("a");
   absl::Status unknown;
@@ -304,7 +314,8 @@ TEST_F(SpotCheckTest, AThirdWorkerThatComesLater_Decides) {
   ExpectHonest("a");
 }
 
-TEST_F(SpotCheckTest, WhatWasComputedFromAWithdrawnResult_IsWithdrawnToo_AndRefusedWhereItComesLate) {
+TEST_F(SpotCheckTest,
+       WhatWasComputedFromAWithdrawnResult_IsWithdrawnToo_AndRefusedWhereItComesLate) {
   Start(0);
   v1::TaskSpec superpixels, perturb;
   superpixels.mutable_superpixels()->set_image(1);
@@ -322,11 +333,13 @@ TEST_F(SpotCheckTest, WhatWasComputedFromAWithdrawnResult_IsWithdrawnToo_AndRefu
     *completion.add_inputs() = used;
     return completion;
   };
-  EXPECT_EQ(Complete(from_it(perturb)).verdict(), v1::CompletionReply::STALE);  // It is not stored yet.
+  EXPECT_EQ(Complete(from_it(perturb)).verdict(),
+            v1::CompletionReply::STALE);  // It is not stored yet.
   ASSERT_EQ(Complete(input).verdict(), v1::CompletionReply::STORED);
   ASSERT_EQ(Complete(from_it(perturb)).verdict(), v1::CompletionReply::STORED);
-  core_->Quarantine("w1", "ann",
-                    [](const absl::StatusOr<v1::QuarantineResponse>& r) { EXPECT_EQ(r->worker().withdrawn(), 2u); });
+  core_->Quarantine("w1", "ann", [](const absl::StatusOr<v1::QuarantineResponse>& r) {
+    EXPECT_EQ(r->worker().withdrawn(), 2u);
+  });
   ASSERT_TRUE(core_->Flush().ok());
   EXPECT_EQ(core_->studies().state().completed(), 0u);
   const v1::CompletionReply reply = Complete(from_it(later));

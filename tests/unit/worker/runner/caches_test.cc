@@ -10,6 +10,7 @@
 #include "tests/unit/worker/runner/fakes.h"
 #include "worker/blob_cache.h"
 #include "worker/result_cache.h"
+#include "worker/used_results.h"
 
 namespace dermis {
 namespace {
@@ -180,6 +181,29 @@ TEST_F(ResultCacheTest, Get_IsUnavailable_ForAbsentOrChangedResults) {
   Store(Noop(2), true);
   blobs.begin()->second = "changed";
   EXPECT_TRUE(absl::IsUnavailable(cache.Get({Noop(2)}).status()));
+}
+
+TEST_F(ResultCacheTest, WhatIsTaken_IsNotedWithItsPayload_AndForgottenOnesAreFetchedAgain) {
+  Store(Noop(1), false);
+  Store(Noop(2), true);
+  for (int repeat = 0; repeat < 2; ++repeat) {  // Fetched, then kept.
+    const UsedResults results;
+    ASSERT_TRUE(cache.Get({Noop(1), Noop(2)}).ok());
+    ASSERT_TRUE(cache.Get({Noop(1)}).ok());
+    ASSERT_EQ(results.used().size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(results.used()[i].task(), TaskDigest(Noop(i + 1))->bytes());
+      EXPECT_EQ(results.used()[i].payload(),
+                this->results[results.used()[i].task()].payload_digest());
+    }
+  }
+  EXPECT_EQ(fetches, 1);
+  cache.Forget(*TaskDigest(Noop(1)));
+  cache.Forget(*TaskDigest(Noop(3)));
+  const UsedResults results;
+  ASSERT_TRUE(cache.Get({Noop(1), Noop(2)}).ok());
+  EXPECT_EQ(results.used().size(), 2u);
+  EXPECT_EQ(fetches, 2);
 }
 
 TEST_F(ResultCacheTest, Memory_IsBounded_LeastRecentlyUsedGoesFirst) {

@@ -83,13 +83,16 @@ TEST(CompleterTest, Verdicts_ReachTheCaller) {
   CompleterBench bench;
   bench.coordinator.verdicts[TaskDigest(Noop(1))->bytes()] = v1::CompletionReply::REFUSED;
   bench.coordinator.verdicts[TaskDigest(Noop(2))->bytes()] = v1::CompletionReply::CONFLICT;
-  std::promise<absl::Status> refused, conflict, stored;
+  bench.coordinator.verdicts[TaskDigest(Noop(4))->bytes()] = v1::CompletionReply::STALE;
+  std::promise<absl::Status> refused, conflict, stored, stale;
   bench.completer.Add(NoopResult(1, &refused));
   bench.completer.Add(NoopResult(2, &conflict));
   bench.completer.Add(NoopResult(3, &stored));
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.get_future().get()));
   EXPECT_TRUE(absl::IsDataLoss(conflict.get_future().get()));
   EXPECT_TRUE(stored.get_future().get().ok());
+  bench.completer.Add(NoopResult(4, &stale));
+  EXPECT_TRUE(absl::IsUnavailable(stale.get_future().get()));  // Not the task's fault: another try.
 }
 
 TEST(CompleterTest, Destruction_AnswersWhatWaits) {
