@@ -138,6 +138,16 @@ void Coordinator::Take(Call call, const std::string& message) {
       Require(core_->Flush().ok(), "what happened is stored");
       Restart();
       break;
+    case Call::kQuarantine:
+      With<v1::QuarantineRequest>(message, [&](const v1::QuarantineRequest& request) {
+        core_->Quarantine(request.worker(), "fuzz", ignore);
+      });
+      break;
+    case Call::kRelease:
+      With<v1::ReleaseRequest>(message, [&](const v1::ReleaseRequest& request) {
+        core_->Release(request.worker(), "fuzz", ignore);
+      });
+      break;
     case Call::kCount:
       break;
   }

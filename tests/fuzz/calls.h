@@ -25,6 +25,8 @@ enum class Call : uint8_t {
   kBlob,        // A blob.
   kPass,        // No message: time passes.
   kRestart,     // No message: the coordinator ends and starts again.
+  kQuarantine,  // v1::QuarantineRequest
+  kRelease,     // v1::ReleaseRequest
   kCount,
 };
 
