@@ -73,8 +73,8 @@ absl::StatusOr<std::unique_ptr<Session::Talk>> Session::Open() {
     *first.mutable_register_()->add_running() = std::move(running);
   }
   v1::Directive directive;
+  // Not cancelled: that would hide the coordinator's own words.
   if (!talk->stream->Write(first) || !talk->stream->Read(&directive)) {
-    talk->context.TryCancel();
     return talk->Finish("the coordinator did not welcome this worker");
   }
   if (!directive.has_welcome() || !directive.welcome().refusal().empty()) {
@@ -158,8 +158,7 @@ absl::Status Session::Converse(Talk& talk) {
     mutex_.Await(absl::Condition(
         +[](Session* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mutex_) { return !self->moving_; }, this));
   }
-  talk.context.TryCancel();  // A write that waits ends now.
-  talk.Silence();
+  talk.Silence();  // The stream is over: a write that waits ends now.
   return talk.Finish("the stream to the coordinator broke");
 }
 

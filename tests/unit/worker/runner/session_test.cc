@@ -138,6 +138,26 @@ TEST_F(SessionTest, Ends_AreToldOnce_AndBeatsKeepComing) {
   EXPECT_EQ(beats_after, 5);
 }
 
+TEST_F(SessionTest, WhoIsPutOut_EndsWithTheCoordinatorsWords_AtTheDoorAndFromWithin) {
+  for (const bool within : {false, true}) {
+    cluster.streams = 0;
+    cluster.script = [&](int, ScriptedCluster::Stream* stream) {
+      v1::WorkerMessage message;
+      stream->Read(&message);
+      if (within) {
+        stream->Write(Welcome({}));
+        stream->Read(&message);
+      }
+      return grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "the certificate was revoked");
+    };
+    Session session(v1::Cluster::NewStub(channel), &attempts, options);
+    const absl::Status status = session.Run();
+    EXPECT_TRUE(absl::IsUnauthenticated(status)) << status;
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("revoked"));
+    EXPECT_EQ(cluster.streams, 1);
+  }
+}
+
 TEST_F(SessionTest, MoveTo_IsWelcomedOnTheNewStream_BeforeItLeavesTheOldOne) {
   Session session(v1::Cluster::NewStub(channel), &attempts, options);
   std::atomic<bool> welcomed_again{false}, old_left{false}, left_too_early{false};
