@@ -263,6 +263,13 @@ void Core::Conflict(const CheckedCompletion& done, const Digest& stored,
       " is stored: one of two workers computes wrong"));
   ++studies_.counters().conflicts;
   DERMIS_LOG(kError, "ALARM: ", verdict.cause());
+  // Of a unit that two workers computed: ViewCluster says so until it is decided.
+  const StoredTask* first = studies_.state().Find(done.task);
+  if (first == nullptr) first = studies_.state().FindForgotten(done.task);
+  if (!done.completion.spec().has_train() &&
+      studies_.state().MakersOf(*first).front() != done.completion.attempt().worker()) {
+    return;
+  }
   alarms_.push_back(verdict.cause());
   if (alarms_.size() > kMaxAlarms) alarms_.erase(alarms_.begin());
 }

@@ -524,7 +524,8 @@ TEST_F(CoreTest, SecondResult_IsCompared_AndADifferenceIsAnAlarm) {
   EXPECT_EQ(reply.verdict(), v1::CompletionReply::CONFLICT);
   EXPECT_NE(reply.cause().find("w2"), std::string::npos);
   EXPECT_EQ(core_->counters().conflicts, 1u);
-  EXPECT_EQ(core_->alarms().size(), 1u);
+  EXPECT_EQ(core_->ClusterStatus().alarms_size(), 1);
+  EXPECT_NE(core_->ClusterStatus().alarms(0).find("none is to be trusted"), std::string::npos);
 }
 
 TEST_F(CoreTest, Completion_ThatNamesAbsentBlobs_IsMissing_AndMalformedOnesAreRefused) {

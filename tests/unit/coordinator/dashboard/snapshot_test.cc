@@ -265,5 +265,15 @@ TEST_F(SnapshotTest, ThePublisherFollows_AndEndsBesideABusyCore) {
   thread.Stop();
 }
 
+TEST(PhaseNameTest, AStudyThatIsPaused_IsNotSaidToRun) {
+  v1::StudyStatus status;
+  status.set_phase(v1::StudyStatus::RUNNING);
+  EXPECT_STREQ(PhaseName(status), "running");
+  status.set_paused(true);
+  EXPECT_STREQ(PhaseName(status), "paused");
+  status.set_phase(v1::StudyStatus::DONE);
+  EXPECT_STREQ(PhaseName(status), "done");
+}
+
 }  // namespace
 }  // namespace dermis
