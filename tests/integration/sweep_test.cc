@@ -51,7 +51,7 @@ constexpr char kSeeds[] =
     "name: seeds\nseed: 5\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n"
     "training: {logical_shards: 2, batch_size: 32, epochs: 3}\nsweep: {seeds: 3}\n";
 
-// Two settings besides would be looked at by this split, if any but the taken one were.
+// All three are evaluated on a test split of their own (by the seed), as one evaluation.
 void SeedsAreJudgedTogether(const TestCluster& cluster) {
   const CommandResult run = cluster.Run(
       absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds), " --images ", TestCluster::Images()));
@@ -72,7 +72,7 @@ void SeedsAreJudgedTogether(const TestCluster& cluster) {
   EXPECT_LE(area["low"], area["mean"]);
   EXPECT_GE(area["high"], area["mean"]);
   EXPECT_EQ(json["seeds"]["averaged_area"]["interval"].size(), 2u);
-  // Of the four trials of the study above that was taken one model is evaluated.
+  // One training is no spread, and that is said.
   const Json sweep = Json::parse(cluster.Run("results sweep -o json").output, nullptr, false);
   ASSERT_FALSE(sweep.is_discarded());
   EXPECT_EQ(sweep["seeds"]["spread"], "not available: one training");

@@ -177,7 +177,7 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   auto* compare = app.add_subcommand("compare",
                                      "One model against another on the same test images: areas "
                                      "under ROC of the scores, averaged over the\n"
-                                     "studies of a side (training seeds), and their difference "
+                                     "studies of a side and their seeds (sweep.seeds), and their difference "
                                      "with its 95 % bootstrap interval by group");
   AddClusterOption(*compare, compared->cluster);
   AddOutputOption(*compare, compared->format);
