@@ -53,8 +53,8 @@ constexpr char kSeeds[] =
 
 // All three are evaluated on a test split of their own (by the seed), as one evaluation.
 void SeedsAreJudgedTogether(const TestCluster& cluster) {
-  const CommandResult run = cluster.Run(
-      absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds), " --images ", TestCluster::Images()));
+  const CommandResult run = cluster.Run(absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds),
+                                                     " --images ", TestCluster::Images()));
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_THAT(run.output, HasSubstr("Over 3 training seeds, mean +- deviation (range): accuracy "));
   EXPECT_THAT(run.output, HasSubstr("area under ROC of their averaged scores "));
@@ -88,12 +88,15 @@ void ModelFileBringsItsRule(const TestCluster& cluster) {
                     on = absl::StrCat(" --images ", TestCluster::Images());
   EXPECT_EQ(cluster.Run("results seeds --model " + file).exit_code, 0);
   const CommandResult of_study = cluster.Run("evaluate seeds" + on);
-  const CommandResult of_file = cluster.Run(absl::StrCat("evaluate --model ", file, on, " -o ", page));
+  const CommandResult of_file =
+      cluster.Run(absl::StrCat("evaluate --model ", file, on, " -o ", page));
   EXPECT_EQ(of_study.exit_code, 0) << of_study.output;
   EXPECT_EQ(of_file.exit_code, 0) << of_file.output;
   const auto numbers = [](const std::string& output) {
     const size_t begin = output.find("  area under ROC");
-    return begin == std::string::npos ? "none" : output.substr(begin, output.rfind("points on average") - begin);
+    return begin == std::string::npos
+               ? "none"
+               : output.substr(begin, output.rfind("points on average") - begin);
   };
   EXPECT_EQ(numbers(of_file.output), numbers(of_study.output));
   EXPECT_THAT(of_file.output, HasSubstr("validation images chose"));
