@@ -64,9 +64,8 @@ void AddAveraged(const std::vector<ScoredImages>& tests, std::optional<Estimate>
   for (double& value : mean) value /= static_cast<double>(tests.size());
   const WeightedArea weighted(mean, tests[0].label);
   area.emplace().value = weighted(std::vector<uint32_t>(mean.size(), 1));
-  pass.Add({&area->interval}, [weighted](Counts counts, absl::Span<double> values) {
-    values[0] = weighted(counts);
-  });
+  pass.Add({&area->interval},
+           [weighted](Counts counts, absl::Span<double> values) { values[0] = weighted(counts); });
 }
 
 absl::Status CheckRuns(const std::string& name, absl::Span<const ScoredRun> runs) {
@@ -88,8 +87,8 @@ absl::Status CheckColumns(const JudgedImages& images) {
 // `pass`; `report` must stay where it is until that has run. validation: null where a rule was
 // given.
 void Describe(const std::string& name, const JudgedImages& images, const DecisionRule& rule,
-              const ScoredImages* validation, const ScoredImages& test,
-              const JudgeOptions& options, EvaluationReport& report, BootstrapPass& pass) {
+              const ScoredImages* validation, const ScoredImages& test, const JudgeOptions& options,
+              EvaluationReport& report, BootstrapPass& pass) {
   report.name = name;
   report.negative = images.negative;
   report.positive = images.positive;

@@ -73,7 +73,8 @@ std::vector<uint32_t> Middle(std::vector<Scored> images, uint32_t count) {
   std::sort(images.begin(), images.end(), MoreConfident);
   const size_t n = std::min<size_t>(count, images.size());
   std::vector<uint32_t> middle;
-  for (size_t k = (images.size() - n) / 2; middle.size() < n; ++k) middle.push_back(images[k].image);
+  for (size_t k = (images.size() - n) / 2; middle.size() < n; ++k)
+    middle.push_back(images[k].image);
   return middle;
 }
 
@@ -120,9 +121,8 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
       return std::tie(a.confidence, a.digest, a.image) < std::tie(b.confidence, b.digest, b.image);
     });
     for (const uint32_t image : middle) {
-      const auto taken = std::find_if(chosen.begin(), chosen.end(), [&](const ChosenImage& c) {
-        return c.image == image;
-      });
+      const auto taken = std::find_if(chosen.begin(), chosen.end(),
+                                      [&](const ChosenImage& c) { return c.image == image; });
       if (taken != chosen.end()) {
         absl::StrAppend(&taken->why, ", median");
         continue;

@@ -77,10 +77,11 @@ TEST(BlackBoxStudy, HasTheSameBits_ForAnyWorkers_AndWhateverDies) {
   ASSERT_EQ(one.Start(1).exit_code, 0);
   const CommandResult quiet = RunStudy(one, BoxStudy(one, "classifier.onnx", "box"));
   EXPECT_THAT(quiet.output, AllOf(HasSubstr("classifier.onnx"), Not(HasSubstr("Trained"))));
-  const CommandResult elsewhere = one.Run(absl::StrCat(
-      "evaluate --model ", Golden("classifier.onnx"), " --size 16 --mean .485 .456 .406 --deviation "
-      ".229 .224 .225 --classes malignant,other,benign --images ", TestCluster::Images(), " -o ",
-      (one.directory() / "elsewhere.html").string()));
+  const CommandResult elsewhere = one.Run(
+      absl::StrCat("evaluate --model ", Golden("classifier.onnx"),
+                   " --size 16 --mean .485 .456 .406 --deviation "
+                   ".229 .224 .225 --classes malignant,other,benign --images ",
+                   TestCluster::Images(), " -o ", (one.directory() / "elsewhere.html").string()));
   EXPECT_EQ(elsewhere.exit_code, 0) << elsewhere.output;
   EXPECT_THAT(elsewhere.output,
               AllOf(HasSubstr("no chosen threshold, no temperature"), HasSubstr("at 0.500: "),

@@ -51,10 +51,10 @@ constexpr char kSeeds[] =
     "name: seeds\nseed: 5\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n"
     "training: {logical_shards: 2, batch_size: 32, epochs: 3}\nsweep: {seeds: 3}\n";
 
-// Two settings besides would be looked at by this split, if any but the taken one were.
+// All three are evaluated on a test split of their own (by the seed), as one evaluation.
 void SeedsAreJudgedTogether(const TestCluster& cluster) {
-  const CommandResult run = cluster.Run(
-      absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds), " --images ", TestCluster::Images()));
+  const CommandResult run = cluster.Run(absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds),
+                                                     " --images ", TestCluster::Images()));
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_THAT(run.output, HasSubstr("Over 3 training seeds, mean +- deviation (range): accuracy "));
   EXPECT_THAT(run.output, HasSubstr("area under ROC of their averaged scores "));
@@ -72,7 +72,7 @@ void SeedsAreJudgedTogether(const TestCluster& cluster) {
   EXPECT_LE(area["low"], area["mean"]);
   EXPECT_GE(area["high"], area["mean"]);
   EXPECT_EQ(json["seeds"]["averaged_area"]["interval"].size(), 2u);
-  // Of the four trials of the study above that was taken one model is evaluated.
+  // One training is no spread, and that is said.
   const Json sweep = Json::parse(cluster.Run("results sweep -o json").output, nullptr, false);
   ASSERT_FALSE(sweep.is_discarded());
   EXPECT_EQ(sweep["seeds"]["spread"], "not available: one training");
@@ -88,12 +88,15 @@ void ModelFileBringsItsRule(const TestCluster& cluster) {
                     on = absl::StrCat(" --images ", TestCluster::Images());
   EXPECT_EQ(cluster.Run("results seeds --model " + file).exit_code, 0);
   const CommandResult of_study = cluster.Run("evaluate seeds" + on);
-  const CommandResult of_file = cluster.Run(absl::StrCat("evaluate --model ", file, on, " -o ", page));
+  const CommandResult of_file =
+      cluster.Run(absl::StrCat("evaluate --model ", file, on, " -o ", page));
   EXPECT_EQ(of_study.exit_code, 0) << of_study.output;
   EXPECT_EQ(of_file.exit_code, 0) << of_file.output;
   const auto numbers = [](const std::string& output) {
     const size_t begin = output.find("  area under ROC");
-    return begin == std::string::npos ? "none" : output.substr(begin, output.rfind("points on average") - begin);
+    return begin == std::string::npos
+               ? "none"
+               : output.substr(begin, output.rfind("points on average") - begin);
   };
   EXPECT_EQ(numbers(of_file.output), numbers(of_study.output));
   EXPECT_THAT(of_file.output, HasSubstr("validation images chose"));

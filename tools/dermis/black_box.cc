@@ -15,8 +15,7 @@ void AddBlackBoxOptions(CLI::App& command, BlackBoxOptions& options) {
   command.add_option("--mean", options.mean, "Subtracted: one or three numbers")
       ->expected(1, 3)
       ->group(kBlackBoxGroup);
-  command
-      .add_option("--deviation", options.deviation, "Then divided by: one or three numbers")
+  command.add_option("--deviation", options.deviation, "Then divided by: one or three numbers")
       ->expected(1, 3)
       ->group(kBlackBoxGroup);
   command.add_option("--channels", options.channels, "Order of the channels: rgb or bgr")

@@ -1,5 +1,5 @@
-// How the command line is told what an ONNX or TorchScript file takes and gives, which a safetensors
-// file says itself.
+// How the command line is told what an ONNX or TorchScript file takes and gives, which a
+// safetensors file says itself.
 #ifndef DERMIS_TOOLS_DERMIS_BLACK_BOX_H_
 #define DERMIS_TOOLS_DERMIS_BLACK_BOX_H_
 

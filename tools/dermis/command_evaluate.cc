@@ -51,14 +51,15 @@ std::string AsName(std::string text) {
 // drawn, so it has the same tasks whichever seed the model's study had.
 v1::StudySpec SpecOn(const std::string& who, const v1::ImageSetManifest& manifest) {
   v1::StudySpec spec;
-  spec.set_name(absl::StrCat(AsName(who).substr(0, 48), "-on-",
-                             AsName(manifest.name()).substr(0, 40)));
+  spec.set_name(
+      absl::StrCat(AsName(who).substr(0, 48), "-on-", AsName(manifest.name()).substr(0, 40)));
   spec.mutable_images()->set_set(manifest.name());
   spec.mutable_images()->mutable_split()->set_test(1);
   return spec;
 }
 
-absl::StatusOr<StudyFile> StudyOn(const v1::StudyResults& of, const v1::ImageSetManifest& manifest) {
+absl::StatusOr<StudyFile> StudyOn(const v1::StudyResults& of,
+                                  const v1::ImageSetManifest& manifest) {
   v1::StudySpec spec = SpecOn(of.status().id(), manifest);
   spec.mutable_images()->set_size(of.spec().images().size());
   v1::ModelSpec& model = *spec.mutable_model();
@@ -87,13 +88,13 @@ absl::StatusOr<StudyFile> StudyOn(const EvaluateOptions& options,
   if (IsBlackBox(spec.model())) {
     RETURN_IF_ERROR(FillBlackBox(options.box, options.classes, spec));
   } else if (!options.classes.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--classes is for ONNX and TorchScript; the outputs of ", options.model,
-        " are the image set's classes, in their order"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--classes is for ONNX and TorchScript; the outputs of ", options.model,
+                     " are the image set's classes, in their order"));
   }
-  ASSIGN_OR_RETURN(StudyFile study, ReadFiles(std::move(spec),
-                                              fs::absolute(options.model).parent_path(),
-                                              options.model));
+  ASSIGN_OR_RETURN(
+      StudyFile study,
+      ReadFiles(std::move(spec), fs::absolute(options.model).parent_path(), options.model));
   RETURN_IF_ERROR(CheckFiles(study, manifest));
   return study;
 }
@@ -105,9 +106,9 @@ absl::Status CheckCanBeJudged(const v1::ImageSetManifest& manifest) {
         absl::StrCat("the images of '", manifest.name(), "' have no labels to compare with"));
   }
   if (manifest.classes_size() == 2) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", manifest.name(), "' has ", manifest.classes_size(),
-                   " classes: thresholds and areas are of two"));
+  return absl::InvalidArgumentError(absl::StrCat("'", manifest.name(), "' has ",
+                                                 manifest.classes_size(),
+                                                 " classes: thresholds and areas are of two"));
 }
 
 absl::Status CheckClasses(const v1::ImageSetManifest& own, const v1::ImageSetManifest& other) {
@@ -180,22 +181,22 @@ absl::StatusOr<Evaluated> RunOn(Client& client, const StudyFile& study, const Im
   return evaluated;
 }
 
-absl::Status WritePage(const EvaluateOptions& options, const std::string& who, const ImageSet& other,
-                       EvaluationReport report) {
+absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
+                       const ImageSet& other, EvaluationReport report) {
   if (options.page.empty()) return absl::OkStatus();
   const std::string chosen =
       report.rule_unknown
-          ? std::string("no threshold and no temperature of the model are known, so only a "
-                        "threshold of .5 and its probabilities as they are are shown")
+          ? std::string(
+                "no threshold and no temperature of the model are known, so only a "
+                "threshold of .5 and its probabilities as they are are shown")
           : absl::StrCat("threshold and temperature are those that the model's own ",
                          report.validation_images, " validation images chose");
   JudgedView view;
   view.models.push_back(std::move(report));
-  RETURN_IF_ERROR(WriteJudgedPage(
-      absl::StrCat(who, " on ", other.manifest().name()),
-      absl::StrCat("External validation: ", chosen,
-                   "; no image of this set took part in any choice."),
-      view, other.manifest(), options.page));
+  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()),
+                                  absl::StrCat("External validation: ", chosen,
+                                               "; no image of this set took part in any choice."),
+                                  view, other.manifest(), options.page));
   std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
 }
@@ -236,20 +237,22 @@ absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
   return WritePage(options, options.study, other, std::move(report));
 }
 
-absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client,
-                            const ImageSet& other) {
+absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, const ImageSet& other) {
   ASSIGN_OR_RETURN(const StudyFile study, StudyOn(options, other.manifest()));
   ASSIGN_OR_RETURN(Evaluated external, RunOn(client, study, other));
   const std::string who = fs::path(options.model).filename().string();
-  ASSIGN_OR_RETURN(EvaluationReport report,
-                   JudgeWithRule(who, external.images, {{}, std::move(external.logits)}, study.rule));
-  Print(who, other.manifest(),
-        IsBlackBox(study.spec.model())
-            ? "an ONNX or TorchScript file holds none; a study of it with validation images has them "
-              "(dermis evaluate STUDY)"
-            : absl::StrCat(who, " holds none; dermis results STUDY --model writes them, where the "
-                                "study has validation images"),
-        report);
+  ASSIGN_OR_RETURN(
+      EvaluationReport report,
+      JudgeWithRule(who, external.images, {{}, std::move(external.logits)}, study.rule));
+  Print(
+      who, other.manifest(),
+      IsBlackBox(study.spec.model())
+          ? "an ONNX or TorchScript file holds none; a study of it with validation images has them "
+            "(dermis evaluate STUDY)"
+          : absl::StrCat(who,
+                         " holds none; dermis results STUDY --model writes them, where the "
+                         "study has validation images"),
+      report);
   return WritePage(options, who, other, std::move(report));
 }
 
@@ -277,11 +280,13 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
   evaluate->footer(R"(Examples:
   dermis evaluate isic-32 --images clinic.images -o clinic.html
   dermis evaluate --model isic-32.safetensors --images clinic.images)");
-  auto* const study = evaluate->add_option("study", options->study, "Study whose model is evaluated");
+  auto* const study =
+      evaluate->add_option("study", options->study, "Study whose model is evaluated");
   evaluate
-      ->add_option("--model", options->model,
-                   "Or a file: safetensors (dermis results --model), ONNX, or TorchScript where the "
-                   "cluster allows it")
+      ->add_option(
+          "--model", options->model,
+          "Or a file: safetensors (dermis results --model), ONNX, or TorchScript where the "
+          "cluster allows it")
       ->excludes(study);
   evaluate->add_option("--images", options->images, "The other image set (dermis ingest)")->required();
   evaluate->add_option("-o,--out", options->page, "HTML page to write");

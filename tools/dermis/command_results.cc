@@ -90,7 +90,8 @@ absl::Status PrintResults(const ResultOptions& options) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::fprintf(told, "%s\n", options.scores.c_str());
   }
-  if (!options.model.empty()) RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
+  if (!options.model.empty())
+    RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
   if (options.explanations.empty()) return absl::OkStatus();
   if (!std::filesystem::create_directory(options.explanations)) {
     return absl::AlreadyExistsError(
@@ -174,14 +175,17 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
   results->add_option("--explanations", options->explanations,
                       "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
-  results->add_option("--model", options->model, "safetensors file to write: the trained weights, and the threshold and temperature that "
-                      "validation chose");
+  results->add_option(
+      "--model", options->model,
+      "safetensors file to write: the trained weights, and the threshold and temperature that "
+      "validation chose");
   auto compared = std::make_shared<CompareOptions>();
-  auto* compare = app.add_subcommand("compare",
-                                     "One model against another on the same test images: areas "
-                                     "under ROC of the scores, averaged over the\n"
-                                     "studies of a side (training seeds), and their difference "
-                                     "with its 95 % bootstrap interval by group");
+  auto* compare =
+      app.add_subcommand("compare",
+                         "One model against another on the same test images: areas "
+                         "under ROC of the scores, averaged over the\n"
+                         "studies of a side and their seeds (sweep.seeds), and their difference "
+                         "with its 95 % bootstrap interval by group");
   AddClusterOption(*compare, compared->cluster);
   AddOutputOption(*compare, compared->format);
   compare->footer("Examples:\n  dermis compare resnet-1 resnet-2 --against seed-1 seed-2");

@@ -22,8 +22,7 @@ constexpr char kThreshold[] = "threshold", kTemperature[] = "temperature",
 std::optional<DecisionRule> RuleOf(const v1::StudyResults& results,
                                    const v1::ImageSetManifest& manifest) {
   if (results.validation_images().empty() || results.test_images().empty()) return std::nullopt;
-  const auto images =
-      ImagesToJudge(manifest, results.validation_images(), results.test_images());
+  const auto images = ImagesToJudge(manifest, results.validation_images(), results.test_images());
   if (!images.ok()) return std::nullopt;
   const auto rule = ChooseRule(*images, RunsOf(results)[0]);
   return rule.ok() ? std::optional(*rule) : std::nullopt;

@@ -1,6 +1,7 @@
 // The threshold and the temperature that a study's validation images chose, kept in the metadata of
-// the model's file: `dermis evaluate --model` uses them on other images. They are not the network's:
-// a file is addressed by its bytes without them, so that its results are those of its study.
+// the model's file: `dermis evaluate --model` uses them on other images. They are not the
+// network's: a file is addressed by its bytes without them, so that its results are those of its
+// study.
 #ifndef DERMIS_TOOLS_DERMIS_DECISION_RULE_H_
 #define DERMIS_TOOLS_DERMIS_DECISION_RULE_H_
 

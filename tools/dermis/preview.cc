@@ -156,7 +156,7 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
       " on the test split",
       !spec.has_sweep() ? ""
       : models == 1     ? ", of the one model that is taken"
-                        : absl::StrCat(", of the ", models, " trainings of the trial that is taken"),
+                    : absl::StrCat(", of the ", models, " trainings of the trial that is taken"),
       "\n");
   if (spec.has_explanation()) {
     text +=

@@ -74,9 +74,9 @@ Json SeedsOf(const v1::StudyResults& results, const v1::ImageSetManifest& manife
   if (!judged.ok()) {
     return Json::object({{"spread", absl::StrCat("not available: ", judged.status().message())}});
   }
-  Json json = {{"trainings", judged->areas.values.size()},
-               {"first", {{"area", EstimateOf(judged->area)},
-                          {"accuracy", EstimateOf(judged->accuracy)}}}};
+  Json json = {
+      {"trainings", judged->areas.values.size()},
+      {"first", {{"area", EstimateOf(judged->area)}, {"accuracy", EstimateOf(judged->accuracy)}}}};
   if (!judged->averaged_area) {
     json["spread"] = kOneTraining;
     return json;

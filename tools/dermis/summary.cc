@@ -65,8 +65,8 @@ std::string SummariseTrials(const v1::StudyResults& results) {
   if (results.trials().empty()) return "";
   constexpr size_t kShown = 10;
   std::string text =
-      absl::StrCat(results.trials_size(), results.trials_size() == 1 ? " trial" : " trials", ", by ",
-                   MetricName(results.spec().sweep().metric()), ":\n");
+      absl::StrCat(results.trials_size(), results.trials_size() == 1 ? " trial" : " trials",
+                   ", by ", MetricName(results.spec().sweep().metric()), ":\n");
   const std::vector<const v1::TrialResult*> ranked = RankTrials(results);
   for (size_t k = 0; k < std::min(ranked.size(), kShown); ++k) {
     const v1::TrialResult& trial = *ranked[k];

@@ -206,11 +206,12 @@ std::string RenderModelCard(const v1::StudyResults& results, const v1::ImageSetM
                "skins or lesions than the "
                "set’s, until it is evaluated on them (<code>dermis evaluate</code>)");
   if (EpochsOf(results) > 0 && !spec.has_model()) html += Fact("training", Trained(results));
-  html += Fact("seed", absl::StrCat(spec.seed(),
-                                    spec.has_sweep() && spec.sweep().seeds() > 1
-                                        ? absl::StrCat(", and ", spec.sweep().seeds() - 1,
-                                                       " more of the same setting, evaluated beside it")
-                                        : ""));
+  html += Fact(
+      "seed",
+      absl::StrCat(spec.seed(), spec.has_sweep() && spec.sweep().seeds() > 1
+                                    ? absl::StrCat(", and ", spec.sweep().seeds() - 1,
+                                                   " more of the same setting, evaluated beside it")
+                                    : ""));
   if (judgement.view) {
     const EvaluationReport& model = judgement.view->models[0];
     html += Fact("performance", absl::StrCat("ROC area ", Estimated(model.at_half.area),

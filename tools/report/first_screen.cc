@@ -49,7 +49,7 @@ std::string OfHundred(const Estimate& estimate) {
 }
 
 // "5 seeds 0.815 ± 0.010"; empty of one training.
-std::string OverSeedsOf(const std::optional<OverSeeds>& seeds, const SeedSpread OverSeeds::* of) {
+std::string OverSeedsOf(const std::optional<OverSeeds>& seeds, const SeedSpread OverSeeds::*of) {
   if (!seeds) return "";
   const SeedSpread& spread = (*seeds).*of;
   return absl::StrCat(spread.values.size(), " seeds ", Number(spread.mean), " ± ",
@@ -69,11 +69,12 @@ std::string SeedText(const SeedSpread& spread) {
 std::string SeedAnswer(const std::optional<OverSeeds>& seeds) {
   if (!seeds) return "";
   return absl::StrCat(
-      "<p>The same setting, trained with ", seeds->areas.values.size(),
-      " seeds: area under ROC ", SeedText(seeds->areas), ", accuracy ", SeedText(seeds->accuracies),
+      "<p>The same setting, trained with ", seeds->areas.values.size(), " seeds: area under ROC ",
+      SeedText(seeds->areas), ", accuracy ", SeedText(seeds->accuracies),
       "; mean ± standard deviation, in brackets the range. The mean of their scores reaches an "
-      "area of <b>", Number(seeds->averaged_area->value), "</b> (",
-      Range(seeds->averaged_area->interval, 1, 3), ").</p>");
+      "area of <b>",
+      Number(seeds->averaged_area->value), "</b> (", Range(seeds->averaged_area->interval, 1, 3),
+      ").</p>");
 }
 
 std::string AnswerInDepth(const Judgement& judgement) {
@@ -102,8 +103,7 @@ std::string AnswerInDepth(const Judgement& judgement) {
       Tile(model.at_chosen.specificity, "specificity", "at the chosen threshold"),
       Tile(model.at_half.accuracy, "accuracy",
            And("at .5", OverSeedsOf(judgement.seeds, &OverSeeds::accuracies))),
-      "</div><p class=\"note\">On ",
-      model.test_images, " test images of ", model.test_lesions,
+      "</div><p class=\"note\">On ", model.test_images, " test images of ", model.test_lesions,
       " lesions that took no part in training or in any choice. The threshold, ",
       std::isfinite(model.at_chosen.threshold) ? Number(model.at_chosen.threshold)
                                                : "beyond all scores",
@@ -216,9 +216,10 @@ void SeedCaveat(const v1::StudyResults& results, const Judgement& judgement,
                 std::vector<std::string>& caveats) {
   if (results.spec().has_model() || judgement.models.empty()) return;
   if (judgement.seeds) {
-    caveats.push_back(absl::StrCat(
-        "Intervals and explanations are of the first training: another seed gives another network. ",
-        Link("evaluation", "Over training seeds"), "."));
+    caveats.push_back(
+        absl::StrCat("Intervals and explanations are of the first training: another seed gives "
+                     "another network. ",
+                     Link("evaluation", "Over training seeds"), "."));
     return;
   }
   caveats.push_back(absl::StrCat(

@@ -101,9 +101,8 @@ std::string TableOne(const JudgedView& view) {
       const bool half = row == &model.at_half;
       if (!half && model.rule_unknown) continue;
       std::string cells = SeedCell(row->accuracy, half ? model.accuracy : model.accuracy_chosen);
-      for (const Estimate* e :
-           {&row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
-            &row->fnr_of_class, &row->precision, &row->recall, &row->f1}) {
+      for (const Estimate* e : {&row->fpr_of_all, &row->fnr_of_all, &row->fpr_of_class,
+                                &row->fnr_of_class, &row->precision, &row->recall, &row->f1}) {
         cells += Cell(*e);
       }
       // The same at any threshold: said once.
@@ -168,9 +167,10 @@ std::string NameOf(ThresholdRule rule) {
 
 std::string OperatingPoints(const EvaluationReport& model) {
   if (model.operating_points.empty()) {
-    return absl::StrCat(Title("Operating points"),
-                        "<p class=\"missing\">Not available: the validation images that would choose "
-                        "them are not here.</p>");
+    return absl::StrCat(
+        Title("Operating points"),
+        "<p class=\"missing\">Not available: the validation images that would choose "
+        "them are not here.</p>");
   }
   std::string body, says;
   const std::string positive = Escape(model.positive), negative = Escape(model.negative);
@@ -279,14 +279,13 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
                 "everyone or on nobody.");
   return absl::StrCat(
       Title("Calibration", "do probabilities mean what they say?"), Says(CalibrationVerdict(model)),
-      "<div class=\"duo\">", RenderPlot(CalibrationPlot(model)), RenderPlot(DecisionPlot(model)), "</div>",
-      CalibrationTable(model), "<p class=\"note\">Left: ", kCalibrationBins,
+      "<div class=\"duo\">", RenderPlot(CalibrationPlot(model)), RenderPlot(DecisionPlot(model)),
+      "</div>", CalibrationTable(model), "<p class=\"note\">Left: ", kCalibrationBins,
       " bins of equally many test images; the dotted line is right. Slope and intercept by "
       "logistic "
       "recalibration (Cox). No interval of the calibration error: resampling only adds to it. "
       "Right: the decision curve (Vickers &amp; Elkin)",
-      model.rule_unknown ? "" : " after temperature", "; dotted: act on nobody. ",
-      benefit, "</p>");
+      model.rule_unknown ? "" : " after temperature", "; dotted: act on nobody. ", benefit, "</p>");
 }
 
 struct MeasureView {
@@ -413,8 +412,8 @@ std::string Subgroups(const EvaluationReport& model) {
 
 std::string Spread(const EvaluationReport& model) {
   if (model.runs < 2) {
-    return absl::StrCat(Title("Over training seeds"), "<p class=\"missing\">Spread over training seeds ",
-                        kOneTraining, ".</p>");
+    return absl::StrCat(Title("Over training seeds"),
+                        "<p class=\"missing\">Spread over training seeds ", kOneTraining, ".</p>");
   }
   std::string body;
   for (const auto& [name, spread] :
@@ -424,30 +423,31 @@ std::string Spread(const EvaluationReport& model) {
         std::pair{"specificity, chosen", &model.specificity_chosen}}) {
     std::vector<std::string> values;
     for (const double value : spread->values) values.push_back(Number(value));
-    body += Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>",
-                                   Number(spread->deviation), "</td><td>", Number(spread->low),
-                                   " … ", Number(spread->high), "</td><td>",
-                                   absl::StrJoin(values, " · "), "</td>"));
+    body +=
+        Row(name, absl::StrCat("<td>", Number(spread->mean), "</td><td>", Number(spread->deviation),
+                               "</td><td>", Number(spread->low), " … ", Number(spread->high),
+                               "</td><td>", absl::StrJoin(values, " · "), "</td>"));
   }
   std::string averaged;
   if (model.averaged_area) {
-    averaged = absl::StrCat(" The mean of their scores reaches ", Number(model.averaged_area->value),
-                            Has(model.averaged_area->interval)
-                                ? absl::StrCat(" (", Number(model.averaged_area->interval.low),
-                                               " to ", Number(model.averaged_area->interval.high),
-                                               ", by draws of whole lesions)")
-                                : std::string(),
-                            ".");
+    averaged =
+        absl::StrCat(" The mean of their scores reaches ", Number(model.averaged_area->value),
+                     Has(model.averaged_area->interval)
+                         ? absl::StrCat(" (", Number(model.averaged_area->interval.low), " to ",
+                                        Number(model.averaged_area->interval.high),
+                                        ", by draws of whole lesions)")
+                         : std::string(),
+                     ".");
   }
   return absl::StrCat(
       Title("Over training seeds"),
-      Says(absl::StrCat("Trained ", model.runs,
-                        " times, differing by chance alone, the ROC area is ",
-                        Number(model.area.mean), " ± ", Number(model.area.deviation), ".",
-                        averaged)),
+      Says(absl::StrCat(
+          "Trained ", model.runs, " times, differing by chance alone, the ROC area is ",
+          Number(model.area.mean), " ± ", Number(model.area.deviation), ".", averaged)),
       Table("<tr><th></th><th>mean</th><th>standard deviation</th><th>range</th><th>each</th></tr>",
             body),
-      "<p class=\"note\">The rest of this section is of the first training: its intervals are about "
+      "<p class=\"note\">The rest of this section is of the first training: its intervals are "
+      "about "
       "other test images, this table about another training. Each training chose its own threshold "
       "on validation.</p>");
 }

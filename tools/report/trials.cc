@@ -50,7 +50,8 @@ std::string RenderTrials(const v1::StudyResults& results) {
       sweep.seeds() > 1 ? absl::StrCat(", mean of ", sweep.seeds(), " seeds") : "",
       sweep.folds() > 0 ? absl::StrCat(", over ", sweep.folds(), " folds") : "",
       ". No test image was looked at to choose; only the trial that was taken is evaluated "
-      "on them", sweep.seeds() > 1 ? ", with each of its seeds" : "",
+      "on them",
+      sweep.seeds() > 1 ? ", with each of its seeds" : "",
       ".</p><div class=\"scroll\"><table><thead><tr><th>trial</th>");
   for (const v1::AxisSpec& axis : sweep.axes()) {
     absl::StrAppend(&html, "<th title=\"", Escape(axis.key()), "\">", Escape(ShortKey(axis.key())),

@@ -92,8 +92,8 @@ class ChooseImagesTest : public testing::Test {
   std::vector<uint32_t> test_ = {1, 3, 5, 7, 9, 11};
   std::vector<float> logits_ = {0, -1, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5};
 
-  std::vector<ChosenImage> Choose(uint32_t most, uint32_t least, uint32_t random,
-                                  uint64_t seed = 1, uint32_t median = 0) {
+  std::vector<ChosenImage> Choose(uint32_t most, uint32_t least, uint32_t random, uint64_t seed = 1,
+                                  uint32_t median = 0) {
     v1::ExplainedImages spec;
     spec.mutable_per_confusion_cell()->set_median(median);
     spec.mutable_per_confusion_cell()->set_most_confident(most);

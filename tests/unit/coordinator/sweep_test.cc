@@ -200,7 +200,8 @@ TEST(SweepPlanner, Hyperband_RunsAllBrackets) {
   EXPECT_EQ(trained, 1 + 2 + 3);
 }
 
-TEST(SweepPlanner, SeedsAndFolds_AreTrainingsOfTheirOwn_AndTheTakenTrialIsTrainedOnceMore_WithEach) {
+TEST(SweepPlanner,
+     SeedsAndFolds_AreTrainingsOfTheirOwn_AndTheTakenTrialIsTrainedOnceMore_WithEach) {
   const v1::StudySpec spec = Spec(absl::StrCat(Axis(2), ", seeds: 2, folds: 3"));
   const auto planner = Make(spec);
   ASSERT_EQ(planner->trainings(), 12u);

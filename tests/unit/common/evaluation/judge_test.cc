@@ -75,7 +75,8 @@ TEST(Judge, SaysEverything_AndItsPartsAgree) {
   EXPECT_EQ(report->runs, 3u);
   EXPECT_EQ(report->area.values[0], report->at_half.area.value);
   EXPECT_GT(report->area.deviation, 0);
-  EXPECT_EQ(report->area.low, *std::min_element(report->area.values.begin(), report->area.values.end()));
+  EXPECT_EQ(report->area.low,
+            *std::min_element(report->area.values.begin(), report->area.values.end()));
   EXPECT_LT(report->area.low, report->area.high);
   // Noise of three runs averages out.
   ASSERT_TRUE(report->averaged_area.has_value());

@@ -48,11 +48,13 @@ TEST(DecisionRule, FilesWithoutOne_ComeBackAsTheyAre) {
 
 TEST(DecisionRule, ThatIsNone_IsRefused) {
   for (const auto& [threshold, temperature, images] :
-       std::vector<std::tuple<std::string, std::string, std::string>>{
-           {"x", "1", "2"}, {"nan", "1", "2"}, {".5", "0", "2"}, {".5", "inf", "2"}, {".5", "1", ""}}) {
-    const auto back = WithoutRule(File({{"threshold", threshold},
-                                        {"temperature", temperature},
-                                        {"validation_images", images}}));
+       std::vector<std::tuple<std::string, std::string, std::string>>{{"x", "1", "2"},
+                                                                      {"nan", "1", "2"},
+                                                                      {".5", "0", "2"},
+                                                                      {".5", "inf", "2"},
+                                                                      {".5", "1", ""}}) {
+    const auto back = WithoutRule(File(
+        {{"threshold", threshold}, {"temperature", temperature}, {"validation_images", images}}));
     EXPECT_THAT(back.status().message(), HasSubstr("three numbers are due")) << threshold;
   }
 }

@@ -136,7 +136,9 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
     *seed.mutable_validation_logits() = study.results.validation_logits();
     // Each has some wrong that the others have right.
     for (int i = 2 * k; i + 1 < seed.test_logits_size(); i += 14) {
-      if (k > 0) std::swap(*seed.mutable_test_logits()->Mutable(i), *seed.mutable_test_logits()->Mutable(i + 1));
+      if (k > 0)
+        std::swap(*seed.mutable_test_logits()->Mutable(i),
+                  *seed.mutable_test_logits()->Mutable(i + 1));
     }
   }
   study.results.mutable_test_use()->set_models(3);
@@ -146,7 +148,10 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
   const std::string screen = seeds.substr(0, seeds.find("<section"));
   EXPECT_THAT(screen, HasSubstr("trained with 3 seeds: area under ROC <b>0."));
   EXPECT_THAT(screen, testing::ContainsRegex(" · 3 seeds 0\\.[0-9]+ ± 0\\.[0-9]+</small>"));
-  EXPECT_THAT(screen, testing::ContainsRegex("The mean of their scores reaches an area of <b>[01]\\.[0-9]+</b> \\([01]\\.[0-9]+ – "));
+  EXPECT_THAT(
+      screen,
+      testing::ContainsRegex(
+          "The mean of their scores reaches an area of <b>[01]\\.[0-9]+</b> \\([01]\\.[0-9]+ – "));
   EXPECT_THAT(screen, HasSubstr("was evaluated 1 time by 1 study of this cluster (3 models"));
   EXPECT_THAT(screen, Not(HasSubstr("not available: one training")));
   EXPECT_THAT(seeds, HasSubstr("<small>seeds 0."));
