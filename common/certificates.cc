@@ -370,7 +370,7 @@ absl::StatusOr<std::string> CertificateFingerprint(const std::string& certificat
     return absl::InvalidArgumentError("this is not a certificate");
   }
   std::string out;
-  for (unsigned i = 0; i < size; ++i) absl::StrAppendFormat(&out, i == 0 ? "%02X" : ":%02X", digest[i]);
+  for (unsigned i = 0; i < size; ++i) absl::StrAppendFormat(&out, "%s%02X", i == 0 ? "" : ":", digest[i]);
   return out;
 }
 
