@@ -232,15 +232,15 @@ int Work(Flags flags) {
       if (absl::IsCancelled(joined)) return 0;
       if (!joined.ok()) return Fail(kExitHopeless, joined);
     }
-    if (flags.coordinator.empty()) flags.coordinator = NotedCoordinator(flags.certs);
-    if (flags.coordinator.empty()) {
-      return Fail(kExitHopeless, absl::NotFoundError(absl::StrCat(
-                                     flags.certs, " does not say where the coordinator is: give --coordinator HOST:PORT")));
-    }
     absl::StatusOr<Identity> loaded = LoadIdentity(flags.certs, "worker");
     if (!loaded.ok()) {
       return Fail(kExitHopeless, absl::UnauthenticatedError(absl::StrCat(
                                      loaded.status().message(), ", or join with a token (dermis-worker --join)")));
+    }
+    if (flags.coordinator.empty()) flags.coordinator = NotedCoordinator(flags.certs);
+    if (flags.coordinator.empty()) {
+      return Fail(kExitHopeless, absl::NotFoundError(absl::StrCat(
+                                     flags.certs, " does not say where the coordinator is: give --coordinator HOST:PORT")));
     }
     identity = *std::move(loaded);
     credentials = ClientCredentials(identity);

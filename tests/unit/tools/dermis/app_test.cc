@@ -222,7 +222,9 @@ class CompletionTest : public AppTest {
 TEST_F(CompletionTest, Bash_KnowsCommandsOptionsValuesFilesAndStudies) {
   EXPECT_THAT(Offers("bash", "dermis "), IsSupersetOf({"run", "cluster", "status", "doctor"}));
   EXPECT_THAT(Offers("bash", "dermis pri"), ::testing::ElementsAre("priority"));
-  EXPECT_THAT(Offers("bash", "dermis cluster "), ::testing::UnorderedElementsAre("start", "init", "stop", "status"));
+  EXPECT_THAT(Offers("bash", "dermis cluster "),
+              ::testing::UnorderedElementsAre("start", "init", "stop", "status", "token", "revoke"));
+  EXPECT_THAT(Offers("bash", "dermis cluster token "), ::testing::UnorderedElementsAre("create", "list", "revoke"));
   EXPECT_THAT(Offers("bash", "dermis cluster start --dr"), ::testing::ElementsAre("--dry-run"));
   EXPECT_THAT(Offers("bash", "dermis watch de"), ::testing::UnorderedElementsAre("demo", "deep-sweep"));
   EXPECT_THAT(Offers("bash", "dermis status -o "), ::testing::UnorderedElementsAre("text", "json", "names"));
