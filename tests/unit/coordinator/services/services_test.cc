@@ -46,10 +46,12 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 17);
+  EXPECT_EQ(rpcs, 19);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
+  EXPECT_FALSE(Allowed("worker", "Studies/Quarantine"));
+  EXPECT_FALSE(Allowed("worker", "Studies/Release"));
   EXPECT_FALSE(Allowed("worker", "Studies/NoSuchThing"));
 }
 
