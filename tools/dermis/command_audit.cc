@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
@@ -81,7 +82,7 @@ absl::Status Show(const AuditOptions& options) {
     std::printf("%s", log.c_str());
     return absl::OkStatus();
   }
-  for (const std::string_view line : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+  for (const std::string& line : std::vector<std::string>(absl::StrSplit(log, '\n', absl::SkipEmpty()))) {
     const Json entry = Json::parse(line, nullptr, false);
     if (!entry.is_object()) return absl::DataLossError("the audit log holds a line that is none");
     const auto field = [&](const char* name) { return entry.value(name, std::string()); };

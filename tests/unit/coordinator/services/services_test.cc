@@ -66,6 +66,8 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));
+  EXPECT_FALSE(Allowed("worker", "Studies/Quarantine"));
+  EXPECT_FALSE(Allowed("worker", "Studies/Release"));
   EXPECT_FALSE(Allowed("worker", "Studies/NoSuchThing"));
   EXPECT_FALSE(Allowed("worker", "Join/CreateToken"));
   EXPECT_FALSE(NeedsNoCertificate("Studies/NoSuchThing"));
