@@ -95,7 +95,7 @@ TEST(TrialTableTest, ParallelCoordinates_OfManyTrials_HoldTheBest_AndSomeOfAllOt
 
 TEST(TrialTableTest, CurvesOfNobody_AreThoseThatTrain_AndTheBest) {
   auto study = FakeSweep(100, [](uint32_t t) { return 1. / (1 + t); });
-  study->running.push_back({5, 1, 1.5});
+  study->running.push_back({5, 5, 1, 1.5});
   const auto curves = CurvesOf(*study, {})["curves"];
   ASSERT_EQ(curves.size(), 12u);
   EXPECT_EQ(curves[0]["trial"], 5);
