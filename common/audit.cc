@@ -23,7 +23,8 @@ absl::Status Follow(std::string_view lines, AuditHead& head, Each each) {
     if (!entry.is_object() || entry.value("n", nlohmann::json()) != number ||
         entry.value("before", nlohmann::json()) != head.last.hex()) {
       return absl::DataLossError(absl::StrCat(
-          "line ", number, " does not follow the line before it: the log was changed there, or lines are missing"));
+          "line ", number,
+          " does not follow the line before it: the log was changed there, or lines are missing"));
     }
     head = {number, Sha256Of(line)};
     each(head);
@@ -37,8 +38,9 @@ absl::Status Follow(std::string_view lines, AuditHead& head, Each each) {
 std::string NextAuditLine(const AuditEntry& entry, uint64_t unix_ms, AuditHead& head) {
   nlohmann::ordered_json line;
   line["n"] = head.entries + 1;
-  line["time"] = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixMillis(static_cast<int64_t>(unix_ms)),
-                                  absl::UTCTimeZone());
+  line["time"] =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixMillis(static_cast<int64_t>(unix_ms)),
+                       absl::UTCTimeZone());
   line["who"] = entry.who;
   line["role"] = entry.role;
   line["call"] = entry.call;
@@ -63,9 +65,9 @@ absl::Status HoldsAudit(std::string_view log, const AuditHead& then) {
     held = held || (now.entries == then.entries && now.last == then.last);
   }));
   if (held) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the log has ", head.entries, " lines, and none of them is number ",
-                                          then.entries, " with the digest ", then.last.hex(),
-                                          ": it is another log, or was written anew"));
+  return absl::DataLossError(absl::StrCat(
+      "the log has ", head.entries, " lines, and none of them is number ", then.entries,
+      " with the digest ", then.last.hex(), ": it is another log, or was written anew"));
 }
 
 std::string AuditStatement(const AuditHead& head) {

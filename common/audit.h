@@ -1,7 +1,8 @@
-// The audit log: who did what, and who was refused what. A text of lines, each a JSON object that holds
-// the digest of the line before it, so that no line can be changed, taken out or put between others
-// without all later ones. Whoever keeps a head (the count and the digest of the last line) can show that
-// a log that is longer now holds what it held then; the coordinator signs heads, and reports print them.
+// The audit log: who did what, and who was refused what. A text of lines, each a JSON object that
+// holds the digest of the line before it, so that no line can be changed, taken out or put between
+// others without all later ones. Whoever keeps a head (the count and the digest of the last line)
+// can show that a log that is longer now holds what it held then; the coordinator signs heads, and
+// reports print them.
 #ifndef DERMIS_COMMON_AUDIT_H_
 #define DERMIS_COMMON_AUDIT_H_
 
@@ -37,8 +38,8 @@ std::string NextAuditLine(const AuditEntry& entry, uint64_t unix_ms, AuditHead& 
 // the first line that does not, from 1. An unfinished last line is a wrong line.
 absl::Status FollowAudit(std::string_view lines, AuditHead& head);
 
-// Whether the log, whole from its first line, passed `then`; FollowAudit's errors, and DATA_LOSS where
-// it never did.
+// Whether the log, whole from its first line, passed `then`; FollowAudit's errors, and DATA_LOSS
+// where it never did.
 absl::Status HoldsAudit(std::string_view log, const AuditHead& then);
 
 // What is signed: "dermis audit 12 <hex>".

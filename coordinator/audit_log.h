@@ -1,5 +1,6 @@
-// The audit log's file (common/audit.h). A line is written before the caller is answered; it is in the
-// system's hands then, and survives the coordinator's death (not a loss of power within some seconds).
+// The audit log's file (common/audit.h). A line is written before the caller is answered; it is in
+// the system's hands then, and survives the coordinator's death (not a loss of power within some
+// seconds).
 #ifndef DERMIS_COORDINATOR_AUDIT_LOG_H_
 #define DERMIS_COORDINATOR_AUDIT_LOG_H_
 
@@ -19,16 +20,17 @@ namespace dermis {
 // Thread-safe.
 class AuditLog {
  public:
-  // Makes the file (mode 0600) or follows it to its end. A last line that was cut off by a loss of power is
-  // taken away, and a line says so. DATA_LOSS: it was changed.
-  static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const std::string& path, const Clock& clock);
+  // Makes the file (mode 0600) or follows it to its end. A last line that was cut off by a loss of
+  // power is taken away, and a line says so. DATA_LOSS: it was changed.
+  static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const std::string& path,
+                                                        const Clock& clock);
   ~AuditLog();
   AuditLog(const AuditLog&) = delete;
   AuditLog& operator=(const AuditLog&) = delete;
 
-  // Where the disk is full the line is missing, and the process's log says so. Refusals (outcome other
-  // than "OK") of one caller and call within a second of the first are counted and written as one line, so
-  // that knocking does not fill the disk.
+  // Where the disk is full the line is missing, and the process's log says so. Refusals (outcome
+  // other than "OK") of one caller and call within a second of the first are counted and written as
+  // one line, so that knocking does not fill the disk.
   void Record(const AuditEntry& entry);
 
   // With all that is counted written.
@@ -37,7 +39,8 @@ class AuditLog {
   absl::StatusOr<std::string> Read(uint64_t offset, uint64_t most);
 
  private:
-  AuditLog(std::string path, int file, const Clock& clock) : path_(std::move(path)), file_(file), clock_(clock) {}
+  AuditLog(std::string path, int file, const Clock& clock)
+      : path_(std::move(path)), file_(file), clock_(clock) {}
   void Write(const AuditEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteCounted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 
 namespace dermis {
 namespace {
@@ -16,7 +16,8 @@ constexpr size_t kMostText = 200;  // Of what comes from outside.
 std::string WhatOf(const google::protobuf::Message& request) {
   const google::protobuf::Descriptor& type = *request.GetDescriptor();
   const google::protobuf::Reflection& reflection = *request.GetReflection();
-  if (const auto* spec = type.FindFieldByName("spec"); spec != nullptr && spec->message_type() != nullptr) {
+  if (const auto* spec = type.FindFieldByName("spec");
+      spec != nullptr && spec->message_type() != nullptr) {
     return WhatOf(reflection.GetMessage(request, spec));
   }
   for (const char* name : {"id", "name", "worker", "token", "certificate", "group"}) {
@@ -37,7 +38,8 @@ std::string OutcomeOf(const grpc::Status& status) {
 
 class AuditedCall : public grpc::experimental::Interceptor {
  public:
-  AuditedCall(const Access& access, AuditLog& log, grpc::experimental::ServerRpcInfo& call, std::string_view method)
+  AuditedCall(const Access& access, AuditLog& log, grpc::experimental::ServerRpcInfo& call,
+              std::string_view method)
       : access_(access), log_(log), call_(call) {
     entry_.call = std::string(method);
   }
@@ -70,7 +72,8 @@ class AuditedCall : public grpc::experimental::Interceptor {
 class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   Factory(const Access& access, AuditLog& log) : access_(access), log_(log) {}
-  grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* call) override {
+  grpc::experimental::Interceptor* CreateServerInterceptor(
+      grpc::experimental::ServerRpcInfo* call) override {
     const std::string_view method = MethodOf(call->method());
     return Changes(method) ? new AuditedCall(access_, log_, *call, method) : nullptr;
   }
@@ -82,12 +85,13 @@ class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
 
 }  // namespace
 
-std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(const Access& access,
-                                                                                  AuditLog& log) {
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
+    const Access& access, AuditLog& log) {
   return std::make_unique<Factory>(access, log);
 }
 
-grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* context, const v1::AuditHeadRequest*,
+grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* context,
+                                             const v1::AuditHeadRequest*,
                                              v1::SignedAuditHead* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   grpc::Status status = access_.Check(*context, "Audit/Head");
@@ -96,7 +100,7 @@ grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* contex
     response->set_entries(head.entries);
     response->set_last(head.last.bytes());
     if (!identity_.key.empty()) {
-      const absl::StatusOr<std::string> signature = SignText(identity_.key, AuditStatement(head));
+      const absl::StatusOr<std::string> signature = SignatureOf(head);
       status = ToGrpc(signature.status());
       if (signature.ok()) {
         response->set_signature(*signature);
@@ -106,6 +110,15 @@ grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* contex
   }
   reactor->Finish(status);
   return reactor;
+}
+
+absl::StatusOr<std::string> AuditService::SignatureOf(const AuditHead& head) {
+  absl::MutexLock lock(&mutex_);
+  if (signature_.empty() || signed_.entries != head.entries || signed_.last != head.last) {
+    ASSIGN_OR_RETURN(signature_, SignText(identity_.key, AuditStatement(head)));
+    signed_ = head;
+  }
+  return signature_;
 }
 
 grpc::ServerUnaryReactor* AuditService::Read(grpc::CallbackServerContext* context,

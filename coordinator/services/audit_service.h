@@ -1,11 +1,14 @@
-// The audit log's calls, and what writes it: every call that changes something, with how it ended, and
-// every call that is refused before it is one.
+// The audit log's calls, and what writes it: every call that changes something, with how it ended,
+// and every call that is refused before it is one.
 #ifndef DERMIS_COORDINATOR_SERVICES_AUDIT_SERVICE_H_
 #define DERMIS_COORDINATOR_SERVICES_AUDIT_SERVICE_H_
 
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "grpcpp/support/server_interceptor.h"
 
 #include "common/certificates.h"
@@ -16,8 +19,8 @@
 namespace dermis {
 
 // For the server's builder: records the calls that Changes() names. Arguments outlive the server.
-std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(const Access& access,
-                                                                                  AuditLog& log);
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
+    const Access& access, AuditLog& log);
 
 class AuditService : public v1::Audit::CallbackService {
  public:
@@ -25,15 +28,23 @@ class AuditService : public v1::Audit::CallbackService {
   AuditService(const Access& access, AuditLog& log, Identity identity)
       : access_(access), log_(log), identity_(std::move(identity)) {}
 
-  grpc::ServerUnaryReactor* Head(grpc::CallbackServerContext* context, const v1::AuditHeadRequest* request,
+  grpc::ServerUnaryReactor* Head(grpc::CallbackServerContext* context,
+                                 const v1::AuditHeadRequest* request,
                                  v1::SignedAuditHead* response) override;
-  grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context, const v1::AuditReadRequest* request,
+  grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context,
+                                 const v1::AuditReadRequest* request,
                                  v1::AuditReadResponse* response) override;
 
  private:
+  // Of the head. The same head is signed once: a signature is random, and reports are not.
+  absl::StatusOr<std::string> SignatureOf(const AuditHead& head);
+
   const Access& access_;
   AuditLog& log_;
   const Identity identity_;
+  absl::Mutex mutex_;
+  AuditHead signed_ ABSL_GUARDED_BY(mutex_);
+  std::string signature_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace dermis

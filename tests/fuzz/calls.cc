@@ -1,5 +1,5 @@
-// The bytes of the coordinator's calls, behind the access check: whatever comes, in whatever order, the
-// core goes on, and a replay of its journal gives the state that it had.
+// The bytes of the coordinator's calls, behind the access check: whatever comes, in whatever order,
+// the core goes on, and a replay of its journal gives the state that it had.
 #include "tests/fuzz/calls.h"
 
 #include <memory>
@@ -63,9 +63,8 @@ void Coordinator::Take(Call call, const std::string& message) {
       With<v1::Beat>(message, [&](const v1::Beat& beat) { core_->WorkerBeat(connection_, beat); });
       break;
     case Call::kEnded:
-      With<v1::AttemptEnded>(message, [&](const v1::AttemptEnded& ended) {
-        core_->AttemptEnded(connection_, ended);
-      });
+      With<v1::AttemptEnded>(
+          message, [&](const v1::AttemptEnded& ended) { core_->AttemptEnded(connection_, ended); });
       break;
     case Call::kDisconnect:
       core_->WorkerDisconnected(connection_, "it left");
@@ -88,14 +87,12 @@ void Coordinator::Take(Call call, const std::string& message) {
       });
       break;
     case Call::kCancel:
-      With<v1::StudyRequest>(message, [&](const v1::StudyRequest& request) {
-        core_->Cancel(request.id(), ignore);
-      });
+      With<v1::StudyRequest>(
+          message, [&](const v1::StudyRequest& request) { core_->Cancel(request.id(), ignore); });
       break;
     case Call::kRetry:
-      With<v1::StudyRequest>(message, [&](const v1::StudyRequest& request) {
-        core_->Retry(request.id(), ignore);
-      });
+      With<v1::StudyRequest>(
+          message, [&](const v1::StudyRequest& request) { core_->Retry(request.id(), ignore); });
       break;
     case Call::kAdjust:
       With<v1::AdjustRequest>(message, [&](const v1::AdjustRequest& request) {

@@ -1,5 +1,5 @@
-// An input of the target `calls`: one call after the other, each a byte that says which, two bytes for
-// the length of its message, and the message.
+// An input of the target `calls`: one call after the other, each a byte that says which, two bytes
+// for the length of its message, and the message.
 #ifndef DERMIS_TESTS_FUZZ_CALLS_H_
 #define DERMIS_TESTS_FUZZ_CALLS_H_
 
@@ -9,13 +9,13 @@
 namespace dermis {
 
 enum class Call : uint8_t {
-  kRegister,    // v1::Register, on a new connection
-  kBeat,        // These four on the newest connection.
+  kRegister,  // v1::Register, on a new connection
+  kBeat,      // These four on the newest connection.
   kEnded,
   kDisconnect,
-  kComplete,    // v1::CompleteTasksRequest
-  kSubmit,      // v1::SubmitRequest
-  kCancel,      // v1::StudyRequest
+  kComplete,  // v1::CompleteTasksRequest
+  kSubmit,    // v1::SubmitRequest
+  kCancel,    // v1::StudyRequest
   kRetry,
   kAdjust,      // v1::AdjustRequest
   kDelete,      // v1::DeleteRequest

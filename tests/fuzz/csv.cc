@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (size_t i = 0; i < row.size(); ++i) {
       written += (i > 0 ? "," : "") + dermis::CsvField(row[i]);
     }
-    if (row.size() == 1 && row[0].empty()) written += "\"\"";  // Else the line would be blank, and skipped.
+    if (row.size() == 1 && row[0].empty())
+      written += "\"\"";  // Else the line would be blank, and skipped.
     written += '\n';
   };
   add(table->header);
@@ -20,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     add(row);
   }
   const auto again = dermis::ParseCsv(written);
-  dermis::Require(again.ok() && again->rows == table->rows, "what was read can be written and read again");
+  dermis::Require(again.ok() && again->rows == table->rows,
+                  "what was read can be written and read again");
   return 0;
 }

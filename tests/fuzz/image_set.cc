@@ -1,8 +1,9 @@
-// An image set's manifest and chunks from outside: the first two bytes are the manifest's length, the rest
-// is what its chunks are said to hold.
+// An image set's manifest and chunks from outside: the first two bytes are the manifest's length,
+// the rest is what its chunks are said to hold.
+#include "common/image_set.h"
+
 #include <string>
 
-#include "common/image_set.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

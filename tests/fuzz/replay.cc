@@ -1,5 +1,5 @@
-// Where there is no libFuzzer: replay [-mutations N] CORPUS... runs a target over the files of its corpus,
-// and over N mutations of each, always the same ones.
+// Where there is no libFuzzer: replay [-mutations N] CORPUS... runs a target over the files of its
+// corpus, and over N mutations of each, always the same ones.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -21,10 +21,12 @@ void Run(const std::string& input) {
 }
 
 // A byte changed, bytes cut off, left out, doubled, or taken from another input.
-std::string Mutate(std::string input, const std::vector<std::string>& others, std::mt19937& random) {
+std::string Mutate(std::string input, const std::vector<std::string>& others,
+                   std::mt19937& random) {
   const auto below = [&](size_t n) { return n == 0 ? 0 : random() % n; };
   for (size_t change = 0; change <= below(4); ++change) {
-    const size_t at = below(input.size() + 1), length = below(std::min<size_t>(input.size() - at, 64) + 1);
+    const size_t at = below(input.size() + 1),
+                 length = below(std::min<size_t>(input.size() - at, 64) + 1);
     switch (random() % 6) {
       case 0:
         if (at < input.size()) input[at] = static_cast<char>(random());
@@ -79,7 +81,8 @@ int main(int argc, char** argv) {
     for (unsigned i = 0; i < mutations; ++i) {
       const std::string mutated = Mutate(input, inputs, random);
       // What crashes is left behind, for a debugger and for the corpus.
-      if (const char* keep = std::getenv("DERMIS_FUZZ_KEEP")) std::ofstream(keep, std::ios::binary) << mutated;
+      if (const char* keep = std::getenv("DERMIS_FUZZ_KEEP"))
+        std::ofstream(keep, std::ios::binary) << mutated;
       Run(mutated);
     }
   }

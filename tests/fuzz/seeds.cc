@@ -1,5 +1,5 @@
-// fuzz_seeds CORPUS: writes the first inputs of the targets whose inputs are not text. The files are in
-// the repository; made again where messages have changed.
+// fuzz_seeds CORPUS: writes the first inputs of the targets whose inputs are not text. The files
+// are in the repository; made again where messages have changed.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -54,7 +54,8 @@ std::string SmallSet(const fs::path& scratch) {
   fs::remove(scratch);
   if (!set.ok()) return "";
   const std::string& manifest = (*set)->manifest_blob();
-  std::string input = {static_cast<char>(manifest.size() & 0xff), static_cast<char>(manifest.size() >> 8)};
+  std::string input = {static_cast<char>(manifest.size() & 0xff),
+                       static_cast<char>(manifest.size() >> 8)};
   input += manifest;
   const auto chunk = (*set)->ChunkBytes(*Digest::FromBytes((*set)->manifest().chunks(0).pixels()));
   return input + std::string(*chunk);
@@ -134,7 +135,8 @@ class Story {
     const uint64_t step = seat.goal().max_epochs() * per_epoch_;
     v1::Payload payload;
     *payload.mutable_train() = FakeState(seat.recipe(), "fake/1", step, per_epoch_, blobs_);
-    for (const auto& blob : {payload.train().state(), payload.train().last_model(), payload.train().best_model()}) {
+    for (const auto& blob :
+         {payload.train().state(), payload.train().last_model(), payload.train().best_model()}) {
       if (!blob.empty()) AddCall(Call::kBlob, *blobs_.Read(*Digest::FromBytes(blob)), input_);
     }
     Complete(TrainTaskOf(seat.recipe(), step, "fake/1"), payload);

@@ -68,8 +68,8 @@ absl::StatusOr<AuditHead> ParseHead(const std::string& text) {
   AuditHead head;
   const absl::StatusOr<Digest> last = Digest::FromHex(parts.second);
   if (!absl::SimpleAtoi(parts.first, &head.entries) || !last.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--head ", text, " is none: it is what a report prints, a number, a colon and 64 digits"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--head ", text, " is none: it is what a report prints, a number, a colon and 64 digits"));
   }
   head.last = *last;
   return head;
@@ -82,7 +82,8 @@ absl::Status Show(const AuditOptions& options) {
     std::printf("%s", log.c_str());
     return absl::OkStatus();
   }
-  for (const std::string& line : std::vector<std::string>(absl::StrSplit(log, '\n', absl::SkipEmpty()))) {
+  for (const std::string& line :
+       std::vector<std::string>(absl::StrSplit(log, '\n', absl::SkipEmpty()))) {
     const Json entry = Json::parse(line, nullptr, false);
     if (!entry.is_object()) return absl::DataLossError("the audit log holds a line that is none");
     const auto field = [&](const char* name) { return entry.value(name, std::string()); };
@@ -91,10 +92,11 @@ absl::Status Show(const AuditOptions& options) {
                                 ? field("who")
                                 : absl::StrCat(field("who"), " (", field("role"), ")");
     const uint64_t times = entry.value("times", uint64_t{1});
-    std::printf("%s  %-16s %-18s %s%s%s\n", field("time").c_str(), who.c_str(), field("call").c_str(),
-                field("what").c_str(),
-                fine ? "" : Paint(Color::kRed, absl::StrCat("  refused: ", field("outcome"))).c_str(),
-                times > 1 ? absl::StrCat("  (", times, " times)").c_str() : "");
+    std::printf(
+        "%s  %-16s %-18s %s%s%s\n", field("time").c_str(), who.c_str(), field("call").c_str(),
+        field("what").c_str(),
+        fine ? "" : Paint(Color::kRed, absl::StrCat("  refused: ", field("outcome"))).c_str(),
+        times > 1 ? absl::StrCat("  (", times, " times)").c_str() : "");
   }
   return absl::OkStatus();
 }
@@ -115,9 +117,10 @@ absl::Status Verify(const AuditOptions& options) {
     ASSIGN_OR_RETURN(log, ReadLog(*audit));
     RETURN_IF_ERROR(HoldsAudit(log, head));
     if (!signed_head.signature().empty()) {
-      ASSIGN_OR_RETURN(const std::string ca, ReadFile(absl::StrCat(options.cluster, "/certs/ca.crt")));
-      RETURN_IF_ERROR(
-          CheckSignature(ca, signed_head.certificate(), AuditStatement(head), signed_head.signature()));
+      ASSIGN_OR_RETURN(const std::string ca,
+                       ReadFile(absl::StrCat(options.cluster, "/certs/ca.crt")));
+      RETURN_IF_ERROR(CheckSignature(ca, signed_head.certificate(), AuditStatement(head),
+                                     signed_head.signature()));
       ASSIGN_OR_RETURN(signer, CertificateFingerprint(signed_head.certificate()));
     }
   }
@@ -129,8 +132,8 @@ absl::Status Verify(const AuditOptions& options) {
     PrintJson({{"entries", head.entries}, {"head", Text(head)}, {"signer", signer}});
     return absl::OkStatus();
   }
-  std::printf("%llu lines, each follows the one before it\nhead %s\n", static_cast<unsigned long long>(head.entries),
-              Text(head).c_str());
+  std::printf("%llu lines, each follows the one before it\nhead %s\n",
+              static_cast<unsigned long long>(head.entries), Text(head).c_str());
   if (!signer.empty()) std::printf("signed by the coordinator, certificate %s\n", signer.c_str());
   if (!options.head.empty()) std::printf("it holds what it held at %s\n", options.head.c_str());
   return absl::OkStatus();
@@ -145,24 +148,33 @@ absl::StatusOr<std::string> AuditText(const std::string& cluster_directory) {
   const std::string text = Text({head.entries(), last});
   if (head.signature().empty()) return absl::StrCat(text, ", not signed (--insecure)");
   ASSIGN_OR_RETURN(const std::string signer, CertificateFingerprint(head.certificate()));
-  return absl::StrCat(text, ", signature ", absl::Base64Escape(head.signature()), ", certificate ", signer);
+  return absl::StrCat(text, ", signature ", absl::Base64Escape(head.signature()), ", certificate ",
+                      signer);
 }
 
 void AddAuditCommands(CLI::App& app, absl::Status& outcome) {
   auto options = std::make_shared<AuditOptions>();
-  CLI::App* audit = app.add_subcommand("audit", "Who did what on this cluster, and who was refused what");
+  CLI::App* audit =
+      app.add_subcommand("audit", "Who did what on this cluster, and who was refused what");
   audit->require_subcommand(1);
-  CLI::App* show = audit->add_subcommand("show", "Print the audit log (needs the owner's certificate, admin.crt)");
+  CLI::App* show = audit->add_subcommand(
+      "show", "Print the audit log (needs the owner's certificate, admin.crt)");
   CLI::App* verify = audit->add_subcommand(
-      "verify", "Prove that no line of the audit log was changed, taken out or put in; 1 where one was");
+      "verify",
+      "Prove that no line of the audit log was changed, taken out or put in; 1 where one was");
   for (CLI::App* command : {show, verify}) {
     AddClusterOption(*command, options->cluster);
     AddOutputOption(*command, options->format);
   }
-  verify->add_option("file", options->file, "A copy of the log (STORE/audit.jsonl) instead of the coordinator's");
-  verify->add_option("--head", options->head, "Prove, too, that the log holds what it held when a report printed this");
-  show->footer("Examples:\n  dermis audit show\n  dermis audit show -o json | jq 'select(.outcome != \"OK\")'");
-  verify->footer("Examples:\n  dermis audit verify\n  dermis audit verify audit.jsonl --head 12:5f3a...");
+  verify->add_option("file", options->file,
+                     "A copy of the log (STORE/audit.jsonl) instead of the coordinator's");
+  verify->add_option("--head", options->head,
+                     "Prove, too, that the log holds what it held when a report printed this");
+  show->footer(
+      "Examples:\n  dermis audit show\n  dermis audit show -o json | jq 'select(.outcome != "
+      "\"OK\")'");
+  verify->footer(
+      "Examples:\n  dermis audit verify\n  dermis audit verify audit.jsonl --head 12:5f3a...");
   show->callback([options, &outcome] { outcome = Show(*options); });
   verify->callback([options, &outcome] { outcome = Verify(*options); });
 }

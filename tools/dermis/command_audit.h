@@ -11,8 +11,8 @@ namespace dermis {
 
 void AddAuditCommands(CLI::App& app, absl::Status& outcome);  // audit show | verify
 
-// What the cluster's audit log holds now, for a report: what `dermis audit verify --head` takes, and
-// whose word it is.
+// What the cluster's audit log holds now, for a report: what `dermis audit verify --head` takes,
+// and whose word it is.
 absl::StatusOr<std::string> AuditText(const std::string& cluster_directory);
 
 }  // namespace dermis

@@ -16,7 +16,8 @@ struct Log {
   explicit Log(int lines) {
     for (int i = 0; i < lines; ++i) {
       begins.push_back(text.size());
-      text += NextAuditLine({"ann", "user", "Studies/Submit", "study " + std::to_string(i), "OK"}, 1000 * i, head);
+      text += NextAuditLine({"ann", "user", "Studies/Submit", "study " + std::to_string(i), "OK"},
+                            1000 * i, head);
       heads.push_back(head);
     }
   }
@@ -52,11 +53,13 @@ TEST(Audit, ALineThatWasChangedTakenOutOrPutBetween_IsFoundAtTheNext) {
   std::string twice = log.text;
   twice.insert(log.begins[2], log.text.substr(log.begins[1], log.begins[2] - log.begins[1]));
   EXPECT_THAT(std::string(follows(twice).message()), HasSubstr("line 3"));
-  EXPECT_THAT(std::string(follows(log.text.substr(0, log.text.size() - 1)).message()), HasSubstr("cut off"));
+  EXPECT_THAT(std::string(follows(log.text.substr(0, log.text.size() - 1)).message()),
+              HasSubstr("cut off"));
   EXPECT_FALSE(follows("rubbish\n").ok());
 }
 
-// Whoever changes the last line, or all from a line on, makes a chain that follows: an earlier head shows it.
+// Whoever changes the last line, or all from a line on, makes a chain that follows: an earlier head
+// shows it.
 TEST(Audit, AHeadThatWasKept_ShowsThatALogWasWrittenAnew) {
   const Log log(5);
   for (const AuditHead& head : log.heads) EXPECT_TRUE(HoldsAudit(log.text, head).ok());
@@ -72,7 +75,8 @@ TEST(Audit, AHeadThatWasKept_ShowsThatALogWasWrittenAnew) {
 TEST(Audit, ALine_SaysWhoDidWhatWhen) {
   AuditHead head;
   const std::string line =
-      NextAuditLine({"ann \xff", "user", "Studies/Cancel", "study a", "no such \"study\"", 3}, 1'700'000'000'123, head);
+      NextAuditLine({"ann \xff", "user", "Studies/Cancel", "study a", "no such \"study\"", 3},
+                    1'700'000'000'123, head);
   const auto json = nlohmann::json::parse(line);
   EXPECT_EQ(json["time"], "2023-11-14T22:13:20.123Z");
   EXPECT_EQ(json["who"], "ann \xEF\xBF\xBD");

@@ -1,9 +1,5 @@
 #include "coordinator/audit_log.h"
 
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +8,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/log.h"
 
@@ -40,7 +39,9 @@ class AuditLogTest : public testing::Test {
     std::ifstream in(path_, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
   }
-  static AuditEntry Submitted(const std::string& study) { return {"ann", "user", "Studies/Submit", study, "OK"}; }
+  static AuditEntry Submitted(const std::string& study) {
+    return {"ann", "user", "Studies/Submit", study, "OK"};
+  }
   static AuditEntry Refused(const std::string& who) {
     return {who, "worker", "Studies/Delete", "", "a worker may not"};
   }

@@ -113,7 +113,7 @@ TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
       "cluster start", "cluster stop", "cluster status", "cluster quarantine", "cluster release", "run", "watch",  "status", "wait",
       "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
       "logs",          "results",      "compare",        "doctor", "cluster token list", "cluster token revoke",
-      "cluster revoke"};
+      "cluster revoke", "audit show", "audit verify"};
   const std::set<std::string> changes = {"cluster start", "cluster stop", "cluster quarantine", "cluster release", "run",   "pause", "resume",
                                          "priority",      "cancel",       "retry", "delete"};
   std::set<std::string> json, dry;
@@ -223,7 +223,8 @@ TEST_F(CompletionTest, Bash_KnowsCommandsOptionsValuesFilesAndStudies) {
   EXPECT_THAT(Offers("bash", "dermis "), IsSupersetOf({"run", "cluster", "status", "doctor"}));
   EXPECT_THAT(Offers("bash", "dermis pri"), ::testing::ElementsAre("priority"));
   EXPECT_THAT(Offers("bash", "dermis cluster "),
-              ::testing::UnorderedElementsAre("start", "init", "stop", "status", "token", "revoke"));
+              ::testing::UnorderedElementsAre("start", "init", "stop", "status", "token", "revoke", "quarantine",
+                                              "release"));
   EXPECT_THAT(Offers("bash", "dermis cluster token "), ::testing::UnorderedElementsAre("create", "list", "revoke"));
   EXPECT_THAT(Offers("bash", "dermis cluster start --dr"), ::testing::ElementsAre("--dry-run"));
   EXPECT_THAT(Offers("bash", "dermis watch de"), ::testing::UnorderedElementsAre("demo", "deep-sweep"));
