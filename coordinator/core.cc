@@ -89,7 +89,7 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
         done.completion.spec().train().recipe().reduction() != v1::REDUCTION_FAST;
     if (const StoredTask* stored = studies_.state().Find(done.task)) {
       const bool same = stored->payload.bytes() == done.completion.result().payload_digest();
-      const bool again = same || !compared ? stored->retired : false;
+      const bool again = (same || !compared) && stored->retired;
       if (!same && compared) Conflict(done, stored->payload, verdict);
       if (compared) Compare(done, *stored);
       if (!again && !TakesItsPlace(done, verdict)) {
@@ -145,8 +145,7 @@ bool Core::RefuseStale(const CheckedCompletion& done, v1::CompletionReply& verdi
 }
 
 bool Core::TakesItsPlace(const CheckedCompletion& done, v1::CompletionReply& verdict) {
-  const State& state = studies_.state();
-  if (state.Find(done.task) != nullptr || state.FindForgotten(done.task) != nullptr) return false;
+  if (studies_.state().FindEver(done.task) != nullptr) return false;
   v1::CompletionReply now;
   now.set_verdict(v1::CompletionReply::STORED);
   const bool stale = RefuseStale(done, now);
@@ -220,11 +219,7 @@ absl::StatusOr<v1::QuarantineResponse> Core::DoQuarantine(const std::string& wor
     for (const Digest& task : tasks) Judge(task);
   }
   v1::QuarantineResponse response;
-  const QuarantineRecord& record = studies_.state().quarantined().at(worker);
-  response.mutable_worker()->set_worker(worker);
-  response.mutable_worker()->set_why(record.why);
-  response.mutable_worker()->set_unix_ms(record.unix_ms);
-  response.mutable_worker()->set_withdrawn(record.withdrawn);
+  *response.mutable_worker() = ViewQuarantined(worker, studies_.state().quarantined().at(worker));
   return response;
 }
 
@@ -242,7 +237,6 @@ void Core::Release(const std::string& worker, const std::string& user,
     event.mutable_worker_released()->set_worker(worker);
     event.mutable_worker_released()->set_user(user);
     studies_.Record(std::move(event));
-    fleet_.Readmit(worker);
     DERMIS_LOG(kWarning, "worker ", worker, " is released by ", user, ": it gets work again");
   } else {
     response = absl::NotFoundError(
@@ -264,8 +258,7 @@ void Core::Conflict(const CheckedCompletion& done, const Digest& stored,
   ++studies_.counters().conflicts;
   DERMIS_LOG(kError, "ALARM: ", verdict.cause());
   // Of a unit that two workers computed: ViewCluster says so until it is decided.
-  const StoredTask* first = studies_.state().Find(done.task);
-  if (first == nullptr) first = studies_.state().FindForgotten(done.task);
+  const StoredTask* first = studies_.state().FindEver(done.task);
   if (!done.completion.spec().has_train() &&
       studies_.state().MakersOf(*first).front() != done.completion.attempt().worker()) {
     return;

@@ -111,7 +111,6 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
   worker.hello = hello;
   worker.connection = connection;
   worker.last_beat = now;
-  worker.expelled = studies_.state().IsQuarantined(hello.worker());
   connections_[connection] = hello.worker();
   studies_.PinStudies(hello.numerics_class());
   studies_.TouchClass(hello.numerics_class());
@@ -179,7 +178,7 @@ void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) 
   }
   v1::AttemptEnded ended = said;
   // That a task fails is not believed of it either.
-  if (worker->expelled) ended.set_outcome(v1::OUTCOME_YIELDED);
+  if (Expelled(*worker)) ended.set_outcome(v1::OUTCOME_YIELDED);
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
@@ -212,7 +211,7 @@ std::pair<std::string, Worker*> Fleet::Find(ConnectionId connection) {
 bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running) {
   const absl::Duration now = clock_.Now();
   const uint64_t id = running.assignment();
-  if (id == 0 || worker.expelled || condemned_.contains(id)) return false;
+  if (id == 0 || Expelled(worker) || condemned_.contains(id)) return false;
   auto it = assignments_.find(id);
   if (it != assignments_.end()) {
     Assignment& known = it->second;
@@ -304,8 +303,12 @@ void Fleet::SetFree(Worker& worker) {
   worker.steps.clear();
 }
 
-bool Fleet::Free(const Worker& worker) {
-  return worker.assignment == 0 && !worker.draining && !worker.expelled;
+bool Fleet::Free(const Worker& worker) const {
+  return worker.assignment == 0 && !worker.draining && !Expelled(worker);
+}
+
+bool Fleet::Expelled(const Worker& worker) const {
+  return studies_.state().IsQuarantined(worker.hello.worker());
 }
 
 void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {

@@ -14,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 #include "common/clock.h"
 #include "common/digest.h"
@@ -58,7 +59,6 @@ struct Worker {
   std::deque<double> steps;         // Seconds a unit of progress, the last few.
   std::vector<uint32_t> waits_for;  // Ranks of its gang.
   bool draining = false;
-  bool expelled = false;  // For wrong results: gets no work.
   uint64_t completed = 0;
 };
 
@@ -128,8 +128,6 @@ class Fleet {
   // The worker was quarantined for wrong results, and states of these trainings are withdrawn: it
   // stops, and so do the gangs that trained on from them.
   void Expel(const std::string& name, const std::set<Digest>& recipes);
-  // It gets work again.
-  void Readmit(const std::string& name);
   // Work that nobody wants any more: gangs store what they have, bundles stop.
   void StopUnwanted();
   // Timeouts and the accounts of the studies; not oftener than every 50 ms.
@@ -142,6 +140,8 @@ class Fleet {
   // The gang that trains the recipe now; null: none.
   const Assignment* GangOf(const Digest& recipe) const;
   bool Quarantined(const std::string& name) const;
+  // Whether this worker of those that are here could be one more to compute the unit.
+  bool MayCheck(const OpenCheck& check, const Worker& worker) const;
   // The numerics class of most workers; empty: there are none.
   std::string CommonClass() const;
 
@@ -153,7 +153,9 @@ class Fleet {
   bool SameClass(const std::string& study, const Worker& worker) const;
   void Occupy(Worker& worker, uint64_t id, absl::Duration now);
   void SetFree(Worker& worker);
-  static bool Free(const Worker& worker);
+  bool Free(const Worker& worker) const;
+  // For wrong results: it gets no work, and nothing that it says of its work counts.
+  bool Expelled(const Worker& worker) const;
   void Progress(Worker& worker, uint64_t progress, absl::Duration now);
   // How long a worker may make no progress: until it is known how fast it is, as long as fetching
   // and warming up may take.
@@ -190,10 +192,12 @@ class Fleet {
   // The front of the queue that still waits; stale entries go.
   double UnitSeconds(Study& study);
   bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now);
+  // Units of one kind, and what they are, to a free worker.
+  Assignment& SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
+                        absl::Span<const v1::TaskSpec* const> specs, absl::Duration now);
   // --- Spot checks (fleet_checks.cc).
   // To workers that are still free: of all studies, or of those alone that wait for nothing else.
   void GiveOutChecks(absl::Duration now, bool urgent);
-  bool MayCheck(const OpenCheck& check, const std::string& name) const;
   void StartCheck(const Digest& task, const OpenCheck& check, Study& study, const std::string& name,
                   absl::Duration now);
   // Checks that keep a study from its end and that nobody can make.

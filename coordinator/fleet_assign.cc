@@ -53,7 +53,7 @@ bool Fleet::Assign(absl::Duration now) {
   std::sort(order.begin(), order.end());
   // Of a sweep's trainings that wait, no more are looked at than could start now.
   const size_t most = static_cast<size_t>(std::count_if(
-      workers_.begin(), workers_.end(), [](const auto& worker) { return Free(worker.second); }));
+      workers_.begin(), workers_.end(), [this](const auto& worker) { return Free(worker.second); }));
   std::set<Digest> seen;
   for (const auto& [position, id] : order) {
     Study& study = *studies_.all().at(id);
@@ -205,26 +205,34 @@ bool Fleet::StartBundle(Study& study, const std::string& name, uint32_t units, a
   for (auto it = skipped.rbegin(); it != skipped.rend(); ++it) study.queue.push_front(*it);
   if (tasks.empty()) return false;
 
+  std::vector<const v1::TaskSpec*> specs;
+  for (const Digest& task : tasks) specs.push_back(&studies_.units().at(task).spec);
+  const Assignment& bundle = SendUnits(study, name, std::move(tasks), specs, now);
+  for (const Digest& task : bundle.tasks) studies_.units().at(task).assignment = bundle.id;
+  return true;
+}
+
+Assignment& Fleet::SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
+                             absl::Span<const v1::TaskSpec* const> specs, absl::Duration now) {
   const uint64_t id = NewAssignment();
   Assignment& bundle = assignments_[id];
   bundle.id = id;
   bundle.study = study.id;
   bundle.started = now;
   bundle.worker = name;
-  bundle.kind = kind;
+  bundle.kind = specs[0]->kind_case();
+  bundle.tasks = std::move(tasks);
   v1::Directive directive;
   directive.mutable_assign()->set_assignment(id);
-  for (const Digest& task : tasks) {
-    Unit& unit = studies_.units().at(task);
-    unit.assignment = id;
-    *directive.mutable_assign()->mutable_bundle()->add_tasks() = unit.spec;
+  for (const v1::TaskSpec* spec : specs) {
+    *directive.mutable_assign()->mutable_bundle()->add_tasks() = *spec;
   }
-  bundle.tasks = std::move(tasks);
+  Worker& worker = workers_.at(name);
   Occupy(worker, id, now);
   ++study.workers;
   ++study.version;
   batch_.Send(worker.connection, std::move(directive));
-  return true;
+  return bundle;
 }
 
 bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std::string>& members,

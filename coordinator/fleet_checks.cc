@@ -14,10 +14,9 @@ constexpr uint32_t kCheckTries = 3;
 
 }  // namespace
 
-bool Fleet::MayCheck(const OpenCheck& check, const std::string& name) const {
-  const Worker& worker = workers_.at(name);
+bool Fleet::MayCheck(const OpenCheck& check, const Worker& worker) const {
   return worker.hello.numerics_class() == check.spec.numerics_class() && !worker.draining &&
-         !worker.expelled && !check.votes.contains(name);
+         !Expelled(worker) && !check.votes.contains(worker.hello.worker());
 }
 
 void Fleet::GiveOutChecks(absl::Duration now, bool urgent) {
@@ -46,12 +45,12 @@ void Fleet::GiveOutChecks(absl::Duration now, bool urgent) {
         }
       }
       const bool elsewhere = std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
-        return MayCheck(*check, entry.first) && !Quarantined(entry.first) &&
+        return MayCheck(*check, entry.second) && !Quarantined(entry.first) &&
                !hosts.contains(entry.second.hello.host());
       });
       const auto taker = std::find_if(free.begin(), free.end(), [&](const std::string& name) {
-        return MayCheck(*check, name) &&
-               !(elsewhere && hosts.contains(workers_.at(name).hello.host()));
+        const Worker& worker = workers_.at(name);
+        return MayCheck(*check, worker) && !(elsewhere && hosts.contains(worker.hello.host()));
       });
       if (taker == free.end()) continue;
       StartCheck(task, *check, *study, *taker, now);
@@ -62,24 +61,9 @@ void Fleet::GiveOutChecks(absl::Duration now, bool urgent) {
 
 void Fleet::StartCheck(const Digest& task, const OpenCheck& check, Study& study,
                        const std::string& name, absl::Duration now) {
-  const uint64_t id = NewAssignment();
-  Assignment& assignment = assignments_[id];
-  assignment.id = id;
-  assignment.study = study.id;
+  Assignment& assignment = SendUnits(study, name, {task}, {&check.spec}, now);
   assignment.check = true;
-  assignment.started = now;
-  assignment.worker = name;
-  assignment.kind = check.spec.kind_case();
-  assignment.tasks = {task};
-  check_works_[task].assignment = id;
-  Worker& worker = workers_.at(name);
-  Occupy(worker, id, now);
-  ++study.workers;
-  ++study.version;
-  v1::Directive directive;
-  directive.mutable_assign()->set_assignment(id);
-  *directive.mutable_assign()->mutable_bundle()->add_tasks() = check.spec;
-  batch_.Send(worker.connection, std::move(directive));
+  check_works_[task].assignment = assignment.id;
 }
 
 void Fleet::WaiveChecks(absl::Duration now) {
@@ -116,7 +100,7 @@ void Fleet::WaiveChecks(absl::Duration now) {
         why = absl::StrCat("it failed ", work->second.tries, " times");
       } else if (now - last > options_.company &&
                  std::none_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
-                   return MayCheck(*check, worker.first) && !Quarantined(worker.first);
+                   return MayCheck(*check, worker.second) && !Quarantined(worker.first);
                  })) {
         why = "no second worker of its numerics class is there";
       } else if (now - since > options_.check_wait) {
@@ -141,7 +125,6 @@ void Fleet::Expel(const std::string& name, const std::set<Digest>& recipes) {
   const std::string why = absl::StrCat("worker ", name, " is quarantined for wrong results");
   if (const auto it = workers_.find(name); it != workers_.end()) {
     Worker& worker = it->second;
-    worker.expelled = true;
     if (const auto held = assignments_.find(worker.assignment); held != assignments_.end()) {
       Assignment& assignment = held->second;
       if (assignment.gang) {
@@ -161,10 +144,6 @@ void Fleet::Expel(const std::string& name, const std::set<Digest>& recipes) {
     if (assignment.gang && recipes.contains(assignment.recipe)) Doom(assignment, why);
   }
   StopUnwanted();
-}
-
-void Fleet::Readmit(const std::string& name) {
-  if (const auto it = workers_.find(name); it != workers_.end()) it->second.expelled = false;
 }
 
 }  // namespace dermis

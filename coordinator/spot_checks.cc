@@ -76,7 +76,7 @@ absl::Status State::ApplyCompared(const v1::ResultCompared& compared) {
   ASSIGN_OR_RETURN(const Digest task, Digest::FromBytes(compared.task()));
   ASSIGN_OR_RETURN(const Digest payload, Digest::FromBytes(compared.payload()));
   const auto stored = completed_.find(task);
-  const StoredTask* before = stored != completed_.end() ? &stored->second : FindForgotten(task);
+  const StoredTask* before = FindEver(task);
   if (before == nullptr) return absl::InternalError("a result is compared with none");
   auto [it, fresh] = checks_.try_emplace(task);
   if (fresh) {
@@ -173,8 +173,7 @@ bool State::Stands(const v1::UsedResult& used) const {
   const absl::StatusOr<Digest> task = Digest::FromBytes(used.task());
   const absl::StatusOr<Digest> payload = Digest::FromBytes(used.payload());
   if (!task.ok() || !payload.ok()) return false;
-  const StoredTask* stored = Find(*task);
-  if (stored == nullptr) stored = FindForgotten(*task);
+  const StoredTask* stored = FindEver(*task);
   if (stored == nullptr) return false;
   if (stored->recipe.none()) return stored->payload == *payload;
   return std::find(stored->blobs.begin(), stored->blobs.end(), *payload) != stored->blobs.end();

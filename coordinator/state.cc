@@ -263,6 +263,11 @@ uint32_t State::MakersIndex(const v1::Attempt& attempt) {
   return it->second;
 }
 
+const StoredTask* State::FindEver(const Digest& task) const {
+  const StoredTask* stored = Find(task);
+  return stored != nullptr ? stored : FindForgotten(task);
+}
+
 const StoredTask* State::FindForgotten(const Digest& task) const {
   auto it = forgotten_.find(task);
   return it == forgotten_.end() ? nullptr : &it->second;

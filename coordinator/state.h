@@ -105,6 +105,8 @@ class State {
   const PastTestUse* PastUseOf(const Digest& image_set, const Digest& test_split) const;
   // A result whose bytes were lost: the task must give the same again.
   const StoredTask* FindForgotten(const Digest& task) const;
+  // The stored result, else the forgotten one.
+  const StoredTask* FindEver(const Digest& task) const;
   // Who computed it; of a gang, all.
   const std::vector<std::string>& MakersOf(const StoredTask& stored) const {
     return makers_[stored.makers];

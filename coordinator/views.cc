@@ -28,9 +28,7 @@ std::string DescribeDispute(const Fleet& fleet, const Digest& task, const OpenCh
   }
   const bool decides =
       std::any_of(fleet.workers().begin(), fleet.workers().end(), [&](const auto& entry) {
-        return entry.second.hello.numerics_class() == check.spec.numerics_class() &&
-               !entry.second.expelled && !entry.second.draining &&
-               !check.votes.contains(entry.first);
+        return fleet.MayCheck(check, entry.second);
       });
   return absl::StrCat(
       "results differ of ", Describe(check.spec), " (task ", task.short_hex(),
@@ -73,8 +71,11 @@ void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& 
   std::vector<std::string> expelled;
   for (const auto& [name, worker] : fleet.workers()) {
     if (worker.hello.numerics_class() == record.numerics_class) {
-      any |= !worker.expelled;
-      if (worker.expelled) expelled.push_back(name);
+      if (studies.state().IsQuarantined(name)) {
+        expelled.push_back(name);
+      } else {
+        any = true;
+      }
     } else {
       others.insert(absl::StrCat(name, " (", worker.hello.numerics_class(), ")"));
     }
@@ -490,6 +491,15 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   return results;
 }
 
+v1::QuarantinedWorker ViewQuarantined(const std::string& name, const QuarantineRecord& record) {
+  v1::QuarantinedWorker out;
+  out.set_worker(name);
+  out.set_why(record.why);
+  out.set_unix_ms(record.unix_ms);
+  out.set_withdrawn(record.withdrawn);
+  return out;
+}
+
 v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet,
                                       const BlobIndex& blobs) {
   v1::ClusterStatusResponse response;
@@ -499,11 +509,7 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
   response.set_disk_low(blobs.LowDisk());
   response.set_spot_checks(studies.state().spot_checks());
   for (const auto& [name, record] : studies.state().quarantined()) {
-    v1::QuarantinedWorker& out = *response.add_quarantined();
-    out.set_worker(name);
-    out.set_why(record.why);
-    out.set_unix_ms(record.unix_ms);
-    out.set_withdrawn(record.withdrawn);
+    *response.add_quarantined() = ViewQuarantined(name, record);
     response.add_alarms(absl::StrCat(
         "worker ", name, " is quarantined: ", record.why, "; ", record.withdrawn,
         " results were withdrawn. Look at its host (memory, overclocking, its GPU), then: "

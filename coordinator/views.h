@@ -23,6 +23,7 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
 // Workers and what they do.
 v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet,
                                       const BlobIndex& blobs);
+v1::QuarantinedWorker ViewQuarantined(const std::string& name, const QuarantineRecord& record);
 
 // What a failed task of the study does, for people.
 std::string DescribeFailed(const Study& study, const Digest& task);

@@ -144,6 +144,21 @@ class SpotCheckTest : public testing::Test {
     }
   }
 
+  absl::StatusOr<v1::QuarantineResponse> Quarantine(const std::string& worker) {
+    absl::StatusOr<v1::QuarantineResponse> out = absl::UnknownError("no answer");
+    core_->Quarantine(worker, "ann",
+                      [&](const absl::StatusOr<v1::QuarantineResponse>& r) { out = r; });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
+  }
+  absl::Status Release(const std::string& worker) {
+    absl::Status out = absl::UnknownError("no answer");
+    core_->Release(worker, "ann",
+                   [&](const absl::StatusOr<v1::ReleaseResponse>& r) { out = r.status(); });
+    EXPECT_TRUE(core_->Flush().ok());
+    return out;
+  }
+
   FakeClock clock_;
   FakeDisk disk_;
   FakeBlobs blobs_;
@@ -256,11 +271,7 @@ TEST_F(SpotCheckTest, AWorkerThatIsOutvoted_IsQuarantined_AndItsResultsAreComput
   ASSERT_EQ(core_->Status("b")->phase(), v1::StudyStatus::DONE);
 
   liars_.clear();
-  absl::Status released = absl::UnknownError("");
-  core_->Release("w1", "ann",
-                 [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
-  ASSERT_TRUE(core_->Flush().ok());
-  EXPECT_TRUE(released.ok());
+  EXPECT_TRUE(Release("w1").ok());
   EXPECT_EQ(core_->ClusterStatus().quarantined_size(), 0);
   runs_.clear();
   Submit(*FakeSpec("c", 4, 0, kLime));
@@ -268,10 +279,7 @@ TEST_F(SpotCheckTest, AWorkerThatIsOutvoted_IsQuarantined_AndItsResultsAreComput
   std::set<std::string> ran;
   for (const auto& [task, workers] : runs_) ran.insert(workers.begin(), workers.end());
   EXPECT_TRUE(ran.contains("w1"));
-  core_->Release("w1", "ann",
-                 [&](const absl::StatusOr<v1::ReleaseResponse>& r) { released = r.status(); });
-  ASSERT_TRUE(core_->Flush().ok());
-  EXPECT_EQ(released.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Release("w1").code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(SpotCheckTest, WhereTwoDiffer_AndNoThirdIsThere_TheStudyIsNotDone_AndItsStatusSaysWhatToDo) {
@@ -288,18 +296,12 @@ TEST_F(SpotCheckTest, WhereTwoDiffer_AndNoThirdIsThere_TheStudyIsNotDone_AndItsS
   for (const char* name : {"w1", "w2"}) Join(name);
   EXPECT_EQ(RunToEnd("a", 50).phase(), v1::StudyStatus::RUNNING);
 
-  core_->Quarantine("w2", "ann",
-                    [](const absl::StatusOr<v1::QuarantineResponse>& r) { EXPECT_TRUE(r.ok()); });
-  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_TRUE(Quarantine("w2").ok());
   status =
       RunToEnd("a");  // The second worker might come back: its checks are waived after a while.
   EXPECT_EQ(status.phase(), v1::StudyStatus::DONE) << status.DebugString();
   ExpectHonest("a");
-  absl::Status unknown;
-  core_->Quarantine("w7", "ann",
-                    [&](const absl::StatusOr<v1::QuarantineResponse>& r) { unknown = r.status(); });
-  ASSERT_TRUE(core_->Flush().ok());
-  EXPECT_EQ(unknown.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Quarantine("w7").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(SpotCheckTest, AThirdWorkerThatComesLater_Decides) {
@@ -337,10 +339,7 @@ TEST_F(SpotCheckTest,
             v1::CompletionReply::STALE);  // It is not stored yet.
   ASSERT_EQ(Complete(input).verdict(), v1::CompletionReply::STORED);
   ASSERT_EQ(Complete(from_it(perturb)).verdict(), v1::CompletionReply::STORED);
-  core_->Quarantine("w1", "ann", [](const absl::StatusOr<v1::QuarantineResponse>& r) {
-    EXPECT_EQ(r->worker().withdrawn(), 2u);
-  });
-  ASSERT_TRUE(core_->Flush().ok());
+  EXPECT_EQ(Quarantine("w1")->worker().withdrawn(), 2u);
   EXPECT_EQ(core_->studies().state().completed(), 0u);
   const v1::CompletionReply reply = Complete(from_it(later));
   EXPECT_EQ(reply.verdict(), v1::CompletionReply::STALE);
