@@ -2,15 +2,9 @@
 // in gets a clear refusal.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -35,16 +29,6 @@ using ::testing::Not;
 
 constexpr int kHopeless = 78;
 
-std::string Program(const std::string& name) {
-  const char* build = std::getenv("DERMIS_BUILD_DIR");
-  return absl::StrCat(build != nullptr ? build : "build", "/bin/", name);
-}
-
-std::string ReadAll(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 template <typename Holds>
 bool Await(Holds holds, int seconds = 60) {
   for (int i = 0; i < seconds * 20; ++i) {
@@ -53,42 +37,6 @@ bool Await(Holds holds, int seconds = 60) {
   }
   return false;
 }
-
-// A worker in the background; killed at the end.
-class Worker {
- public:
-  Worker(std::vector<std::string> argv, const std::string& log) : log_(log) {
-    pid_ = fork();
-    if (pid_ == 0) {
-      if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
-      std::vector<char*> arguments;
-      for (std::string& a : argv) arguments.push_back(a.data());
-      arguments.push_back(nullptr);
-      execv(arguments[0], arguments.data());
-      _exit(127);
-    }
-  }
-  ~Worker() { Kill(); }
-  void Kill() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-    pid_ = 0;
-  }
-  // Its exit code; -1: it runs on.
-  int Ended(int seconds = 30) {
-    int status = 0;
-    const bool ended = Await([&] { return waitpid(pid_, &status, WNOHANG) == pid_; }, seconds);
-    if (!ended) return -1;
-    pid_ = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-  std::string Log() const { return ReadAll(log_); }
-
- private:
-  const std::string log_;
-  pid_t pid_ = 0;
-};
 
 class JoinTest : public ::testing::Test {
  protected:
@@ -108,13 +56,7 @@ class JoinTest : public ::testing::Test {
   CommandResult Run(const std::string& name, const std::string& join, const std::string& input = "/dev/null") const {
     std::string line = "timeout 60";
     for (const std::string& word : Command(name, join)) absl::StrAppend(&line, " ", word);
-    CommandResult result;
-    FILE* pipe = popen((line + " 2>&1 < " + input).c_str(), "r");
-    char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) result.output.append(buffer, n);
-    const int status = pclose(pipe);
-    result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return result;
+    return Shell(absl::StrCat(line, " 2>&1 < ", input));
   }
   bool IsThere(const std::string& name) {
     return absl::StrContains(cluster.Run("cluster status").output, "\n" + name + " ");
@@ -148,7 +90,7 @@ class JoinTest : public ::testing::Test {
 TEST_F(JoinTest, AWorkerJoinsOnce_IsItselfEverAfter_Renews_AndIsPutOut) {
   const std::string token = NewToken("", "token");
   EXPECT_EQ(fs::status(Path("token")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
-  Worker worker(Command("joined-0", Path("token")), Path("first.log"));
+  Background worker(Command("joined-0", Path("token")), Path("first.log"));
   ASSERT_TRUE(Await([&] { return IsThere("joined-0"); })) << worker.Log();
   for (const char* file : {"worker.key", "worker.crt", "ca.crt", "coordinator"}) {
     EXPECT_EQ(fs::status(Path(absl::StrCat("joined-0-certs/", file))).permissions(),
@@ -193,7 +135,7 @@ TEST_F(JoinTest, AWorkerJoinsOnce_IsItselfEverAfter_Renews_AndIsPutOut) {
   fs::remove(Path("token"));
   const std::string before = Serial("joined-0");
   Plant("joined-0", WorkerValidity(absl::Now() - kWorkerLife / 3 * 2));
-  Worker again(Command("joined-0", ""), Path("again.log"));
+  Background again(Command("joined-0", ""), Path("again.log"));
   ASSERT_TRUE(Await([&] { return Serial("joined-0") != before && IsThere("joined-0"); })) << again.Log();
   ASSERT_TRUE(Await([&] { return absl::StrContains(cluster.Log("coordinator"), "joined-0 renewed"); }));
   EXPECT_THAT(cluster.Log("coordinator"), Not(HasSubstr("joined-0 lost")));
@@ -256,7 +198,7 @@ TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
   std::vector<std::string> command = Command("spot-0", "-");
   std::string line = "exec";
   for (const std::string& word : command) absl::StrAppend(&line, " ", word);
-  Worker spot({"/bin/sh", "-c", absl::StrCat(line, " < ", Path("group"))}, Path("spot.log"));
+  Background spot({"/bin/sh", "-c", absl::StrCat(line, " < ", Path("group"))}, Path("spot.log"));
   ASSERT_TRUE(Await([&] { return IsThere("spot-0"); })) << spot.Log();
   const CommandResult revoked = cluster.Run("cluster token revoke spot");
   EXPECT_THAT(revoked.output, AllOf(HasSubstr("token"), HasSubstr(Serial("spot-0"))));

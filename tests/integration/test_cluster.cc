@@ -12,6 +12,7 @@
 #include <regex>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -29,6 +30,8 @@ fs::path MakeDirectory() {
   return mkdtemp(name.data());
 }
 
+}  // namespace
+
 CommandResult Shell(const std::string& command) {
   CommandResult result;
   FILE* pipe = popen(command.c_str(), "r");
@@ -41,14 +44,43 @@ CommandResult Shell(const std::string& command) {
 }
 
 std::string ReadAll(const fs::path& path) {
-  std::ifstream in(path);
+  std::ifstream in(path, std::ios::binary);
   return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
 }
 
-}  // namespace
+std::string Program(const std::string& name) { return (BuildFolder() / "bin" / name).string(); }
+
+Background::Background(std::vector<std::string> argv, std::string log) : log_(std::move(log)), pid_(fork()) {
+  if (pid_ != 0) return;
+  if (freopen(log_.c_str(), "w", stderr) == nullptr) _exit(1);
+  std::vector<char*> arguments;
+  for (std::string& a : argv) arguments.push_back(a.data());
+  arguments.push_back(nullptr);
+  execv(arguments[0], arguments.data());
+  _exit(127);
+}
+
+void Background::Kill() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  pid_ = 0;
+}
+
+int Background::Ended(int seconds) {
+  for (int i = 0; i < seconds * 20; ++i) {
+    int status = 0;
+    if (waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = 0;
+      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return -1;
+}
 
 CommandResult Dermis(const std::string& arguments, int timeout_seconds) {
-  return Shell(absl::StrCat("timeout ", timeout_seconds, " ", (BuildFolder() / "bin" / "dermis").string(), " ",
+  return Shell(absl::StrCat("timeout ", timeout_seconds, " ", Program("dermis"), " ",
                             arguments, " 2>&1"));
 }
 

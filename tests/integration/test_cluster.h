@@ -3,8 +3,11 @@
 #ifndef DERMIS_TESTS_INTEGRATION_TEST_CLUSTER_H_
 #define DERMIS_TESTS_INTEGRATION_TEST_CLUSTER_H_
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace dermis {
 
@@ -15,6 +18,29 @@ struct CommandResult {
 
 // Runs `dermis ARGUMENTS` with a bound on its time.
 CommandResult Dermis(const std::string& arguments, int timeout_seconds = 120);
+
+// A line of the shell.
+CommandResult Shell(const std::string& command);
+// The path of a built program: "dermis-worker".
+std::string Program(const std::string& name);
+std::string ReadAll(const std::filesystem::path& path);
+
+// A program in the background, its standard error in `log`; killed at the end.
+class Background {
+ public:
+  Background(std::vector<std::string> argv, std::string log);
+  ~Background() { Kill(); }
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+  void Kill();
+  // Its exit code, -1 where a signal ended it, or where it runs on.
+  int Ended(int seconds = 30);
+  std::string Log() const { return ReadAll(log_); }
+
+ private:
+  const std::string log_;
+  pid_t pid_;
+};
 
 // The value behind "NAME: " in a command's output; "" where it is not there.
 std::string LineValue(const std::string& output, const std::string& name);

@@ -1,18 +1,12 @@
 // Clear words for what goes wrong between real processes: another version, a full disk, foreign certificates.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/integration/test_cluster.h"
@@ -23,58 +17,20 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string Program(const std::string& name) {
-  const char* build = std::getenv("DERMIS_BUILD_DIR");
-  return absl::StrCat(build != nullptr ? build : "build", "/bin/", name);
-}
-
-CommandResult RunProgram(const std::string& command) {
-  CommandResult result;
-  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
-  char buffer[4096];
-  for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) result.output.append(buffer, n);
-  const int status = pclose(pipe);
-  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return result;
-}
-
 std::string Address(const TestCluster& cluster) {
   std::string address;
   std::ifstream(cluster.cluster() + "/store/address") >> address;
   return address;
 }
 
-// A program in the background, killed at the end.
-class Background {
- public:
-  explicit Background(std::vector<std::string> argv, const std::string& log) {
-    pid_ = fork();
-    if (pid_ == 0) {
-      if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
-      std::vector<char*> arguments;
-      for (std::string& a : argv) arguments.push_back(a.data());
-      arguments.push_back(nullptr);
-      execv(arguments[0], arguments.data());
-      _exit(127);
-    }
-  }
-  ~Background() {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
-
- private:
-  pid_t pid_;
-};
-
 TEST(WorkerErrors, AnotherVersionIsRefused_WithWhatToDo_AndNotStartedAgain) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(0).exit_code, 0);
   for (const char* supervise : {"", " --supervise"}) {
-    const CommandResult worker = RunProgram(absl::StrCat(
+    const CommandResult worker = Shell(absl::StrCat(
         "timeout 60 ", Program("dermis-worker"), " --coordinator ", Address(cluster), " --certs ",
         cluster.cluster(), "/certs --cache ", cluster.cluster(), "/cache/odd --name odd --threads 1",
-        " --claim-version 0.0.1-other", supervise));
+        " --claim-version 0.0.1-other", supervise, " 2>&1"));
     EXPECT_EQ(worker.exit_code, 78) << worker.output;
     EXPECT_THAT(worker.output, AllOf(HasSubstr("0.0.1-other"), HasSubstr("refuses")));
   }
@@ -110,9 +66,9 @@ TEST(WorkerErrors, TheCertificatesOfAnotherCluster_GiveNoWork_AndAWordInTheLog) 
   TestCluster cluster, other;
   ASSERT_EQ(cluster.Start(0).exit_code, 0);
   ASSERT_EQ(other.Start(0).exit_code, 0);
-  const CommandResult worker = RunProgram(absl::StrCat(
+  const CommandResult worker = Shell(absl::StrCat(
       "timeout 20 ", Program("dermis-worker"), " --coordinator ", Address(cluster), " --certs ",
-      other.cluster(), "/certs --cache ", cluster.cluster(), "/cache/odd --name odd --threads 1"));
+      other.cluster(), "/certs --cache ", cluster.cluster(), "/cache/odd --name odd --threads 1 2>&1"));
   EXPECT_THAT(worker.output, HasSubstr("no coordinator"));
   EXPECT_THAT(cluster.Log("coordinator"), ::testing::Not(HasSubstr("odd")));
 }

@@ -1,8 +1,6 @@
 #include "tools/dermis/command_audit.h"
 
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +18,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {
@@ -27,12 +26,6 @@ namespace {
 struct AuditOptions {
   std::string cluster, format, file, head;
 };
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-  return std::string{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 absl::StatusOr<std::unique_ptr<v1::Audit::Stub>> Connect(const std::string& cluster) {
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ConnectToCluster(cluster));

@@ -2,10 +2,8 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -26,6 +24,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {
@@ -39,12 +38,8 @@ struct JoinOptions {
   std::string what;  // To revoke.
 };
 
-std::string ReadFile(const fs::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return std::move(text).str();
-}
+// Empty where it cannot be read: what it is given to says so.
+std::string TextOf(const fs::path& path) { return ReadFile(path.string()).value_or(""); }
 
 absl::StatusOr<uint64_t> SecondsOf(const std::string& text) {
   int days = 0;
@@ -75,7 +70,7 @@ absl::Status Create(const JoinOptions& options) {
   ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   JoinToken token;
   token.secret = RandomBytes(kSecretBytes);
-  ASSIGN_OR_RETURN(token.ca_key, PublicKeyHash(ReadFile(fs::path(options.directory) / "certs" / "ca.crt")));
+  ASSIGN_OR_RETURN(token.ca_key, PublicKeyHash(TextOf(fs::path(options.directory) / "certs" / "ca.crt")));
   v1::CreateTokenRequest request;
   request.set_secret_hash(Sha256Of(token.secret).bytes());
   request.set_group(options.group);
@@ -90,7 +85,7 @@ absl::Status Create(const JoinOptions& options) {
   RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->CreateToken(&context, request, &response), "making a token"));
   token.id = response.token().id();
   token.address = options.address.empty()
-                      ? PublicAddress(response.listen(), ReadFile(fs::path(options.directory) / "store" / "address"))
+                      ? PublicAddress(response.listen(), TextOf(fs::path(options.directory) / "store" / "address"))
                       : options.address;
   token.address.erase(token.address.find_last_not_of(" \n") + 1);
   const std::string text = FormatJoinToken(token);
@@ -196,7 +191,7 @@ absl::Status Revoke(const JoinOptions& options) {
   // A ready-made certificate is known here and not to the coordinator.
   if (options.what == "worker" || options.what == "user" || options.what == "admin") {
     ASSIGN_OR_RETURN(const Bearer bearer,
-                     BearerOf(ReadFile(fs::path(options.directory) / "certs" / absl::StrCat(options.what, ".crt"))));
+                     BearerOf(TextOf(fs::path(options.directory) / "certs" / absl::StrCat(options.what, ".crt"))));
     request.set_certificate(bearer.serial);
   }
   grpc::ClientContext context;

@@ -81,6 +81,16 @@ class ShiftedClock : public Clock {
   std::atomic<uint64_t> ahead_ms{0};
 };
 
+v1::WorkerMessage HelloOf(const std::string& worker, const std::string& version = kVersion) {
+  v1::WorkerMessage hello;
+  hello.mutable_register_()->set_worker(worker);
+  hello.mutable_register_()->set_incarnation("1");
+  hello.mutable_register_()->set_numerics_class("test");
+  hello.mutable_register_()->set_software_version(version);
+  hello.mutable_register_()->set_threads(1);
+  return hello;
+}
+
 // A whole coordinator in this process.
 class ServicesTest : public ::testing::Test {
  protected:
@@ -264,13 +274,7 @@ TEST_F(ServicesTest, Attend_RefusesAnotherVersion_AndSaysWhatToDo) {
   const auto stub = v1::Cluster::NewStub(channel);
   grpc::ClientContext context;
   const auto stream = stub->Attend(&context);
-  v1::WorkerMessage message;
-  message.mutable_register_()->set_worker("w");
-  message.mutable_register_()->set_incarnation("1");
-  message.mutable_register_()->set_numerics_class("test");
-  message.mutable_register_()->set_software_version("0.0.0-other");
-  message.mutable_register_()->set_threads(1);
-  stream->Write(message);
+  stream->Write(HelloOf("w", "0.0.0-other"));
   v1::Directive directive;
   ASSERT_TRUE(stream->Read(&directive));
   EXPECT_THAT(directive.welcome().refusal(), HasSubstr("0.0.0-other"));
@@ -290,13 +294,7 @@ TEST_F(ServicesTest, Attend_Welcomes_AndTheWorkerIsSeenAndMissed) {
   {
     grpc::ClientContext context;
     const auto stream = stub->Attend(&context);
-    v1::WorkerMessage message;
-    message.mutable_register_()->set_worker("w");
-    message.mutable_register_()->set_incarnation("1");
-    message.mutable_register_()->set_numerics_class("test");
-    message.mutable_register_()->set_software_version(kVersion);
-    message.mutable_register_()->set_threads(1);
-    stream->Write(message);
+    stream->Write(HelloOf("w"));
     v1::Directive directive;
     ASSERT_TRUE(stream->Read(&directive));
     EXPECT_EQ(directive.welcome().refusal(), "");
@@ -517,13 +515,7 @@ TEST_F(JoinTest, ARevokedCertificate_IsRefusedOnEveryCall_AlsoOfAConnectionThatI
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   const auto stream = stub->Attend(&context);
-  v1::WorkerMessage hello;
-  hello.mutable_register_()->set_worker("gpu1-0");
-  hello.mutable_register_()->set_incarnation("1");
-  hello.mutable_register_()->set_numerics_class("test");
-  hello.mutable_register_()->set_software_version(kVersion);
-  hello.mutable_register_()->set_threads(1);
-  stream->Write(hello);
+  stream->Write(HelloOf("gpu1-0"));
   v1::Directive directive;
   ASSERT_TRUE(stream->Read(&directive));
   ASSERT_TRUE(Fetch(open).ok());
@@ -569,13 +561,7 @@ TEST_F(JoinTest, AJoinedCertificate_SpeaksForItsOwnName_AndAReadyMadeOneForAny) 
     const auto stub = v1::Cluster::NewStub(with);
     grpc::ClientContext context;
     const auto stream = stub->Attend(&context);
-    v1::WorkerMessage hello;
-    hello.mutable_register_()->set_worker("gpu2-0");
-    hello.mutable_register_()->set_incarnation("1");
-    hello.mutable_register_()->set_numerics_class("test");
-    hello.mutable_register_()->set_software_version(kVersion);
-    hello.mutable_register_()->set_threads(1);
-    stream->Write(hello);
+    stream->Write(HelloOf("gpu2-0"));
     v1::Directive directive;
     const bool welcomed = stream->Read(&directive);
     if (welcomed) context.TryCancel();
