@@ -17,6 +17,7 @@
 #include "common/digest.h"
 #include "common/estimators.h"
 #include "common/model_spec.h"
+#include "common/nearest_word.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
@@ -38,29 +39,10 @@ constexpr int kMaxDepth = 32;
 constexpr size_t kMaxItems = 10'000;
 constexpr uint32_t kEpochs = 100;  // Where a study names none.
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t change = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row[b.size()];
-}
-
 // ", did you mean 'epochs'?" or the list of what there is.
 std::string Suggest(std::string_view word, const std::vector<std::string>& known) {
-  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-    return EditDistance(word, a) < EditDistance(word, b);
-  });
-  std::string text;
-  if (nearest != known.end() && EditDistance(word, *nearest) <= std::max<size_t>(2, word.size() / 3)) {
-    text = absl::StrCat("; did you mean '", *nearest, "'?");
-  }
+  const std::string nearest = NearestWord(word, known, std::max<size_t>(2, word.size() / 3));
+  const std::string text = nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?");
   return absl::StrCat(text, " (there are: ", absl::StrJoin(known, ", "), ")");
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "common/nearest_word.h"
 #include "common/tasks.h"
 #include "tools/dermis/command_audit.h"
 #include "tools/dermis/commands.h"
@@ -36,36 +37,9 @@ void Walk(CLI::App& app, std::vector<std::string>& words,
   }
 }
 
-// Letters that are added, left out, changed, or swapped with the next one.
-size_t Distance(const std::string& a, const std::string& b) {
-  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) {
-    for (size_t j = 0; j <= b.size(); ++j) {
-      if (i == 0 || j == 0) {
-        d[i][j] = i + j;
-        continue;
-      }
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-      }
-    }
-  }
-  return d[a.size()][b.size()];
-}
-
 // "": none is near enough to be meant.
 std::string Nearest(const std::string& word, const std::vector<std::string>& known) {
-  std::string nearest;
-  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
-  for (const std::string& other : known) {
-    const size_t distance = Distance(word, other);
-    if (distance < least) {
-      least = distance;
-      nearest = other;
-    }
-  }
-  return nearest;
+  return NearestWord(word, known, std::max<size_t>(1, word.size() / 3));
 }
 
 }  // namespace
