@@ -99,6 +99,8 @@ class PeerLink : public std::enable_shared_from_this<PeerLink> {
   // From now on frames go to `handler`, as those of rank `peer`; reading starts.
   void Attach(std::shared_ptr<LinkHandler> handler, uint32_t peer);
   uint32_t peer() const { return peer_.load(std::memory_order_acquire); }
+  // Expires when the link is destroyed whole, its channel with it; a weak_ptr to the link itself expires when that begins.
+  std::weak_ptr<const void> life() const { return life_; }
 
   void Send(grpc::ByteBuffer frame);          // Queues; after a close or failure it does nothing.
   void SendBeatIfIdle();
@@ -128,6 +130,7 @@ class PeerLink : public std::enable_shared_from_this<PeerLink> {
  private:
   void Pump();
 
+  const std::shared_ptr<const void> life_ = std::make_shared<char>();   // Of the base class: goes last.
   std::shared_ptr<PeerLink> self_;
   std::atomic<uint32_t> peer_{0xffffffff};
   grpc::ByteBuffer incoming_;

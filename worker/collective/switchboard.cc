@@ -99,8 +99,8 @@ absl::Status Switchboard::Enter(const std::shared_ptr<Gang>& gang) {
 
 void Switchboard::Watch(const std::shared_ptr<PeerLink>& link) {
   absl::MutexLock lock(&mutex_);
-  std::erase_if(links_, [](const Watched& w) { return w.link.expired(); });
-  links_.push_back({link, absl::InfiniteDuration()});
+  std::erase_if(links_, [](const Watched& w) { return w.life.expired(); });
+  links_.push_back({link, link->life(), absl::InfiniteDuration()});
 }
 
 void Switchboard::Tend() {
@@ -150,11 +150,12 @@ void Switchboard::Close(absl::Duration patience) {
     {
       absl::MutexLock lock(&mutex_);
       pending_.clear();
+      std::erase_if(links_, [](const Watched& w) { return w.life.expired(); });
+      if (links_.empty()) return;
       for (Watched& watched : links_) {
         if (auto link = watched.link.lock()) links.push_back(std::move(link));
       }
     }
-    if (links.empty()) return;
     const absl::Duration waited = Clock::Real().Now() - start;
     if (waited > patience) return;
     // What says goodbye has a moment to do so.

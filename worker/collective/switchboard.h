@@ -43,7 +43,8 @@ class Switchboard : public LinkHandler, public std::enable_shared_from_this<Swit
   // Beats, and an end for what waits or closes for too long.
   void Tend();
 
-  // The mesh ends: all links are cut, and gone when this returns (or after `patience`).
+  // The mesh ends: all links are cut, and destroyed when this returns (or after `patience`). The server must go after
+  // them: who lets go of gRPC's last callback queue joins the queue's threads, and a link's end runs on one of these.
   void Close(absl::Duration patience);
 
  private:
@@ -54,6 +55,7 @@ class Switchboard : public LinkHandler, public std::enable_shared_from_this<Swit
   };
   struct Watched {
     std::weak_ptr<PeerLink> link;
+    std::weak_ptr<const void> life;
     absl::Duration closing_since;
   };
 
