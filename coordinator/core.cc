@@ -1,5 +1,6 @@
 #include "coordinator/core.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -41,7 +42,8 @@ Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Opt
       blobs_(blobs),
       batch_(journal, outbox),
       studies_(clock, batch_, blobs),
-      fleet_(clock, batch_, studies_, blobs, options),
+      questions_(studies_),
+      fleet_(clock, batch_, studies_, questions_, blobs, options),
       spot_checks_(options.spot_checks) {}
 
 absl::Status Core::Open() {
@@ -453,6 +455,22 @@ void Core::ChangeTrust(const TrustDecision& decide, std::function<void(const abs
   batch_.AfterFlush([status = event.status(), reply = std::move(reply)] { reply(status); });
 }
 
+absl::StatusOr<uint64_t> Core::Ask(const std::string& id,
+                                   std::shared_ptr<const std::string> pixels,
+                                   Questions::Tell tell) {
+  RETURN_IF_ERROR(Status(id).status());
+  const std::string& wanted = studies_.state().studies().at(id).numerics_class;
+  const auto& workers = fleet_.workers();
+  if (!wanted.empty() && std::none_of(workers.begin(), workers.end(), [&](const auto& entry) {
+        return entry.second.hello.numerics_class() == wanted;
+      })) {
+    return absl::UnavailableError(absl::StrCat(
+        "no worker is here that computes as study ", id, " does (numerics class ", wanted,
+        "): start one (dermis cluster start, dermis-worker), then ask again"));
+  }
+  return questions_.Ask(id, std::move(pixels), clock_.Now(), std::move(tell));
+}
+
 absl::StatusOr<v1::StudyStatus> Core::Status(const std::string& id) const {
   return ViewStudy(studies_, fleet_, id);
 }
@@ -494,6 +512,7 @@ void Core::AfterFlush(std::function<void()> callback) { batch_.AfterFlush(std::m
 void Core::Tick() {
   const absl::Duration now = clock_.Now();
   fleet_.Look(now);
+  questions_.Look(now);
   if (now >= next_disk_look_) {
     next_disk_look_ = now + kDiskLook;
     if (blobs_.LowDisk()) studies_.RetireIdleStates(kRetiredAtOnce);

@@ -56,6 +56,7 @@ void Fleet::Look(absl::Duration now) {
 
 void Fleet::GiveOut(absl::Duration now) {
   if (now < work_from_) return;
+  GiveOutQuestions(now);
   GiveOutChecks(now, true);
   // A bundle may be cut short (a change of kind, a task that must run alone): once more for the
   // rest.

@@ -20,6 +20,7 @@
 #include "common/digest.h"
 #include "coordinator/batch.h"
 #include "coordinator/blob_index.h"
+#include "coordinator/questions.h"
 #include "coordinator/studies.h"
 #include "dermis/v1/cluster.pb.h"
 
@@ -74,6 +75,7 @@ struct Assignment {
   std::string study;  // Charged for it.
   bool gang = false;
   bool check = false;  // A spot check: one unit that has a result.
+  uint64_t question = 0;  // Not 0: tasks of a question, which are no units.
   absl::Duration started;
   std::string why;  // Yielding or doomed: the reason.
   bool yielding = false;
@@ -112,8 +114,14 @@ struct CheckWork {
 class Fleet {
  public:
   // All outlive this.
-  Fleet(Clock& clock, Batch& batch, Studies& studies, const BlobIndex& blobs, FleetOptions options)
-      : clock_(clock), batch_(batch), studies_(studies), blobs_(blobs), options_(options) {}
+  Fleet(Clock& clock, Batch& batch, Studies& studies, Questions& questions, const BlobIndex& blobs,
+        FleetOptions options)
+      : clock_(clock),
+        batch_(batch),
+        studies_(studies),
+        questions_(questions),
+        blobs_(blobs),
+        options_(options) {}
 
   // The coordinator starts: new work is given out at once where nothing ran before, else after a
   // while.
@@ -195,6 +203,12 @@ class Fleet {
   // Units of one kind, and what they are, to a free worker.
   Assignment& SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
                         absl::Span<const v1::TaskSpec* const> specs, absl::Duration now);
+  // --- Questions (fleet_questions.cc).
+  // To all free workers, before any other work; where there are too few, workers leave what they do after the unit they are at.
+  void GiveOutQuestions(absl::Duration now);
+  void SendQuestion(Questions::Bundle bundle, const std::string& name, uint64_t id,
+                    absl::Duration now);
+  void MakeRoomForQuestions(const std::string& numerics_class, absl::Duration now);
   // --- Spot checks (fleet_checks.cc).
   // To workers that are still free: of all studies, or of those alone that wait for nothing else.
   void GiveOutChecks(absl::Duration now, bool urgent);
@@ -208,6 +222,7 @@ class Fleet {
   Clock& clock_;
   Batch& batch_;
   Studies& studies_;
+  Questions& questions_;
   const BlobIndex& blobs_;
   const FleetOptions options_;
 

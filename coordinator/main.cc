@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -29,6 +30,8 @@
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/dashboard/dashboard.h"
+#include "coordinator/dashboard/decoder.h"
+#include "coordinator/dashboard/question_board.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
 #include "coordinator/services/audit_service.h"
@@ -36,6 +39,8 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/question_desk.h"
+#include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 
@@ -83,6 +88,9 @@ struct DashboardParts {
   std::unique_ptr<Publisher> publisher;
   std::unique_ptr<Chronicle> chronicle;
   std::unique_ptr<ExplanationReader> explanations;
+  std::unique_ptr<SignIn> users;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<QuestionBoard> questions;
   std::unique_ptr<Dashboard> dashboard;
   std::unique_ptr<HttpServer> server;
 };
@@ -102,7 +110,7 @@ absl::StatusOr<std::string> ReadPart(const BlobStore& store, const Digest& blob,
 
 absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& core,
                                               const Journal& journal, const BlobIndex& blobs,
-                                              const BlobStore& store) {
+                                              const BlobStore& store, QuestionDesk& desk) {
   DashboardParts parts;
   HttpServer::Options options;
   options.listen = flags.dashboard;
@@ -120,8 +128,19 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   sources.snapshot = [publisher = parts.publisher.get()] { return publisher->Latest(); };
   sources.chronicle = parts.chronicle.get();
   sources.explanations = parts.explanations.get();
+  ASSIGN_OR_RETURN(SignIn users, SignIn::Open(absl::StrCat(flags.store, "/user-token")));
+  parts.users = std::make_unique<SignIn>(std::move(users));
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  parts.decoder = std::make_unique<Decoder>((self.parent_path() / "dermis-decode").string());
+  parts.questions = std::make_unique<QuestionBoard>(desk, *parts.decoder);
+  sources.questions = parts.questions.get();
+  sources.users = parts.users.get();
   parts.dashboard =
       std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
+  options.larger_body = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
+    return dashboard->BodyLimit(request);
+  };
   const auto handler = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
     return dashboard->Answer(request);
   };
@@ -246,6 +265,8 @@ int Serve(const Flags& flags) {
   JoinService joins(access, core_thread,
                     {.authority = authority.get(), .listen = flags.listen, .revoked = [&streams] { streams.CheckAll(); }});
   AuditService audits(access, **audit, own);
+  QuestionDesk desk(core_thread);
+  QuestionService questions(access, desk);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -263,6 +284,7 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&audits);
   builder.RegisterService(&cluster);
   builder.RegisterService(&joins);
+  builder.RegisterService(&questions);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
   builder.SetMaxReceiveMessageSize(64 << 20);
@@ -285,7 +307,7 @@ int Serve(const Flags& flags) {
 
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
-    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store);
+    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk);
     if (!dashboard.ok()) {
       return Fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));
@@ -320,6 +342,7 @@ int Serve(const Flags& flags) {
   dashboard->server.reset();
   streams.CloseAll("the coordinator stops");
   watches.CloseAll("the coordinator stops");
+  desk.CloseAll("the coordinator stops");
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(3));
   core_thread.Stop();
   server.reset();

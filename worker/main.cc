@@ -41,7 +41,9 @@
 #include "worker/completer.h"
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
+#include "worker/familiarity_runner.h"
 #include "worker/gang_runner.h"
+#include "worker/given_images.h"
 #include "worker/gpu/worker_gpu.h"
 #include "worker/join.h"
 #include "worker/peer_blob_service.h"
@@ -335,11 +337,38 @@ int Work(Flags flags) {
     sets.Know(data->set, manifest);
     return data;
   };
+  // What a task reads; one of a question also what its bundle brought.
+  const auto images_of_task =
+      [&](const v1::ImageSource& source) -> absl::StatusOr<std::shared_ptr<const ImageData>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, images(source));
+    GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return data;
+    return given->Images(data, source);
+  };
+  const auto set_of_task = [&](const Digest& manifest) -> absl::StatusOr<std::shared_ptr<ImageSet>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, sets.Get(manifest));
+    const GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return set;
+    return given->Set(std::move(set));
+  };
+  const auto results_of_task = [&](const std::vector<v1::TaskSpec>& tasks)
+      -> absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> {
+    const GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return results.Get(tasks);
+    std::vector<std::shared_ptr<const v1::Payload>> out;
+    for (const v1::TaskSpec& task : tasks) {
+      ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
+      out.push_back(given->Result(digest));
+      if (out.back() == nullptr) return absl::InternalError("a question's bundle lacks a result");
+    }
+    return out;
+  };
+  FamiliarityRunner familiarity({.images = images, .blob = get_blob});
   const TaskRunner runner({.numerics_class = *numerics,
-                           .images = images,
-                           .image_set = [&](const Digest& d) { return sets.Get(d); },
+                           .images = images_of_task,
+                           .image_set = set_of_task,
                            .blob = get_blob,
-                           .results = [&](const auto& tasks) { return results.Get(tasks); }});
+                           .results = results_of_task});
 
   // The table starts what the two runners below run.
   UnitPool* units = nullptr;
@@ -361,6 +390,8 @@ int Work(Flags flags) {
       {.threads = flags.threads,
        .worker = flags.name,
        .prepare_thread = PrepareComputeThread,
+       .familiarity = [&](const v1::FamiliarityQuestion& question,
+                          GivenBundle& bundle) { return familiarity.Run(question, bundle); },
        .foreign = {.allow_torchscript = flags.allow_torchscript, .onnx_library = ""},
        .networks = gpu != nullptr ? gpu->Plans() : PlanMaker()});
   GangRunner gang_runner({.images = images,

@@ -1,5 +1,6 @@
 #include "coordinator/dashboard/http_server.h"
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 
@@ -125,6 +126,7 @@ class MicroServer : public HttpServer {
  private:
   struct Pending {
     HttpRequest request;
+    uint32_t body_limit = 0;
     bool answered = false;
   };
   struct Connection {
@@ -161,17 +163,21 @@ class MicroServer : public HttpServer {
       pending->request.client = ClientOf(connection);
       MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &pending->request);
       MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddQuery, &pending->request);
+      pending->body_limit = options_.request_body;
+      if (options_.larger_body != nullptr) {
+        pending->body_limit = std::max(pending->body_limit, options_.larger_body(pending->request));
+      }
       uint64_t length = 0;
       const std::string& stated = pending->request.Header("content-length");
       if (!stated.empty() &&
-          (!absl::SimpleAtoi(stated, &length) || length > options_.request_body)) {
+          (!absl::SimpleAtoi(stated, &length) || length > pending->body_limit)) {
         return TooLarge(connection, *pending);
       }
       return MHD_YES;
     }
     if (*upload_size > 0) {
       if (!pending->answered &&
-          pending->request.body.size() + *upload_size > options_.request_body) {
+          pending->request.body.size() + *upload_size > pending->body_limit) {
         return MHD_NO;  // It did not say how long it would be: the connection ends.
       }
       if (!pending->answered) pending->request.body.append(upload, *upload_size);
@@ -193,7 +199,7 @@ class MicroServer : public HttpServer {
   MHD_Result TooLarge(MHD_Connection* connection, Pending& pending) {
     HttpResponse response;
     response.status = 413;
-    response.body = absl::StrCat("requests carry at most ", options_.request_body, " bytes\n");
+    response.body = absl::StrCat("requests carry at most ", pending.body_limit, " bytes\n");
     response.headers.emplace_back("Connection", "close");
     return Answer(connection, pending, std::move(response));
   }

@@ -52,6 +52,8 @@ class HttpServer {
     uint32_t connections_of_one_address = 64;
     uint32_t request_head = 16 << 10;  // Bytes of request line and headers.
     uint32_t request_body = 4 << 10;   // Longer ones are answered 413.
+    // Of requests that may carry more, how much; asked with the head alone, before the body is read. Absent: none may.
+    std::function<uint32_t(const HttpRequest&)> larger_body = nullptr;
     absl::Duration request_patience =
         absl::Seconds(30);  // A connection completes a request so often, or ends.
     absl::Duration response_patience = absl::Seconds(300);  // A response has been taken by then.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +24,7 @@
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/explain_output.h"
+#include "tools/dermis/explain_photo.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
 #include "tools/ingest/ingest.h"
@@ -42,6 +44,8 @@ struct ExplainOptions {
   uint64_t seed = 1;
   std::string cluster;  // Empty: one of its own.
   LocalClusterOptions local;
+  PhotoOptions photo;   // With --study.
+  std::string short_o;  // -o: with --model the folder, with --study text or json.
 };
 
 // A folder that is gone with its owner.
@@ -293,7 +297,16 @@ absl::Status Explain(ExplainOptions options) {
   return RunAndWrite(options, options.local.directory, prepared.study, *images);
 }
 
+// As CLI11's own `required`, of what only one of two uses of the command needs.
+void RequireAll(std::initializer_list<std::pair<const char*, const std::string*>> options) {
+  for (const auto& [name, value] : options) {
+    if (value->empty()) throw CLI::RequiredError(name);
+  }
+}
+
 constexpr char kFooter[] = R"(Examples:
+  dermis explain --study isic-32 lesion.jpg
+  dermis explain --study isic-32 lesion.jpg -o json --out explained
   dermis explain --model model.safetensors --images photos -o explained
   dermis explain --model net.onnx --size 224 --mean .485 .456 .406 --deviation .229 .224 .225 \
       --classes benign,malignant --images lesion.jpg --method lime --method 'shapley: {permutations: 32}' -o explained)";
@@ -301,21 +314,27 @@ constexpr char kFooter[] = R"(Examples:
 }  // namespace
 
 void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
-  auto* explain = app.add_subcommand("explain", "Explain what a model says of a folder of images");
+  auto* explain = app.add_subcommand("explain", "Explain what a study's model says of a picture, or a model of a folder of them");
   auto o = std::make_shared<ExplainOptions>();
   o->local.workers = 1;
   o->local.dashboard.clear();  // It ends before anyone could look.
   explain->footer(kFooter);
+  CLI::Option* study = explain->add_option(
+      "--study", o->photo.study,
+      "Ask this study's model about one picture, at once, on its cluster; nothing of it is kept");
+  explain->add_option("picture", o->photo.photo, "With --study: a JPEG or PNG file")->needs(study);
   explain
       ->add_option("--model", o->model, "safetensors (dermis results --model), ONNX or TorchScript")
-      ->required();
+      ->excludes(study);
   explain->add_option("--images", o->images, "Folder of JPEG and PNG files, or one of them")
-      ->required();
-  explain->add_option("-o,--out", o->output_folder, "Folder to make: overlays, numbers, report")
-      ->required();
+      ->excludes(study);
+  explain->add_option("--out", o->output_folder,
+                      "Folder to make: overlays, numbers and, with --model, a report");
+  explain->add_option("-o", o->short_o,
+                      "With --model: as --out. With --study: text (default), or json for programs");
   explain
       ->add_option("--method", o->methods,
-                   "A method as a study file spells it; again for another (default: lime, "
+                   "With --model: a method as a study file spells it; again for another (default: lime, "
                    "shapley and, for safetensors, grad_cam and activation_maps)")
       ->type_name("NAME")
       ->expected(1)
@@ -337,7 +356,8 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
                  "Run a TorchScript file, which is code")
       ->group(kBlackBoxGroup);
   explain->add_option("--cluster", o->cluster,
-                      "Directory of a cluster that runs (default: one for this command)");
+                      "Directory of a cluster that runs (default: with --model one for this command, "
+                      "with --study the usual one)");
   explain->add_option("--workers", o->local.workers, "Workers of its own cluster")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
@@ -345,7 +365,22 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
       ->add_option("--threads", o->local.threads,
                    "Compute threads a worker (default: cores / workers)")
       ->check(CLI::Range(1, 1024));
-  explain->callback([o, &outcome] { outcome = Explain(*o); });
+  explain->callback([o, &outcome] {
+    if (o->photo.study.empty()) {
+      if (o->output_folder.empty()) o->output_folder = o->short_o;
+      RequireAll({{"--model", &o->model}, {"--images", &o->images}, {"--out", &o->output_folder}});
+      outcome = Explain(*o);
+      return;
+    }
+    RequireAll({{"picture", &o->photo.photo}});
+    if (!o->short_o.empty()) o->photo.format = o->short_o;
+    if (o->photo.format != "text" && o->photo.format != "json") {
+      throw CLI::ValidationError("-o", "with --study it is text or json; a folder is --out DIR");
+    }
+    o->photo.folder = o->output_folder;
+    o->photo.cluster = o->cluster.empty() ? DefaultClusterDirectory() : o->cluster;
+    outcome = ExplainPhoto(o->photo);
+  });
 }
 
 }  // namespace dermis
