@@ -58,6 +58,7 @@ json UpdateAsJson(const v1::ExplainUpdate& update, const v1::ImageSetManifest& m
       }
       return {{"kind", "start"},
               {"methods", std::move(methods)},
+              {"positive", ClassName(manifest, static_cast<uint32_t>(manifest.classes_size() - 1))},
               {"notes", std::vector<std::string>(update.start().notes().begin(),
                                                  update.start().notes().end())}};
     }

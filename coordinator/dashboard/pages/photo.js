@@ -109,7 +109,7 @@ export class PhotoPage {
   }
 
   hear(answer, update) {
-    if (update.kind === 'start') { answer.methods = update.methods; answer.notes = update.notes; }
+    if (update.kind === 'start') { answer.methods = update.methods; answer.notes = update.notes; answer.positive = update.positive; }
     if (update.kind === 'prediction') answer.predicted = update.predicted;
     if (update.kind === 'confidence') {
       answer.confidence = update;
@@ -156,7 +156,7 @@ export class PhotoPage {
         h('div', {}, h('h2', {id: 'said'}, !confidence ? (answer.ended ? 'No answer' : 'Asking the model') : confidence.unlike ? 'Unlike the training images' : answer.predicted),
           confidence && !confidence.unlike && h('table', {class: 'chances'}, h('tbody', {}, [...confidence.probabilities].reverse().map(one => h('tr', {},
             h('th', {scope: 'row'}, one.name), h('td', {class: 'share'}, h('svg', {viewBox: '0 0 100 8', preserveAspectRatio: 'none', class: 'bar-line', 'aria-hidden': 'true'},
-              h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: 100 * one.probability, height: 8})), h('span', {}, percent(one.probability))))))),
+              h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: 100 * one.probability, height: 8}))), h('td', {class: 'n'}, percent(one.probability)))))),
           confidence && !confidence.unlike && h('p', {class: 'note'}, confidence.calibrated ? `Calibrated on the validation images of ${answer.study}.` : 'As the model says it: not calibrated.'),
           confidence && confidence.unlike && h('p', {}, `So no confidence is given. The model would call it ${answer.predicted}, as it would call anything.`),
           near && h('p', {class: 'note'}, `Distance from the training images ${digits(near.distance, 3)}; of ${near.validation_images} validation images 99 in 100 lie within ${digits(near.threshold, 3)}.`),
@@ -168,16 +168,16 @@ export class PhotoPage {
         h('div', {class: 'gallery'}, near.nearest.map((one, i) => h('figure', {id: 'near-' + i},
           h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-near': one.image, 'aria-label': `${one.name}${one.label ? ', ' + one.label : ''}`}),
           h('figcaption', {}, h('b', {}, one.label || one.name), h('br'), one.label && one.name, one.label && h('br'), 'distance ', digits(one.distance, 3)))))),
-      answer.methods.length > 0 && h('section', {'aria-labelledby': 'why'}, h('h2', {id: 'why'}, 'What speaks for it, what against'),
+      answer.methods.length > 0 && h('section', {'aria-labelledby': 'why'}, h('h2', {id: 'why'}, `What speaks for ${answer.positive}, what against`),
         h('div', {class: 'gallery large'}, answer.methods.map(method => {
           const maps = answer.maps[method], name = kNames[method] || method, place = maps && maps.length > 0 ? placeOf(maps[0]) : '';
           return h('figure', {id: 'method-' + method},
             h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-method': method, class: maps ? '' : 'waits',
-              'aria-label': !maps ? `${name} has not arrived` : `${name}, drawn over the picture` + (place ? `; the strongest evidence for the positive class is in ${place}` : '; nothing speaks for the positive class')}),
+              'aria-label': !maps ? `${name} has not arrived` : `${name}, drawn over the picture` + (place ? `; the strongest evidence for ${answer.positive} is in ${place}` : `; nothing speaks for ${answer.positive}`)}),
             h('figcaption', {}, h('b', {}, name), maps && maps.length > 0 && maps[0].name ? ` of ${maps[0].name}` : '', h('br'),
               !maps ? (answer.ended ? 'not computed' : 'waits') : place ? `strongest in ${place}` : 'nothing speaks for it'));
         })),
-        h('p', {class: 'note'}, h('span', {class: 'swatch for'}), ' speaks for the positive class, ', h('span', {class: 'swatch against'}),
+        h('p', {class: 'note'}, h('span', {class: 'swatch for'}), ` speaks for ${answer.positive}, `, h('span', {class: 'swatch against'}),
           ' against it; strength relative to the strongest part. Overlays show what moved the model, which need not be what a doctor looks at.'))];
   }
 
