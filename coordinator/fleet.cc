@@ -179,7 +179,10 @@ void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) 
   }
   v1::AttemptEnded ended = said;
   // That a task fails is not believed of it either.
-  if (Expelled(*worker)) ended.set_outcome(v1::OUTCOME_YIELDED);
+  if (Expelled(*worker)) {
+    ended.set_outcome(v1::OUTCOME_YIELDED);
+    ended.clear_results();
+  }
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
