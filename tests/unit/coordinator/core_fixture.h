@@ -123,6 +123,10 @@ class CoreTest : public testing::Test {
       for (const v1::Directive& directive : directives) {
         if (!directive.has_assign()) continue;
         const v1::Assign& assign = directive.assign();
+        if (assign.bundle().has_given()) {
+          given_.emplace_back(connection, assign);
+          continue;
+        }
         for (const v1::TaskSpec& task : assign.bundle().tasks()) {
           EXPECT_EQ(Complete(task, FakePayload(task, split_)).verdict(),
                     v1::CompletionReply::STORED);
@@ -195,6 +199,7 @@ class CoreTest : public testing::Test {
   std::unique_ptr<Core> core_;
   ConnectionId connections_ = 0;
   std::map<ConnectionId, std::string> names_;
+  std::vector<std::pair<ConnectionId, v1::Assign>> given_;  // Bundles of questions, which nobody has done.
   uint64_t computed_ = 0;
   std::vector<Digest> ran_;  // Units, in their order.
   std::vector<uint64_t> starts_;

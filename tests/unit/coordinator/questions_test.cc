@@ -49,18 +49,8 @@ class QuestionsTest : public CoreTest {
   // Questions are answered and everything else is done, until the question is over.
   void RunQuestion() {
     for (int i = 0; i < 500 && Heard(Kind::kEnded) == 0; ++i) {
-      Pass(absl::Milliseconds(10));
-      const auto sent = outbox_.sent;
-      for (const auto& [connection, directives] : sent) {
-        for (const v1::Directive& directive : directives) {
-          if (!directive.has_assign() || !directive.assign().bundle().has_given()) continue;
-          Answer(connection, directive.assign());
-          std::erase_if(outbox_.sent[connection], [&](const v1::Directive& other) {
-            return other.assign().assignment() == directive.assign().assignment();
-          });
-        }
-      }
       Work();
+      for (const auto& [connection, assign] : std::exchange(given_, {})) Answer(connection, assign);
     }
   }
   void RunStudy(const std::string& name = "a") {
