@@ -1,5 +1,6 @@
-// Questions about single images come before all other work: to whoever is free, and where nobody is,
-// to workers that leave the rest of their bundle for it, or a gang that stores its state and parts.
+// Questions about single images come before all other work: to whoever is free, and where nobody
+// is, to workers that leave the rest of their bundle for it, or a gang that stores its state and
+// parts.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -10,7 +11,8 @@
 namespace dermis {
 namespace {
 
-// A bundle of a question: short, for all workers to have a part of it, and what comes first to be told first.
+// A bundle of a question: short, for all workers to have a part of it, and what comes first to be
+// told first.
 constexpr double kBundleSeconds = 0.25;
 constexpr size_t kMostTasks = 64;
 
@@ -18,7 +20,8 @@ constexpr size_t kMostTasks = 64;
 
 void Fleet::GiveOutQuestions(absl::Duration now) {
   for (auto& [id, assignment] : assignments_) {
-    if (assignment.question == 0 || assignment.doomed || questions_.Has(assignment.question)) continue;
+    if (assignment.question == 0 || assignment.doomed || questions_.Has(assignment.question))
+      continue;
     assignment.doomed = true;
     assignment.why = "whoever asked has the answer, or has gone";
     const auto worker = workers_.find(assignment.worker);
@@ -27,7 +30,8 @@ void Fleet::GiveOutQuestions(absl::Duration now) {
     batch_.SendCancel(worker->second.connection, id, assignment.why);
   }
   if (questions_.size() == 0) return;
-  std::map<std::string, std::vector<std::string>> free;  // By class; sound ones alone where there are some.
+  std::map<std::string, std::vector<std::string>>
+      free;  // By class; sound ones alone where there are some.
   std::set<std::string> classes, sound;
   for (const auto& [name, worker] : workers_) {
     classes.insert(worker.hello.numerics_class());
@@ -44,12 +48,13 @@ void Fleet::GiveOutQuestions(absl::Duration now) {
       const std::string& name = names[left - 1];
       const size_t threads = std::max(1u, workers_.at(name).hello.threads());
       const uint64_t id = NewAssignment();
-      auto bundle = questions_.Take(
-          numerics_class, left, now, id, [&](v1::TaskSpec::KindCase kind) {
+      auto bundle =
+          questions_.Take(numerics_class, left, now, id, [&](v1::TaskSpec::KindCase kind) {
             const auto known = unit_seconds_.find(kind);
             if (known == unit_seconds_.end()) return threads;
             const double units = kBundleSeconds / std::max(known->second, 1e-4);
-            return std::clamp(static_cast<size_t>(units), std::min(threads, kMostTasks), kMostTasks);
+            return std::clamp(static_cast<size_t>(units), std::min(threads, kMostTasks),
+                              kMostTasks);
           });
       if (!bundle) break;
       SendQuestion(*std::move(bundle), name, id, now);
@@ -99,9 +104,10 @@ void Fleet::MakeRoomForQuestions(const std::string& numerics_class, absl::Durati
   }
   if (coming || gangs.empty()) return;
   // The smallest one: its training loses least.
-  const uint64_t smallest = *std::min_element(gangs.begin(), gangs.end(), [&](uint64_t a, uint64_t b) {
-    return assignments_.at(a).members.size() < assignments_.at(b).members.size();
-  });
+  const uint64_t smallest =
+      *std::min_element(gangs.begin(), gangs.end(), [&](uint64_t a, uint64_t b) {
+        return assignments_.at(a).members.size() < assignments_.at(b).members.size();
+      });
   YieldGang(assignments_.at(smallest), why);
 }
 

@@ -14,7 +14,8 @@ namespace dermis {
 namespace {
 
 constexpr uint32_t kNearest = 5;  // Training images that are shown.
-// An image's distance from the training images is that to the so many-th nearest: one or two alike may be a chance.
+// An image's distance from the training images is that to the so many-th nearest: one or two alike
+// may be a chance.
 constexpr uint32_t kNeighbours = 10;
 // A payload of the tasks of a question: a network's maps are a few MiB.
 constexpr size_t kMostPayload = 48 << 20;
@@ -84,12 +85,13 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
     return absl::NotFoundError(absl::StrCat("no study ", id));
   }
   if (study->run == nullptr || record->second.cancelled || !study->run->answers()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "study ", id, record->second.cancelled ? " is cancelled: run it again" : " has no model yet",
-        record->second.cancelled
-            ? ""
-            : " whose validation images are evaluated: wait for it (dermis wait, dermis status), then "
-              "ask again"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("study ", id,
+                     record->second.cancelled ? " is cancelled: run it again" : " has no model yet",
+                     record->second.cancelled ? ""
+                                              : " whose validation images are evaluated: wait for "
+                                                "it (dermis wait, dermis status), then "
+                                                "ask again"));
   }
   const StudyRun& run = *study->run;
   const v1::ImageSetManifest& manifest = run.manifest();
@@ -97,8 +99,7 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
   news.start.set_study(id);
   news.start.set_image_set(record->second.image_set.bytes());
   std::vector<std::string> notes;
-  ASSIGN_OR_RETURN(const v1::ExplanationSpec explanation,
-                   ExplanationOfQuestion(run.spec(), notes));
+  ASSIGN_OR_RETURN(const v1::ExplanationSpec explanation, ExplanationOfQuestion(run.spec(), notes));
   *news.start.mutable_methods() = explanation.methods();
   news.manifest = run.shared_manifest();
   news.validation_images = run.validation()->listed();
@@ -149,12 +150,13 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
     news.familiarity_follows = true;
   } else {
     notes.push_back(
-        "nothing tells whether this image is like the training images: the model shows no features, "
+        "nothing tells whether this image is like the training images: the model shows no "
+        "features, "
         "or no training images are known");
   }
   question.planner = std::make_unique<ExplanationPlanner>(
-      explanation, recipe, model, run.spec().seed(),
-      std::vector<ChosenImage>{{index, "asked for"}}, question.numerics_class);
+      explanation, recipe, model, run.spec().seed(), std::vector<ChosenImage>{{index, "asked for"}},
+      question.numerics_class);
   RETURN_IF_ERROR(AddAll(question, question.planner->Start()));
 
   news.start.mutable_notes()->Assign(notes.begin(), notes.end());
@@ -179,7 +181,8 @@ absl::Status Questions::Add(Question& question, v1::TaskSpec spec) {
   return absl::OkStatus();
 }
 
-absl::Status Questions::AddAll(Question& question, absl::StatusOr<ExplanationPlanner::Wants> wants) {
+absl::Status Questions::AddAll(Question& question,
+                               absl::StatusOr<ExplanationPlanner::Wants> wants) {
   RETURN_IF_ERROR(wants.status());
   for (auto& [digest, spec] : *wants) RETURN_IF_ERROR(Add(question, std::move(spec)));
   return absl::OkStatus();
@@ -192,9 +195,8 @@ void Questions::Count(const Question& question, QuestionNews& news) const {
 }
 
 bool Questions::Over(const Question& question) const {
-  return question.open.empty() &&
-         std::all_of(question.tasks.begin(), question.tasks.end(),
-                     [](const auto& entry) { return entry.second.done; });
+  return question.open.empty() && std::all_of(question.tasks.begin(), question.tasks.end(),
+                                              [](const auto& entry) { return entry.second.done; });
 }
 
 void Questions::End(uint64_t number, const absl::Status& status) {
@@ -219,8 +221,9 @@ void Questions::Look(absl::Duration now) {
     }
     const Study* study = Find(question.study);
     if (study == nullptr || study->run == nullptr) {
-      ended.emplace_back(number, absl::FailedPreconditionError(absl::StrCat(
-                                     "study ", question.study, " is gone or begins anew: ask again")));
+      ended.emplace_back(number,
+                         absl::FailedPreconditionError(absl::StrCat(
+                             "study ", question.study, " is gone or begins anew: ask again")));
       continue;
     }
   }
@@ -248,7 +251,8 @@ std::optional<Questions::Bundle> Questions::Take(
     for (const Digest& digest : question.queue) {
       Task& task = question.tasks.at(digest);
       const v1::TaskSpec::KindCase kind = task.spec.kind_case();
-      if (task.not_before > now || (!out.tasks.empty() && (kind != out.kind || out.tasks.size() >= limit))) {
+      if (task.not_before > now ||
+          (!out.tasks.empty() && (kind != out.kind || out.tasks.size() >= limit))) {
         rest.push_back(digest);
         continue;
       }
@@ -299,7 +303,8 @@ void Questions::Ended(uint64_t number, uint64_t assignment, const v1::AttemptEnd
   if (it == questions_.end()) return;
   Question& question = it->second;
   for (const v1::GivenResult& result : ended.results()) {
-    if (const absl::Status status = Note(question, result); !status.ok()) return End(number, status);
+    if (const absl::Status status = Note(question, result); !status.ok())
+      return End(number, status);
   }
   if (ended.outcome() == v1::OUTCOME_FAILED) {
     return End(number, absl::InternalError(absl::StrCat("a task failed: ", ended.cause())));
@@ -318,10 +323,11 @@ void Questions::GiveBack(uint64_t number, uint64_t assignment, absl::Duration no
     task.waiting = true;
     question.queue.push_front(digest);
     if (++task.tries >= kTries) {
-      return End(number, absl::UnavailableError(absl::StrCat(
-                             NameOf(task.spec), " was tried ", task.tries,
-                             " times, and its worker was lost or could not: dermis cluster status and "
-                             "the workers' logs say why")));
+      return End(number,
+                 absl::UnavailableError(absl::StrCat(
+                     NameOf(task.spec), " was tried ", task.tries,
+                     " times, and its worker was lost or could not: dermis cluster status and "
+                     "the workers' logs say why")));
     }
     task.not_before = now + (task.tries > 1 ? BackOff(task.tries) : absl::ZeroDuration());
   }
@@ -360,9 +366,9 @@ absl::Status Questions::Note(Question& question, const v1::GivenResult& result) 
     news.kind = QuestionNews::Kind::kLogits;
     news.logits = {payload.evaluate().logits().begin(), payload.evaluate().logits().end()};
   } else {
-    RETURN_IF_ERROR(AddAll(
-        question, question.planner->OnDone(
-                      digest, [&]() -> absl::StatusOr<v1::Payload> { return payload; })));
+    RETURN_IF_ERROR(
+        AddAll(question, question.planner->OnDone(
+                             digest, [&]() -> absl::StatusOr<v1::Payload> { return payload; })));
     return TellMethods(question);
   }
   Count(question, news);

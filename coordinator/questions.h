@@ -3,8 +3,9 @@
 // asked is there: nothing of an image, of its tasks or of their results is an event, a blob, or a
 // line of the log. After a restart of the coordinator whoever asked asks again.
 //
-// Tasks of a question are those of a study, but for an image that no address names: the one after the set's last
-// (question.proto). So their digests mean something within their question alone, and none ever reaches a study's state.
+// Tasks of a question are those of a study, but for an image that no address names: the one after
+// the set's last (question.proto). So their digests mean something within their question alone, and
+// none ever reaches a study's state.
 #ifndef DERMIS_COORDINATOR_QUESTIONS_H_
 #define DERMIS_COORDINATOR_QUESTIONS_H_
 
@@ -31,8 +32,8 @@
 
 namespace dermis {
 
-// What is heard of a question, in this order: begun; then, as they are known, logits, familiarity and
-// methods; last how it ended.
+// What is heard of a question, in this order: begun; then, as they are known, logits, familiarity
+// and methods; last how it ended.
 struct QuestionNews {
   enum class Kind { kBegun, kLogits, kFamiliarity, kMethod, kEnded } kind = Kind::kBegun;
   // kBegun.
@@ -63,9 +64,10 @@ class Questions {
 
   // Called on the core thread: it must be quick.
   using Tell = std::function<void(QuestionNews)>;
-  // Begins a question; `tell` has heard kBegun when this returns. `pixels`: as the study's set would hold the image; not copied. Empty: only told what
-  // would come, kBegun and kEnded; gives 0.
-  // NOT_FOUND names the studies there are; INVALID_ARGUMENT: the image's size; FAILED_PRECONDITION: the study has no model yet.
+  // Begins a question; `tell` has heard kBegun when this returns. `pixels`: as the study's set
+  // would hold the image; not copied. Empty: only told what would come, kBegun and kEnded; gives 0.
+  // NOT_FOUND names the studies there are; INVALID_ARGUMENT: the image's size; FAILED_PRECONDITION:
+  // the study has no model yet.
   absl::StatusOr<uint64_t> Ask(const std::string& study, std::shared_ptr<const std::string> pixels,
                                absl::Duration now, Tell tell);
   // Whoever asked has gone. Nothing more is told.
@@ -85,8 +87,8 @@ class Questions {
     v1::TaskSpec::KindCase kind = v1::TaskSpec::KIND_NOT_SET;
     v1::Bundle bundle;
   };
-  // Tasks of one kind and one question, the oldest question's first, for a worker that is one of `workers` that are free.
-  // `most`: how many tasks of a kind one is to take.
+  // Tasks of one kind and one question, the oldest question's first, for a worker that is one of
+  // `workers` that are free. `most`: how many tasks of a kind one is to take.
   std::optional<Bundle> Take(const std::string& numerics_class, size_t workers, absl::Duration now,
                              uint64_t assignment,
                              const std::function<size_t(v1::TaskSpec::KindCase)>& most);
@@ -134,8 +136,8 @@ class Questions {
   std::map<uint64_t, Question> questions_;  // The oldest first.
 };
 
-// The methods of a question about a study's model: the study's own lime, shapley and grad_cam where it has them, else the usual ones.
-// `notes`: what is left out or otherwise, and why.
+// The methods of a question about a study's model: the study's own lime, shapley and grad_cam where
+// it has them, else the usual ones. `notes`: what is left out or otherwise, and why.
 absl::StatusOr<v1::ExplanationSpec> ExplanationOfQuestion(const v1::StudySpec& study,
                                                           std::vector<std::string>& notes);
 

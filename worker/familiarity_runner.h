@@ -1,5 +1,6 @@
-// Answers whether an image is like those that a model was trained on. The features of the study's own images are computed with the first
-// question about a model, and kept in memory for the next ones.
+// Answers whether an image is like those that a model was trained on. The features of the study's
+// own images are computed with the first question about a model, and kept in memory for the next
+// ones.
 #ifndef DERMIS_WORKER_FAMILIARITY_RUNNER_H_
 #define DERMIS_WORKER_FAMILIARITY_RUNNER_H_
 
@@ -24,7 +25,8 @@ namespace dermis {
 class FamiliarityRunner {
  public:
   static constexpr size_t kKept = 2;  // Models whose spaces are kept.
-  static constexpr uint64_t kMostValues = 64 << 20;  // Of one space; of more training images evenly chosen ones count.
+  static constexpr uint64_t kMostValues =
+      64 << 20;  // Of one space; of more training images evenly chosen ones count.
 
   struct Inputs {
     // The study's images, without the given one.
@@ -42,9 +44,8 @@ class FamiliarityRunner {
     absl::Mutex mutex;  // Held while it is computed: others that want it wait for it here.
     std::shared_ptr<const FeatureSpace> space ABSL_GUARDED_BY(mutex);
   };
-  absl::StatusOr<std::shared_ptr<const FeatureSpace>> SpaceOf(const v1::FamiliarityQuestion& question,
-                                                              const std::string& weights,
-                                                              const ImageData& data);
+  absl::StatusOr<std::shared_ptr<const FeatureSpace>> SpaceOf(
+      const v1::FamiliarityQuestion& question, const std::string& weights, const ImageData& data);
 
   const Inputs inputs_;
   absl::Mutex mutex_;

@@ -1,4 +1,5 @@
-// A question about an image, as a worker has it: in memory, for as long as the bundle that brought it runs, and nowhere else.
+// A question about an image, as a worker has it: in memory, for as long as the bundle that brought
+// it runs, and nowhere else.
 #ifndef DERMIS_WORKER_GIVEN_IMAGES_H_
 #define DERMIS_WORKER_GIVEN_IMAGES_H_
 

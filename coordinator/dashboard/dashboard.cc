@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include <nlohmann/json.hpp>
 
@@ -290,16 +291,16 @@ HttpResponse PageResponse(const Page& page) {
 namespace {
 
 // "" where there is none.
-std::string_view BearerToken(const HttpRequest& request) {
-  constexpr std::string_view kPrefix = "Bearer ";
-  const std::string_view authorization = request.Header("authorization");
+std::string BearerToken(const HttpRequest& request) {
+  constexpr absl::string_view kPrefix = "Bearer ";
+  const std::string& authorization = request.Header("authorization");
   if (!absl::StartsWithIgnoreCase(authorization, kPrefix)) return "";
   return authorization.substr(kPrefix.size());
 }
 
 // Of "/api/studies/ID/questions"; "": another path.
 std::string StudyAskedAbout(const std::string& path) {
-  std::string_view rest = path;
+  absl::string_view rest = path;
   if (!absl::ConsumePrefix(&rest, "/api/studies/") || !absl::ConsumeSuffix(&rest, "/questions") ||
       absl::StrContains(rest, "/")) {
     return "";
@@ -352,7 +353,7 @@ HttpResponse Dashboard::Question(const HttpRequest& request) const {
     return response;
   }
   const std::pair<std::string, std::string> parts =
-      absl::StrSplit(request.path.substr(std::string_view("/api/questions/").size()), absl::MaxSplits('/', 1));
+      absl::StrSplit(request.path.substr(absl::string_view("/api/questions/").size()), absl::MaxSplits('/', 1));
   if (request.method == "DELETE") {
     sources_.questions->Leave(parts.first);
     HttpResponse response;

@@ -1,13 +1,5 @@
 #include "coordinator/dashboard/decoder.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -15,6 +7,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 
@@ -45,7 +44,8 @@ absl::Status Fill(int fd, const std::string& bytes) {
     if (wrote <= 0) return absl::ErrnoToStatus(errno, "the picture cannot be handed over");
     done += static_cast<size_t>(wrote);
   }
-  if (::lseek(fd, 0, SEEK_SET) != 0) return absl::ErrnoToStatus(errno, "the picture cannot be handed over");
+  if (::lseek(fd, 0, SEEK_SET) != 0)
+    return absl::ErrnoToStatus(errno, "the picture cannot be handed over");
   return absl::OkStatus();
 }
 
@@ -56,7 +56,9 @@ bool ReadAll(int fd, size_t most, absl::Duration until, std::string& out) {
     const absl::Duration left = until - Clock::Real().Now();
     if (left <= absl::ZeroDuration()) return false;
     pollfd waits{fd, POLLIN, 0};
-    if (::poll(&waits, 1, static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, 1000))) <= 0) continue;
+    if (::poll(&waits, 1,
+               static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, 1000))) <= 0)
+      continue;
     const ssize_t got = ::read(fd, piece, sizeof piece);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return got == 0;
@@ -105,12 +107,14 @@ absl::StatusOr<std::string> Decoder::Run(const std::string& file, uint32_t size)
   char* const arguments[] = {program.data(), side.data(), nullptr};
   char* const environment[] = {nullptr};
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, program_.c_str(), &actions, &attributes, arguments, environment);
+  const int error =
+      ::posix_spawn(&pid, program_.c_str(), &actions, &attributes, arguments, environment);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
-    return absl::UnavailableError(absl::StrCat(
-        "dermis-decode is not beside the coordinator's program: install it there, or use dermis explain"));
+    return absl::UnavailableError(
+        absl::StrCat("dermis-decode is not beside the coordinator's program: install it there, or "
+                     "use dermis explain"));
   }
   written.Close();
   const size_t expected = size_t{size} * size * 3;

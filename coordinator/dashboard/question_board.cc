@@ -3,10 +3,9 @@
 #include <utility>
 #include <vector>
 
-#include <openssl/rand.h>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include <openssl/rand.h>
 
 #include "common/clock.h"
 #include "common/status_macros.h"
@@ -82,7 +81,8 @@ json UpdateAsJson(const v1::ExplainUpdate& update, const v1::ImageSetManifest& m
     }
     case v1::ExplainUpdate::kMethod: {
       const v1::ExplainMethod& method = update.method();
-      json out = {{"kind", "method"}, {"method", MethodName(method.method())}, {"maps", json::array()}};
+      json out = {
+          {"kind", "method"}, {"method", MethodName(method.method())}, {"maps", json::array()}};
       if (auto maps = MapsAsJson(method.payload(), method.superpixels()); maps.ok()) {
         out["maps"] = std::move(*maps);
       }
@@ -106,9 +106,9 @@ struct QuestionBoard::Entry {
   absl::Duration seen ABSL_GUARDED_BY(mutex);
 };
 
-absl::StatusOr<std::string> QuestionBoard::Ask(
-    const std::string& study, std::shared_ptr<const v1::ImageSetManifest> manifest,
-    const std::string& file) {
+absl::StatusOr<std::string> QuestionBoard::Ask(const std::string& study,
+                                               std::shared_ptr<const v1::ImageSetManifest> manifest,
+                                               const std::string& file) {
   Sweep();
   {
     absl::MutexLock lock(&mutex_);
@@ -119,8 +119,10 @@ absl::StatusOr<std::string> QuestionBoard::Ask(
   }
   ASSIGN_OR_RETURN(std::string pixels, decoder_.Decode(file, manifest->height()));
   unsigned char random[16];
-  if (RAND_bytes(random, sizeof random) != 1) return absl::InternalError("no random numbers can be had");
-  const std::string name = absl::BytesToHexString({reinterpret_cast<const char*>(random), sizeof random});
+  if (RAND_bytes(random, sizeof random) != 1)
+    return absl::InternalError("no random numbers can be had");
+  const std::string name =
+      absl::BytesToHexString({reinterpret_cast<const char*>(random), sizeof random});
   auto entry = std::make_shared<Entry>();
   entry->manifest = std::move(manifest);
   entry->pixels = pixels;
@@ -169,8 +171,11 @@ absl::StatusOr<json> QuestionBoard::Read(const std::string& name, size_t after) 
   entry->seen = Clock::Real().Now();
   json updates = json::array();
   for (size_t i = after; i < entry->updates.size(); ++i) updates.push_back(entry->updates[i]);
-  return json{{"updates", std::move(updates)}, {"done", entry->done},   {"total", entry->total},
-              {"ended", entry->ended},         {"error", entry->error}};
+  return json{{"updates", std::move(updates)},
+              {"done", entry->done},
+              {"total", entry->total},
+              {"ended", entry->ended},
+              {"error", entry->error}};
 }
 
 absl::StatusOr<std::string> QuestionBoard::Image(const std::string& name) {

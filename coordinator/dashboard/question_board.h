@@ -1,5 +1,5 @@
-// "Explain this image" for browsers: a picture comes in, its answer is fetched piece by piece. All in memory; a question that nobody
-// looks at for a while is dropped.
+// "Explain this image" for browsers: a picture comes in, its answer is fetched piece by piece. All
+// in memory; a question that nobody looks at for a while is dropped.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_QUESTION_BOARD_H_
 #define DERMIS_COORDINATOR_DASHBOARD_QUESTION_BOARD_H_
 
@@ -32,12 +32,13 @@ class QuestionBoard {
   // Both outlive this; the desk's hearers hold what they need of it themselves.
   QuestionBoard(QuestionDesk& desk, Decoder& decoder) : desk_(desk), decoder_(decoder) {}
 
-  // Gives the question's name, which nobody can guess. `manifest`: of the study's image set. Errors of the decoder;
-  // RESOURCE_EXHAUSTED. What the desk refuses is the question's end.
+  // Gives the question's name, which nobody can guess. `manifest`: of the study's image set. Errors
+  // of the decoder; RESOURCE_EXHAUSTED. What the desk refuses is the question's end.
   absl::StatusOr<std::string> Ask(const std::string& study,
                                   std::shared_ptr<const v1::ImageSetManifest> manifest,
                                   const std::string& file);
-  // {"updates": [from `after` on], "done", "total", "ended", "error"}. NOT_FOUND: it is over and fetched, or was not looked at.
+  // {"updates": [from `after` on], "done", "total", "ended", "error"}. NOT_FOUND: it is over and
+  // fetched, or was not looked at.
   absl::StatusOr<nlohmann::json> Read(const std::string& name, size_t after);
   // The image as the model is given it: a BMP file.
   absl::StatusOr<std::string> Image(const std::string& name);

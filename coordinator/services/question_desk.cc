@@ -47,7 +47,8 @@ std::vector<v1::ExplainUpdate> QuestionTeller::Hear(const QuestionNews& news) {
       start = news.start;
       familiarity_follows_ = news.familiarity_follows;
       // Judged as the study judges itself; of its test images nothing is asked here.
-      const auto images = ImagesToJudge(*news.manifest, news.validation_images, news.validation_images);
+      const auto images =
+          ImagesToJudge(*news.manifest, news.validation_images, news.validation_images);
       absl::StatusOr<DecisionRule> rule = absl::UnknownError("");
       if (images.ok()) {
         rule = ChooseRule(*images, {news.validation_logits, {}});
@@ -84,7 +85,8 @@ std::vector<v1::ExplainUpdate> QuestionTeller::Hear(const QuestionNews& news) {
       method = news.method;
       // Nobody draws them, and they are large.
       if (!method.payload().has_activations()) break;
-      for (v1::LayerMaps& maps : *method.mutable_payload()->mutable_activations()->mutable_layers()) {
+      for (v1::LayerMaps& maps :
+           *method.mutable_payload()->mutable_activations()->mutable_layers()) {
         maps.clear_activations();
       }
       break;
@@ -146,9 +148,9 @@ uint64_t QuestionDesk::Ask(const std::string& study, const std::string& user, st
   absl::Status refusal;
   {
     absl::MutexLock lock(&shared_->mutex);
-    const auto of_user = std::count_if(shared_->open.begin(), shared_->open.end(), [&](const auto& entry) {
-      return entry.second->user == user;
-    });
+    const auto of_user =
+        std::count_if(shared_->open.begin(), shared_->open.end(),
+                      [&](const auto& entry) { return entry.second->user == user; });
     if (!shared_->closed.ok()) {
       refusal = shared_->closed;
     } else if (shared_->open.size() >= kAtOnce || of_user >= static_cast<int64_t>(kOfOneUser)) {
@@ -177,8 +179,9 @@ uint64_t QuestionDesk::Ask(const std::string& study, const std::string& user, st
       absl::MutexLock lock(&shared->mutex);
       if (!shared->open.contains(number)) return;  // It has left already.
     }
-    const absl::StatusOr<uint64_t> asked = core.Ask(
-        study, pixels, [shared, number](QuestionNews news) { shared->Push(number, std::move(news)); });
+    const absl::StatusOr<uint64_t> asked =
+        core.Ask(study, pixels,
+                 [shared, number](QuestionNews news) { shared->Push(number, std::move(news)); });
     if (!asked.ok()) return shared->End(number, asked.status());
     absl::MutexLock lock(&shared->mutex);
     if (const auto it = shared->open.find(number); it != shared->open.end()) {

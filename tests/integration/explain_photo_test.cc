@@ -32,8 +32,9 @@ class ExplainPhotoTest : public ::testing::Test {
   static void SetUpTestSuite() {
     cluster_ = new TestCluster();
     ASSERT_EQ(cluster_->Start(2).exit_code, 0);
-    const CommandResult run = cluster_->Run(absl::StrCat(
-        "run ", cluster_->Write("s.yaml", SmallStudy("s", "4")), " --images ", TestCluster::Images()));
+    const CommandResult run =
+        cluster_->Run(absl::StrCat("run ", cluster_->Write("s.yaml", SmallStudy("s", "4")),
+                                   " --images ", TestCluster::Images()));
     ASSERT_EQ(run.exit_code, 0) << run.output;
     images_ = ImageSet::OpenFile(TestCluster::Images())->release();
   }
@@ -150,10 +151,11 @@ TEST_F(ExplainPhotoTest, BadQuestions_AreRefusedWithWhatToDo) {
   fails("--study s " + photo + " --model m.safetensors", "excludes", 2);
   fails("--study s " + photo + " -o yaml", "text or json", 2);
   fails("", "--model is required", 2);
-  fails(absl::StrCat("--study s ", photo, " --out ", cluster_->directory().string()), "is there already");
+  fails(absl::StrCat("--study s ", photo, " --out ", cluster_->directory().string()),
+        "is there already");
   const CommandResult run = cluster_->Run(
-      absl::StrCat("run --detach ", cluster_->Write("long.yaml", SmallStudy("long", "100000")), " --images ",
-                   TestCluster::Images()));
+      absl::StrCat("run --detach ", cluster_->Write("long.yaml", SmallStudy("long", "100000")),
+                   " --images ", TestCluster::Images()));
   ASSERT_EQ(run.exit_code, 0) << run.output;
   fails("--study long " + photo, "has no model yet");
   // And while all workers train, a question is answered: a gang makes room.
@@ -172,8 +174,9 @@ TEST_F(ExplainPhotoTest, Page_AsksForAUsersTokenInTheHeader_AndDecodesNothingIts
   EXPECT_EQ(status(Curl("/api/studies/s/questions", post + Bearer("dashboard-token"))), "401");
   // A cookie is what another page could make the browser send.
   const std::string jar = (cluster_->directory() / "jar").string();
-  EXPECT_EQ(status(Curl("/api/session", absl::StrCat("-c ", jar, " --data-binary @", cluster_->cluster(),
-                                                     "/store/user-token"))), "204");
+  EXPECT_EQ(status(Curl("/api/session", absl::StrCat("-c ", jar, " --data-binary @",
+                                                     cluster_->cluster(), "/store/user-token"))),
+            "204");
   EXPECT_EQ(status(Curl("/api/cluster", "-b " + jar)), "200");
   EXPECT_EQ(status(Curl("/api/studies/s/questions", post + "-b " + jar)), "401");
 
@@ -184,18 +187,23 @@ TEST_F(ExplainPhotoTest, Page_AsksForAUsersTokenInTheHeader_AndDecodesNothingIts
            absl::StrCat("--data-binary @", cluster_->Write("b.txt", "no picture"), " ", user));
   EXPECT_EQ(status(text), "400");
   EXPECT_THAT(text.output, HasSubstr("neither a JPEG nor a PNG"));
-  EXPECT_EQ(status(Curl("/api/studies/s/questions",
-                        absl::StrCat("--data-binary @", cluster_->Write("big.png", std::string(21 << 20, 'x')),
-                                     " ", user))), "413");
+  EXPECT_EQ(
+      status(Curl("/api/studies/s/questions",
+                  absl::StrCat("--data-binary @",
+                               cluster_->Write("big.png", std::string(21 << 20, 'x')), " ", user))),
+      "413");
   // A picture of 90 megapixels, and one that says it has more.
   std::string bomb = ReadAll(photo);
   bomb.replace(16, 8, std::string("\0\1\0\0\0\1\0\0", 8));
-  EXPECT_EQ(status(Curl("/api/studies/s/questions",
-                        absl::StrCat("--data-binary @", cluster_->Write("bomb.png", bomb), " ", user))), "400");
+  EXPECT_EQ(
+      status(Curl("/api/studies/s/questions",
+                  absl::StrCat("--data-binary @", cluster_->Write("bomb.png", bomb), " ", user))),
+      "400");
 
   const CommandResult asked = Curl("/api/studies/s/questions", post + user);
   ASSERT_EQ(status(asked), "202") << asked.output;
-  const std::string question = Json::parse(asked.output.substr(0, asked.output.rfind('\n'))).at("question");
+  const std::string question =
+      Json::parse(asked.output.substr(0, asked.output.rfind('\n'))).at("question");
   EXPECT_EQ(status(Curl("/api/questions/" + question, "")), "401");
   Json answer;
   for (int i = 0; i < 300 && !answer.value("ended", false); ++i) {
@@ -207,9 +215,12 @@ TEST_F(ExplainPhotoTest, Page_AsksForAUsersTokenInTheHeader_AndDecodesNothingIts
   EXPECT_EQ(answer.at("error"), "");
   std::vector<std::string> kinds;
   for (const Json& update : answer.at("updates")) kinds.push_back(update.at("kind"));
-  EXPECT_THAT(kinds, ::testing::UnorderedElementsAre("start", "prediction", "confidence", "method", "method", "method"));
+  EXPECT_THAT(kinds, ::testing::UnorderedElementsAre("start", "prediction", "confidence", "method",
+                                                     "method", "method"));
   EXPECT_EQ(kinds[0], "start");
-  EXPECT_EQ(status(Curl("/api/questions/" + question + "/image", user + "--output /dev/null")).substr(0, 3), "200");
+  EXPECT_EQ(status(Curl("/api/questions/" + question + "/image", user + "--output /dev/null"))
+                .substr(0, 3),
+            "200");
   EXPECT_EQ(status(Curl("/api/questions/" + question, user + "-X DELETE")), "204");
   EXPECT_EQ(status(Curl("/api/questions/" + question, user)), "404");
 }
@@ -219,8 +230,9 @@ TEST_F(ExplainPhotoTest, CoordinatorThatDies_EndsTheQuestion_WithWhatToDo) {
   // Workers that stand still, so that it is not answered before.
   const std::string workers = absl::StrCat("pgrep -f 'dermis-worker.*", cluster_->cluster(), "'");
   ASSERT_EQ(Shell(absl::StrCat("kill -STOP $(", workers, ")")).exit_code, 0);
-  Background asking({Program("dermis"), "explain", "--study", "s", photo, "--cluster", cluster_->cluster()},
-                    (cluster_->directory() / "asking.log").string());
+  Background asking(
+      {Program("dermis"), "explain", "--study", "s", photo, "--cluster", cluster_->cluster()},
+      (cluster_->directory() / "asking.log").string());
   std::this_thread::sleep_for(std::chrono::seconds(1));
   cluster_->Kill9("coordinator");
   EXPECT_EQ(asking.Ended(), 1);

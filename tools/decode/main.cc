@@ -1,17 +1,17 @@
-// dermis-decode SIZE: a JPEG or PNG from standard input as SIZE x SIZE x 3 bytes, as ingest makes them. The coordinator starts one
-// for each picture that a browser sends: bytes from strangers are decoded in a process of their own that can do
-// little and dies soon.
+// dermis-decode SIZE: a JPEG or PNG from standard input as SIZE x SIZE x 3 bytes, as ingest makes
+// them. The coordinator starts one for each picture that a browser sends: bytes from strangers are
+// decoded in a process of their own that can do little and dies soon.
 //
-// Exit code 0: the pixels are on standard output. 1: a line that says what is wrong with the picture.
-#include <sys/prctl.h>
-#include <sys/resource.h>
-
+// Exit code 0: the pixels are on standard output. 1: a line that says what is wrong with the
+// picture.
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <string>
 
 #include "opencv2/core/utility.hpp"
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "tools/ingest/decode.h"
 

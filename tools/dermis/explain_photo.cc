@@ -12,12 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include <unistd.h>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include <unistd.h>
 
 #include "common/image_set.h"
 #include "common/model_spec.h"
@@ -28,6 +27,7 @@
 #include "tools/dermis/connect.h"
 #include "tools/dermis/explain_output.h"
 #include "tools/dermis/results_json.h"
+#include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
 #include "tools/ingest/decode.h"
 
@@ -49,7 +49,9 @@ class OneImage : public ImageSet {
     manifest_.set_unlabelled(true);
     manifest_.add_images()->set_name(std::move(name));
   }
-  absl::StatusOr<std::string_view> Pixels(uint32_t) const override { return pixels_; }
+  absl::StatusOr<std::string_view> Pixels(uint32_t) const override {
+    return std::string_view(pixels_);
+  }
   absl::StatusOr<std::string_view> Mask(uint32_t) const override {
     return absl::NotFoundError("it has no mask");
   }
@@ -66,7 +68,8 @@ class Canceller {
  public:
   explicit Canceller(grpc::ClientContext& context)
       : thread_([this, &context] {
-          while (!done_ && !Interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+          while (!done_ && !Interrupted())
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
           if (!done_) context.TryCancel();
         }) {}
   ~Canceller() {
@@ -93,9 +96,9 @@ absl::Status Ask(v1::Questions::Stub& questions, const v1::ExplainRequest& reque
   if (end.ok()) return absl::OkStatus();
   const std::string what = absl::StrCat("study ", request.study());
   if (end.error_code() != grpc::StatusCode::UNAVAILABLE) return ToAbsl(end, what);
-  return absl::UnavailableError(absl::StrCat(
-      what, ": ", end.error_message(),
-      ". Nothing of a question outlives the coordinator: see dermis cluster status, then ask again"));
+  return absl::UnavailableError(absl::StrCat(what, ": ", end.error_message(),
+                                             ". Nothing of a question outlives the coordinator: "
+                                             "see dermis cluster status, then ask again"));
 }
 
 std::string NameOf(const v1::ImageSetManifest& manifest, uint32_t c) {
@@ -153,14 +156,14 @@ v1::StudyResults ResultsOf(const PhotoAnswer& answer, const v1::ImageSetManifest
       v1::Payload cut;
       *cut.mutable_superpixels() = method.superpixels();
       // Equal cuts are told by their task.
-      *result.mutable_superpixels() =
-          Inline(Sha256Of(method.superpixels().labels()).bytes(), cut);
+      *result.mutable_superpixels() = Inline(Sha256Of(method.superpixels().labels()).bytes(), cut);
     }
   }
   return results;
 }
 
-absl::Status WriteFolder(const PhotoAnswer& answer, const ImageSet& image, const std::string& folder) {
+absl::Status WriteFolder(const PhotoAnswer& answer, const ImageSet& image,
+                         const std::string& folder) {
   ReportInputs inputs;
   inputs.images = &image;
   inputs.fetch_payload = [](const v1::TaskResult& result) -> absl::StatusOr<v1::Payload> {
@@ -191,7 +194,8 @@ absl::StatusOr<std::string> ReadPhoto(const std::string& path) {
   }
   if (fs::file_size(path, error) > kMostFile) {
     return absl::InvalidArgumentError(absl::StrCat(path, " has ", fs::file_size(path, error) >> 20,
-                                                   " MiB; at most ", kMostFile >> 20, " are taken"));
+                                                   " MiB; at most ", kMostFile >> 20,
+                                                   " are taken"));
   }
   return ReadFile(path);
 }
@@ -227,12 +231,13 @@ std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manife
                             100 * confidence.probabilities(c));
     }
     if (confidence.has_temperature()) {
-      absl::StrAppendFormat(&text,
-                            "  calibrated on the study's validation images (temperature %.3g); called "
-                            "%s from an uncalibrated %.3g on\n",
-                            confidence.temperature(),
-                            NameOf(manifest, static_cast<uint32_t>(manifest.classes_size() - 1)),
-                            confidence.threshold());
+      absl::StrAppendFormat(
+          &text,
+          "  calibrated on the study's validation images (temperature %.3g); called "
+          "%s from an uncalibrated %.3g on\n",
+          confidence.temperature(),
+          NameOf(manifest, static_cast<uint32_t>(manifest.classes_size() - 1)),
+          confidence.threshold());
     }
     if (confidence.has_familiarity()) {
       absl::StrAppendFormat(&text, "  distance      %.3f, as training images are (within %.3f)\n",
@@ -267,7 +272,8 @@ std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manife
     }
     absl::StrAppend(&text, "\n");
   }
-  for (const std::string& note : answer.start.notes()) absl::StrAppend(&text, "  note: ", note, "\n");
+  for (const std::string& note : answer.start.notes())
+    absl::StrAppend(&text, "  note: ", note, "\n");
   return absl::StrCat(text, kResearchNote, "\n");
 }
 
@@ -278,14 +284,16 @@ Json JsonOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
   json["image"] = photo;
   json["study"] = answer.start.study();
   json["note"] = kResearchNote;
-  json["notes"] = std::vector<std::string>(answer.start.notes().begin(), answer.start.notes().end());
+  json["notes"] =
+      std::vector<std::string>(answer.start.notes().begin(), answer.start.notes().end());
   json["predicted"] = NameOf(manifest, answer.prediction.predicted());
   json["unlike_training_images"] = confidence.unlike();
   json["probabilities"] = nullptr;
   for (int c = 0; c < confidence.probabilities_size(); ++c) {
     json["probabilities"][NameOf(manifest, static_cast<uint32_t>(c))] = confidence.probabilities(c);
   }
-  json["temperature"] = confidence.has_temperature() ? Json(confidence.temperature()) : Json(nullptr);
+  json["temperature"] =
+      confidence.has_temperature() ? Json(confidence.temperature()) : Json(nullptr);
   json["threshold"] = confidence.has_threshold() ? Json(confidence.threshold()) : Json(nullptr);
   json["familiarity"] = nullptr;
   if (confidence.has_familiarity()) {
@@ -298,8 +306,9 @@ Json JsonOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
       const v1::ImageEntry* entry = EntryOf(manifest, near.image());
       Json one;
       one["image"] = entry == nullptr ? "" : entry->name();
-      one["label"] = entry == nullptr || manifest.unlabelled() ? Json(nullptr)
-                                                               : Json(NameOf(manifest, entry->label()));
+      one["label"] = entry == nullptr || manifest.unlabelled()
+                         ? Json(nullptr)
+                         : Json(NameOf(manifest, entry->label()));
       one["distance"] = near.distance();
       familiarity["nearest"].push_back(std::move(one));
     }
@@ -335,8 +344,8 @@ absl::Status ExplainPhoto(const PhotoOptions& options) {
   const v1::ImageSetManifest& manifest = images->manifest();
   absl::StatusOr<std::string> pixels = DecodeImage(file, manifest.height());
   if (!pixels.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(options.photo, " is no picture that can be taken: ", pixels.status().message()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.photo, " is no picture that can be taken: ", pixels.status().message()));
   }
   request.set_pixels(*pixels);
   const bool live = options.format == "text" && isatty(STDERR_FILENO) != 0;

@@ -1,5 +1,5 @@
-// `dermis explain --study S photo.jpg`: what a study's model says of one image, computed by its cluster and
-// kept nowhere.
+// `dermis explain --study S photo.jpg`: what a study's model says of one image, computed by its
+// cluster and kept nowhere.
 #ifndef DERMIS_TOOLS_DERMIS_EXPLAIN_PHOTO_H_
 #define DERMIS_TOOLS_DERMIS_EXPLAIN_PHOTO_H_
 
@@ -16,7 +16,8 @@ namespace dermis {
 
 // What is said with every answer.
 inline constexpr char kResearchNote[] =
-    "Research, not diagnosis: a model's output on one image says nothing about a person's health. Show a "
+    "Research, not diagnosis: a model's output on one image says nothing about a person's health. "
+    "Show a "
     "doctor what worries you.";
 
 struct PhotoOptions {

@@ -21,7 +21,8 @@ class SetWithGiven : public ImageSet {
     manifest_.add_images();
   }
   absl::StatusOr<std::string_view> Pixels(uint32_t i) const override {
-    return Given(i) ? absl::StatusOr<std::string_view>(*pixels_) : set_->Pixels(i);
+    return Given(i) ? absl::StatusOr<std::string_view>(std::string_view(*pixels_))
+                    : set_->Pixels(i);
   }
   absl::StatusOr<std::string_view> Mask(uint32_t i) const override {
     if (Given(i)) return absl::NotFoundError("the given image has no mask");
@@ -89,11 +90,12 @@ absl::StatusOr<std::shared_ptr<const ImageData>> WithGiven(
   }
   sizes.push_back(data->image_bytes());
   const v1::ImageSetManifest& manifest = data->set->manifest();
-  const int height = static_cast<int>(manifest.height()), width = static_cast<int>(manifest.width());
+  const int height = static_cast<int>(manifest.height()),
+            width = static_cast<int>(manifest.width());
   out->chunks = std::make_shared<ChunkCache>(
       sizes, std::numeric_limits<uint64_t>::max(),
-      [data, pixels, begin = out->chunk_begin, height, width](
-          uint32_t c) -> absl::StatusOr<std::vector<uint8_t>> {
+      [data, pixels, begin = out->chunk_begin, height,
+       width](uint32_t c) -> absl::StatusOr<std::vector<uint8_t>> {
         if (c + 1 < begin.size()) return Copy(*data, begin[c], begin[c + 1] - begin[c]);
         std::vector<uint8_t> bytes(data->image_bytes());
         const int size = static_cast<int>(data->size);

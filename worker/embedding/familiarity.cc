@@ -39,7 +39,8 @@ void Normalise(absl::Span<float> rows, size_t features) {
   }
 }
 
-// Training images by their distance from `point`, the nearest first; the first `count` are in order.
+// Training images by their distance from `point`, the nearest first; the first `count` are in
+// order.
 std::vector<std::pair<double, size_t>> Nearest(absl::Span<const float> point,
                                                absl::Span<const float> rows, size_t count) {
   const size_t features = point.size();
@@ -75,9 +76,9 @@ absl::StatusOr<FeatureSpace> MakeFeatureSpace(std::vector<uint32_t> images, uint
                                               std::vector<float> validation, uint32_t neighbours) {
   if (images.empty() || features == 0 || neighbours == 0 ||
       training.size() != images.size() * features || validation.size() % features != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("familiarity: ", images.size(), " training images of ", features, " features, ",
-                     neighbours, " neighbours"));
+    return absl::InvalidArgumentError(absl::StrCat("familiarity: ", images.size(),
+                                                   " training images of ", features, " features, ",
+                                                   neighbours, " neighbours"));
   }
   RETURN_IF_ERROR(CheckFinite(training));
   RETURN_IF_ERROR(CheckFinite(validation));
@@ -93,8 +94,9 @@ absl::StatusOr<FeatureSpace> MakeFeatureSpace(std::vector<uint32_t> images, uint
   return space;
 }
 
-absl::StatusOr<v1::Familiarity> FamiliarityOf(const FeatureSpace& space, std::vector<float> features,
-                                              uint32_t neighbours, uint32_t nearest) {
+absl::StatusOr<v1::Familiarity> FamiliarityOf(const FeatureSpace& space,
+                                              std::vector<float> features, uint32_t neighbours,
+                                              uint32_t nearest) {
   if (space.images.empty() || features.size() != space.features || neighbours == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("familiarity: ", features.size(), " features in a space of ", space.features,

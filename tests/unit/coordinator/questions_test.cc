@@ -22,9 +22,8 @@ class QuestionsTest : public CoreTest {
                       [this](QuestionNews news) { heard_.push_back(std::move(news)); });
   }
   size_t Heard(Kind kind) const {
-    return static_cast<size_t>(std::count_if(heard_.begin(), heard_.end(), [&](const auto& news) {
-      return news.kind == kind;
-    }));
+    return static_cast<size_t>(std::count_if(heard_.begin(), heard_.end(),
+                                             [&](const auto& news) { return news.kind == kind; }));
   }
   // The worker answers a bundle of a question.
   void Answer(ConnectionId connection, const v1::Assign& assign,
@@ -125,7 +124,9 @@ TEST_F(QuestionsTest, BusyWorker_LeavesItsBundle_AndAnswersFirst) {
   for (int i = 0; i < 200; ++i) {
     Pass(absl::Milliseconds(200));
     const v1::Assign* assign = LastAssign(w1);
-    if (assign != nullptr && assign->bundle().tasks_size() > 0 && assign->bundle().tasks(0).has_perturb()) break;
+    if (assign != nullptr && assign->bundle().tasks_size() > 0 &&
+        assign->bundle().tasks(0).has_perturb())
+      break;
     Work();
   }
   const v1::Assign busy = *LastAssign(w1);
@@ -172,7 +173,8 @@ TEST_F(QuestionsTest, WhoGoesAway_IsNotWorkedForAnyMore) {
   End(w1, assignment, v1::OUTCOME_YIELDED);
   for (int i = 0; i < 5; ++i) {
     Pass(absl::Milliseconds(10));
-    EXPECT_FALSE(LastAssign(w1)->bundle().has_given() && LastAssign(w1)->assignment() != assignment);
+    EXPECT_FALSE(LastAssign(w1)->bundle().has_given() &&
+                 LastAssign(w1)->assignment() != assignment);
   }
   EXPECT_EQ(heard_.size(), heard);
 }

@@ -91,7 +91,8 @@ TEST(FamiliarityTest, ImageWithoutFeatures_IsFarFromAll_AndWrongSizesAreRefused)
   EXPECT_NEAR(none->distance(), 1, 1e-6);
   EXPECT_GT(none->distance(), none->threshold());
   EXPECT_TRUE(absl::IsInvalidArgument(FamiliarityOf(space, {1, 2}, 5, 5).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(FamiliarityOf(space, std::vector<float>(kFeatures, 1), 0, 5).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      FamiliarityOf(space, std::vector<float>(kFeatures, 1), 0, 5).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(MakeFeatureSpace({}, 3, {}, {}, 5).status()));
   // Fewer training images than neighbours: the farthest.
   const auto few = FamiliarityOf(Space(3, 2, 10), std::vector<float>(kFeatures, 1), 10, 5);

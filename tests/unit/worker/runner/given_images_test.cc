@@ -1,9 +1,9 @@
 #include "worker/given_images.h"
 
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <thread>
 
 #include "common/tasks.h"
 #include "tests/unit/common/test_folder.h"
