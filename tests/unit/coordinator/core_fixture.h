@@ -117,6 +117,10 @@ class CoreTest : public testing::Test {
   // Everyone does what is assigned; one round.
   void Work() {
     Pass(absl::Milliseconds(200));
+    Do();
+  }
+  // Of what is assigned already.
+  void Do() {
     auto sent = std::exchange(outbox_.sent, {});
     std::vector<std::pair<ConnectionId, uint64_t>> ends;
     for (const auto& [connection, directives] : sent) {

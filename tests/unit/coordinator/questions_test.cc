@@ -120,17 +120,17 @@ TEST_F(QuestionsTest, BusyWorker_LeavesItsBundle_AndAnswersFirst) {
   RunQuestion();
   heard_.clear();
   ASSERT_TRUE(Submit(*FakeSpec("b", 2, 0, std::string(kFakeExplanation) + "seed: 9\n")).ok());
-  // Until it is at the explanations.
-  for (int i = 0; i < 200; ++i) {
-    Pass(absl::Milliseconds(200));
+  const auto perturbs = [&] {
     const v1::Assign* assign = LastAssign(w1);
-    if (assign != nullptr && assign->bundle().tasks_size() > 0 &&
-        assign->bundle().tasks(0).has_perturb())
-      break;
-    Work();
+    return assign != nullptr && assign->bundle().tasks_size() > 0 &&
+           assign->bundle().tasks(0).has_perturb();
+  };
+  for (int i = 0; i < 500 && !perturbs(); ++i) {
+    Do();
+    Pass(absl::Milliseconds(200));
   }
+  ASSERT_TRUE(perturbs());
   const v1::Assign busy = *LastAssign(w1);
-  ASSERT_TRUE(busy.bundle().tasks(0).has_perturb());
   ASSERT_TRUE(Ask("a", Image(3)).ok());
   Pass(absl::Milliseconds(10));
   EXPECT_TRUE(Was(w1, v1::Directive::kYield));
