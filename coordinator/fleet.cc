@@ -243,6 +243,7 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     gang.adopted = true;
     gang.study = *wanting.begin();
     gang.started = now;
+    gang.under_way = now;
     gang.recipe = *recipe;
     gang.generation = running.generation();
     gang.members = {name};
@@ -318,6 +319,8 @@ void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {
   if (worker.steps.size() > 31) worker.steps.pop_front();
   worker.progress_at = now;
   worker.progress = progress;
+  const auto gang = assignments_.find(worker.assignment);
+  if (gang != assignments_.end() && !gang->second.under_way) gang->second.under_way = now;
 }
 
 absl::Duration Fleet::StuckLimit(const Worker& worker) const {

@@ -36,6 +36,7 @@ struct FleetOptions {
   absl::Duration grace = absl::Seconds(2);  // After a start: workers come back before new work.
   absl::Duration starved_after =
       absl::Seconds(10);                            // A study that waits longer makes a gang yield.
+  double turn = 10;  // Once that has worked so many times as long as its start took.
   absl::Duration regroup_after = absl::Seconds(3);  // A gang is left alone so long before it grows.
   absl::Duration bundle = absl::Seconds(1);         // Measured work a bundle of units holds.
   absl::Duration segment = absl::Seconds(30);       // A gang stores a state about so often.
@@ -91,6 +92,7 @@ struct Assignment {
   bool adopted = false;
   size_t states_before = 0;
   uint64_t step = 0;  // That it has reached, for people.
+  std::optional<absl::Duration> under_way;  // When a member first got on: since `started` it fetched and warmed up.
 };
 
 // What is known of training a recipe beside its stored states.

@@ -80,6 +80,8 @@ bool Fleet::Assign(absl::Duration now) {
         out.world = static_cast<uint32_t>(gang.members.size());
         out.may_yield = !gang.yielding && !gang.doomed && gang.members.size() == gang.world &&
                         now - gang.started >= options_.regroup_after;
+        out.had_turn = gang.under_way &&
+                       now - *gang.under_way >= options_.turn * (*gang.under_way - gang.started);
       } else {
         out.waiting = true;
       }

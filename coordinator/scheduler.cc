@@ -165,7 +165,7 @@ Plan Schedule(const Cluster& cluster) {
     size_t victim = cluster.trials.size();
     for (size_t t = 0; t < cluster.trials.size(); ++t) {
       const Cluster::Trial& trial = cluster.trials[t];
-      if (!trial.may_yield || trial.study == s ||
+      if (!trial.may_yield || !trial.had_turn || trial.study == s ||
           cluster.studies[trial.study].numerics_class != cluster.studies[s].numerics_class) {
         continue;
       }

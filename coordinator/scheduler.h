@@ -23,6 +23,7 @@ struct Cluster {
     bool waiting = false;    // May start now (its last gang is gone, no back-off).
     bool alone = false;      // W = 1 only: it has lost several workers.
     bool may_yield = false;  // Runs, has been left alone long enough, was not told to yield yet.
+    bool had_turn = false;   // And has worked long enough, for what its start took, to make way for another study.
     uint32_t world = 0;      // W while it runs.
     std::set<std::string> avoid;  // Workers that just failed it; used where there is no other.
   };

@@ -66,10 +66,10 @@ void Attempts::Cancel(uint64_t assignment) {
   if (work != nullptr) work->Cancel();
 }
 
-void Attempts::Yield(uint64_t assignment) {
+bool Attempts::Yield(uint64_t assignment) {
   absl::MutexLock lock(&mutex_);
   const auto it = entries_.find(assignment);
-  if (it != entries_.end()) it->second.work->yield = true;
+  return it != entries_.end() && !it->second.work->yield.exchange(true);
 }
 
 void Attempts::Drain() {

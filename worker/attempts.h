@@ -55,7 +55,7 @@ class Attempts {
   // A second Assign of the same number is ignored (the coordinator may repeat itself).
   void Assign(const v1::Assign& assign);
   void Cancel(uint64_t assignment);
-  void Yield(uint64_t assignment);
+  bool Yield(uint64_t assignment);   // True: it had not been told.
   // This worker is about to end: everything yields, and beats say so.
   void Drain();
   bool draining() const { return draining_; }

@@ -142,9 +142,10 @@ absl::Status Session::Converse(Talk& talk) {
         attempts_->Cancel(directive.cancel().assignment());
         break;
       case v1::Directive::kYield:
-        DERMIS_LOG(kInfo, "attempt ", directive.yield().assignment(), " yields: ",
-                   directive.yield().why());
-        attempts_->Yield(directive.yield().assignment());
+        if (attempts_->Yield(directive.yield().assignment())) {   // It is told again until it does.
+          DERMIS_LOG(kInfo, "attempt ", directive.yield().assignment(), " yields: ",
+                     directive.yield().why());
+        }
         break;
       case v1::Directive::kWelcome:
       case v1::Directive::KIND_NOT_SET:

@@ -834,40 +834,69 @@ TEST_F(CoreTest, UsedBudget_PausesTheStudy_UntilItGetsMore) {
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
 }
 
-// Both train without end; each gang holds its worker until the other starves.
-TEST_F(CoreTest, TimeOfOneWorker_IsShared_ByPriority) {
-  const ConnectionId worker = Join("w1");
-  for (const char* id : {"a", "b"}) {
-    auto spec = *FakeSpec(id, 1000, 0, "");
-    spec.mutable_training()->set_clip_norm(*id == 'a' ? 1 : 2);
-    ASSERT_TRUE(Submit(spec).ok());
+// Two studies, "a" and "b", that train without end on one worker, as gangs that take `start` to begin; `change` is asked of "a".
+struct Shared {
+  std::map<std::string, double> held;   // Seconds that each had the worker.
+  int turns = 0;
+};
+class SharedWorkerTest : public CoreTest {
+ protected:
+  Shared Share(absl::Duration whole, absl::Duration start, const v1::Adjustment& change = {}) {
+    const ConnectionId worker = Join("w1");
+    for (const char* id : {"a", "b"}) {
+      auto spec = *FakeSpec(id, 1000, 0, "");
+      spec.mutable_training()->set_clip_norm(*id == 'a' ? 1 : 2);
+      EXPECT_TRUE(Submit(spec).ok());
+    }
+    EXPECT_TRUE(Adjust("a", change).ok());
+    Shared shared;
+    uint64_t running = 0, progress = 0;
+    absl::Duration since;
+    std::string study;
+    for (absl::Duration t; t < whole; t += absl::Milliseconds(200)) {
+      Pass(absl::Milliseconds(200));
+      auto sent = std::exchange(outbox_.sent[worker], {});
+      for (const v1::Directive& directive : sent) {
+        if (directive.has_assign()) {
+          running = directive.assign().assignment();
+          study = directive.assign().gang().recipe().clip_norm() == 1 ? "a" : "b";
+          since = t;
+          progress = 0;
+          ++shared.turns;
+        } else if (directive.has_yield() && directive.yield().assignment() == running) {
+          End(worker, std::exchange(running, 0), v1::OUTCOME_YIELDED);
+        }
+      }
+      v1::Beat beat;
+      if (running != 0) {
+        if (t - since >= start) ++progress;
+        beat.add_running()->set_assignment(running);
+        beat.mutable_running(0)->set_progress(progress);
+        shared.held[study] += 0.2;
+      }
+      core_->WorkerBeat(worker, beat);
+    }
+    return shared;
   }
+};
+
+TEST_F(SharedWorkerTest, TimeOfOneWorker_IsShared_ByPriority) {
   v1::Adjustment adjust;
   adjust.set_priority(4);
-  ASSERT_TRUE(Adjust("a", adjust).ok());
-  std::map<std::string, double> held;
-  uint64_t running = 0;
-  std::string study;
-  for (int i = 0; i < 6000; ++i) {  // 20 minutes.
-    Pass(absl::Milliseconds(200));
-    auto sent = std::exchange(outbox_.sent[worker], {});
-    for (const v1::Directive& directive : sent) {
-      if (directive.has_assign()) {
-        running = directive.assign().assignment();
-        study = directive.assign().gang().recipe().clip_norm() == 1 ? "a" : "b";
-      } else if (directive.has_yield() && directive.yield().assignment() == running) {
-        End(worker, std::exchange(running, 0), v1::OUTCOME_YIELDED);
-      }
-    }
-    v1::Beat beat;
-    if (running != 0) {
-      beat.add_running()->set_assignment(running);
-      beat.mutable_running(0)->set_progress(static_cast<uint64_t>(i) + 1);
-      held[study] += 0.2;
-    }
-    core_->WorkerBeat(worker, beat);
-  }
-  EXPECT_NEAR(held["a"] / held["b"], 4, 0.5) << held["a"] << " s and " << held["b"] << " s";
+  auto shared = Share(absl::Minutes(20), absl::ZeroDuration(), adjust);
+  EXPECT_NEAR(shared.held["a"] / shared.held["b"], 4, 0.5)
+      << shared.held["a"] << " s and " << shared.held["b"] << " s";
+}
+
+TEST_F(SharedWorkerTest, GangThatStartsSlowly_HasALongerTurn) {
+  v1::Adjustment none;
+  none.set_priority(1);
+  auto shared = Share(absl::Minutes(60), absl::Seconds(20), none);
+  EXPECT_NEAR(shared.held["a"] / shared.held["b"], 1, 0.2)
+      << shared.held["a"] << " s and " << shared.held["b"] << " s";
+  // Ten times its start, and its start: 220 s each. By starving alone it would be 30 s, of which 20 are lost.
+  EXPECT_LE(shared.turns, 17);
+  EXPECT_GE(shared.turns, 14);
 }
 
 TEST_F(CoreTest, DeletedStudy_TakesWithItWhatOnlyItHas_AndComesOutTheSameAgain) {
