@@ -9,7 +9,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,6 +17,7 @@
 #include "grpcpp/client_context.h"
 
 #include "common/blob_client.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
@@ -43,13 +43,6 @@ std::string ToPem(X509* certificate) {
   char* data = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &data);
   return std::string(data, size);
-}
-
-std::string ReadFile(const fs::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return std::move(text).str();
 }
 
 absl::Status MakeFolder(const std::string& folder) {
@@ -112,7 +105,7 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
   ASSIGN_OR_RETURN(const std::string ca, FetchCa(token.address, token.ca_key, absl::Seconds(5)));
   const fs::path folder = certs;
   // A key without a certificate is of a try whose answer did not come.
-  std::string key = fs::exists(folder / "worker.crt") ? "" : ReadFile(folder / "worker.key");
+  std::string key = fs::exists(folder / "worker.crt") ? "" : ReadFile(folder / "worker.key").value_or("");
   absl::StatusOr<std::string> request = MakeSigningRequest(key);
   if (!request.ok()) {
     ASSIGN_OR_RETURN(key, NewKey());

@@ -13,12 +13,12 @@
 
 #include "common/audit.h"
 #include "common/certificates.h"
+#include "common/files.h"
 #include "common/status_macros.h"
 #include "dermis/v1/audit.grpc.pb.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
-#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
 #include "common/spec_yaml.h"

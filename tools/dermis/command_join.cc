@@ -18,13 +18,13 @@
 #include "common/blob_client.h"
 #include "common/certificates.h"
 #include "common/clock.h"
+#include "common/files.h"
 #include "common/join_token.h"
 #include "common/status_macros.h"
 #include "dermis/v1/join.grpc.pb.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
-#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {

@@ -1,15 +1,14 @@
 #include "tools/dermis/study_file.h"
 
 #include <cstdio>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/digest.h"
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
 #include "common/spec_yaml.h"
@@ -104,14 +103,6 @@ absl::Status CheckModel(const StudyFile& study, const v1::ImageSetManifest& mani
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf()))
-    return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-  return std::move(text).str();
-}
 
 absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
                                     const std::string& where) {

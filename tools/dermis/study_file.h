@@ -23,8 +23,6 @@ struct StudyFile {
   std::optional<DecisionRule> rule;  // That the model's file holds.
 };
 
-absl::StatusOr<std::string> ReadFile(const std::string& path);
-
 // Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from
 // the files (digest; a safetensors model's kind and images.size), and resolves it. `where` begins
 // the errors.

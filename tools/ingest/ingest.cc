@@ -6,12 +6,12 @@
 #include <initializer_list>
 #include <map>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/status_macros.h"
 #include "tools/ingest/csv.h"
@@ -29,15 +29,6 @@ struct Listed {
   std::string label, group;
   std::vector<std::pair<std::string, std::string>> attributes;
 };
-
-absl::StatusOr<std::string> ReadFile(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream bytes;
-  if (!in || !(bytes << in.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("cannot be read: ", path.string()));
-  }
-  return std::move(bytes).str();
-}
 
 bool HasExtension(const fs::path& path, std::initializer_list<std::string_view> extensions) {
   const std::string end = absl::AsciiStrToLower(path.extension().string());
