@@ -147,6 +147,7 @@ void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
     if (Assignment& assignment = assignments_.at(worker->assignment);
         running.step() > assignment.step) {
       assignment.step = running.step();
+      if (!assignment.under_way) UnderWay(assignment, now);
       studies_.Touch(assignment.study);
     }
   }
@@ -182,7 +183,7 @@ void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) 
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
-  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) {
+  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE || ended.outcome() == v1::OUTCOME_PEER_LOST) {
     studies_.Touch(assignment.study);
     if (Study* study = studies_.FindStudy(assignment.study)) {
       study->hint = absl::StrCat("worker ", name, ": ", ended.cause());
@@ -319,11 +320,29 @@ void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {
   if (worker.steps.size() > 31) worker.steps.pop_front();
   worker.progress_at = now;
   worker.progress = progress;
-  const auto gang = assignments_.find(worker.assignment);
-  if (gang != assignments_.end() && !gang->second.under_way) gang->second.under_way = now;
+}
+
+void Fleet::UnderWay(Assignment& gang, absl::Duration now) {
+  gang.under_way = now;
+  // What its members took for pieces of fetching says nothing of steps.
+  for (const std::string& member : gang.members) {
+    if (const auto worker = workers_.find(member); worker != workers_.end()) worker->second.steps.clear();
+  }
+}
+
+absl::Duration Fleet::LastProgress(const Worker& worker) const {
+  const Assignment& assignment = assignments_.at(worker.assignment);
+  if (!assignment.gang || assignment.under_way) return worker.progress_at;
+  absl::Duration last = worker.progress_at;
+  for (const std::string& member : assignment.members) {
+    if (const auto other = workers_.find(member); other != workers_.end()) last = std::max(last, other->second.progress_at);
+  }
+  return last;
 }
 
 absl::Duration Fleet::StuckLimit(const Worker& worker) const {
+  const Assignment& assignment = assignments_.at(worker.assignment);
+  if (assignment.gang && !assignment.under_way) return options_.first_progress;
   if (worker.steps.size() < kKnownSteps) return options_.first_progress;
   std::vector<double> steps(worker.steps.begin(), worker.steps.end());
   const auto median = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
@@ -340,12 +359,12 @@ void Fleet::CheckTimeouts(absl::Duration now) {
       continue;
     }
     if (worker.assignment == 0) continue;
-    if (now - worker.progress_at <= StuckLimit(worker)) continue;
+    const absl::Duration idle = now - LastProgress(worker);
+    if (idle <= StuckLimit(worker)) continue;
     // A rank that waits for others is not to blame; they are, or the one that they wait for.
-    if (!worker.waits_for.empty() && now - worker.progress_at <= 2 * StuckLimit(worker)) continue;
+    if (!worker.waits_for.empty() && idle <= 2 * StuckLimit(worker)) continue;
     condemned_.insert(worker.assignment);
-    lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
-                                         absl::FormatDuration(now - worker.progress_at)));
+    lost.emplace_back(name, absl::StrCat("stuck: no progress for ", absl::FormatDuration(idle)));
   }
   for (const auto& [name, cause] : lost) {
     if (workers_.contains(name)) LoseWorker(name, absl::StrCat(cause, WhereIs(name)));

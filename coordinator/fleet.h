@@ -92,7 +92,7 @@ struct Assignment {
   bool adopted = false;
   size_t states_before = 0;
   uint64_t step = 0;  // That it has reached, for people.
-  std::optional<absl::Duration> under_way;  // When a member first got on: since `started` it fetched and warmed up.
+  std::optional<absl::Duration> under_way;  // When it took its first step: since `started` it fetched and warmed up.
 };
 
 // What is known of training a recipe beside its stored states.
@@ -159,6 +159,10 @@ class Fleet {
   // For wrong results: it gets no work, and nothing that it says of its work counts.
   bool Expelled(const Worker& worker) const;
   void Progress(Worker& worker, uint64_t progress, absl::Duration now);
+  // The gang has taken its first step.
+  void UnderWay(Assignment& gang, absl::Duration now);
+  // Of the worker; of a gang that is not under way, of any member: the others wait for who fetches.
+  absl::Duration LastProgress(const Worker& worker) const;
   // How long a worker may make no progress: until it is known how fast it is, as long as fetching
   // and warming up may take.
   absl::Duration StuckLimit(const Worker& worker) const;

@@ -14,7 +14,11 @@
 namespace dermis {
 
 uint64_t Fleet::NewAssignment() {
-  return (studies_.state().incarnation() << 32) | ++assignment_counter_;
+  uint64_t id;
+  do {
+    id = (studies_.state().incarnation() << 32) | ++assignment_counter_;
+  } while (assignments_.contains(id));  // Adopted, where the store is an older copy.
+  return id;
 }
 
 bool Fleet::Assign(absl::Duration now) {
@@ -74,7 +78,9 @@ bool Fleet::Assign(absl::Duration now) {
       const RecipeWork& work = works_[training.digest];
       out.avoid = work.avoid;
       const LossRecord* losses = studies_.state().LossesOf(training.digest);
-      out.alone = losses != nullptr && (losses->shared >= kPoison || losses->alone > 0);
+      // A gang that failed to form again and again (ports that are closed, say) is tried as one worker.
+      out.alone = work.back_offs >= kPoison ||
+                  (losses != nullptr && (losses->shared >= kPoison || losses->alone > 0));
       if (work.assignment != 0) {
         const Assignment& gang = assignments_.at(work.assignment);
         out.world = static_cast<uint32_t>(gang.members.size());

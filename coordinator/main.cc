@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +42,9 @@
 
 namespace dermis {
 namespace {
+
+constexpr size_t kCallMemory = size_t{2} << 30;  // Of all messages that are being received.
+constexpr int kStreamsOfAConnection = 256;
 
 // Exit codes, for supervisors and scripts.
 enum Exit { kOk = 0, kUnhealthy = 1, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
@@ -142,6 +146,14 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   return parts;
 }
 
+// A connection takes a descriptor, and so does a blob that is read: as many as the system allows.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) DERMIS_LOG(kWarning, "the limit of open files stays as it is");
+}
+
 int Fail(Exit code, const std::string& text) {
   DERMIS_LOG(kError, text);
   return code;
@@ -171,6 +183,7 @@ int Serve(const Flags& flags) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  RaiseFileLimit();
 
   Access access(flags.insecure);
   Identity own;
@@ -265,8 +278,14 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&joins);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
-  builder.SetMaxReceiveMessageSize(64 << 20);
-  builder.SetMaxSendMessageSize(64 << 20);
+  // Nothing that is sent here is larger; results go out in one message however many there are.
+  builder.SetMaxReceiveMessageSize(16 << 20);
+  builder.SetMaxSendMessageSize(-1);
+  // Anyone may begin a call of Join: what is under way is bounded before it is read.
+  grpc::ResourceQuota quota("calls");
+  quota.Resize(kCallMemory);
+  builder.SetResourceQuota(quota);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfAConnection);
   // Two coordinators must not share a port silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Clients ping (common/tls.h): that is no abuse. Our own pings find dead ones.
@@ -283,11 +302,16 @@ int Serve(const Flags& flags) {
   }
   server->GetHealthCheckService()->SetServingStatus(true);
 
+  // Workers may have come back already: their calls must not hold up the end.
+  const auto fail = [&](Exit code, const std::string& text) {
+    server->Shutdown(std::chrono::system_clock::now());
+    return Fail(code, text);
+  };
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
     dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store);
     if (!dashboard.ok()) {
-      return Fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
+      return fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));
     }
   }
@@ -297,11 +321,11 @@ int Serve(const Flags& flags) {
           : absl::StrCat(flags.insecure ? "http://" : "https://",
                          LocalAddress(flags.dashboard, dashboard->server->port()));
   if (const absl::Status status = WriteAddress(flags.store, "dashboard", url); !status.ok()) {
-    return Fail(kStore, status.ToString());
+    return fail(kStore, status.ToString());
   }
   const std::string address = LocalAddress(flags.listen, port);
   if (const absl::Status status = WriteAddress(flags.store, "address", address); !status.ok()) {
-    return Fail(kStore, status.ToString());
+    return fail(kStore, status.ToString());
   }
   if (!url.empty()) DERMIS_LOG(kInfo, "dashboard at ", url, " (dermis dashboard signs in)");
   DERMIS_LOG(kInfo, "version ", kVersion, ", incarnation ", core.incarnation(), ", listens on ",

@@ -169,6 +169,7 @@ void Studies::StartStudy(const std::string& id) {
   Study& study = *slot;
   study.id = id;
   study.version = version;
+  study.beginning = ++beginnings_;
   study.spent = spent;
   if (record.max_hours > 0) over_budget_.insert(id);
   // Who comes later shares from now on: no credit for the time before.

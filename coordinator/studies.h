@@ -63,6 +63,7 @@ struct Study {
   std::set<Digest> checks;  // Spot checks of its units that are open: it is not done before them.
   uint64_t checks_same = 0, checks_waived = 0;
   uint64_t version = 1;
+  uint64_t beginning = 0;  // Of this process's, which: a study may begin anew, also another one of its name.
 };
 
 // What names a test split: the digest of its images' indices.
@@ -225,6 +226,7 @@ class Studies {
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
   bool stop_unwanted_ = false;
   std::set<std::string> over_budget_;  // Maybe: looked at in Settle.
+  uint64_t beginnings_ = 0;
   std::unique_ptr<StudyRun> offered_;
   mutable std::vector<Digest> lost_blobs_;
   Counters counters_;

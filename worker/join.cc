@@ -59,6 +59,14 @@ void SetDeadline(grpc::ClientContext& context) {
   context.set_wait_for_ready(true);
 }
 
+// Whether the token in the file is for a cluster with another CA than the identity's: one that was set up anew, say.
+bool IsOfAnotherCluster(const std::string& join, const Identity& there) {
+  if (join.empty() || join == "-") return false;  // Standard input is read once, and only where it is needed.
+  const absl::StatusOr<JoinToken> token = ReadJoinToken(join);
+  const absl::StatusOr<Digest> ca = PublicKeyHash(there.ca_certificate);
+  return token.ok() && (!ca.ok() || *ca != token->ca_key);
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> FetchCa(const std::string& address, const Digest& ca_key, absl::Duration patience) {
@@ -131,9 +139,17 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
   return WriteSecret(folder / "worker.crt", response.certificate());
 }
 
+void ForgetCertificate(const std::string& certs) {
+  const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker");
+  if (!there.ok()) return;
+  const absl::StatusOr<Bearer> bearer = BearerOf(there->certificate);
+  std::error_code ignored;
+  if (bearer.ok() && bearer->name != bearer->role) fs::remove(fs::path(certs) / "worker.crt", ignored);
+}
+
 absl::Status EnsureJoined(const std::string& join, const std::string& certs, const std::string& name,
                           const std::function<bool()>& wait) {
-  if (const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker"); there.ok()) {
+  if (const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker"); there.ok() && !IsOfAnotherCluster(join, *there)) {
     ASSIGN_OR_RETURN(const Bearer bearer, BearerOf(there->certificate));
     if (bearer.name == name || bearer.name == bearer.role) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat("the certificate in ", certs, " is worker ", bearer.name, "'s, this one is ",

@@ -163,12 +163,12 @@ absl::Status Session::Converse(Talk& talk) {
   return talk.Finish("the stream to the coordinator broke");
 }
 
-void Session::MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub) {
+void Session::MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub, bool now) {
   Talk* old = nullptr;
   {
     absl::MutexLock lock(&mutex_);
     stub_ = std::move(stub);
-    if (now_ == nullptr) return;  // The next stream takes it.
+    if (now_ == nullptr || !now) return;  // The next stream takes it.
     old = now_;
     moving_ = true;
   }

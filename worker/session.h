@@ -45,7 +45,8 @@ class Session {
 
   // Goes on over another connection (the certificate was renewed), from any other thread, one at a time. A stream that is
   // open is left only when the coordinator has welcomed the worker on the new one: it never takes the worker for lost.
-  void MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub);
+  // Not `now`: the next stream takes it.
+  void MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub, bool now = true);
 
  private:
   struct Talk;  // One stream.

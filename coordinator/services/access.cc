@@ -129,7 +129,8 @@ grpc::Status Access::CheckPath(const grpc::AuthContext& peer, std::string_view p
   const grpc::Status status = CheckPeer(&peer, method);
   if (!status.ok() && refused_ != nullptr) {
     const Bearer bearer = BearerOfPeer(peer).value_or(Bearer());
-    refused_({bearer.name, bearer.role}, method.empty() ? path : method, status);
+    // What no rule names is the caller's own text.
+    refused_({bearer.name, bearer.role}, WhoMay(method) == 0 ? "an unknown call" : method, status);
   }
   return status;
 }

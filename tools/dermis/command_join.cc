@@ -176,7 +176,9 @@ absl::Status Print(const JoinOptions& options, const v1::RevokeResponse& respons
 absl::Status RevokeToken(const JoinOptions& options) {
   ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeTokenRequest request;
-  request.set_token(options.what);
+  // Of a whole token its number will do: the secret stays here.
+  const absl::StatusOr<JoinToken> whole = ParseJoinToken(options.what);
+  request.set_token(whole.ok() ? whole->id : options.what);
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include <omp.h>
 
+#include "common/progress.h"
 #include "dermis/v1/spec.pb.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/inference_plan.h"
@@ -101,7 +102,10 @@ absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk 
   try {
     uint32_t first = 0;
     for (uint32_t chunk = full; chunk > 0; chunk /= 2) {
-      for (; count - first >= chunk; first += chunk) run(first, chunk);
+      for (; count - first >= chunk; first += chunk) {
+        run(first, chunk);
+        NoteProgress();
+      }
     }
   } catch (const dnnl::error& error) {
     return absl::InternalError(absl::StrCat("inference plan: oneDNN: ", error.what()));

@@ -872,6 +872,7 @@ class SharedWorkerTest : public CoreTest {
         if (t - since >= start) ++progress;
         beat.add_running()->set_assignment(running);
         beat.mutable_running(0)->set_progress(progress);
+        beat.mutable_running(0)->set_step(progress);
         shared.held[study] += 0.2;
       }
       core_->WorkerBeat(worker, beat);
@@ -1195,6 +1196,49 @@ TEST_F(GangTest, ASlowStep_IsNotStuck_UntilItIsKnownHowLongStepsTake) {
   }
   EXPECT_EQ(RefusalOf(a_), "");
   EXPECT_EQ(RefusalOf(b_), "");
+}
+
+TEST_F(GangTest, AWorkerThatFetchesImages_IsNotStuck_NorWhoWaitsForIt) {
+  StartGang();
+  for (uint64_t second = 0; second < 600; ++second) {
+    v1::Beat fetches, waits;
+    for (v1::Beat* beat : {&fetches, &waits}) beat->add_running()->set_assignment(id_);
+    fetches.mutable_running(0)->set_progress(second / 60);  // A piece a minute.
+    waits.mutable_running(0)->add_waits_for(1);
+    core_->WorkerBeat(b_, fetches);
+    core_->WorkerBeat(a_, waits);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(RefusalOf(a_), "");
+  EXPECT_EQ(RefusalOf(b_), "");
+  // It hangs: it is found, not the one that waits.
+  for (int second = 0; second < 120; ++second) {
+    v1::Beat fetches, waits;
+    for (v1::Beat* beat : {&fetches, &waits}) beat->add_running()->set_assignment(id_);
+    fetches.mutable_running(0)->set_progress(9);
+    waits.mutable_running(0)->add_waits_for(1);
+    if (RefusalOf(b_).empty()) core_->WorkerBeat(b_, fetches);
+    core_->WorkerBeat(a_, waits);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_NE(RefusalOf(b_).find("stuck"), std::string::npos);
+  EXPECT_EQ(RefusalOf(a_), "");
+}
+
+TEST_F(GangTest, AGangThatNeverForms_IsTriedAsOneWorker) {
+  StartGang();
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t id = LastAssign(a_)->assignment();
+    ASSERT_EQ(LastAssign(a_)->gang().roster_size(), 2) << i;
+    End(a_, id, v1::OUTCOME_PEER_LOST, "rank 1 did not join");
+    End(b_, id, v1::OUTCOME_PEER_LOST, "rank 0 did not join");
+    for (int second = 0; second < 60 && LastAssign(a_)->assignment() == id; ++second) {
+      core_->WorkerBeat(a_, v1::Beat());
+      core_->WorkerBeat(b_, v1::Beat());
+      Pass(absl::Seconds(1));
+    }
+  }
+  EXPECT_LE(LastAssign(a_)->gang().roster_size(), 1);
 }
 
 TEST_F(GangTest, AHungRankIsBlamed_NotTheOneThatWaitsForIt_AndNamed) {

@@ -310,7 +310,7 @@ TEST(ReportTest, Scores_HaveARowATestImage_AndReadBackExactly) {
   TestFolder folder;
   const std::string path = folder / "scores.csv";
   ASSERT_TRUE(WriteScoresCsv(study.results, manifest, path).ok());
-  const std::string csv = ReadFile(path);
+  const std::string csv = FileBytes(path);
   EXPECT_EQ(Count(csv, "\r\n"), static_cast<size_t>(study.results.test_images_size()) + 1);
   EXPECT_THAT(csv, HasSubstr("index,image,label,predicted,probability,margin,logit_benign,logit_malignant\r\n"));
   EXPECT_THAT(csv, HasSubstr(absl::StrFormat("%d,\"a,\"\"b\"\"\",", study.results.test_images(0))));

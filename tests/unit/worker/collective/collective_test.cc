@@ -310,15 +310,30 @@ TEST(Collective, MissingPeer_IsNamed_WithinPatience) {
   }
 }
 
+TEST(Collective, Leave_EndsAJoinThatWaits_AndOneThatIsStillToCome) {
+  Ranks ranks(2);
+  auto& meshes = ranks.meshes();
+  const v1::GangSeat first = Seat(meshes, 0, 4, 1), second = Seat(meshes, 0, 4, 2);
+  std::thread waits([&] {
+    EXPECT_EQ(meshes[0]->Join(first, absl::Seconds(60)).status().code(), absl::StatusCode::kAborted);
+  });
+  absl::SleepFor(absl::Milliseconds(50));
+  meshes[0]->Leave(first.generation());
+  waits.join();
+  meshes[0]->Leave(second.generation());
+  EXPECT_EQ(meshes[0]->Join(second, absl::Seconds(60)).status().code(), absl::StatusCode::kAborted);
+  ranks.Run(4, 3, [](Collective& collective) { EXPECT_TRUE(collective.AllGather("x").ok()); });
+}
+
 TEST(Collective, StaleGeneration_IsRefused_AtBothEnds) {
   Ranks ranks(2);
   auto& meshes = ranks.meshes();
   ranks.Run(4, 5, [](Collective& collective) { EXPECT_TRUE(collective.AllGather("").ok()); });
   // By the own mesh.
   EXPECT_EQ(meshes[0]->Join(Seat(meshes, 0, 4, 4), absl::Seconds(1)).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kUnavailable);
   EXPECT_EQ(meshes[0]->Join(Seat(meshes, 0, 4, 5), absl::Seconds(1)).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kUnavailable);
   // By the peer: a worker that has not seen generation 5 dials with 4.
   TemporaryDirectory directory;
   auto fresh = PeerMesh::Start(SocketOptions(directory.path()));
