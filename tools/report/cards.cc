@@ -159,8 +159,7 @@ std::string RenderDataCard(const v1::StudyResults& results, const v1::ImageSetMa
   html +=
       Fact("image set",
            absl::StrCat(
-               Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()),
-               ", ", images, " images of ", manifest.width(), " × ", manifest.height(), " pixels"));
+               Escape(SetName(results, manifest, ", ")), images, " images of ", manifest.width(), " × ", manifest.height(), " pixels"));
   html += Fact("digest", Code(results.image_set()));
   html += Fact("made by", Escape(manifest.preprocessing()));
   html += Fact("classes",

@@ -140,6 +140,10 @@ border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--sof
 .filters select{font:inherit;color:var(--ink);background:var(--bg);border:1px solid var(--line);border-radius:8px;padding:.15rem .4rem;max-width:15rem}
 .filters input{accent-color:var(--accent)}.filters output{margin-left:auto}.of-method{display:contents}
 .of-model{border-top:1px solid var(--line);margin-top:1.2rem;padding-top:.9rem}.of-model h4{margin:0 0 .8rem;font-size:.98rem}.of-model h4 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
+.waterfall{width:100%;height:auto;display:block}.waterfall text{fill:var(--ink);font-size:12px}.waterfall .value{text-anchor:end}.waterfall .up{fill:#e0245e}
+.waterfall .down{fill:#2b8ce6}.waterfall .link{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 2}.waterfall .end{stroke:var(--ink);stroke-width:2}
+.number{fill:#111;stroke:#fff;stroke-width:2.5px;paint-order:stroke;font-weight:700;text-anchor:middle;dominant-baseline:central}
+@media (min-width:640px){.figures .wide{grid-column:span 2}}
 .without-overlay .case .overlay,.without-mask .case .mask{visibility:hidden}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media(max-width:640px){.theme{top:1.2rem}.top{padding-top:2.6rem}.tiles{grid-template-columns:1fr 1fr!important}.filters output{margin-left:0}}
