@@ -13,7 +13,8 @@ namespace dermis {
 namespace {
 
 constexpr uint32_t kDraws = 2000;
-// Beyond kMostProducts components are drawn, without products; then the time of all distances is the bound.
+// Beyond kMostProducts components are drawn, without products; then the time of all distances is
+// the bound.
 constexpr size_t kMostEmbedded = 50'000;
 
 }  // namespace
@@ -24,9 +25,8 @@ absl::Status EmbeddingPlanner::Check(const v1::StudySpec& study,
   const size_t images = split.training.size() + split.validation.size() + split.test.size();
   const auto in_set = static_cast<size_t>(manifest.images_size());
   if (in_set > kMostEmbedded) {
-    return absl::InvalidArgumentError(absl::StrCat("embeddings: the set has ", in_set,
-                                                   " images; at most ", kMostEmbedded,
-                                                   " are taken"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embeddings: the set has ", in_set, " images; at most ", kMostEmbedded, " are taken"));
   }
   const auto& inputs = study.embeddings().tsne().inputs();
   if (in_set > kMostProducts &&

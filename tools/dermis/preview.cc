@@ -123,8 +123,9 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
     text += Priced(absl::StrCat("Explanation of ", Count(FamiliesOf(spec, {}).size(), "baseline")),
                    baselines.images, baselines.tasks, baselines.inputs, 0);
   }
-  const CheckPrices checks = PricesOfChecks(
-      spec.explanation(), spec.has_model() ? spec.model().kind() : spec.training().model(), classes);
+  const CheckPrices checks =
+      PricesOfChecks(spec.explanation(),
+                     spec.has_model() ? spec.model().kind() : spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   for (const auto& [what, images, each] :

@@ -26,10 +26,6 @@ struct ReportInputs {
   std::string audit = {};
 };
 
-// "isic, ": what the set is called, where it has a name, before what else is said of it. Plain text.
-std::string SetName(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
-                    const std::string& separator);
-
 // Of each test image, in the order of the results: the probability of the positive class (the last), and whether it is
 // of that class. Errors as EvaluateStudy's.
 struct TestScores {

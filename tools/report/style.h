@@ -48,7 +48,11 @@ h3{font-size:1.05rem;margin:0;font-weight:620;overflow-wrap:anywhere}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.1rem 1.25rem;
 box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15;letter-spacing:-.03em;font-weight:640}
 .tile span{display:block;font-size:.92rem}.tile small{color:var(--soft);font-size:.8rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
+.scroll{--under:var(--bg);overflow-x:auto;background:linear-gradient(90deg,var(--under) 40%,transparent) 0/2.2rem 100%,
+linear-gradient(270deg,var(--under) 40%,transparent) 100%/2.2rem 100%,linear-gradient(90deg,#00000026,transparent) 0/.7rem 100%,
+linear-gradient(270deg,#00000026,transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
+.case .scroll,.tile .scroll,.panel .scroll{--under:var(--card)}@media print{.scroll{background:none}}
+table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{padding:.5rem .65rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 thead th{color:var(--soft);font-weight:500;font-size:.8rem;vertical-align:bottom;white-space:normal}
 thead th[colspan]{text-align:center}thead tr:first-child th:first-child,tbody th{text-align:left;font-weight:500}
@@ -86,7 +90,7 @@ gap:.6rem;align-items:center}.augmented b{font-weight:500;font-size:.8rem;color:
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
 border:1px solid var(--line)}
 .numbers{margin-top:1.1rem;font-size:.84rem}
-.numbers .note{display:block;max-width:34em;font-weight:400;opacity:.75;white-space:normal}
+.numbers .note{display:block;min-width:15rem;max-width:34em;margin-top:.15rem;font-weight:400;opacity:.75;white-space:normal}
 .cams{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
 align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
 .grid{image-rendering:pixelated}

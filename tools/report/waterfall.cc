@@ -16,7 +16,8 @@ namespace dermis {
 namespace {
 
 constexpr size_t kShown = 7;
-constexpr double kRow = 19, kWidth = 400, kLeft = 92, kRight = 340;  // Of the bars; values stand at the right.
+constexpr double kRow = 19, kWidth = 400, kLeft = 92,
+                 kRight = 340;  // Of the bars; values stand at the right.
 
 std::string Signed(double value) { return absl::StrCat(value > 0 ? "+" : "", Number(value)); }
 
@@ -45,7 +46,9 @@ std::string RenderWaterfall(const Scene& scene, const v1::Attribution& fit,
     high = std::max(high, sum);
   }
   if (!(high > low) || !std::isfinite(high - low)) return "";
-  const auto at = [&](double value) { return kLeft + (kRight - kLeft) * (value - low) / (high - low); };
+  const auto at = [&](double value) {
+    return kLeft + (kRight - kLeft) * (value - low) / (high - low);
+  };
   const double height = kRow * static_cast<double>(steps.size() + 2) + 4;
   std::string svg = absl::StrFormat(
       "<svg class=\"waterfall\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">", kWidth,
@@ -53,23 +56,24 @@ std::string RenderWaterfall(const Scene& scene, const v1::Attribution& fit,
       Escape(absl::StrCat(title, ": from ", Number(fit.hidden()), " with all hidden to ",
                           Number(fit.full()), " of the image")));
   const auto end = [&](const std::string& name, double value, double y) {
-    absl::StrAppendFormat(&svg,
-                          "<text x=\"0\" y=\"%.1f\">%s</text><path class=\"end\" d=\"M%.1f %.1fv%.0f\"/>"
-                          "<text class=\"value\" x=\"%.0f\" y=\"%.1f\">%s</text>",
-                          y + 14, name, at(value), y + 2, kRow - 3, kWidth, y + 14, Number(value));
+    absl::StrAppendFormat(
+        &svg,
+        "<text x=\"0\" y=\"%.1f\">%s</text><path class=\"end\" d=\"M%.1f %.1fv%.0f\"/>"
+        "<text class=\"value\" x=\"%.0f\" y=\"%.1f\">%s</text>",
+        y + 14, name, at(value), y + 2, kRow - 3, kWidth, y + 14, Number(value));
   };
   end("all hidden", fit.hidden(), 0);
   double y = kRow;
   sum = fit.hidden();
   for (const Step& step : steps) {
     const double from = at(sum), to = at(sum + step.value);
-    absl::StrAppendFormat(&svg,
-                          "<text x=\"0\" y=\"%.1f\">%s</text><path class=\"link\" d=\"M%.1f %.1fv%.0f\"/>"
-                          "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"1.5\"/>"
-                          "<text class=\"value\" x=\"%.0f\" y=\"%.1f\">%s</text>",
-                          y + 14, step.name, from, y - 3, 7.0, step.value >= 0 ? "up" : "down",
-                          std::min(from, to), y + 4, std::max(1.0, std::abs(to - from)), kRow - 8,
-                          kWidth, y + 14, Signed(step.value));
+    absl::StrAppendFormat(
+        &svg,
+        "<text x=\"0\" y=\"%.1f\">%s</text><path class=\"link\" d=\"M%.1f %.1fv%.0f\"/>"
+        "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"1.5\"/>"
+        "<text class=\"value\" x=\"%.0f\" y=\"%.1f\">%s</text>",
+        y + 14, step.name, from, y - 3, 7.0, step.value >= 0 ? "up" : "down", std::min(from, to),
+        y + 4, std::max(1.0, std::abs(to - from)), kRow - 8, kWidth, y + 14, Signed(step.value));
     sum += step.value;
     y += kRow;
   }
@@ -101,11 +105,13 @@ std::string WaterfallNumbers(const Scene& scene, const v1::Attribution& fit,
       return std::hypot(static_cast<double>(p % scene.width) - x,
                         static_cast<double>(p / scene.width) - y);
     };
-    const size_t nearest = *std::min_element(
-        pixels.begin(), pixels.end(), [&](size_t a, size_t b) { return distance(a) < distance(b); });
-    absl::StrAppendFormat(&svg, "<text class=\"number overlay\" x=\"%d\" y=\"%d\" font-size=\"%.1f\">%d</text>",
-                          static_cast<int>(nearest) % scene.width,
-                          static_cast<int>(nearest) / scene.width, .06 * scene.width, rank + 1);
+    const size_t nearest = *std::min_element(pixels.begin(), pixels.end(), [&](size_t a, size_t b) {
+      return distance(a) < distance(b);
+    });
+    absl::StrAppendFormat(
+        &svg, "<text class=\"number overlay\" x=\"%d\" y=\"%d\" font-size=\"%.1f\">%d</text>",
+        static_cast<int>(nearest) % scene.width, static_cast<int>(nearest) / scene.width,
+        .06 * scene.width, rank + 1);
   }
   return svg;
 }

@@ -12,8 +12,8 @@
 
 namespace dermis {
 
-// HTML of one <figure>. fit: of a method whose values add up (Shapley). Empty where nothing is to be
-// added up.
+// HTML of one <figure>. fit: of a method whose values add up (Shapley). Empty where nothing is to
+// be added up.
 std::string RenderWaterfall(const Scene& scene, const v1::Attribution& fit,
                             const std::string& title);
 

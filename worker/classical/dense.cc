@@ -242,8 +242,8 @@ DERMIS_SIMD void Multiply(const double* k, size_t rows, size_t columns, const do
   Products<1>(k, rows, columns, &x, &y);
 }
 
-DERMIS_SIMD void MultiplyTwo(const double* k, size_t rows, size_t columns,
-                             const double* const x[2], double* const y[2]) {
+DERMIS_SIMD void MultiplyTwo(const double* k, size_t rows, size_t columns, const double* const x[2],
+                             double* const y[2]) {
   Products<2>(k, rows, columns, x, y);
 }
 

@@ -228,10 +228,10 @@ absl::StatusOr<Pca> ComponentsOf(const v1::PcaTask& task, const ImageData& data,
   }
   if (dimensions == 0) {
     if (data.chunks != nullptr) {
-      return absl::UnavailableError(absl::StrCat(
-          "principal components: all images must be in memory, ",
-          (data.labels.size() * data.image_bytes()) >> 20, " MiB at ", data.size,
-          " px; start the worker with a larger --image-memory"));
+      return absl::UnavailableError(
+          absl::StrCat("principal components: all images must be in memory, ",
+                       (data.labels.size() * data.image_bytes()) >> 20, " MiB at ", data.size,
+                       " px; start the worker with a larger --image-memory"));
     }
     std::vector<const uint8_t*> rows;
     for (const uint32_t image : images) rows.push_back(data.image(image));

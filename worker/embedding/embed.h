@@ -35,8 +35,9 @@ absl::StatusOr<v1::PcaOutput> RunPca(const v1::PcaTask& task, const ImageData& d
 // pca: result of the task's PCA. `values` is not read where the input is its components.
 absl::StatusOr<v1::TsneOutput> RunTsne(const v1::TsneTask& task, const v1::PcaOutput& pca,
                                        const EmbeddedValues& values);
-// Without products there is no space of raw pixels. tsne: results of the task's, in its order. Pixels: each image by the others. Features: each test image
-// by those of the training split, which is all that the network has learned from.
+// Without products there is no space of raw pixels. tsne: results of the task's, in its order.
+// Pixels: each image by the others. Features: each test image by those of the training split, which
+// is all that the network has learned from.
 absl::StatusOr<v1::SeparationOutput> RunSeparation(const v1::SeparationTask& task,
                                                    const v1::PcaOutput& pca,
                                                    absl::Span<const v1::TsneOutput* const> tsne,

@@ -7,11 +7,12 @@
 #include <sstream>
 
 #include "absl/strings/str_format.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
 #include "common/metrics.h"
 #include "common/resize.h"
 #include "common/split.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/report/picture.h"
@@ -334,8 +335,9 @@ TEST(WaterfallTest, AddsUpFromAllHiddenToTheImage_TheStrongestFirst) {
   scene.positive = "<malignant>";
   const std::string html = RenderWaterfall(scene, fit, "Shapley");
   // The strongest, then the next ones, then all that is left.
-  EXPECT_THAT(html, ContainsRegex("all hidden.*−1\\.000.*>1<.*\\+3\\.000.*>2<.*−0\\.600.*>3<.*−0\\.500.*"
-                                  "2 others.*\\+0\\.200.*the image.*1\\.500"));
+  EXPECT_THAT(html,
+              ContainsRegex("all hidden.*−1\\.000.*>1<.*\\+3\\.000.*>2<.*−0\\.600.*>3<.*−0\\.500.*"
+                            "2 others.*\\+0\\.200.*the image.*1\\.500"));
   EXPECT_THAT(html, AllOf(HasSubstr("&lt;malignant&gt;"), Not(HasSubstr("<malignant>"))));
   std::vector<int> labels(9);
   std::iota(labels.begin(), labels.end(), 0);

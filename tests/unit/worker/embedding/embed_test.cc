@@ -46,8 +46,8 @@ double LargestAngle(const v1::PcaOutput& a, const v1::PcaOutput& b) {
       for (uint32_t i = 0; i < kImages; ++i) {
         column.push_back(pca.scores(static_cast<int>(i * kComponents + c)));
       }
-      const double norm = std::sqrt(
-          std::inner_product(column.begin(), column.end(), column.begin(), 0.0));
+      const double norm =
+          std::sqrt(std::inner_product(column.begin(), column.end(), column.begin(), 0.0));
       for (double& value : column) value /= norm;
       columns.push_back(std::move(column));
     }
@@ -59,8 +59,7 @@ double LargestAngle(const v1::PcaOutput& a, const v1::PcaOutput& b) {
   for (const auto& column : of) {
     std::vector<double> left = column;
     for (const auto& other : in) {
-      const double share =
-          std::inner_product(column.begin(), column.end(), other.begin(), 0.0);
+      const double share = std::inner_product(column.begin(), column.end(), other.begin(), 0.0);
       for (size_t i = 0; i < left.size(); ++i) left[i] -= share * other[i];
     }
     square += std::inner_product(left.begin(), left.end(), left.begin(), 0.0);
