@@ -301,6 +301,7 @@ LogisticModel L2Model(absl::Span<const uint8_t* const> rows, uint32_t size, cons
   // A strip of pixels stays in the cache while the images go by.
   constexpr size_t kStrip = 8192;
   for (size_t start = 0; start < p; start += kStrip) {
+    NoteProgress();
     const size_t count = std::min(kStrip, p - start);
     for (size_t i = 0; i < rows.size(); ++i) {
       AddScaled(rows[i] + start, fit.dual[i], &model.weights[start], count);
