@@ -164,8 +164,7 @@ absl::StatusOr<std::vector<Property>> PropertiesOfImages(const ImageData& data,
 }
 
 void Associate(const Property& property, const v1::PcaOutput& pca, uint32_t component,
-               const Judged& judged, const v1::SeparationTask& task,
-               v1::SeparationOutput& output) {
+               const Judged& judged, const v1::SeparationTask& task, v1::SeparationOutput& output) {
   std::vector<double> scores, values;
   std::vector<uint32_t> group;
   for (size_t i = 0; i < property.values.size(); ++i) {
@@ -210,8 +209,12 @@ template <typename T>
 absl::StatusOr<Pca> Randomised(const std::vector<const T*>& rows, size_t columns,
                                PcaOptions options) {
   options.components = std::min({options.components, rows.size(), columns});
-  ASSIGN_OR_RETURN(RandomisedPcaResult found,
-                   RandomisedPca(PixelRows<T>{rows, columns}, {.pca = options}));
+  // Images' variances fall slowly: with the usual ten more, the last of 50 components lay 10
+  // degrees off on real ones; with twice as many 1e-6 (docs/benchmarks.md).
+  const size_t more = 2 * options.components;
+  ASSIGN_OR_RETURN(
+      RandomisedPcaResult found,
+      RandomisedPca(PixelRows<T>{rows, columns}, {.pca = options, .oversampling = more}));
   return std::move(found.pca);
 }
 
@@ -278,9 +281,8 @@ absl::StatusOr<v1::TsneOutput> RunTsne(const v1::TsneTask& task, const v1::PcaOu
                                        const EmbeddedValues& values) {
   const std::vector<uint32_t> images(pca.images().begin(), pca.images().end());
   const std::vector<double> scores = ScoresOf(pca);
-  const Space space = task.input() == v1::TSNE_INPUT_PCA
-                          ? Space::OfPoints(scores, pca.components())
-                          : RawSpace(images, values);
+  const Space space = task.input() == v1::TSNE_INPUT_PCA ? Space::OfPoints(scores, pca.components())
+                                                         : RawSpace(images, values);
   AffinityOptions affinity;
   affinity.perplexity = task.perplexity();
   affinity.threads = kThreads;
@@ -315,12 +317,10 @@ absl::StatusOr<v1::SeparationOutput> RunSeparation(const v1::SeparationTask& tas
   RETURN_IF_ERROR(add("pca", Space::OfPoints(ScoresOf(pca), pca.components())));
   for (int k = 0; k < task.tsne_size(); ++k) {
     const v1::TsneOutput& embedded = *tsne[static_cast<size_t>(k)];
-    RETURN_IF_ERROR(
-        add(absl::StrCat("tsne of ",
-                         task.tsne(k).input() == v1::TSNE_INPUT_PCA ? "pca" : "raw"),
-            Space::OfPoints(InDouble({embedded.points().data(),
-                                      static_cast<size_t>(embedded.points_size())}),
-                            2)));
+    RETURN_IF_ERROR(add(
+        absl::StrCat("tsne of ", task.tsne(k).input() == v1::TSNE_INPUT_PCA ? "pca" : "raw"),
+        Space::OfPoints(
+            InDouble({embedded.points().data(), static_cast<size_t>(embedded.points_size())}), 2)));
   }
   ASSIGN_OR_RETURN(const std::vector<Property> properties, PropertiesOfImages(data, images));
   for (uint32_t component = 0; component < std::min(kAssociated, pca.components()); ++component) {
