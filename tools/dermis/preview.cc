@@ -123,7 +123,9 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
     text += Priced(absl::StrCat("Explanation of ", Count(FamiliesOf(spec, {}).size(), "baseline")),
                    baselines.images, baselines.tasks, baselines.inputs, 0);
   }
-  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
+  const CheckPrices checks =
+      PricesOfChecks(spec.explanation(),
+                     spec.has_model() ? spec.model().kind() : spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   for (const auto& [what, images, each] :
@@ -146,12 +148,16 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
 absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
                                     const v1::ImageSetManifest& manifest) {
   ASSIGN_OR_RETURN(const Split split, MakeSplit(manifest, spec.images().split(), spec.seed()));
-  ASSIGN_OR_RETURN(const std::vector<TrialCost> costs, CostsOf(spec, manifest, split));
+  std::string training = "Training: none, the model is given\n";
+  if (!spec.has_model()) {
+    ASSIGN_OR_RETURN(const std::vector<TrialCost> costs, CostsOf(spec, manifest, split));
+    training = PreviewTraining(spec, costs);
+  }
   const uint32_t batch = spec.evaluation().batch_size();
   const uint64_t models = spec.has_sweep() ? spec.sweep().seeds() : 1;
   std::string text = absl::StrCat(
       "Images: ", split.training.size(), " training, ", split.validation.size(), " validation, ",
-      split.test.size(), " test\n", PreviewTraining(spec, costs),
+      split.test.size(), " test\n", training,
       "Evaluation: ", Count(models * ((split.test.size() + batch - 1) / batch), "task"),
       " on the test split",
       !spec.has_sweep() ? ""
