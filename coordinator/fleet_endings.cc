@@ -114,6 +114,8 @@ void Fleet::Doom(Assignment& gang, const std::string& why) {
     auto it = workers_.find(member);
     if (it == workers_.end()) continue;
     it->second.told = clock_.Now();
+    // What it waited for is gone: it is not stuck for that.
+    if (!gang.under_way) it->second.progress_at = clock_.Now();
     batch_.SendCancel(it->second.connection, gang.id, why);
   }
 }
