@@ -41,6 +41,7 @@ struct FleetOptions {
   absl::Duration bundle = absl::Seconds(1);         // Measured work a bundle of units holds.
   absl::Duration segment = absl::Seconds(30);       // A gang stores a state about so often.
   uint32_t max_bundle = 256;                        // Units.
+  UserQuota quota = {};    // Of studies and what they bring; Core looks at it.
   double spot_checks = 0;  // The part of the units that a second worker computes, too.
   // A study that is done but for spot checks waits so long for a worker to make them,
   absl::Duration check_wait = absl::Seconds(60);
@@ -117,6 +118,8 @@ class Fleet {
   Fleet(Clock& clock, Batch& batch, Studies& studies, const BlobIndex& blobs, FleetOptions options)
       : clock_(clock), batch_(batch), studies_(studies), blobs_(blobs), options_(options) {}
 
+  // Certificates were revoked: workers refuse them from now on.
+  void TellRevocations();
   // The coordinator starts: new work is given out at once where nothing ran before, else after a
   // while.
   void Open(bool fresh);
@@ -132,6 +135,8 @@ class Fleet {
   void Expel(const std::string& name, const std::set<Digest>& recipes);
   // Work that nobody wants any more: gangs store what they have, bundles stop.
   void StopUnwanted();
+  // The same of gangs that train these recipes.
+  void StopTrained(const std::vector<Digest>& recipes);
   // Timeouts and the accounts of the studies; not oftener than every 50 ms.
   void Look(absl::Duration now);
   // Gives out work.
@@ -150,6 +155,12 @@ class Fleet {
  private:
   // --- Workers (fleet.cc).
   std::pair<std::string, Worker*> Find(ConnectionId connection);
+  Worker& Add(const v1::Register& hello, ConnectionId connection);
+  void SetIdle(const Worker& worker, bool idle);
+  void Remove(const std::string& name);
+  v1::Directive Revocations() const;
+  // Quarantined workers that are here, for whatever reason.
+  std::set<std::string> Suspects() const;
   // What a worker says it runs: goes on where its work is wanted and nobody else does it.
   bool Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running);
   bool SameClass(const std::string& study, const Worker& worker) const;
@@ -180,6 +191,7 @@ class Fleet {
   // Everyone who is still in the gang is told to stop without a result.
   void Doom(Assignment& gang, const std::string& why);
   void YieldGang(Assignment& gang, const std::string& why);
+  void YieldUnwanted(Assignment& gang);
   // The worker does not have the assignment (any more), by nobody's fault.
   void Leave(uint64_t id, const std::string& name);
   void LoseWorker(std::string name, const std::string& cause);
@@ -193,18 +205,22 @@ class Fleet {
 
   // --- What begins (fleet_assign.cc).
   uint64_t NewAssignment();
-  // One round of the scheduler. True: something was assigned.
+  // One round of the scheduler. True: something was assigned. Costs what waits and can be given out; once a Look also what is
+  // free and what runs.
   bool Assign(absl::Duration now);
+  // From the first of the study's trainings on that may have no gang.
+  std::set<uint32_t>::const_iterator FirstWaiting(const Study& study);
   // The front of the queue that still waits; stale entries go.
   double UnitSeconds(Study& study);
-  bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now);
+  // others: it is not the only sound one of its class.
+  bool StartBundle(Study& study, const std::string& name, uint32_t units, bool others, absl::Duration now);
   // Units of one kind, and what they are, to a free worker.
   Assignment& SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
                         absl::Span<const v1::TaskSpec* const> specs, absl::Duration now);
   // --- Spot checks (fleet_checks.cc).
   // To workers that are still free: of all studies, or of those alone that wait for nothing else.
   void GiveOutChecks(absl::Duration now, bool urgent);
-  void StartCheck(const Digest& task, const OpenCheck& check, Study& study, const std::string& name,
+  void StartCheck(const Digest& task, const OpenCheck& check, Study& study, std::string name,
                   absl::Duration now);
   // Checks that keep a study from its end and that nobody can make.
   void WaiveChecks(absl::Duration now);
@@ -218,9 +234,21 @@ class Fleet {
   const FleetOptions options_;
 
   std::map<std::string, Worker> workers_;
+  // Kept beside it, so that nothing has to be looked for among all: who has no assignment, by numerics class, how many there
+  // are of each class, and who was struck (some of them are quarantined still, or were).
+  std::map<std::string, std::set<std::string>> idle_;
+  std::map<std::string, uint32_t> classes_;
+  std::set<std::string> struck_;
   std::map<ConnectionId, std::string> connections_;
   std::map<std::string, History> histories_;
   std::map<uint64_t, Assignment> assignments_;
+  std::set<uint64_t> gangs_;  // Those of them that are one.
+  struct Front {              // Of a study's trainings: all before `training` have a gang.
+    const StudyRun* run = nullptr;
+    uint64_t added = 0;
+    uint32_t training = 0;
+  };
+  std::map<std::string, Front> fronts_;
   absl::flat_hash_map<Digest, RecipeWork> works_;  // By recipe.
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
   std::map<Digest, CheckWork> check_works_;
@@ -232,6 +260,8 @@ class Fleet {
   absl::Duration work_from_, last_look_;
   absl::Duration opened_ = -absl::InfiniteDuration();  // Others may come back after a start.
   bool check_yields_ = true;
+  uint64_t freed_ = 0;  // Times that a worker may have become free.
+  std::pair<uint64_t, uint64_t> fruitless_;  // Changes and `freed_` when nothing could be given out.
 };
 
 }  // namespace dermis

@@ -56,6 +56,7 @@ struct Flags {
   double segment = 30;
   double bundle = 1;
   double spot_checks = 0.01;
+  uint64_t user_studies = 10'000, user_blobs = 1'000'000, user_gib = 10 << 10;
   bool allow_torchscript = false;
   std::string dashboard;  // HOST:PORT; empty: none.
 };
@@ -233,6 +234,7 @@ int Serve(const Flags& flags) {
   Core core(Clock::Real(), **journal, streams, blobs,
             {.bundle = absl::Seconds(flags.bundle),
              .segment = absl::Seconds(flags.segment),
+             .quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30},
              .spot_checks = flags.spot_checks});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
@@ -382,6 +384,14 @@ int main(int argc, char** argv) {
                  "results are wrong; 0: none")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--user-studies", flags.user_studies, "Studies that one user may have; 0: any number")
+      ->capture_default_str();
+  app.add_option("--user-blobs", flags.user_blobs,
+                 "Blobs (chunks of image sets, models) that one user's studies may name; 0: any number")
+      ->capture_default_str();
+  app.add_option("--user-gib", flags.user_gib, "GiB that these may hold; 0: no limit")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 33));
   app.add_flag("--check-health", flags.check_health,
                "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,

@@ -38,6 +38,7 @@
 #include "worker/blob_cache.h"
 #include "worker/blob_fetcher.h"
 #include "worker/collective/mesh.h"
+#include "worker/collective/peer_access.h"
 #include "worker/completer.h"
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
@@ -393,6 +394,7 @@ int Work(Flags flags) {
     std::cerr.flush();
     std::_Exit(kExitHung);
   };
+  options.revoked = RefusePeers;
   options.connect = [&] {
     return link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };

@@ -147,6 +147,11 @@ absl::Status Session::Converse(Talk& talk) {
                      directive.yield().why());
         }
         break;
+      case v1::Directive::kRevocations:
+        if (options_.revoked != nullptr) {
+          options_.revoked({directive.revocations().serials().begin(), directive.revocations().serials().end()});
+        }
+        break;
       case v1::Directive::kWelcome:
       case v1::Directive::KIND_NOT_SET:
         break;

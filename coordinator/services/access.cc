@@ -32,6 +32,7 @@ constexpr Rule kRules[] = {
     {"Studies/Adjust", kPeople, true},
     {"Studies/Delete", kPeople, true},
     {"Studies/History", kPeople},
+    {"Studies/Trials", kPeople},
     {"Cluster/Attend", kWorker},
     {"Cluster/CompleteTasks", kWorker},
     {"Cluster/FetchResults", kWorker},

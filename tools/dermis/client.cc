@@ -7,6 +7,7 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
@@ -120,6 +121,28 @@ absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
   const grpc::Status status = studies_->Results(&context, request, &results);
   if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
   return results;
+}
+
+absl::StatusOr<StudyTrials> Client::Trials(const std::string& id) {
+  StudyTrials found;
+  found.study = id;
+  v1::TrialsRequest request;
+  request.set_id(id);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::TrialsResponse page;
+    const grpc::Status status = studies_->Trials(&context, request, &page);
+    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    found.trials.insert(found.trials.end(), page.trials().begin(), page.trials().end());
+    found.submitted_unix_ms = page.submitted_unix_ms();
+    if (page.metric() != v1::SELECTION_METRIC_UNSPECIFIED) {
+      constexpr size_t kPrefix = sizeof("SELECTION_METRIC_") - 1;
+      found.metric = absl::AsciiStrToLower(v1::SelectionMetric_Name(page.metric()).substr(kPrefix));
+    }
+    request.set_first(page.next());
+  } while (request.first() > 0);
+  return found;
 }
 
 absl::StatusOr<std::unique_ptr<ImageSet>> Client::OpenImages(const std::string& manifest_digest) {

@@ -28,6 +28,7 @@ namespace {
 
 struct ResultOptions {
   std::string cluster, id, report, figures, full_resolution, scores, model, explanations, format = "text";
+  std::string trials, trial_format = "csv";
 };
 
 // Both outlive what comes back.
@@ -89,6 +90,11 @@ absl::Status PrintResults(const ResultOptions& options) {
   if (!options.scores.empty()) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::fprintf(told, "%s\n", options.scores.c_str());
+  }
+  if (!options.trials.empty()) {
+    ASSIGN_OR_RETURN(const StudyTrials trials, client->Trials(options.id));
+    RETURN_IF_ERROR(WriteTrialFiles(trials, options.trial_format, options.trials));
+    std::fprintf(told, "%zu trials  %s\n", trials.trials.size(), options.trials.c_str());
   }
   if (!options.model.empty())
     RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
@@ -175,6 +181,12 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
   results->add_option("--explanations", options->explanations,
                       "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
+  auto* trials = results->add_option(
+      "--trials", options->trials, "Folder to make: every trial's settings and scores, and the epochs of its trainings");
+  results->add_option("--format", options->trial_format, "Of --trials: csv, jsonl, or tensorboard (event files)")
+      ->check(CLI::IsMember({"csv", "jsonl", "tensorboard"}))
+      ->capture_default_str()
+      ->needs(trials);
   results->add_option(
       "--model", options->model,
       "safetensors file to write: the trained weights, and the threshold and temperature that "
@@ -196,6 +208,7 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->footer(R"(Examples:
   dermis results demo
   dermis results demo --scores scores.csv --explanations overlays
+  dermis results demo --trials runs --format tensorboard    # then: tensorboard --logdir runs
   dermis results demo -o json | jq '.test | length')");
 
   auto* models = app.add_subcommand("models", "Trained models");

@@ -1,5 +1,6 @@
 #include "coordinator/core.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/log.h"
@@ -29,7 +30,7 @@ class CoreTest : public testing::Test {
     core_.reset();
     outbox_ = RecordingOutbox();
     journal_ = std::make_unique<MemoryJournal>(disk_);
-    core_ = std::make_unique<Core>(clock_, *journal_, outbox_, blobs_, Core::Options());
+    core_ = std::make_unique<Core>(clock_, *journal_, outbox_, blobs_, options_);
     ASSERT_TRUE(core_->Open().ok());
   }
 
@@ -48,10 +49,13 @@ class CoreTest : public testing::Test {
     return connections_;
   }
 
-  absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec) {
+  absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec, const std::string& user = "",
+                                            const Brought& brings = {}) {
     blobs_.Put(manifest_->SerializeAsString());
     Submission submission;
     submission.spec = spec;
+    submission.user = user;
+    submission.brings = brings;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
     absl::StatusOr<v1::SubmitResponse> out = absl::UnknownError("no answer");
@@ -176,6 +180,7 @@ class CoreTest : public testing::Test {
     return *core_->Status(id);
   }
 
+  Core::Options options_;
   FakeClock clock_;
   FakeDisk disk_;
   FakeBlobs blobs_;
@@ -1488,6 +1493,91 @@ TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
     thread.Stop();
   }
   EXPECT_EQ(failed.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(CoreTest, Quota_RefusesOneStudyMore_AndSaysWhatToDo_AlsoAfterARestart) {
+  options_.quota.studies = 2;
+  Start();
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, ""), "ann").ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann").ok());
+  EXPECT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann")->attached()) << "the same study is none more";
+  Start();
+  const auto refused = Submit(*FakeSpec("c", 1, 0, ""), "ann");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()),
+              testing::AllOf(testing::HasSubstr("user ann has 2 studies"), testing::HasSubstr("dermis delete"),
+                             testing::HasSubstr("--user-studies")));
+  EXPECT_EQ(core_->List().studies_size(), 2);
+  EXPECT_TRUE(Submit(*FakeSpec("c", 1, 0, ""), "ben").ok()) << "another user's";
+  core_->Cancel("a", [](const auto&) {});
+  ASSERT_TRUE(Delete("a").ok());
+  EXPECT_TRUE(Submit(*FakeSpec("d", 1, 0, ""), "ann").ok()) << "there is room again";
+}
+
+TEST_F(CoreTest, Quota_CountsImagesAndModelsOnceAUser_WhateverTheNumberOfStudies) {
+  options_.quota.blobs = 5;
+  options_.quota.bytes = 1000;
+  Start();
+  const auto brings = [&](uint64_t blobs, uint64_t bytes) {
+    return Brought{.images = image_set_, .model = {}, .image_blobs = blobs, .image_bytes = bytes, .model_bytes = 0};
+  };
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, ""), "ann", brings(3, 600)).ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann", brings(3, 600)).ok()) << "the same images";
+  Brought other = brings(3, 300);
+  other.images = Sha256Of("another set");
+  const auto blobs = Submit(*FakeSpec("c", 1, 0, ""), "ann", other);
+  EXPECT_THAT(std::string(blobs.status().message()), testing::HasSubstr("--user-blobs"));
+  other.image_blobs = 1;
+  other.image_bytes = 500;
+  const auto bytes = Submit(*FakeSpec("c", 1, 0, ""), "ann", other);
+  EXPECT_THAT(std::string(bytes.status().message()),
+              testing::HasSubstr("has 600 bytes of images and models, this study would add 500"));
+  Start();
+  EXPECT_FALSE(Submit(*FakeSpec("c", 1, 0, ""), "ann", other).ok()) << "the journal knows it";
+}
+
+TEST_F(CoreTest, Revocations_AreToldToWorkersThatAreHere_AndToThoseThatCome) {
+  const ConnectionId here = Join("w1");
+  EXPECT_FALSE(Was(here, v1::Directive::kRevocations)) << "there are none";
+  core_->ChangeTrust(
+      [](const Trust& trust) -> absl::StatusOr<v1::Event> {
+        v1::Event event;
+        const auto revoked = trust.Revoke("abcdef0123456789", "ann");
+        if (!revoked.ok()) return revoked.status();
+        *event.mutable_join_revoked() = *revoked;
+        return event;
+      },
+      [](const absl::Status& status) { EXPECT_TRUE(status.ok()) << status; });
+  EXPECT_FALSE(Was(here, v1::Directive::kRevocations)) << "not before it is durable";
+  ASSERT_TRUE(core_->Flush().ok());
+  ASSERT_TRUE(Was(here, v1::Directive::kRevocations));
+  EXPECT_EQ(outbox_.sent[here].back().revocations().serials(0), "abcdef0123456789");
+  EXPECT_TRUE(Was(Join("w2"), v1::Directive::kRevocations));
+  Start();
+  EXPECT_TRUE(Was(Join("w1", "2"), v1::Directive::kRevocations));
+}
+
+TEST_F(CoreTest, Trials_GiveTheEpochsOfEachTraining_PageByPage) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0,
+                               "sweep: {axes: [{key: training.clip_norm, values: [1, 2]}], seeds: 2}\n"))
+                  .ok());
+  RunToEnd("a");
+  v1::TrialsRequest request;
+  request.set_id("a");
+  const auto all = core_->Trials(request);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->trials_size(), 2);
+  EXPECT_EQ(all->next(), 0u);
+  EXPECT_EQ(all->trials(1).settings(0).key(), "training.clip_norm");
+  EXPECT_EQ(all->trials(1).settings(0).value(), "2");
+  ASSERT_EQ(all->trials(1).trainings_size(), 2);
+  EXPECT_EQ(all->trials(1).trainings(1).seed(), all->trials(1).trainings(0).seed() + 1);
+  EXPECT_EQ(all->trials(1).trainings(0).epochs_size(), 2);
+  request.set_first(1);
+  EXPECT_EQ(core_->Trials(request)->trials_size(), 1);
+  request.set_id("nobody");
+  EXPECT_EQ(core_->Trials(request).status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

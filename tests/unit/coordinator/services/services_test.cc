@@ -62,7 +62,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 27);
+  EXPECT_EQ(rpcs, 28);
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));

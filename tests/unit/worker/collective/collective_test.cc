@@ -26,6 +26,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/collective/mesh.h"
+#include "worker/collective/peer_access.h"
 #include "worker/collective/tree_sum.h"
 
 namespace dermis {
@@ -436,6 +437,14 @@ TEST(Collective, Tls_CarriesTheSameBits_AndAdmitsOnlyWorkers) {
   auto intruder = start("user");
   const auto refused = intruder->Join(Seat(meshes, 1, 4, 2, false), absl::Seconds(10));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("role user is not a worker"));
+
+  // One whose certificate the coordinator has called revoked is no worker any more.
+  const auto bearer = BearerOf(LoadIdentity(directory.path(), "worker")->certificate);
+  ASSERT_TRUE(bearer.ok()) << bearer.status();
+  RefusePeers({bearer->serial});
+  const auto revoked = meshes[1]->Join(Seat(meshes, 1, 4, 3, false), absl::Seconds(10));
+  EXPECT_THAT(std::string(revoked.status().message()), HasSubstr("was revoked"));
+  RefusePeers({});
 }
 
 // A rank in a process of its own, which gathers for ever.
