@@ -1,7 +1,10 @@
 #include "tools/dermis/summary.h"
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -38,6 +41,8 @@ TEST(SummaryTest, AStudyThatIsNotDone_SaysSoFirst_AndItsBitsAreNoResult) {
   EXPECT_THAT(text(), StartsWith("Study demo was CANCELLED" + how));
   EXPECT_THAT(text(), HasSubstr("Bits so far (not comparable): "));
   EXPECT_THAT(text(), Not(HasSubstr("Bits of all")));
+  EXPECT_THAT(*RenderReport(study.results, study.Inputs()),
+              HasSubstr("id=\"partial\"><li>Study demo was CANCELLED"));
   status.set_phase(v1::StudyStatus::FAILED);
   EXPECT_THAT(text(), StartsWith("Study demo has FAILED" + how));
   status.set_phase(v1::StudyStatus::RUNNING);
