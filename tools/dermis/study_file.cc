@@ -111,8 +111,8 @@ absl::Status CheckIsNoPickle(const std::string& file, std::string_view bytes) {
   // A zip's list of files is at its end. TorchScript has code/ beside its pickles.
   constexpr size_t kEnd = 4 << 20;
   const std::string_view end = bytes.substr(bytes.size() - std::min(bytes.size(), kEnd));
-  const bool zip = bytes.starts_with("PK\3\4") && absl::StrContains(end, "/data.pkl") &&
-                   !absl::StrContains(end, "/code/");
+  const auto lists = [&](const char* name) { return end.find(name) != std::string_view::npos; };
+  const bool zip = bytes.starts_with("PK\3\4") && lists("/data.pkl") && !lists("/code/");
   // Before PyTorch 1.6: protocol 2 and a number of their own.
   const bool old = bytes.starts_with("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19");
   if (!zip && !old) return absl::OkStatus();

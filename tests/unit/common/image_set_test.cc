@@ -193,7 +193,7 @@ TEST(ImageSet, FileThatIsNone_IsRefused_NamingIt) {
   const auto junk = ImageSet::OpenFile(folder / "junk.images");
   EXPECT_THAT(std::string(junk.status().message()),
               HasSubstr("junk.images is not an image set (made by dermis ingest)"));
-  const std::string photos = (folder.path() / "").string();
+  const std::string photos = folder.path() + "/";
   EXPECT_THAT(std::string(ImageSet::OpenFile(photos).status().message()),
               HasSubstr(" is a folder; pack it first: `dermis ingest "));
   ASSERT_TRUE(WriteImageSet(folder / "x.images", TestHeader(3, 3), TestImages(3, 3, 3)).ok());

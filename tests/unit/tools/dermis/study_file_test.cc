@@ -20,14 +20,14 @@ class StudyFileTest : public ::testing::Test {
  protected:
   std::string ErrorOf(const std::string& yaml, const std::vector<std::string>& settings = {}) {
     std::ofstream(folder_ / "s.yaml") << yaml;
-    return std::string(ReadStudy((folder_ / "s.yaml").string(), settings).status().message());
+    return std::string(ReadStudy(folder_ / "s.yaml", settings).status().message());
   }
 
   TestFolder folder_;
 };
 
 TEST_F(StudyFileTest, AValueOutOfRange_IsToldWithItsLine_UnlessItIsASetting) {
-  const std::string path = (folder_ / "s.yaml").string();
+  const std::string path = folder_ / "s.yaml";
   EXPECT_EQ(ErrorOf("name: a\ntraining:\n  epochs: 2000000\n"),
             path + ":3:3: 'training.epochs' is 2,000,000; it must be from 1 to 1,000,000");
   EXPECT_THAT(ErrorOf("name: a\nexplanation:\n  methods: [grad_cam, lime: {samples: 3}]\n"),

@@ -59,11 +59,11 @@ TEST(SummaryTest, JsonSpellsAPhase_AsStatusDoes) {
 TEST(MakeExplanationsTest, TheFolderIsThereWhole_OrNotAtAll) {
   FakeStudy study(200, 32, 2);
   TestFolder folder;
-  const std::string made = (folder / "made").string();
+  const std::string made = folder / "made";
   ASSERT_TRUE(MakeExplanations(study.results, study.Inputs(), made, false).ok());
   EXPECT_TRUE(std::filesystem::exists(made + "/attributions.csv"));
   study.payloads.clear();  // Nothing can be had any more.
-  const std::string other = (folder / "other").string();
+  const std::string other = folder / "other";
   EXPECT_FALSE(MakeExplanations(study.results, study.Inputs(), other, false).ok());
   EXPECT_FALSE(std::filesystem::exists(other));
   EXPECT_FALSE(std::filesystem::exists(other + ".part"));
