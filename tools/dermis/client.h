@@ -48,6 +48,11 @@ class Client {
   BlobClient blobs_;
 };
 
+// "no study 'dem'; did you mean 'demo'?": `names` are those that there are; ten of them are listed.
+absl::Status NoStudy(const std::string& id, const std::vector<std::string>& names);
+// What a failed call about study `id` says; NoStudy where it is not there.
+absl::Status StudyError(Client& client, const std::string& id, const grpc::Status& status);
+
 // Sets the deadline of a unary call.
 void SetDeadline(grpc::ClientContext& context, int seconds = 30);
 

@@ -209,6 +209,7 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
   auto options = std::make_shared<JoinOptions>();
   CLI::App* token = cluster.add_subcommand("token", "Tokens by which workers join");
   token->require_subcommand(1);
+  token->footer("Examples:\n  dermis cluster token create --uses 2 -o token\n  dermis cluster token list");
 
   CLI::App* create = token->add_subcommand("create", "Make a token and print it, once, for dermis-worker --join");
   AddClusterOption(*create, options->directory);

@@ -21,6 +21,7 @@
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
 #include "tools/report/figures.h"
+#include "tools/report/partial.h"
 #include "tools/report/report.h"
 
 namespace dermis {
@@ -82,6 +83,9 @@ absl::Status PrintResults(const ResultOptions& options) {
   FILE* told = stdout;  // What was written where.
   if (options.format == "json") {
     told = stderr;
+    if (const std::string partial = PartialNote(results.status()); !partial.empty()) {
+      std::fprintf(stderr, "%s %s\n", Paint(Color::kYellow, "warning:", stderr).c_str(), partial.c_str());
+    }
     ASSIGN_OR_RETURN(const std::string json, ResultsJson(results, InputsOf(*client, *images)));
     std::printf("%s\n", json.c_str());
   } else {
@@ -99,7 +103,9 @@ absl::Status PrintResults(const ResultOptions& options) {
   if (!options.model.empty())
     RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
   if (options.explanations.empty()) return absl::OkStatus();
-  if (!std::filesystem::create_directory(options.explanations)) {
+  std::string folder = options.explanations;
+  while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
+  if (std::filesystem::exists(folder)) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.explanations, " is there already (--explanations): name a new folder"));
   }
@@ -107,7 +113,7 @@ absl::Status PrintResults(const ResultOptions& options) {
   inputs.images = images.get();
   inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
   ASSIGN_OR_RETURN(const uint32_t overlays,
-                   WriteExplanations(results, inputs, options.explanations, /*report=*/false));
+                   MakeExplanations(results, inputs, folder, /*report=*/false));
   std::fprintf(told, "%u overlays  %s\n", overlays, options.explanations.c_str());
   return absl::OkStatus();
 }
@@ -170,7 +176,9 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
     AddClusterOption(*command, options->cluster);
     command->add_option("study", options->id, "The study's name")->required();
   }
-  report->add_option("-o,--output", options->report, "HTML file to write")->required();
+  report->add_option("-o,--output", options->report, "HTML file to write")
+      ->required()
+      ->check(NamedFile());
   report->add_option("--figures", options->figures,
                      "Folder for each figure and table as a file of its own (SVG, PNG, CSV) and an index.html");
   report->add_option("--full-resolution", options->full_resolution,
@@ -213,12 +221,13 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
 
   auto* models = app.add_subcommand("models", "Trained models");
   models->require_subcommand(1);
+  models->footer("Examples:\n  dermis models export demo -o demo.safetensors");
   auto exported = std::make_shared<ExportOptions>();
   auto* save = models->add_subcommand(
       "export", "Write a study's model: safetensors, with all that is needed to use it (dermis explain --model)");
   AddClusterOption(*save, exported->cluster);
   save->add_option("study", exported->id, "The study's name")->required();
-  save->add_option("-o,--output", exported->file, "File to write")->required();
+  save->add_option("-o,--output", exported->file, "File to write")->required()->check(NamedFile());
   save->footer("Examples:\n  dermis models export demo -o demo.safetensors");
   save->callback([exported, &outcome] { outcome = ExportModel(*exported); });
   report->callback([options, &outcome] { outcome = Report(*options); });

@@ -10,14 +10,13 @@
 #include "common/baselines.h"
 #include "common/status_macros.h"
 #include "tools/dermis/explain_output.h"
+#include "tools/dermis/output.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
 #include "tools/report/judgement.h"
 
 namespace dermis {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 Json JsonOf(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
@@ -162,7 +161,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
     return manifest.images(static_cast<int>(image)).name();
   };
   Json json = {{"study", results.status().id()},
-               {"phase", v1::StudyStatus::Phase_Name(results.status().phase())},
+               {"phase", PhaseName(results.status())},
                {"spec", JsonOf(results.spec())},
                {"model", absl::BytesToHexString(results.model().weights())}};
   const auto scores = [&](const auto& images, const auto& logits) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,9 @@ struct StudyFile {
   std::string model;   // The model that it is given; empty: it is trained.
   std::optional<DecisionRule> rule;  // That the model's file holds.
 };
+
+// INVALID_ARGUMENT where a model's file is what torch.save wrote, a pickle: how it is converted.
+absl::Status CheckIsNoPickle(const std::string& file, std::string_view bytes);
 
 // Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from
 // the files (digest; a safetensors model's kind and images.size), and resolves it. `where` begins

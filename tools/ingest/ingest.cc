@@ -76,13 +76,21 @@ absl::StatusOr<size_t> FindColumn(const CsvTable& table, const std::string& chos
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("no column with the ", what, chosen.empty() ? "" : absl::StrCat(" '", chosen, "'"),
+      absl::StrCat("no column with the ", what,
+                   chosen.empty() ? absl::StrCat(" (", absl::StrJoin(usual, ", "), ")")
+                                  : absl::StrCat(" '", chosen, "'"),
                    "; the columns are ", absl::StrJoin(table.header, ", "), ". Name it with ", option));
 }
 
 absl::StatusOr<std::vector<Listed>> ListFromCsv(const IngestOptions& options) {
   fs::path path = options.labels;
   if (!fs::exists(path)) path = fs::path(options.folder) / options.labels;
+  if (!fs::exists(path)) {
+    return absl::NotFoundError(
+        path.string() == options.labels
+            ? absl::StrCat(options.labels, " is not there (--labels)")
+            : absl::StrCat("neither ", options.labels, " nor ", path.string(), " is there (--labels)"));
+  }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   auto parsed = ParseCsv(text);
   if (!parsed.ok()) {

@@ -191,7 +191,11 @@ TEST(ImageSet, FileThatIsNone_IsRefused_NamingIt) {
   TestFolder folder;
   WriteFile(folder / "junk.images", "this is no image set at all");
   const auto junk = ImageSet::OpenFile(folder / "junk.images");
-  EXPECT_THAT(std::string(junk.status().message()), HasSubstr("junk.images"));
+  EXPECT_THAT(std::string(junk.status().message()),
+              HasSubstr("junk.images is not an image set (made by dermis ingest)"));
+  const std::string photos = folder.path() + "/";
+  EXPECT_THAT(std::string(ImageSet::OpenFile(photos).status().message()),
+              HasSubstr(" is a folder; pack it first: `dermis ingest "));
   ASSERT_TRUE(WriteImageSet(folder / "x.images", TestHeader(3, 3), TestImages(3, 3, 3)).ok());
   const std::string bytes = FileBytes(folder / "x.images");
   WriteFile(folder / "cut.images", std::string_view(bytes).substr(0, bytes.size() - 1));
