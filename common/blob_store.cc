@@ -202,7 +202,12 @@ class Disk : public BlobStore {
 
    private:
     absl::Status Damaged() {
-      RETURN_IF_ERROR(store_->Remove(digest_));
+      // Meanwhile a good one may have come in its place, which is another file.
+      struct stat opened {}, there {};
+      if (fstat(file_.fd(), &opened) == 0 && stat(store_->PathOf(digest_).c_str(), &there) == 0 &&
+          opened.st_ino == there.st_ino) {
+        RETURN_IF_ERROR(store_->Remove(digest_));
+      }
       return absl::DataLossError(absl::StrCat(
           "blob ", digest_.hex(), " was damaged on disk (", store_->PathOf(digest_),
           "): it has been removed and must be uploaded or computed again; check the disk"));

@@ -16,8 +16,6 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -25,6 +23,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 
+#include "common/files.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -92,14 +91,10 @@ Key ParseKey(std::string_view pem) {
 }
 
 absl::StatusOr<std::string> ReadText(const fs::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("certificate file ", path.string(), " cannot be read (",
-                                            strerror(errno),
-                                            "): check its permissions, or make new ones with `dermis cluster start`"));
-  }
-  return std::move(text).str();
+  absl::StatusOr<std::string> text = ReadFile(path);
+  if (text.ok()) return text;
+  return absl::NotFoundError(absl::StrCat("certificate file ", text.status().message(),
+                                          ": check its permissions, or make new ones with `dermis cluster start`"));
 }
 
 void AddName(X509_NAME* name, const char* field, const std::string& value) {

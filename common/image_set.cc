@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <utility>
 
@@ -179,10 +180,16 @@ class FileSet : public ChunkedSet {
  public:
   absl::Status Open(const std::string& path) {
     ASSIGN_OR_RETURN(file_, MappedFile::Open(path));
-    ASSIGN_OR_RETURN(view_, ParseSafetensors(file_->bytes()));
+    const auto bad = [&](absl::string_view why) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " is not an image set (made by dermis ingest): ", why));
+    };
+    auto view = ParseSafetensors(file_->bytes());
+    if (!view.ok()) return bad(view.status().message());
+    view_ = *std::move(view);
     const auto json = view_.metadata.find("manifest");
     if (json == view_.metadata.end()) {
-      return Bad("its metadata holds no manifest: it is another kind of safetensors file");
+      return bad("its metadata holds no manifest: it is another kind of safetensors file");
     }
     v1::ImageSetManifest manifest;
     google::protobuf::util::JsonParseOptions options;
@@ -500,10 +507,15 @@ absl::StatusOr<std::string_view> ImageSet::Labels(uint32_t i) const {
 }
 
 absl::StatusOr<std::unique_ptr<ImageSet>> ImageSet::OpenFile(const std::string& path) {
-  auto set = std::make_unique<FileSet>();
-  if (const absl::Status status = set->Open(path); !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    std::string folder = path;
+    while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+    return absl::InvalidArgumentError(absl::StrCat(folder, " is a folder; pack it first: `dermis ingest ",
+                                                   folder, " -o ", folder, ".images`"));
   }
+  auto set = std::make_unique<FileSet>();
+  RETURN_IF_ERROR(set->Open(path));
   return std::unique_ptr<ImageSet>(std::move(set));
 }
 

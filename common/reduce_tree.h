@@ -1,4 +1,4 @@
-// The fixed binary tree over V logical shards that every cross-shard sum follows (DESIGN 1): node
+// The fixed binary tree over V logical shards that every cross-shard sum follows (docs/determinism.md): node
 // [a, b) = node [a, m) + node [m, b), m the middle. A worker that hosts shards [first, first + count) may
 // pre-sum only whole aligned subtrees; the rest travels as separate nodes.
 #ifndef DERMIS_COMMON_REDUCE_TREE_H_

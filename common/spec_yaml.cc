@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -18,6 +19,7 @@
 #include "common/estimators.h"
 #include "common/model_spec.h"
 #include "common/nearest_word.h"
+#include "common/number_text.h"
 #include "common/status_macros.h"
 #include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
@@ -39,11 +41,65 @@ constexpr int kMaxDepth = 32;
 constexpr size_t kMaxItems = 10'000;
 constexpr uint32_t kEpochs = 100;  // Where a study names none.
 
+// What others call it: the word that it has here, or the word itself.
+std::string WordHere(const std::string& word) {
+  static constexpr std::pair<const char*, const char*> kOthers[] = {
+      {"adam", "adamw"},       {"amp", "bf16"},     {"asha", "halving"},
+      {"deeplift", "deep_shap"}, {"float16", "bf16"}, {"fp16", "bf16"},
+      {"half", "bf16"},        {"lr", "learning_rate"}, {"num_epochs", "epochs"},
+      {"shap", "shapley"},     {"kernel_shap", "shapley"}};
+  for (const auto& [other, here] : kOthers) {
+    if (word == other) return here;
+  }
+  return word;
+}
+
 // ", did you mean 'epochs'?" or the list of what there is.
 std::string Suggest(std::string_view word, const std::vector<std::string>& known) {
-  const std::string nearest = NearestWord(word, known, std::max<size_t>(2, word.size() / 3));
+  const std::string here = WordHere(std::string(word));
+  std::string nearest = NearestWord(here, known, here == word ? std::max<size_t>(2, word.size() / 3) : 0);
+  // Two words of the package shap.
+  if (word == "shap" && !nearest.empty()) nearest += "' or 'deep_shap";
+  if (word == "kernel_shap" && !nearest.empty()) nearest += ": {estimator: kernel}";
   const std::string text = nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?");
   return absl::StrCat(text, " (there are: ", absl::StrJoin(known, ", "), ")");
+}
+
+// The key of this name that lies the fewest levels beneath `type`, as "optimizer.rmsprop.learning_rate";
+// "" where there is none.
+std::string KeyBeneath(const Descriptor& type, const std::string& name) {
+  std::vector<std::pair<const Descriptor*, std::string>> level = {{&type, ""}};
+  for (int depth = 0; depth < 6 && !level.empty(); ++depth) {
+    std::vector<std::pair<const Descriptor*, std::string>> next;
+    for (const auto& [message, path] : level) {
+      if (message->FindFieldByName(name) != nullptr) return path + name;
+      for (int i = 0; i < message->field_count(); ++i) {
+        const FieldDescriptor& field = *message->field(i);
+        if (field.message_type() == nullptr) continue;
+        next.emplace_back(field.message_type(),
+                          absl::StrCat(path, field.name(), field.is_repeated() ? "[]." : "."));
+      }
+    }
+    level = std::move(next);
+  }
+  return "";
+}
+
+// For a key that `type`, at `path`, does not have: its neighbour if it is one letter off, a key of that name elsewhere, else what
+// Suggest says.
+std::string SuggestKey(const std::string& key, const Descriptor& type, const std::string& path,
+                       const std::vector<std::string>& known) {
+  const std::string word = WordHere(key);
+  const bool here = std::find(known.begin(), known.end(), word) != known.end();
+  if (!here && NearestWord(key, known, 1).empty()) {
+    std::string meant = KeyBeneath(type, word);
+    if (!meant.empty() && !path.empty()) meant = absl::StrCat(path, ".", meant);
+    if (meant.empty()) meant = KeyBeneath(*v1::StudySpec::descriptor(), word);
+    if (!meant.empty()) {
+      return absl::StrCat("; did you mean '", meant, "'? (there are: ", absl::StrJoin(known, ", "), ")");
+    }
+  }
+  return Suggest(key, known);
 }
 
 // MODEL_KIND_SEED_CNN -> seed_cnn: what is left without the prefix that value 0 shows.
@@ -73,7 +129,7 @@ class Reader {
       if (field == nullptr) {
         return absl::InvalidArgumentError(absl::StrCat(Where(item.first), "unknown key '", key, "'",
                                                        path.empty() ? "" : absl::StrCat(" in '", path, "'"),
-                                                       Suggest(key, known)));
+                                                       SuggestKey(key, type, path, known)));
       }
       if (std::find(seen.begin(), seen.end(), key) != seen.end()) {
         return Error(item.first, inner, "stands there twice");
@@ -92,15 +148,29 @@ class Reader {
   // From `message` down the dots of `key`.
   absl::Status SetByKey(Message& message, const std::string& key, const YAML::Node& value) {
     Message* inner = &message;
-    const std::vector<std::string> parts = absl::StrSplit(key, '.');
+    std::vector<std::string> parts = absl::StrSplit(key, '.');
     for (size_t i = 0; i < parts.size(); ++i) {
+      const std::optional<uint32_t> item = TakeIndex(parts[i]);
       const FieldDescriptor* field = inner->GetDescriptor()->FindFieldByName(parts[i]);
+      if (item && field != nullptr && field->is_repeated() &&
+          field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        const int size = inner->GetReflection()->FieldSize(*inner, field);
+        if (*item >= static_cast<uint32_t>(size)) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "'", key, "': the study names ", size, " ", parts[i], ", which count from 0"));
+        }
+        inner = inner->GetReflection()->MutableRepeatedMessage(inner, field, static_cast<int>(*item));
+        if (i + 1 == parts.size()) inner->Clear();
+        continue;
+      }
       if (field != nullptr && field->is_repeated() && i + 1 == parts.size() && value.IsSequence()) {
         inner->GetReflection()->ClearField(inner, field);
         return ReadField(value, *inner, *field, key, 0);
       }
       if (field != nullptr && field->is_repeated()) {
-        return absl::InvalidArgumentError(absl::StrCat("'", key, "' is a list: it cannot be set alone"));
+        return absl::InvalidArgumentError(absl::StrCat("'", key, "' is a list: give all of it, ", parts[i],
+                                                       "=[...], or the place of one item, ",
+                                                       parts[i], "[0]"));
       }
       if (field == nullptr) {
         std::vector<std::string> known;
@@ -108,7 +178,9 @@ class Reader {
           known.push_back(inner->GetDescriptor()->field(k)->name());
         }
         return absl::InvalidArgumentError(
-            absl::StrCat("no key '", key, "' can be set", Suggest(parts[i], known)));
+            absl::StrCat("no key '", key, "' can be set",
+                         SuggestKey(parts[i], *inner->GetDescriptor(),
+                                    absl::StrJoin(parts.begin(), parts.begin() + i, "."), known)));
       }
       const bool last = i + 1 == parts.size();
       if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
@@ -131,12 +203,25 @@ class Reader {
   }
 
  private:
+  // "methods[0]" -> "methods" and 0.
+  static std::optional<uint32_t> TakeIndex(std::string& part) {
+    const size_t open = part.find('[');
+    uint32_t item = 0;
+    if (open == std::string::npos || part.back() != ']' ||
+        !absl::SimpleAtoi(part.substr(open + 1, part.size() - open - 2), &item)) {
+      return std::nullopt;
+    }
+    part.resize(open);
+    return item;
+  }
+
   std::string Where(const YAML::Node& node) const {
     if (!lines_) return file_ + ": ";
     return absl::StrCat(file_, ":", node.Mark().line + 1, ":", node.Mark().column + 1, ": ");
   }
   absl::Status Error(const YAML::Node& node, const std::string& path, const std::string& why) const {
-    return absl::InvalidArgumentError(absl::StrCat(Where(node), "'", path, "' ", why));
+    return absl::InvalidArgumentError(
+        absl::StrCat(Where(node), path.empty() ? "a study" : absl::StrCat("'", path, "'"), " ", why));
   }
 
   // `- grad_cam` for `- grad_cam: {}`: the name of one member of a choice.
@@ -202,7 +287,10 @@ class Reader {
         uint64_t value = 0;
         const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_UINT32;
         if (!absl::SimpleAtoi(text, &value) || (narrow && value > UINT32_MAX)) {
-          return Error(node, path, absl::StrCat("must be a whole number from 0, not '", text, "'"));
+          return Error(node, path,
+                       absl::StrCat("must be a whole number from 0 to ",
+                                    narrow ? NumberText(UINT32_MAX) : absl::StrCat(UINT64_MAX),
+                                    ", not '", text, "'"));
         }
         if (narrow) {
           DERMIS_PUT(UInt32, static_cast<uint32_t>(value));
@@ -291,7 +379,8 @@ absl::Status Wrong(const std::string& key, const std::string& why) {
 
 absl::Status InRange(const std::string& key, double value, double low, double high) {
   if (value >= low && value <= high) return absl::OkStatus();
-  return Wrong(key, absl::StrCat("is ", value, "; it must be from ", low, " to ", high));
+  return Wrong(key, absl::StrCat("is ", NumberText(value), "; it must be from ", NumberText(low), " to ",
+                                 NumberText(high)));
 }
 
 #define DERMIS_DEFAULT(message, field, value) \
@@ -879,6 +968,11 @@ absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_
   }
   try {  // yaml-cpp reports by exceptions.
     const YAML::Node root = YAML::Load(std::string(text));
+    if (!root.IsMap()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          name, root.IsNull() ? " is empty" : " is not a mapping (key: value)",
+          ": a study begins like `name: demo` (studies/start.yaml is a short one)"));
+    }
     v1::StudySpec spec;
     RETURN_IF_ERROR(Reader(name).ReadMessage(root, spec, "", 0));
     return spec;
@@ -887,6 +981,36 @@ absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_
         absl::StrCat(name, ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
   } catch (const std::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": ", e.what()));
+  }
+}
+
+std::string PlaceOf(std::string_view text, std::string_view key) {
+  try {
+    YAML::Node node = YAML::Load(std::string(text));
+    YAML::Mark mark = YAML::Mark::null_mark();
+    for (absl::string_view part : absl::StrSplit(absl::string_view(key.data(), key.size()),
+                                                 absl::ByAnyChar(".[]"), absl::SkipEmpty())) {
+      uint32_t item = 0;
+      if (node.IsSequence() && absl::SimpleAtoi(part, &item) && item < node.size()) {
+        node.reset(node[item]);
+        mark = node.Mark();
+        continue;
+      }
+      if (node.IsScalar()) break;  // `- lime`: a choice by its name.
+      if (!node.IsMap()) return "";
+      bool found = false;
+      for (const auto& entry : node) {
+        if (!entry.first.IsScalar() || entry.first.Scalar() != part) continue;
+        mark = entry.first.Mark();
+        node.reset(entry.second);
+        found = true;
+        break;
+      }
+      if (!found) return "";
+    }
+    return mark.is_null() ? "" : absl::StrCat(":", mark.line + 1, ":", mark.column + 1);
+  } catch (const std::exception&) {
+    return "";
   }
 }
 

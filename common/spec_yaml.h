@@ -21,7 +21,10 @@ absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_
 // trial sets (TrialSpec); it is checked that every trial resolves. INVALID_ARGUMENT says which key, why, and what would be right.
 absl::StatusOr<v1::StudySpec> ResolveSpec(const v1::StudySpec& spec);
 
-// Sets what `key` ("training.optimizer.sgd.momentum") names to what `value` spells. INVALID_ARGUMENT: no
+// Where `key` ("training.epochs", "explanation.methods[0].lime") stands in the YAML of a study, as ":3:5"; "": nowhere.
+std::string PlaceOf(std::string_view text, std::string_view key);
+
+// Sets what `key` ("training.optimizer.sgd.momentum", "explanation.methods[0].lime.samples") names to what `value` spells. INVALID_ARGUMENT: no
 // such key, or no such value.
 absl::Status SetByKey(v1::StudySpec& spec, const std::string& key, const std::string& value);
 

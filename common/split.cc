@@ -68,7 +68,9 @@ absl::Status SplitByColumn(const v1::ImageSetManifest& manifest, const std::stri
         std::string known;
         for (const v1::Attribute& a : entry.attributes()) absl::StrAppend(&known, " ", a.key());
         return Bad(absl::StrCat("image ", entry.name(), " has no column '", column,
-                                "'; its columns:", known.empty() ? " none" : known));
+                                "'; its columns:", known.empty() ? " none" : known,
+                                ": set images.split.column to one of them, or remove it and give "
+                                "images.split.test: 0.2"));
       }
       Part part;
       if (at->value() == "train") {

@@ -10,7 +10,8 @@
 namespace dermis {
 namespace {
 
-constexpr int kMaxMessageBytes = 64 << 20;
+// What the coordinator takes (coordinator/main.cc). What it sends may be larger: the results of a large study.
+constexpr int kMaxSentBytes = 16 << 20;
 
 }  // namespace
 
@@ -73,8 +74,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, std::shar
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1'000);
   // Channels of one process to one address must not share a connection: a dead one would be dead for all.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetMaxSendMessageSize(kMaxSentBytes);
   return grpc::CreateCustomChannel(address, std::move(credentials), arguments);
 }
 

@@ -1,9 +1,8 @@
 #include "coordinator/audit_log.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -12,9 +11,12 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/status_macros.h"
 
 namespace dermis {
 namespace {
+
+constexpr uint64_t kPiece = 1 << 20;  // Far longer than any line.
 
 bool Same(const AuditEntry& a, const AuditEntry& b) {
   return std::tie(a.who, a.role, a.call, a.what, a.outcome) ==
@@ -32,19 +34,23 @@ absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Open(const std::string& path
   const int file = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (file < 0) return failed("opened");
   std::unique_ptr<AuditLog> log(new AuditLog(path, file, clock));
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
   absl::MutexLock lock(&log->mutex_);
-  if (const absl::Status status = FollowAudit(std::string_view(text).substr(0, whole), log->head_);
-      !status.ok()) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": ", status.message(),
-                     ". Keep the file for whoever looks into it, and move it away: a new log "
-                     "begins with the next start"));
+  uint64_t followed = 0;
+  for (;;) {
+    ASSIGN_OR_RETURN(const std::string lines, log->LinesFrom(followed, kPiece));
+    if (lines.empty()) break;
+    if (const absl::Status status = FollowAudit(lines, log->head_); !status.ok()) {
+      return absl::DataLossError(
+          absl::StrCat(path, ": ", status.message(),
+                       ". Keep the file for whoever looks into it, and move it away: a new log "
+                       "begins with the next start"));
+    }
+    followed += lines.size();
   }
-  if (whole < text.size()) {
-    if (ftruncate(file, static_cast<off_t>(whole)) != 0) return failed("shortened");
+  const off_t end = lseek(file, 0, SEEK_END);
+  if (end < 0) return failed("read");
+  if (followed < static_cast<uint64_t>(end)) {
+    if (ftruncate(file, static_cast<off_t>(followed)) != 0) return failed("shortened");
     log->Write({"", "coordinator", "audit", "a last line that was cut off was taken away", "OK"});
   }
   return log;
@@ -76,6 +82,8 @@ void AuditLog::Write(const AuditEntry& entry) {
 void AuditLog::WriteCounted() {
   if (!counted_.call.empty()) Write(counted_);
   counted_ = {};
+  if (unwritten_ > 0) Write({"", "", "several", "", "refused; more than are written one by one", unwritten_});
+  unwritten_ = 0;
 }
 
 void AuditLog::Record(const AuditEntry& entry) {
@@ -94,10 +102,22 @@ void AuditLog::Record(const AuditEntry& entry) {
     }
     return;
   }
+  if (!Afford(now)) {
+    ++unwritten_;
+    return;
+  }
   WriteCounted();
   Write(entry);
   refusal_ = entry;
   refused_at_ = now;
+}
+
+bool AuditLog::Afford(absl::Duration now) {
+  allowance_ = std::min(kRefusalsAtOnce, allowance_ + absl::ToDoubleSeconds(now - filled_at_));
+  filled_at_ = now;
+  if (allowance_ < 1) return false;
+  --allowance_;
+  return true;
 }
 
 AuditHead AuditLog::Head() {
@@ -111,6 +131,10 @@ absl::StatusOr<std::string> AuditLog::Read(uint64_t offset, uint64_t most) {
     absl::MutexLock lock(&mutex_);
     WriteCounted();
   }
+  return LinesFrom(offset, most);
+}
+
+absl::StatusOr<std::string> AuditLog::LinesFrom(uint64_t offset, uint64_t most) const {
   std::string bytes(most, '\0');
   const ssize_t got = pread(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
   if (got < 0)

@@ -20,6 +20,8 @@ namespace dermis {
 // Thread-safe.
 class AuditLog {
  public:
+  static constexpr double kRefusalsAtOnce = 100;
+
   // Makes the file (mode 0600) or follows it to its end. A last line that was cut off by a loss of
   // power is taken away, and a line says so. DATA_LOSS: it was changed.
   static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const std::string& path,
@@ -28,9 +30,9 @@ class AuditLog {
   AuditLog(const AuditLog&) = delete;
   AuditLog& operator=(const AuditLog&) = delete;
 
-  // Where the disk is full the line is missing, and the process's log says so. Refusals (outcome
-  // other than "OK") of one caller and call within a second of the first are counted and written as
-  // one line, so that knocking does not fill the disk.
+  // Where the disk is full the line is missing, and the process's log says so. Knocking does not fill the disk: refusals
+  // (outcome other than "OK") of one caller and call within a second of the first are counted and written as one line;
+  // and of refusals of all kinds, after kRefusalsAtOnce, one a second is written, the others are counted in one line.
   void Record(const AuditEntry& entry);
 
   // With all that is counted written.
@@ -42,7 +44,10 @@ class AuditLog {
   AuditLog(std::string path, int file, const Clock& clock)
       : path_(std::move(path)), file_(file), clock_(clock) {}
   void Write(const AuditEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::string> LinesFrom(uint64_t offset, uint64_t most) const;
   void WriteCounted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether a refusal may have a line of its own now.
+  bool Afford(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
   const int file_;
@@ -51,6 +56,9 @@ class AuditLog {
   AuditHead head_ ABSL_GUARDED_BY(mutex_);
   // A refusal that came again: not written yet.
   AuditEntry counted_ ABSL_GUARDED_BY(mutex_);
+  uint64_t unwritten_ ABSL_GUARDED_BY(mutex_) = 0;  // Refusals that were too many.
+  double allowance_ ABSL_GUARDED_BY(mutex_) = kRefusalsAtOnce;
+  absl::Duration filled_at_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
   // The last one that was written, and when.
   AuditEntry refusal_ ABSL_GUARDED_BY(mutex_);
   absl::Duration refused_at_ ABSL_GUARDED_BY(mutex_);

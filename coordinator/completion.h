@@ -9,6 +9,7 @@
 
 #include "common/digest.h"
 #include "coordinator/blob_index.h"
+#include "coordinator/quota.h"
 #include "dermis/v1/cluster.pb.h"
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/spec.pb.h"
@@ -38,6 +39,7 @@ struct Submission {
   std::string user;
   std::vector<std::string> warnings;
   v1::Adjustment adjust;
+  Brought brings;
 };
 
 }  // namespace dermis

@@ -34,6 +34,16 @@ absl::Status CheckAdjustment(const v1::Adjustment& adjust) {
   return absl::OkStatus();
 }
 
+// What there is of something, and what is asked for beside it. 0: no limit.
+absl::Status CheckQuota(const std::string& user, uint64_t has, uint64_t more, uint64_t most,
+                        const char* what, const char* option) {
+  if (most == 0 || has + more <= most) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "user ", user, " has ", has, " ", what, ", this study would add ", more, ", and a user may have ", most,
+      ": delete studies that are over (dermis delete STUDY), or ask whoever runs the cluster for more "
+      "(dermis-coordinator ", option, ")"));
+}
+
 }  // namespace
 
 Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Options options)
@@ -44,7 +54,8 @@ Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Opt
       studies_(clock, batch_, blobs),
       questions_(studies_),
       fleet_(clock, batch_, studies_, questions_, blobs, options),
-      spot_checks_(options.spot_checks) {}
+      spot_checks_(options.spot_checks),
+      quota_(options.quota) {}
 
 absl::Status Core::Open() {
   RETURN_IF_ERROR(journal_.Replay(
@@ -325,8 +336,18 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
   }
   if (!response.attached() ||
       studies_.PhaseOf(*studies_.FindStudy(id)) != v1::StudyStatus::RUNNING) {
+    const Usage has = studies_.state().UsageOf(submission.user, id);
+    const Usage with = studies_.state().UsageOf(submission.user, id, &submission.brings);
+    RETURN_IF_ERROR(CheckQuota(submission.user, has.studies, 1, quota_.studies, "studies", "--user-studies"));
+    RETURN_IF_ERROR(CheckQuota(submission.user, has.blobs, with.blobs - has.blobs, quota_.blobs,
+                               "blobs of images and models", "--user-blobs"));
+    RETURN_IF_ERROR(CheckQuota(submission.user, has.bytes, with.bytes - has.bytes, quota_.bytes,
+                               "bytes of images and models", "--user-gib"));
     v1::Event event;
     v1::StudySubmitted& submitted = *event.mutable_study_submitted();
+    submitted.set_image_blobs(submission.brings.image_blobs);
+    submitted.set_image_bytes(submission.brings.image_bytes);
+    submitted.set_model_bytes(submission.brings.model_bytes);
     submitted.set_id(id);
     *submitted.mutable_spec() = std::move(submission.spec);
     submitted.set_image_set(submission.image_set.bytes());
@@ -451,7 +472,11 @@ absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& reque
 
 void Core::ChangeTrust(const TrustDecision& decide, std::function<void(const absl::Status&)> reply) {
   absl::StatusOr<v1::Event> event = decide(studies_.state().trust());
-  if (event.ok() && event->kind_case() != v1::Event::KIND_NOT_SET) studies_.Record(*std::move(event));
+  if (event.ok() && event->kind_case() != v1::Event::KIND_NOT_SET) {
+    const bool revoked = event->join_revoked().serials_size() > 0;
+    studies_.Record(*std::move(event));
+    if (revoked) fleet_.TellRevocations();
+  }
   batch_.AfterFlush([status = event.status(), reply = std::move(reply)] { reply(status); });
 }
 
@@ -486,6 +511,10 @@ absl::StatusOr<v1::StudyResults> Core::Results(const std::string& id) const {
   return ViewResults(studies_, fleet_, batch_, id);
 }
 
+absl::StatusOr<v1::TrialsResponse> Core::Trials(const v1::TrialsRequest& request) const {
+  return ViewTrialHistories(studies_, request);
+}
+
 absl::StatusOr<v1::HistoryResponse> Core::History(const std::string& id,
                                                   const std::vector<Journal::Row>& rows) const {
   return ViewHistory(studies_, id, rows);
@@ -518,6 +547,7 @@ void Core::Tick() {
     if (blobs_.LowDisk()) studies_.RetireIdleStates(kRetiredAtOnce);
   }
   if (studies_.Settle(now)) fleet_.StopUnwanted();
+  fleet_.StopTrained(studies_.TakeTrained());
   fleet_.GiveOut(now);
 }
 

@@ -65,7 +65,7 @@ class Core {
   void BlobLost(const Digest& blob, const std::string& cause);
 
   // --- People. Replies when durable.
-  // INVALID_ARGUMENT: the split or the training part cannot be made. RESOURCE_EXHAUSTED: disk low.
+  // INVALID_ARGUMENT: the split or the training part cannot be made. RESOURCE_EXHAUSTED: disk low; the user's quota.
   void Submit(Submission submission,
               std::function<void(const absl::StatusOr<v1::SubmitResponse>&)> reply);
   // NOT_FOUND names the studies there are. Both are idempotent.
@@ -109,6 +109,8 @@ class Core {
   // of it.
   absl::StatusOr<v1::HistoryResponse> History(const std::string& id,
                                               const std::vector<Journal::Row>& rows) const;
+  // A page of a study's trials, from `first` on, with the epochs of their trainings.
+  absl::StatusOr<v1::TrialsResponse> Trials(const v1::TrialsRequest& request) const;
   v1::ClusterStatusResponse ClusterStatus() const;
   Counters counters() const;
   // For who makes views of their own (dashboard/snapshot.h).
@@ -160,6 +162,7 @@ class Core {
   std::vector<std::string> alarms_;
   absl::Duration next_disk_look_;
   const double spot_checks_;
+  const UserQuota quota_;
 };
 
 }  // namespace dermis

@@ -45,8 +45,9 @@ void Fleet::Completed(const std::string& name, const v1::TaskSpec& task) {
 }
 
 void Fleet::Look(absl::Duration now) {
-  // Not at every batch of commands: this walks over all workers.
-  if (now - last_look_ < absl::Milliseconds(50) && now >= last_look_) return;
+  // Not at every batch of commands: this walks over all workers. At most so many of them a second, however many there are.
+  const absl::Duration least = std::max(absl::Milliseconds(50), workers_.size() * absl::Microseconds(50));
+  if (now - last_look_ < least && now >= last_look_) return;
   CheckTimeouts(now);
   AccountTime(now);
   WaiveChecks(now);
@@ -91,8 +92,7 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
       // The same process on a new stream: what it runs goes on.
       held = old->second.assignment;
       batch_.Close(old->second.connection, "the worker came back on a new stream");
-      connections_.erase(old->second.connection);
-      workers_.erase(old);
+      Remove(hello.worker());
     } else if (clock_.Now() - old->second.last_beat < kAlive) {
       // Two of one name would take each other's place for ever. The second waits: it tries again by
       // itself.
@@ -108,11 +108,8 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
     }
   }
   const absl::Duration now = clock_.Now();
-  Worker& worker = workers_[hello.worker()];
-  worker.hello = hello;
-  worker.connection = connection;
+  Worker& worker = Add(hello, connection);
   worker.last_beat = now;
-  connections_[connection] = hello.worker();
   studies_.PinStudies(hello.numerics_class());
   studies_.TouchClass(hello.numerics_class());
 
@@ -127,6 +124,20 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
   DERMIS_LOG(kInfo, "worker ", hello.worker(), " registered (", hello.numerics_class(), ", ",
              hello.threads(), " threads", worker.assignment != 0 ? ", goes on" : "", ")");
   batch_.Send(connection, std::move(welcome));
+  if (!studies_.state().trust().revoked().empty()) batch_.Send(connection, Revocations());
+}
+
+v1::Directive Fleet::Revocations() const {
+  v1::Directive directive;
+  for (const std::string& serial : studies_.state().trust().revoked()) {
+    directive.mutable_revocations()->add_serials(serial);
+  }
+  return directive;
+}
+
+void Fleet::TellRevocations() {
+  const v1::Directive directive = Revocations();
+  for (const auto& [connection, name] : connections_) batch_.Send(connection, directive);
 }
 
 void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
@@ -134,6 +145,7 @@ void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
   if (worker == nullptr) return;
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
+  if (worker->draining != beat.draining()) ++freed_;
   worker->draining = beat.draining();
   bool seen = false;
   for (const v1::RunningAttempt& running : beat.running()) {
@@ -148,6 +160,7 @@ void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
     if (Assignment& assignment = assignments_.at(worker->assignment);
         running.step() > assignment.step) {
       assignment.step = running.step();
+      if (!assignment.under_way) UnderWay(assignment, now);
       studies_.Touch(assignment.study);
     }
   }
@@ -186,7 +199,7 @@ void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) 
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
-  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE) {
+  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE || ended.outcome() == v1::OUTCOME_PEER_LOST) {
     studies_.Touch(assignment.study);
     if (Study* study = studies_.FindStudy(assignment.study)) {
       study->hint = absl::StrCat("worker ", name, ": ", ended.cause());
@@ -247,12 +260,14 @@ bool Fleet::Adopt(const std::string& name, Worker& worker, const v1::RunningAtte
     gang.adopted = true;
     gang.study = *wanting.begin();
     gang.started = now;
+    gang.under_way = now;
     gang.recipe = *recipe;
     gang.generation = running.generation();
     gang.members = {name};
     gang.world = 1;
     gang.states_before = studies_.state().StatesStored(*recipe);
     gang.step = running.step();
+    gangs_.insert(id);
     work.assignment = id;
   } else {
     std::vector<Digest> tasks;
@@ -292,7 +307,50 @@ bool Fleet::SameClass(const std::string& study, const Worker& worker) const {
   return studies_.state().studies().at(study).numerics_class == worker.hello.numerics_class();
 }
 
+Worker& Fleet::Add(const v1::Register& hello, ConnectionId connection) {
+  Worker& worker = workers_[hello.worker()];
+  worker.hello = hello;
+  worker.connection = connection;
+  connections_[connection] = hello.worker();
+  SetIdle(worker, true);
+  ++classes_[hello.numerics_class()];
+  return worker;
+}
+
+void Fleet::SetIdle(const Worker& worker, bool idle) {
+  std::set<std::string>& names = idle_[worker.hello.numerics_class()];
+  if (idle) {
+    names.insert(worker.hello.worker());
+    ++freed_;
+  } else {
+    names.erase(worker.hello.worker());
+    if (names.empty()) idle_.erase(worker.hello.numerics_class());
+  }
+}
+
+void Fleet::Remove(const std::string& name) {
+  const auto it = workers_.find(name);
+  connections_.erase(it->second.connection);
+  SetIdle(it->second, false);
+  const auto count = classes_.find(it->second.hello.numerics_class());
+  if (--count->second == 0) classes_.erase(count);
+  workers_.erase(it);
+  ++freed_;  // Others may be asked instead.
+}
+
+std::set<std::string> Fleet::Suspects() const {
+  std::set<std::string> suspects;
+  for (const auto& [name, record] : studies_.state().quarantined()) {
+    if (workers_.contains(name)) suspects.insert(name);
+  }
+  for (const std::string& name : struck_) {
+    if (workers_.contains(name) && Quarantined(name)) suspects.insert(name);
+  }
+  return suspects;
+}
+
 void Fleet::Occupy(Worker& worker, uint64_t id, absl::Duration now) {
+  SetIdle(worker, false);
   worker.assignment = id;
   worker.seen = now;
   worker.told = now;
@@ -303,6 +361,7 @@ void Fleet::Occupy(Worker& worker, uint64_t id, absl::Duration now) {
 }
 
 void Fleet::SetFree(Worker& worker) {
+  SetIdle(worker, true);
   worker.assignment = 0;
   worker.steps.clear();
 }
@@ -324,7 +383,27 @@ void Fleet::Progress(Worker& worker, uint64_t progress, absl::Duration now) {
   worker.progress = progress;
 }
 
+void Fleet::UnderWay(Assignment& gang, absl::Duration now) {
+  gang.under_way = now;
+  // What its members took for pieces of fetching says nothing of steps.
+  for (const std::string& member : gang.members) {
+    if (const auto worker = workers_.find(member); worker != workers_.end()) worker->second.steps.clear();
+  }
+}
+
+absl::Duration Fleet::LastProgress(const Worker& worker) const {
+  const Assignment& assignment = assignments_.at(worker.assignment);
+  if (!assignment.gang || assignment.under_way) return worker.progress_at;
+  absl::Duration last = worker.progress_at;
+  for (const std::string& member : assignment.members) {
+    if (const auto other = workers_.find(member); other != workers_.end()) last = std::max(last, other->second.progress_at);
+  }
+  return last;
+}
+
 absl::Duration Fleet::StuckLimit(const Worker& worker) const {
+  const Assignment& assignment = assignments_.at(worker.assignment);
+  if (assignment.gang && !assignment.under_way) return options_.first_progress;
   if (worker.steps.size() < kKnownSteps) return options_.first_progress;
   std::vector<double> steps(worker.steps.begin(), worker.steps.end());
   const auto median = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
@@ -334,6 +413,8 @@ absl::Duration Fleet::StuckLimit(const Worker& worker) const {
 
 void Fleet::CheckTimeouts(absl::Duration now) {
   std::vector<std::pair<std::string, std::string>> lost;
+  const absl::Duration least = std::min(options_.stuck_after, options_.first_progress);
+  studies_.counters().looks += workers_.size();
   for (const auto& [name, worker] : workers_) {
     if (now - worker.last_beat > options_.lost_after) {
       lost.emplace_back(name,
@@ -341,12 +422,13 @@ void Fleet::CheckTimeouts(absl::Duration now) {
       continue;
     }
     if (worker.assignment == 0) continue;
-    if (now - worker.progress_at <= StuckLimit(worker)) continue;
+    if (now - worker.progress_at <= least) continue;
+    const absl::Duration idle = now - LastProgress(worker);
+    if (idle <= StuckLimit(worker)) continue;
     // A rank that waits for others is not to blame; they are, or the one that they wait for.
-    if (!worker.waits_for.empty() && now - worker.progress_at <= 2 * StuckLimit(worker)) continue;
+    if (!worker.waits_for.empty() && idle <= 2 * StuckLimit(worker)) continue;
     condemned_.insert(worker.assignment);
-    lost.emplace_back(name, absl::StrCat("stuck: no progress for ",
-                                         absl::FormatDuration(now - worker.progress_at)));
+    lost.emplace_back(name, absl::StrCat("stuck: no progress for ", absl::FormatDuration(idle)));
   }
   for (const auto& [name, cause] : lost) {
     if (workers_.contains(name)) LoseWorker(name, absl::StrCat(cause, WhereIs(name)));
@@ -378,12 +460,18 @@ void Fleet::AccountTime(absl::Duration now) {
   const double seconds =
       last_look_ == absl::Duration() ? 0.0 : absl::ToDoubleSeconds(now - last_look_);
   for (auto& [id, study] : studies_.all()) study->workers = 0;
-  for (const auto& [name, worker] : workers_) {
-    if (worker.assignment == 0) continue;
-    if (Study* study = studies_.FindStudy(assignments_.at(worker.assignment).study)) {
-      study->used += seconds / studies_.state().studies().at(study->id).priority;
-      ++study->workers;
+  Study* study = nullptr;  // Many of one follow each other.
+  double each = 0;
+  studies_.counters().looks += assignments_.size();
+  for (const auto& [id, assignment] : assignments_) {
+    if (study == nullptr || study->id != assignment.study) {
+      study = studies_.FindStudy(assignment.study);
+      if (study == nullptr) continue;
+      each = seconds / studies_.state().studies().at(study->id).priority;
     }
+    const size_t workers = assignment.gang ? assignment.members.size() : 1;
+    for (size_t k = 0; k < workers; ++k) study->used += each;
+    study->workers += static_cast<uint32_t>(workers);
   }
 }
 

@@ -37,10 +37,12 @@ struct FleetOptions {
   absl::Duration grace = absl::Seconds(2);  // After a start: workers come back before new work.
   absl::Duration starved_after =
       absl::Seconds(10);                            // A study that waits longer makes a gang yield.
+  double turn = 10;  // Once that has worked so many times as long as its start took.
   absl::Duration regroup_after = absl::Seconds(3);  // A gang is left alone so long before it grows.
   absl::Duration bundle = absl::Seconds(1);         // Measured work a bundle of units holds.
   absl::Duration segment = absl::Seconds(30);       // A gang stores a state about so often.
   uint32_t max_bundle = 256;                        // Units.
+  UserQuota quota = {};    // Of studies and what they bring; Core looks at it.
   double spot_checks = 0;  // The part of the units that a second worker computes, too.
   // A study that is done but for spot checks waits so long for a worker to make them,
   absl::Duration check_wait = absl::Seconds(60);
@@ -93,6 +95,7 @@ struct Assignment {
   bool adopted = false;
   size_t states_before = 0;
   uint64_t step = 0;  // That it has reached, for people.
+  std::optional<absl::Duration> under_way;  // When it took its first step: since `started` it fetched and warmed up.
 };
 
 // What is known of training a recipe beside its stored states.
@@ -123,6 +126,8 @@ class Fleet {
         blobs_(blobs),
         options_(options) {}
 
+  // Certificates were revoked: workers refuse them from now on.
+  void TellRevocations();
   // The coordinator starts: new work is given out at once where nothing ran before, else after a
   // while.
   void Open(bool fresh);
@@ -138,6 +143,8 @@ class Fleet {
   void Expel(const std::string& name, const std::set<Digest>& recipes);
   // Work that nobody wants any more: gangs store what they have, bundles stop.
   void StopUnwanted();
+  // The same of gangs that train these recipes.
+  void StopTrained(const std::vector<Digest>& recipes);
   // Timeouts and the accounts of the studies; not oftener than every 50 ms.
   void Look(absl::Duration now);
   // Gives out work.
@@ -156,6 +163,12 @@ class Fleet {
  private:
   // --- Workers (fleet.cc).
   std::pair<std::string, Worker*> Find(ConnectionId connection);
+  Worker& Add(const v1::Register& hello, ConnectionId connection);
+  void SetIdle(const Worker& worker, bool idle);
+  void Remove(const std::string& name);
+  v1::Directive Revocations() const;
+  // Quarantined workers that are here, for whatever reason.
+  std::set<std::string> Suspects() const;
   // What a worker says it runs: goes on where its work is wanted and nobody else does it.
   bool Adopt(const std::string& name, Worker& worker, const v1::RunningAttempt& running);
   bool SameClass(const std::string& study, const Worker& worker) const;
@@ -165,6 +178,10 @@ class Fleet {
   // For wrong results: it gets no work, and nothing that it says of its work counts.
   bool Expelled(const Worker& worker) const;
   void Progress(Worker& worker, uint64_t progress, absl::Duration now);
+  // The gang has taken its first step.
+  void UnderWay(Assignment& gang, absl::Duration now);
+  // Of the worker; of a gang that is not under way, of any member: the others wait for who fetches.
+  absl::Duration LastProgress(const Worker& worker) const;
   // How long a worker may make no progress: until it is known how fast it is, as long as fetching
   // and warming up may take.
   absl::Duration StuckLimit(const Worker& worker) const;
@@ -182,6 +199,7 @@ class Fleet {
   // Everyone who is still in the gang is told to stop without a result.
   void Doom(Assignment& gang, const std::string& why);
   void YieldGang(Assignment& gang, const std::string& why);
+  void YieldUnwanted(Assignment& gang);
   // The worker does not have the assignment (any more), by nobody's fault.
   void Leave(uint64_t id, const std::string& name);
   void LoseWorker(std::string name, const std::string& cause);
@@ -195,11 +213,15 @@ class Fleet {
 
   // --- What begins (fleet_assign.cc).
   uint64_t NewAssignment();
-  // One round of the scheduler. True: something was assigned.
+  // One round of the scheduler. True: something was assigned. Costs what waits and can be given out; once a Look also what is
+  // free and what runs.
   bool Assign(absl::Duration now);
+  // From the first of the study's trainings on that may have no gang.
+  std::set<uint32_t>::const_iterator FirstWaiting(const Study& study);
   // The front of the queue that still waits; stale entries go.
   double UnitSeconds(Study& study);
-  bool StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now);
+  // others: it is not the only sound one of its class.
+  bool StartBundle(Study& study, const std::string& name, uint32_t units, bool others, absl::Duration now);
   // Units of one kind, and what they are, to a free worker.
   Assignment& SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
                         absl::Span<const v1::TaskSpec* const> specs, absl::Duration now);
@@ -212,7 +234,7 @@ class Fleet {
   // --- Spot checks (fleet_checks.cc).
   // To workers that are still free: of all studies, or of those alone that wait for nothing else.
   void GiveOutChecks(absl::Duration now, bool urgent);
-  void StartCheck(const Digest& task, const OpenCheck& check, Study& study, const std::string& name,
+  void StartCheck(const Digest& task, const OpenCheck& check, Study& study, std::string name,
                   absl::Duration now);
   // Checks that keep a study from its end and that nobody can make.
   void WaiveChecks(absl::Duration now);
@@ -227,9 +249,21 @@ class Fleet {
   const FleetOptions options_;
 
   std::map<std::string, Worker> workers_;
+  // Kept beside it, so that nothing has to be looked for among all: who has no assignment, by numerics class, how many there
+  // are of each class, and who was struck (some of them are quarantined still, or were).
+  std::map<std::string, std::set<std::string>> idle_;
+  std::map<std::string, uint32_t> classes_;
+  std::set<std::string> struck_;
   std::map<ConnectionId, std::string> connections_;
   std::map<std::string, History> histories_;
   std::map<uint64_t, Assignment> assignments_;
+  std::set<uint64_t> gangs_;  // Those of them that are one.
+  struct Front {              // Of a study's trainings: all before `training` have a gang.
+    const StudyRun* run = nullptr;
+    uint64_t added = 0;
+    uint32_t training = 0;
+  };
+  std::map<std::string, Front> fronts_;
   absl::flat_hash_map<Digest, RecipeWork> works_;  // By recipe.
   std::map<v1::TaskSpec::KindCase, double> unit_seconds_;
   std::map<Digest, CheckWork> check_works_;
@@ -241,6 +275,8 @@ class Fleet {
   absl::Duration work_from_, last_look_;
   absl::Duration opened_ = -absl::InfiniteDuration();  // Others may come back after a start.
   bool check_yields_ = true;
+  uint64_t freed_ = 0;  // Times that a worker may have become free.
+  std::pair<uint64_t, uint64_t> fruitless_;  // Changes and `freed_` when nothing could be given out.
 };
 
 }  // namespace dermis

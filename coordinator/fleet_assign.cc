@@ -14,33 +14,47 @@
 namespace dermis {
 
 uint64_t Fleet::NewAssignment() {
-  return (studies_.state().incarnation() << 32) | ++assignment_counter_;
+  uint64_t id;
+  do {
+    id = (studies_.state().incarnation() << 32) | ++assignment_counter_;
+  } while (assignments_.contains(id));  // Adopted, where the store is an older copy.
+  return id;
+}
+
+std::set<uint32_t>::const_iterator Fleet::FirstWaiting(const Study& study) {
+  const SweepPlanner& sweep = study.run->sweep();
+  Front& front = fronts_[study.id];
+  if (front.run != study.run.get() || front.added != sweep.added()) {
+    front = {study.run.get(), sweep.added(), 0};
+  }
+  auto first = sweep.active().lower_bound(front.training);
+  for (; first != sweep.active().end(); ++first) {
+    ++studies_.counters().looks;
+    front.training = *first;
+    const auto work = works_.find(sweep.training(*first).digest);
+    if (work == works_.end() || work->second.assignment == 0) break;
+  }
+  return first;
 }
 
 bool Fleet::Assign(absl::Duration now) {
-  bool any_free = false;
-  for (const auto& [name, worker] : workers_) {
-    if (Free(worker)) {
-      any_free = true;
-      break;
-    }
-  }
-  if (!any_free && !check_yields_) return false;
-  check_yields_ = false;
+  const bool yields = std::exchange(check_yields_, false);
+  const std::pair<uint64_t, uint64_t> changes(studies_.changes(), freed_);
+  if (idle_.empty() && !yields) return false;
+  // What comes with time (back-offs, patience) is seen at the next Look.
+  if (!yields && fruitless_ == changes) return false;
+  uint64_t& looks = studies_.counters().looks;
+  // Of studies that began anew: another run may have the address, and as many trainings, as the one before it.
+  if (yields) fronts_.clear();
 
   Cluster cluster;
-  std::vector<std::string> names;
   std::vector<Study*> studies;
   std::vector<Digest> recipes;
   cluster.bundle_seconds = absl::ToDoubleSeconds(options_.bundle);
   cluster.max_bundle = options_.max_bundle;
-  for (const auto& [name, worker] : workers_) {
-    names.push_back(name);
-    cluster.workers.push_back(
-        {name, worker.hello.numerics_class(), Free(worker), Quarantined(name)});
-  }
   std::vector<std::pair<uint64_t, std::string>> order;
   double highest = 0;
+  looks += studies_.all().size();
   for (const auto& [id, study] : studies_.all()) {
     const StudyRecord& record = studies_.state().studies().at(id);
     if (!record.paused && (study->waiting > 0 || studies_.Training(*study))) {
@@ -52,8 +66,8 @@ bool Fleet::Assign(absl::Duration now) {
   }
   std::sort(order.begin(), order.end());
   // Of a sweep's trainings that wait, no more are looked at than could start now.
-  const size_t most = static_cast<size_t>(std::count_if(
-      workers_.begin(), workers_.end(), [this](const auto& worker) { return Free(worker.second); }));
+  size_t most = 0;
+  for (const auto& [numerics_class, names] : idle_) most += names.size();
   std::set<Digest> seen;
   for (const auto& [position, id] : order) {
     Study& study = *studies_.all().at(id);
@@ -74,12 +88,16 @@ bool Fleet::Assign(absl::Duration now) {
       const RecipeWork& work = works_[training.digest];
       out.avoid = work.avoid;
       const LossRecord* losses = studies_.state().LossesOf(training.digest);
-      out.alone = losses != nullptr && (losses->shared >= kPoison || losses->alone > 0);
+      // A gang that failed to form again and again (ports that are closed, say) is tried as one worker.
+      out.alone = work.back_offs >= kPoison ||
+                  (losses != nullptr && (losses->shared >= kPoison || losses->alone > 0));
       if (work.assignment != 0) {
         const Assignment& gang = assignments_.at(work.assignment);
         out.world = static_cast<uint32_t>(gang.members.size());
         out.may_yield = !gang.yielding && !gang.doomed && gang.members.size() == gang.world &&
                         now - gang.started >= options_.regroup_after;
+        out.had_turn = gang.under_way &&
+                       now - *gang.under_way >= options_.turn * (*gang.under_way - gang.started);
       } else {
         out.waiting = true;
       }
@@ -88,16 +106,20 @@ bool Fleet::Assign(absl::Duration now) {
     };
     if (studies_.Training(study)) {
       const SweepPlanner& sweep = study.run->sweep();
-      for (const auto& [assignment, gang] : assignments_) {
-        if (!gang.gang) continue;
-        const SweepPlanner::Training* training = sweep.FindActive(gang.recipe);
+      // Those that run matter to who yields, and to whether anybody serves the study.
+      for (const uint64_t gang : gangs_) {
+        if (served && !yields) break;
+        ++looks;
+        const Digest& recipe = assignments_.at(gang).recipe;
+        const SweepPlanner::Training* training = sweep.FindActive(recipe);
         if (training == nullptr) continue;
         served = true;  // By itself, or by another study that trains the same.
-        if (seen.insert(gang.recipe).second) add(*training);
+        if (yields && seen.insert(recipe).second) add(*training);
       }
       size_t waiting = 0;
-      for (uint32_t k : sweep.active()) {
-        const SweepPlanner::Training& training = sweep.training(k);
+      for (auto k = FirstWaiting(study); k != sweep.active().end(); ++k) {
+        ++looks;
+        const SweepPlanner::Training& training = sweep.training(*k);
         const auto work = works_.find(training.digest);
         if (work != works_.end() &&
             (work->second.assignment != 0 || work->second.not_before > now)) {
@@ -120,9 +142,68 @@ bool Fleet::Assign(absl::Duration now) {
                                              options_.starved_after * (highest / view.priority);
     cluster.studies.push_back(std::move(view));
   }
-  if (cluster.studies.empty() || cluster.workers.empty()) return false;
+  if (cluster.studies.empty() || workers_.empty()) {
+    fruitless_ = changes;
+    return false;
+  }
+  // As many of the free ones as there may be something for: whether there are more is all the same.
+  std::map<std::string, uint64_t> wanted;
+  for (const Cluster::Study& study : cluster.studies) wanted[study.numerics_class] += study.waiting_units;
+  for (const Cluster::Trial& trial : cluster.trials) {
+    wanted[cluster.studies[trial.study].numerics_class] += std::max(1u, trial.shards) + trial.avoid.size();
+  }
+  std::vector<std::string> names;
+  const std::set<std::string> suspects = Suspects();
+  std::map<std::string, uint32_t> sound = classes_;
+  for (const std::string& name : suspects) --sound[workers_.at(name).hello.numerics_class()];
+  std::map<std::string, uint32_t> unlisted = sound;  // Sound ones that are busy, or not needed.
+  for (const auto& [numerics_class, most_of_it] : wanted) {
+    const auto idle = idle_.find(numerics_class);
+    if (idle == idle_.end()) continue;
+    uint64_t listed = 0;
+    for (const std::string& name : idle->second) {
+      if (!yields && listed == most_of_it) break;
+      ++looks;
+      if (!Free(workers_.at(name))) continue;
+      const bool suspect = suspects.contains(name);
+      names.push_back(name);
+      cluster.workers.push_back({name, numerics_class, true, suspect});
+      if (suspect) continue;  // It may not be used.
+      ++listed;
+      --unlisted[numerics_class];
+    }
+  }
+  if (names.empty() && !yields) {
+    fruitless_ = changes;
+    return false;
+  }
+  cluster.busy = workers_.size() - names.size();
+  for (const auto& [numerics_class, count] : unlisted) {
+    if (count > 0) cluster.sound_busy.insert(numerics_class);
+  }
+  for (Cluster::Trial& trial : cluster.trials) {
+    if (trial.avoid.empty()) continue;
+    const std::string& numerics_class = cluster.studies[trial.study].numerics_class;
+    uint32_t others = unlisted[numerics_class];
+    for (const std::string& name : trial.avoid) {
+      const auto it = workers_.find(name);
+      if (it != workers_.end() && !suspects.contains(name) &&
+          it->second.hello.numerics_class() == numerics_class &&
+          std::find(names.begin(), names.end(), name) == names.end()) {
+        --others;
+      }
+    }
+    trial.other_busy = others > 0;
+  }
+  if (!yields && studies.size() == 1 && cluster.trials.empty() && studies_.Training(*studies[0])) {
+    looks += gangs_.size();
+    cluster.running = static_cast<size_t>(std::count_if(gangs_.begin(), gangs_.end(), [&](uint64_t gang) {
+      return studies[0]->run->sweep().FindActive(assignments_.at(gang).recipe) != nullptr;
+    }));
+  }
 
   const Plan plan = Schedule(cluster);
+  looks += plan.looks;
   for (size_t t : plan.yields) {
     YieldGang(assignments_.at(works_.at(recipes[t]).assignment),
               "its workers are wanted for a larger gang or another study");
@@ -134,23 +215,28 @@ bool Fleet::Assign(absl::Duration now) {
     assigned |=
         StartGang(recipes[gang.trial], *studies[cluster.trials[gang.trial].study], members, now);
   }
+  const auto others = [&](size_t w) {
+    return sound[cluster.workers[w].numerics_class] > (cluster.workers[w].suspect ? 0u : 1u);
+  };
   for (const Plan::Bundle& bundle : plan.bundles) {
     Study& study = *studies[bundle.study];
-    if (StartBundle(study, names[bundle.worker], bundle.units, now)) {
+    if (StartBundle(study, names[bundle.worker], bundle.units, others(bundle.worker), now)) {
       assigned = true;
       continue;
     }
     // What is left is not for that worker (it just failed it): another one that is free.
     for (size_t w = 0; w < names.size(); ++w) {
+      ++looks;
       const Worker& other = workers_.at(names[w]);
       if (Free(other) && !cluster.workers[w].suspect &&
           other.hello.numerics_class() == cluster.studies[bundle.study].numerics_class &&
-          StartBundle(study, names[w], bundle.units, now)) {
+          StartBundle(study, names[w], bundle.units, others(w), now)) {
         assigned = true;
         break;
       }
     }
   }
+  if (!assigned) fruitless_ = changes;
   return assigned && !plan.bundles.empty();
 }
 
@@ -167,16 +253,10 @@ double Fleet::UnitSeconds(Study& study) {
   return 0.1;
 }
 
-bool Fleet::StartBundle(Study& study, const std::string& name, uint32_t units, absl::Duration now) {
-  Worker& worker = workers_.at(name);
+bool Fleet::StartBundle(Study& study, const std::string& name, uint32_t units, bool others,
+                        absl::Duration now) {
+  const Worker& worker = workers_.at(name);
   if (worker.assignment != 0) return false;  // It took another's leavings in this round.
-  bool others = false;
-  for (const auto& [other, entry] : workers_) {
-    if (other != name && entry.hello.numerics_class() == worker.hello.numerics_class() &&
-        !Quarantined(other)) {
-      others = true;
-    }
-  }
   std::vector<Digest> tasks, skipped;
   v1::TaskSpec::KindCase kind = v1::TaskSpec::KIND_NOT_SET;
   while (tasks.size() < units && !study.queue.empty() && skipped.size() < 64) {
@@ -281,6 +361,7 @@ bool Fleet::StartGang(const Digest& recipe, Study& study, const std::vector<std:
   Assignment& gang = assignments_[id];
   gang.id = id;
   gang.gang = true;
+  gangs_.insert(id);
   gang.study = study.id;
   gang.started = now;
   gang.recipe = recipe;

@@ -21,15 +21,12 @@ bool Fleet::MayCheck(const OpenCheck& check, const Worker& worker) const {
 
 void Fleet::GiveOutChecks(absl::Duration now, bool urgent) {
   if (studies_.state().checks().empty()) return;
-  std::vector<std::string> free;
-  for (const auto& [name, worker] : workers_) {
-    if (Free(worker) && !Quarantined(name)) free.push_back(name);
-  }
   for (const auto& [id, study] : studies_.all()) {
     if (study->checks.empty() || studies_.Paused(id)) continue;
     if (urgent && (study->run == nullptr || !study->run->done())) continue;
     for (const Digest& task : study->checks) {
-      if (free.empty()) return;
+      if (idle_.empty()) return;
+      ++studies_.counters().looks;
       const auto work = check_works_.find(task);
       if (work != check_works_.end() &&
           (work->second.assignment != 0 || work->second.not_before > now)) {
@@ -48,19 +45,21 @@ void Fleet::GiveOutChecks(absl::Duration now, bool urgent) {
         return MayCheck(*check, entry.second) && !Quarantined(entry.first) &&
                !hosts.contains(entry.second.hello.host());
       });
-      const auto taker = std::find_if(free.begin(), free.end(), [&](const std::string& name) {
+      const auto idle = idle_.find(check->spec.numerics_class());
+      if (idle == idle_.end()) continue;
+      const auto taker = std::find_if(idle->second.begin(), idle->second.end(), [&](const std::string& name) {
+        ++studies_.counters().looks;
         const Worker& worker = workers_.at(name);
-        return MayCheck(*check, worker) && !(elsewhere && hosts.contains(worker.hello.host()));
+        return Free(worker) && !Quarantined(name) && MayCheck(*check, worker) &&
+               !(elsewhere && hosts.contains(worker.hello.host()));
       });
-      if (taker == free.end()) continue;
-      StartCheck(task, *check, *study, *taker, now);
-      free.erase(taker);
+      if (taker != idle->second.end()) StartCheck(task, *check, *study, *taker, now);
     }
   }
 }
 
-void Fleet::StartCheck(const Digest& task, const OpenCheck& check, Study& study,
-                       const std::string& name, absl::Duration now) {
+void Fleet::StartCheck(const Digest& task, const OpenCheck& check, Study& study, std::string name,
+                       absl::Duration now) {
   Assignment& assignment = SendUnits(study, name, {task}, {&check.spec}, now);
   assignment.check = true;
   check_works_[task].assignment = assignment.id;
@@ -71,6 +70,7 @@ void Fleet::WaiveChecks(absl::Duration now) {
     return work.second.assignment == 0 && studies_.state().FindCheck(work.first) == nullptr;
   });
   std::map<std::string, int> sound;
+  studies_.counters().looks += workers_.size();
   for (const auto& [name, worker] : workers_) {
     if (!Quarantined(name) && !worker.draining) ++sound[worker.hello.numerics_class()];
   }

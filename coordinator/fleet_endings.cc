@@ -99,6 +99,12 @@ void Fleet::GangMemberEnded(const std::string& name, Worker& worker, Assignment&
 void Fleet::FinishGang(Assignment& gang) {
   RecipeWork& work = works_[gang.recipe];
   if (work.assignment == gang.id) work.assignment = 0;
+  // It waits again, for whoever still wants it.
+  for (auto& [id, front] : fronts_) {
+    const Study* study = studies_.FindStudy(id);
+    if (study == nullptr || study->run == nullptr || study->run->sweep().FindActive(gang.recipe) == nullptr) continue;
+    front.training = std::min(front.training, study->run->sweep().Find(gang.recipe)->front());
+  }
   const bool advanced = studies_.state().StatesStored(gang.recipe) > gang.states_before;
   if (!advanced && !(gang.yielding && !gang.doomed)) {
     work.not_before = clock_.Now() + BackOff(work.back_offs++);
@@ -114,6 +120,8 @@ void Fleet::Doom(Assignment& gang, const std::string& why) {
     auto it = workers_.find(member);
     if (it == workers_.end()) continue;
     it->second.told = clock_.Now();
+    // What it waited for is gone: it is not stuck for that.
+    if (!gang.under_way) it->second.progress_at = clock_.Now();
     batch_.SendCancel(it->second.connection, gang.id, why);
   }
 }
@@ -158,8 +166,7 @@ void Fleet::LoseWorker(std::string name, const std::string& cause) {
   const std::string numerics_class = it->second.hello.numerics_class();
   const bool draining = it->second.draining;
   batch_.Close(it->second.connection, cause);
-  connections_.erase(it->second.connection);
-  workers_.erase(it);
+  Remove(name);
   studies_.TouchClass(numerics_class);
   if (id == 0) {
     DERMIS_LOG(kInfo, "idle worker ", name, " left: ", cause);
@@ -240,6 +247,7 @@ void Fleet::Strike(const std::string& name, const Digest& task, const std::strin
   });
   if (!others) return;
   history.quarantined_until = clock_.Now() + kQuarantine;
+  struck_.insert(name);
   DERMIS_LOG(
       kError, "worker ", name, " lost ", history.lost.size(),
       " different tasks while others succeed: quarantined for 10 minutes. Look at its host.");
@@ -255,9 +263,7 @@ void Fleet::StopUnwanted() {
   for (auto& [id, assignment] : assignments_) {
     if (assignment.doomed || assignment.yielding || assignment.question != 0) continue;
     if (assignment.gang) {
-      if (!studies_.IsToBeTrained(assignment.recipe)) {
-        YieldGang(assignment, "no study that is not paused wants it any more");
-      }
+      YieldUnwanted(assignment);
       continue;
     }
     if (assignment.check && studies_.state().FindCheck(assignment.tasks[0]) != nullptr) continue;
@@ -275,6 +281,21 @@ void Fleet::StopUnwanted() {
   }
 }
 
+void Fleet::StopTrained(const std::vector<Digest>& recipes) {
+  for (const Digest& recipe : recipes) {
+    const auto work = works_.find(recipe);
+    if (work == works_.end() || work->second.assignment == 0) continue;
+    Assignment& gang = assignments_.at(work->second.assignment);
+    if (!gang.doomed && !gang.yielding) YieldUnwanted(gang);
+  }
+}
+
+void Fleet::YieldUnwanted(Assignment& gang) {
+  if (!studies_.IsToBeTrained(gang.recipe)) {
+    YieldGang(gang, "no study that is not paused wants it any more");
+  }
+}
+
 void Fleet::EraseAssignment(uint64_t id) {
   const Assignment& assignment = assignments_.at(id);
   studies_.Touch(assignment.study);
@@ -283,7 +304,9 @@ void Fleet::EraseAssignment(uint64_t id) {
     CheckWork& work = check_works_[assignment.tasks[0]];
     if (work.assignment == id) work.assignment = 0;
   }
+  gangs_.erase(id);
   assignments_.erase(id);
+  ++freed_;
 }
 
 std::vector<Digest> Fleet::Remaining(const Assignment& assignment) const {

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -47,6 +48,9 @@
 namespace dermis {
 namespace {
 
+constexpr size_t kCallMemory = size_t{2} << 30;  // Of all messages that are being received.
+constexpr int kStreamsOfAConnection = 256;
+
 // Exit codes, for supervisors and scripts.
 enum Exit { kOk = 0, kUnhealthy = 1, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
 
@@ -57,6 +61,7 @@ struct Flags {
   double segment = 30;
   double bundle = 1;
   double spot_checks = 0.01;
+  uint64_t user_studies = 10'000, user_blobs = 1'000'000, user_gib = 10 << 10;
   bool allow_torchscript = false;
   std::string dashboard;  // HOST:PORT; empty: none.
 };
@@ -161,6 +166,14 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   return parts;
 }
 
+// A connection takes a descriptor, and so does a blob that is read: as many as the system allows.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) DERMIS_LOG(kWarning, "the limit of open files stays as it is");
+}
+
 int Fail(Exit code, const std::string& text) {
   DERMIS_LOG(kError, text);
   return code;
@@ -190,6 +203,7 @@ int Serve(const Flags& flags) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  RaiseFileLimit();
 
   Access access(flags.insecure);
   Identity own;
@@ -239,6 +253,7 @@ int Serve(const Flags& flags) {
   Core core(Clock::Real(), **journal, streams, blobs,
             {.bundle = absl::Seconds(flags.bundle),
              .segment = absl::Seconds(flags.segment),
+             .quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30},
              .spot_checks = flags.spot_checks});
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
@@ -287,8 +302,14 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&questions);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
-  builder.SetMaxReceiveMessageSize(64 << 20);
-  builder.SetMaxSendMessageSize(64 << 20);
+  // Nothing that is sent here is larger; results go out in one message however many there are.
+  builder.SetMaxReceiveMessageSize(16 << 20);
+  builder.SetMaxSendMessageSize(-1);
+  // Anyone may begin a call of Join: what is under way is bounded before it is read.
+  grpc::ResourceQuota quota("calls");
+  quota.Resize(kCallMemory);
+  builder.SetResourceQuota(quota);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfAConnection);
   // Two coordinators must not share a port silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Clients ping (common/tls.h): that is no abuse. Our own pings find dead ones.
@@ -305,11 +326,16 @@ int Serve(const Flags& flags) {
   }
   server->GetHealthCheckService()->SetServingStatus(true);
 
+  // Workers may have come back already: their calls must not hold up the end.
+  const auto fail = [&](Exit code, const std::string& text) {
+    server->Shutdown(std::chrono::system_clock::now());
+    return Fail(code, text);
+  };
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
     dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk);
     if (!dashboard.ok()) {
-      return Fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
+      return fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));
     }
   }
@@ -319,11 +345,11 @@ int Serve(const Flags& flags) {
           : absl::StrCat(flags.insecure ? "http://" : "https://",
                          LocalAddress(flags.dashboard, dashboard->server->port()));
   if (const absl::Status status = WriteAddress(flags.store, "dashboard", url); !status.ok()) {
-    return Fail(kStore, status.ToString());
+    return fail(kStore, status.ToString());
   }
   const std::string address = LocalAddress(flags.listen, port);
   if (const absl::Status status = WriteAddress(flags.store, "address", address); !status.ok()) {
-    return Fail(kStore, status.ToString());
+    return fail(kStore, status.ToString());
   }
   if (!url.empty()) DERMIS_LOG(kInfo, "dashboard at ", url, " (dermis dashboard signs in)");
   DERMIS_LOG(kInfo, "version ", kVersion, ", incarnation ", core.incarnation(), ", listens on ",
@@ -381,6 +407,14 @@ int main(int argc, char** argv) {
                  "results are wrong; 0: none")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--user-studies", flags.user_studies, "Studies that one user may have; 0: any number")
+      ->capture_default_str();
+  app.add_option("--user-blobs", flags.user_blobs,
+                 "Blobs (chunks of image sets, models) that one user's studies may name; 0: any number")
+      ->capture_default_str();
+  app.add_option("--user-gib", flags.user_gib, "GiB that these may hold; 0: no limit")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 33));
   app.add_flag("--check-health", flags.check_health,
                "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,

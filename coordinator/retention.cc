@@ -183,7 +183,7 @@ void Studies::RemoveUnused(const Digest& blob) {
     if (record.image_set == blob) return;
     // Of images that cannot be read now, anything may be a part.
     const auto manifest = manifests_.find(record.image_set);
-    if (manifest != manifests_.end() && HasChunk(*manifest->second, blob)) return;
+    if (manifest == manifests_.end() || HasChunk(*manifest->second, blob)) return;
     if (record.spec.training().init().digest() == blob.hex()) return;
     if (record.spec.model().digest() == blob.hex()) return;
   }

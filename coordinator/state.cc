@@ -10,6 +10,26 @@
 
 namespace dermis {
 
+namespace {
+
+Brought BroughtBy(const v1::StudySubmitted& submitted, const Digest& image_set) {
+  Brought brings;
+  brings.images = image_set;
+  brings.model = GivenTo(submitted.spec()).value_or(Digest());
+  brings.image_blobs = submitted.image_blobs();
+  brings.image_bytes = submitted.image_bytes();
+  brings.model_bytes = submitted.model_bytes();
+  return brings;
+}
+
+}  // namespace
+
+absl::StatusOr<Digest> GivenTo(const v1::StudySpec& spec) {
+  const std::string& hex = spec.has_model() ? spec.model().digest() : spec.training().init().digest();
+  if (hex.empty()) return Digest();
+  return Digest::FromHex(hex);
+}
+
 absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
   const v1::Event& event = entry.event;
   switch (event.kind_case()) {
@@ -31,6 +51,7 @@ absl::Status State::Apply(uint64_t row, const JournalEntry& entry) {
       study.image_set = image_set;
       study.numerics_class = submitted.numerics_class();
       study.user = submitted.user();
+      study.brings = BroughtBy(submitted, image_set);
       study.submitted_unix_ms = event.unix_ms();
       study.cancelled = false;
       study.paused = false;
@@ -209,6 +230,27 @@ absl::Status State::ApplyDeleted(const v1::StudyDeleted& deleted) {
     deleted_blobs_.insert(blob);
   }
   return absl::OkStatus();
+}
+
+Usage State::UsageOf(const std::string& user, const std::string& but, const Brought* more) const {
+  Usage usage;
+  std::set<Digest> seen;
+  const auto add = [&](const Brought& brings) {
+    ++usage.studies;
+    if (seen.insert(brings.images).second) {
+      usage.blobs += brings.image_blobs;
+      usage.bytes += brings.image_bytes;
+    }
+    if (!brings.model.none() && seen.insert(brings.model).second) {
+      ++usage.blobs;
+      usage.bytes += brings.model_bytes;
+    }
+  };
+  for (const auto& [id, study] : studies_) {
+    if (study.user == user && id != but) add(study.brings);
+  }
+  if (more != nullptr) add(*more);
+  return usage;
 }
 
 const PastTestUse* State::PastUseOf(const Digest& image_set, const Digest& test_split) const {

@@ -13,9 +13,11 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "common/digest.h"
 #include "coordinator/journal.h"
+#include "coordinator/quota.h"
 #include "coordinator/trust.h"
 #include "dermis/v1/spec.pb.h"
 
@@ -35,7 +37,11 @@ struct StudyRecord {
   std::string paused_why;
   double priority = 1;
   double max_hours = 0;  // Worker-hours; 0: no limit.
+  Brought brings;
 };
+
+// The model or the weights that the study was given; none.
+absl::StatusOr<Digest> GivenTo(const v1::StudySpec& spec);
 
 // How often a test split was looked at by studies that are deleted.
 struct PastTestUse {
@@ -98,6 +104,8 @@ class State {
 
   uint64_t incarnation() const { return incarnation_; }
   const std::map<std::string, StudyRecord>& studies() const { return studies_; }
+  // What the user has, `but` for this study, and with what another one would bring.
+  Usage UsageOf(const std::string& user, const std::string& but, const Brought* more = nullptr) const;
   const StoredTask* Find(const Digest& task) const;
   size_t completed() const { return completed_.size(); }
   const absl::flat_hash_map<Digest, StoredTask>& tasks() const { return completed_; }

@@ -81,6 +81,7 @@ bool Studies::Settle(absl::Duration now) {
 
 absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload) {
   const v1::Event& event = entry.event;
+  ++changes_;
   Digest dropped;
   std::vector<std::string> concerned;  // By what is dropped, as long as that is known.
   if (event.has_blob_dropped()) {
@@ -169,6 +170,7 @@ void Studies::StartStudy(const std::string& id) {
   Study& study = *slot;
   study.id = id;
   study.version = version;
+  study.beginning = ++beginnings_;
   study.spent = spent;
   if (record.max_hours > 0) over_budget_.insert(id);
   // Who comes later shares from now on: no credit for the time before.
@@ -330,11 +332,11 @@ void Studies::FoldCompleted(const JournalEntry& entry, const v1::Payload* payloa
       if (output->ok()) {
         AddWants(*study, study->run->OnState(*recipe, (*output)->train()));
         FeedFinalState(*study);
-        stop_unwanted_ = true;  // A gang that trains on for another study that has left.
       } else {
         DERMIS_LOG(kError, "study ", id, ": ", output->status().message());
       }
     }
+    trained_.push_back(*recipe);  // A gang may train on for another study that has left.
   }
   if (auto it = units_.find(entry.task); it != units_.end()) {
     const std::set<std::string> wanting = it->second.studies;
@@ -724,6 +726,7 @@ void Studies::SetWaiting(Unit& unit, bool waiting) {
 
 void Studies::Enqueue(const Digest& task, Unit& unit, bool first) {
   if (unit.waiting) return;
+  ++changes_;
   SetWaiting(unit, true);
   for (const std::string& id : unit.studies) {
     std::deque<Digest>& queue = studies_.at(id)->queue;

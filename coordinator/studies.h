@@ -63,6 +63,7 @@ struct Study {
   std::set<Digest> checks;  // Spot checks of its units that are open: it is not done before them.
   uint64_t checks_same = 0, checks_waived = 0;
   uint64_t version = 1;
+  uint64_t beginning = 0;  // Of this process's, which: a study may begin anew, also another one of its name.
 };
 
 // What names a test split: the digest of its images' indices.
@@ -71,6 +72,9 @@ Digest SplitDigest(const std::vector<uint32_t>& images);
 // Of this process.
 struct Counters {
   uint64_t events = 0, completions = 0, duplicates = 0, conflicts = 0, losses = 0;
+  // Workers, studies, trainings and assignments that were looked at to decide who does what: a completion must not cost more
+  // of them in a larger cluster.
+  uint64_t looks = 0;
 };
 
 // How long to wait before the next try.
@@ -120,6 +124,8 @@ class Studies {
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
   // True: some work may be unwanted now.
   bool Settle(absl::Duration now);
+  // Recipes of which states were stored since this was asked: a gang that trains one may be wanted no more.
+  std::vector<Digest> TakeTrained() { return std::exchange(trained_, {}); }
   // The planners of a study that is about to be submitted, made already.
   void Offer(std::unique_ptr<StudyRun> run) { offered_ = std::move(run); }
   void Keep(const Digest& image_set, std::shared_ptr<const v1::ImageSetManifest> manifest) {
@@ -128,6 +134,8 @@ class Studies {
 
   // --- Looking.
   const State& state() const { return state_; }
+  // Grows whenever there may be something to give out that was not there before.
+  uint64_t changes() const { return changes_; }
   const std::map<std::string, std::unique_ptr<Study>>& all() const { return studies_; }
   Study* FindStudy(const std::string& id);
   v1::StudyStatus::Phase PhaseOf(const Study& study) const;
@@ -224,7 +232,10 @@ class Studies {
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
   bool stop_unwanted_ = false;
+  std::vector<Digest> trained_;
+  uint64_t changes_ = 0;
   std::set<std::string> over_budget_;  // Maybe: looked at in Settle.
+  uint64_t beginnings_ = 0;
   std::unique_ptr<StudyRun> offered_;
   mutable std::vector<Digest> lost_blobs_;
   Counters counters_;

@@ -120,7 +120,7 @@ absl::Status Trust::Admit(std::string_view secret, const v1::CertificateIssued& 
         serials != names_.end() &&
         std::any_of(serials->second.begin(), serials->second.end(), [&](const std::string& serial) {
           const Certificate& known = certificates_.at(serial);
-          return known.certificate.token() == token.id() && known.key.bytes() == issued.key();
+          return !revoked_.contains(serial) && known.certificate.token() == token.id() && known.key.bytes() == issued.key();
         });
     if (!again) return refused(absl::StrCat("is used up (", token.uses(), token.uses() == 1 ? " use)" : " uses)"));
   }

@@ -40,6 +40,14 @@ std::string DescribeDispute(const Fleet& fleet, const Digest& task, const OpenCh
                              "dermis cluster quarantine NAME"));
 }
 
+absl::Status NoStudy(const Studies& studies, const std::string& id) {
+  std::vector<std::string> names;
+  for (const auto& [name, record] : studies.state().studies()) names.push_back(name);
+  return absl::NotFoundError(
+      absl::StrCat("no study ", id, "; there ",
+                   names.empty() ? "is none" : "are: ", absl::StrJoin(names, ", ")));
+}
+
 void AddProblems(const Studies& studies, const Fleet& fleet, const StudyRecord& record,
                  const Study& study, v1::StudyStatus& status) {
   constexpr int kMost = 20;
@@ -161,43 +169,41 @@ void ViewTraining(const Fleet& fleet, const SweepPlanner& sweep, v1::StudyStatus
   }
 }
 
-void ViewTrials(const Studies& studies, const std::string& id, const SweepPlanner& sweep,
-                v1::StudyResults& results) {
-  for (uint32_t t = 0; t < sweep.trials().size(); ++t) {
-    const SweepPlanner::Trial& trial = sweep.trials()[t];
-    const uint32_t replicas = sweep.replicas();
-    v1::TrialResult& out = *results.add_trials();
-    out.set_trial(t);
-    out.set_settings(Describe(sweep.SettingsOfTrial(t)));
-    out.set_rung(trial.rung);
-    const SweepPlanner::Training& first = sweep.training(t * replicas);
-    out.set_recipe(first.digest.short_hex());
-    if (trial.score) {
-      out.set_score(*trial.score);
-      out.set_deviation(trial.deviation);
-      out.set_epochs(trial.epochs);
-    }
-    switch (trial.state) {
-      case SweepPlanner::TrialState::kTraining:
-        out.set_state("training");
-        break;
-      case SweepPlanner::TrialState::kDropped:
-        out.set_state("dropped");
-        break;
-      case SweepPlanner::TrialState::kTrained:
-        out.set_state("trained");
-        break;
-      case SweepPlanner::TrialState::kFailed:
-        out.set_state("failed");
-        for (uint32_t k = 0; k < replicas; ++k) {
-          const auto failure =
-              studies.state().failures().find({id, sweep.training(t * replicas + k).digest});
-          if (failure != studies.state().failures().end()) out.set_cause(failure->second.cause);
-        }
-        break;
-    }
-    if (sweep.chosen() == t) out.set_state("chosen");
+v1::TrialResult ViewTrial(const Studies& studies, const std::string& id, const SweepPlanner& sweep, uint32_t t) {
+  const SweepPlanner::Trial& trial = sweep.trials()[t];
+  const uint32_t replicas = sweep.replicas();
+  v1::TrialResult out;
+  out.set_trial(t);
+  out.set_settings(Describe(sweep.SettingsOfTrial(t)));
+  out.set_rung(trial.rung);
+  const SweepPlanner::Training& first = sweep.training(t * replicas);
+  out.set_recipe(first.digest.short_hex());
+  if (trial.score) {
+    out.set_score(*trial.score);
+    out.set_deviation(trial.deviation);
+    out.set_epochs(trial.epochs);
   }
+  switch (trial.state) {
+    case SweepPlanner::TrialState::kTraining:
+      out.set_state("training");
+      break;
+    case SweepPlanner::TrialState::kDropped:
+      out.set_state("dropped");
+      break;
+    case SweepPlanner::TrialState::kTrained:
+      out.set_state("trained");
+      break;
+    case SweepPlanner::TrialState::kFailed:
+      out.set_state("failed");
+      for (uint32_t k = 0; k < replicas; ++k) {
+        const auto failure =
+            studies.state().failures().find({id, sweep.training(t * replicas + k).digest});
+        if (failure != studies.state().failures().end()) out.set_cause(failure->second.cause);
+      }
+      break;
+  }
+  if (sweep.chosen() == t) out.set_state("chosen");
+  return out;
 }
 
 absl::Status ViewBaselines(const Studies& studies, const Batch& batch,
@@ -312,13 +318,7 @@ std::string DescribeFailed(const Study& study, const Digest& task) {
 absl::StatusOr<v1::StudyStatus> ViewStudy(const Studies& studies, const Fleet& fleet,
                                           const std::string& id) {
   auto it = studies.state().studies().find(id);
-  if (it == studies.state().studies().end()) {
-    std::vector<std::string> names;
-    for (const auto& [name, record] : studies.state().studies()) names.push_back(name);
-    return absl::NotFoundError(
-        absl::StrCat("no study ", id, "; there ",
-                     names.empty() ? "is none" : "are: ", absl::StrJoin(names, ", ")));
-  }
+  if (it == studies.state().studies().end()) return NoStudy(studies, id);
   const StudyRecord& record = it->second;
   const Study& study = *studies.all().at(id);
   v1::StudyStatus status;
@@ -404,7 +404,11 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
   results.set_numerics_class(record.numerics_class);
   if (study.run == nullptr) return results;
   const SweepPlanner& sweep = study.run->sweep();
-  if (record.spec.has_sweep()) ViewTrials(studies, id, sweep, results);
+  if (record.spec.has_sweep()) {
+    for (uint32_t t = 0; t < sweep.trials().size(); ++t) {
+      *results.add_trials() = ViewTrial(studies, id, sweep, t);
+    }
+  }
   if (const BaselinePlanner* baselines = study.run->baselines()) {
     RETURN_IF_ERROR(ViewBaselines(studies, batch, *baselines, results));
   }
@@ -489,6 +493,52 @@ absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet
     }
   }
   return results;
+}
+
+absl::StatusOr<v1::TrialsResponse> ViewTrialHistories(const Studies& studies, const v1::TrialsRequest& request) {
+  constexpr uint32_t kTrials = 500;
+  constexpr size_t kEpochs = 50'000;
+  const std::string& id = request.id();
+  const auto found = studies.all().find(id);
+  if (found == studies.all().end()) return NoStudy(studies, id);
+  const StudyRecord& record = studies.state().studies().at(id);
+  v1::TrialsResponse response;
+  response.set_submitted_unix_ms(record.submitted_unix_ms);
+  response.set_metric(record.spec.sweep().metric());
+  if (found->second->run == nullptr || record.spec.has_model()) return response;
+  const SweepPlanner& sweep = found->second->run->sweep();
+  size_t epochs = 0;
+  const auto add = [&](uint32_t index, v1::TrialHistory& trial) {
+    const SweepPlanner::Training& training = sweep.training(index);
+    v1::TrainingHistory& out = *trial.add_trainings();
+    out.set_seed(training.recipe.seed());
+    if (training.recipe.images().split().has_fold()) out.set_fold(training.recipe.images().split().fold());
+    out.set_final(index >= sweep.trials().size() * sweep.replicas());
+    out.set_stop_epoch(training.planner.stop_epoch().value_or(0));
+    const std::vector<v1::EpochMetrics>& known = training.planner.epochs();
+    const size_t count = std::min<size_t>(known.size(), training.planner.epochs_done());
+    out.mutable_epochs()->Assign(known.begin(), known.begin() + static_cast<std::ptrdiff_t>(count));
+    epochs += count;
+  };
+  for (uint32_t t = request.first(); t < sweep.trials().size(); ++t) {
+    if (response.trials_size() > 0 && (t - request.first() >= kTrials || epochs > kEpochs)) {
+      response.set_next(t);
+      break;
+    }
+    v1::TrialHistory& trial = *response.add_trials();
+    *trial.mutable_result() = ViewTrial(studies, id, sweep, t);
+    for (const auto& [key, value] : sweep.SettingsOfTrial(t)) {
+      v1::Setting& setting = *trial.add_settings();
+      setting.set_key(key);
+      setting.set_value(value);
+    }
+    for (uint32_t k = 0; k < sweep.replicas(); ++k) add(t * sweep.replicas() + k, trial);
+    if (sweep.chosen() != t) continue;
+    for (const uint32_t index : sweep.finals()) {
+      if (index >= sweep.trials().size() * sweep.replicas()) add(index, trial);
+    }
+  }
+  return response;
 }
 
 v1::QuarantinedWorker ViewQuarantined(const std::string& name, const QuarantineRecord& record) {

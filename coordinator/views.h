@@ -20,6 +20,8 @@ v1::ListResponse ViewStudies(const Studies& studies, const Fleet& fleet);
 // Reads payloads: as long as a study has explanations.
 absl::StatusOr<v1::StudyResults> ViewResults(const Studies& studies, const Fleet& fleet,
                                              const Batch& batch, const std::string& id);
+// At most a few hundred trials and 50,000 epochs at once. NOT_FOUND.
+absl::StatusOr<v1::TrialsResponse> ViewTrialHistories(const Studies& studies, const v1::TrialsRequest& request);
 // Workers and what they do.
 v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet,
                                       const BlobIndex& blobs);

@@ -66,10 +66,10 @@ void Attempts::Cancel(uint64_t assignment) {
   if (work != nullptr) work->Cancel();
 }
 
-void Attempts::Yield(uint64_t assignment) {
+bool Attempts::Yield(uint64_t assignment) {
   absl::MutexLock lock(&mutex_);
   const auto it = entries_.find(assignment);
-  if (it != entries_.end()) it->second.work->yield = true;
+  return it != entries_.end() && !it->second.work->yield.exchange(true);
 }
 
 void Attempts::Drain() {
@@ -81,13 +81,20 @@ void Attempts::Drain() {
   Wake();
 }
 
-absl::Duration Attempts::Ignored() const {
+absl::Duration Attempts::Ignored() {
   absl::MutexLock lock(&mutex_);
+  const absl::Duration now = Clock::Real().Now();
   absl::Duration longest;
-  for (const auto& [assignment, entry] : entries_) {
-    if (entry.over || !entry.cancelled) continue;
-    longest = std::max(longest, Clock::Real().Now() - *entry.cancelled);
-  }
+  const auto look = [&](Entry& entry) {
+    if (entry.over || !entry.cancelled) return;
+    if (const uint64_t progress = entry.work->progress; progress != entry.progress) {
+      entry.progress = progress;
+      entry.cancelled = now;
+    }
+    longest = std::max(longest, now - *entry.cancelled);
+  };
+  for (auto& [assignment, entry] : entries_) look(entry);
+  for (Entry& entry : dropped_) look(entry);
   return longest;
 }
 
@@ -101,7 +108,11 @@ void Attempts::Reconcile(const std::vector<uint64_t>& adopted) {
         ++it;
         continue;
       }
-      if (!it->second.over) dropped.push_back(it->second.work);
+      if (!it->second.over) {
+        dropped.push_back(it->second.work);
+        if (!it->second.cancelled) it->second.cancelled = Clock::Real().Now();
+        dropped_.push_back(it->second);
+      }
       over_.erase(std::remove(over_.begin(), over_.end(), it->first), over_.end());
       it = entries_.erase(it);
     }
@@ -116,6 +127,7 @@ void Attempts::Ended(const RunningWork& work, v1::AttemptEnded ended) {
   const uint64_t assignment = work.assign.assignment();
   ended.set_assignment(assignment);
   absl::MutexLock lock(&mutex_);
+  std::erase_if(dropped_, [&](const Entry& entry) { return entry.work.get() == &work; });
   const auto it = entries_.find(assignment);
   if (it == entries_.end() || it->second.work.get() != &work || it->second.over) return;
   it->second.over = true;

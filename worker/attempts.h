@@ -55,11 +55,11 @@ class Attempts {
   // A second Assign of the same number is ignored (the coordinator may repeat itself).
   void Assign(const v1::Assign& assign);
   void Cancel(uint64_t assignment);
-  void Yield(uint64_t assignment);
+  bool Yield(uint64_t assignment);   // True: it had not been told.
   // This worker is about to end: everything yields, and beats say so.
   void Drain();
   bool draining() const { return draining_; }
-  // After a gap: attempts that the coordinator did not adopt are cancelled and forgotten.
+  // After a gap: attempts that the coordinator did not adopt are cancelled and forgotten (but for Ignored).
   void Reconcile(const std::vector<uint64_t>& adopted);
 
   // The runner's last word. Ignored when the attempt was forgotten.
@@ -74,8 +74,8 @@ class Attempts {
   // Blocks until Ends() is not empty, `stop` is true (checked on Wake) or the timeout is over.
   void WaitForEnds(absl::Duration timeout, const std::atomic<bool>& stop);
   void Wake();
-  // Since when a cancelled attempt has gone on all the same; zero: there is none.
-  absl::Duration Ignored() const;
+  // How long a cancelled attempt has neither ended nor got on (what gets on will hear of it); zero: there is none.
+  absl::Duration Ignored();
   // True when nothing runs and every end was told.
   bool WaitUntilIdle(absl::Duration timeout) const;
 
@@ -84,12 +84,14 @@ class Attempts {
     std::shared_ptr<RunningWork> work;
     bool over = false;
     v1::AttemptEnded ended;
-    std::optional<absl::Duration> cancelled = std::nullopt;  // When.
+    std::optional<absl::Duration> cancelled = std::nullopt;  // When, or when it last got on after that.
+    uint64_t progress = 0;  // Then.
   };
   std::atomic<bool> draining_{false};
   const Start start_;
   mutable absl::Mutex mutex_;
   std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Entry> dropped_ ABSL_GUARDED_BY(mutex_);  // Forgotten, and have not ended yet.
   std::vector<uint64_t> over_ ABSL_GUARDED_BY(mutex_);  // In order of their ends.
   uint64_t wakes_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -1,12 +1,14 @@
 #include "worker/gang_runner.h"
 
 #include <exception>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/unavailability.h"
@@ -19,18 +21,25 @@ class Uploads {
  public:
   // While the coordinator is away states wait here; beyond this, training is held up rather than
   // the memory filled.
-  static constexpr int kAtOnce = 16;
+  static constexpr uint64_t kBytesAtOnce = uint64_t{1} << 30;
 
-  absl::Status Begin() {
+  // Waits until there is room for a state of so many bytes; for one there always is.
+  absl::Status Begin(uint64_t bytes) {
     absl::MutexLock lock(&mutex_);
-    auto room = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return open_ < kAtOnce; };
+    auto room = [this, bytes]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return open_ == 0 || bytes_ + bytes <= kBytesAtOnce;
+    };
     mutex_.Await(absl::Condition(&room));
-    if (status_.ok()) ++open_;
+    if (status_.ok()) {
+      ++open_;
+      bytes_ += bytes;
+    }
     return status_;
   }
-  void End(const absl::Status& status) {
+  void End(uint64_t bytes, const absl::Status& status) {
     absl::MutexLock lock(&mutex_);
     --open_;
+    bytes_ -= bytes;
     if (status_.ok()) status_ = status;
   }
   bool ok() {
@@ -47,6 +56,7 @@ class Uploads {
  private:
   absl::Mutex mutex_;
   int open_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -125,7 +135,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
                                                seat.numerics_class(), ", this worker of ",
                                                options_.numerics_class));
   }
-  // All that may take long comes before the others wait for this rank.
+  // All that may take long comes before the others wait for this rank, and shows that it goes on.
+  const ProgressScope progress(&work.progress);
   ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, parts_.images(seat.recipe().images()));
   std::string start_state;
   Digest start_digest;  // Its task.
@@ -147,6 +158,13 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     collective = MakeLocalCollective(seat.recipe().logical_shards());
   } else {
     *joined = true;
+    work.OnCancel([this, &seat] { parts_.leave(seat.generation()); });
+    work.OnAskWhom([&seat] {  // Any of them may still be on its way.
+      std::vector<uint32_t> others(static_cast<size_t>(seat.roster_size()));
+      std::iota(others.begin(), others.end(), 0u);
+      std::erase(others, seat.rank());
+      return others;
+    });
     ASSIGN_OR_RETURN(collective, parts_.join(seat, options_.join_patience));
   }
   work.OnCancel([collective, &work] {
@@ -165,7 +183,8 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
   uint64_t last_step = seat.start_step();
   const StateSink sink = [&, uploads](TrainedState state) -> absl::Status {
     if (work.cancelled) return absl::CancelledError("cancelled");
-    RETURN_IF_ERROR(uploads->Begin());
+    const uint64_t bytes = state.state.size() + state.best_model.size() + state.last_model.size();
+    RETURN_IF_ERROR(uploads->Begin(bytes));
     const absl::Duration now = Clock::Real().Now();
     Finished finished;
     const uint64_t step = state.output.step();
@@ -187,7 +206,7 @@ absl::Status GangRunner::Train(RunningWork& work, bool* joined) {
     for (std::string* bytes : {&state.state, &state.best_model, &state.last_model}) {
       if (!bytes->empty()) finished.blobs.push_back(std::move(*bytes));
     }
-    finished.done = [uploads](absl::Status status) { uploads->End(status); };
+    finished.done = [uploads, bytes](absl::Status status) { uploads->End(bytes, status); };
     // States are sent one after the other: none that follows from one that was not taken.
     finished.wanted = [uploads] { return uploads->ok(); };
     completer_->Add(std::move(finished));

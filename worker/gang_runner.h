@@ -30,7 +30,7 @@ class GangRunner {
     std::string worker;
     std::string numerics_class;
     uint32_t threads = 1;
-    absl::Duration join_patience = absl::Seconds(60);
+    absl::Duration join_patience = kJoinPatience;
     EngineFactory engine = {};  // What computes the steps; empty: the processor.
     std::function<void()> prepare_thread = nullptr;  // First thing in each gang's thread; may be empty.
   };
@@ -38,6 +38,8 @@ class GangRunner {
     std::function<absl::StatusOr<std::shared_ptr<const ImageData>>(const v1::ImageSource&)> images;
     std::function<absl::StatusOr<std::string>(const Digest&)> blob;
     std::function<absl::StatusOr<std::unique_ptr<Collective>>(const v1::GangSeat&, absl::Duration)> join;
+    // Ends the gang of that generation, also while it is being joined.
+    std::function<void(const v1::Generation&)> leave;
     std::function<absl::StatusOr<uint64_t>(const v1::Recipe&, const v1::TrainGoal&,
                                            std::shared_ptr<const ImageData>, Collective&,
                                            const std::string& start_state, const TrainerOptions&,

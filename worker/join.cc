@@ -9,7 +9,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,6 +17,7 @@
 #include "grpcpp/client_context.h"
 
 #include "common/blob_client.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
@@ -45,13 +45,6 @@ std::string ToPem(X509* certificate) {
   return std::string(data, size);
 }
 
-std::string ReadFile(const fs::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return std::move(text).str();
-}
-
 absl::Status MakeFolder(const std::string& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -64,6 +57,14 @@ absl::Status MakeFolder(const std::string& folder) {
 void SetDeadline(grpc::ClientContext& context) {
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kCallPatience));
   context.set_wait_for_ready(true);
+}
+
+// Whether the token in the file is for a cluster with another CA than the identity's: one that was set up anew, say.
+bool IsOfAnotherCluster(const std::string& join, const Identity& there) {
+  if (join.empty() || join == "-") return false;  // Standard input is read once, and only where it is needed.
+  const absl::StatusOr<JoinToken> token = ReadJoinToken(join);
+  const absl::StatusOr<Digest> ca = PublicKeyHash(there.ca_certificate);
+  return token.ok() && (!ca.ok() || *ca != token->ca_key);
 }
 
 }  // namespace
@@ -112,7 +113,7 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
   ASSIGN_OR_RETURN(const std::string ca, FetchCa(token.address, token.ca_key, absl::Seconds(5)));
   const fs::path folder = certs;
   // A key without a certificate is of a try whose answer did not come.
-  std::string key = fs::exists(folder / "worker.crt") ? "" : ReadFile(folder / "worker.key");
+  std::string key = fs::exists(folder / "worker.crt") ? "" : ReadFile(folder / "worker.key").value_or("");
   absl::StatusOr<std::string> request = MakeSigningRequest(key);
   if (!request.ok()) {
     ASSIGN_OR_RETURN(key, NewKey());
@@ -138,9 +139,17 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
   return WriteSecret(folder / "worker.crt", response.certificate());
 }
 
+void ForgetCertificate(const std::string& certs) {
+  const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker");
+  if (!there.ok()) return;
+  const absl::StatusOr<Bearer> bearer = BearerOf(there->certificate);
+  std::error_code ignored;
+  if (bearer.ok() && bearer->name != bearer->role) fs::remove(fs::path(certs) / "worker.crt", ignored);
+}
+
 absl::Status EnsureJoined(const std::string& join, const std::string& certs, const std::string& name,
                           const std::function<bool()>& wait) {
-  if (const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker"); there.ok()) {
+  if (const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker"); there.ok() && !IsOfAnotherCluster(join, *there)) {
     ASSIGN_OR_RETURN(const Bearer bearer, BearerOf(there->certificate));
     if (bearer.name == name || bearer.name == bearer.role) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat("the certificate in ", certs, " is worker ", bearer.name, "'s, this one is ",

@@ -33,6 +33,9 @@ absl::Status Join(const JoinToken& token, const std::string& certs, const std::s
 absl::Status EnsureJoined(const std::string& join, const std::string& certs, const std::string& name,
                           const std::function<bool()>& wait);
 
+// Removes a certificate that came by a token and is not good any more; a ready-made one stays.
+void ForgetCertificate(const std::string& certs);
+
 // The coordinator's address that the folder notes; empty: none.
 std::string NotedCoordinator(const std::string& certs);
 

@@ -38,6 +38,7 @@
 #include "worker/blob_cache.h"
 #include "worker/blob_fetcher.h"
 #include "worker/collective/mesh.h"
+#include "worker/collective/peer_access.h"
 #include "worker/completer.h"
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
@@ -398,6 +399,7 @@ int Work(Flags flags) {
                           .blob = get_blob,
                           .join = [&](const v1::GangSeat& seat,
                                       absl::Duration patience) { return (*mesh)->Join(seat, patience); },
+                          .leave = [&](const v1::Generation& generation) { (*mesh)->Leave(generation); },
                           .train = Train},
                          &completer, &attempts,
                          {.worker = flags.name,
@@ -423,6 +425,7 @@ int Work(Flags flags) {
     std::cerr.flush();
     std::_Exit(kExitHung);
   };
+  options.revoked = RefusePeers;
   options.connect = [&] {
     return link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };
@@ -431,9 +434,10 @@ int Work(Flags flags) {
     std::thread([&] {
       KeepCertificateFresh({.certs = flags.certs, .channel = [&] { return link.channel(); }, .renewed = [&](const Identity& fresh) {
                               link.Use(MakeChannel(flags.coordinator, ClientCredentials(fresh), kCoordinatorName));
-                              link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5));
+                              const bool connected = link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5));
                               fetcher.Use(link.blobs());
-                              session.MoveTo(link.stub());
+                              // A stream that is open is not left for a connection that may not come.
+                              session.MoveTo(link.stub(), connected);
                             }});
     }).detach();
   }
@@ -463,6 +467,7 @@ int Work(Flags flags) {
   const absl::Status status = session.Run();
   if (!status.ok()) {
     DERMIS_LOG(kError, "the coordinator ", flags.coordinator, " refuses this worker: ", status.message());
+    if (absl::IsUnauthenticated(status)) ForgetCertificate(flags.certs);   // A new token counts, then.
   }
   // Crash-only: nothing here needs an orderly end, and threads may still compute.
   std::cerr.flush();
@@ -483,7 +488,7 @@ int main(int argc, char** argv) {
   app.add_option("--certs", flags.certs, "Folder with ca.crt, worker.crt and worker.key; with --join they are made there");
   app.add_option("--join", flags.join,
                  "File with a join token (dermis cluster token create), '-' for standard input; not looked at while --certs holds "
-                 "a certificate that is valid");
+                 "a valid certificate of the same cluster");
   app.add_flag("--insecure", flags.insecure, "Plain text, no certificates: on loopback only");
   app.add_option("--cache", flags.cache, "Folder of this worker's own for blobs")->required();
   app.add_option("--cache-limit", flags.cache_limit,

@@ -9,6 +9,11 @@
 #include "worker/used_results.h"
 
 namespace dermis {
+namespace {
+
+constexpr size_t kAtOnce = 1024;  // Results asked for in one call: each may be 16 KiB.
+
+}  // namespace
 
 ResultCache::ResultCache(Fetch fetch, GetBlob get_blob, uint64_t limit_bytes)
     : fetch_(std::move(fetch)), get_blob_(std::move(get_blob)), limit_bytes_(limit_bytes) {}
@@ -63,17 +68,24 @@ absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> ResultCache::Get
   std::vector<std::shared_ptr<const v1::Payload>> out(tasks.size());
   std::vector<size_t> absent;
   std::vector<Digest> digests;
-  v1::FetchResultsRequest request;
   for (size_t i = 0; i < tasks.size(); ++i) {
     ASSIGN_OR_RETURN(const Digest digest, TaskDigest(tasks[i]));
     digests.push_back(digest);
     out[i] = Find(digest);
-    if (out[i] == nullptr) {
-      absent.push_back(i);
-      request.add_tasks(digest.bytes());
-    }
+    if (out[i] == nullptr) absent.push_back(i);
   }
-  if (absent.empty()) return out;
+  for (size_t first = 0; first < absent.size(); first += kAtOnce) {
+    const auto part = absl::MakeConstSpan(absent).subspan(first, kAtOnce);
+    RETURN_IF_ERROR(FetchPart(tasks, digests, part, out));
+  }
+  return out;
+}
+
+absl::Status ResultCache::FetchPart(const std::vector<v1::TaskSpec>& tasks, const std::vector<Digest>& digests,
+                                    absl::Span<const size_t> absent,
+                                    std::vector<std::shared_ptr<const v1::Payload>>& out) {
+  v1::FetchResultsRequest request;
+  for (const size_t i : absent) request.add_tasks(digests[i].bytes());
   const absl::StatusOr<v1::FetchResultsResponse> response = fetch_(request);
   if (!response.ok()) {
     return absl::UnavailableError(
@@ -95,7 +107,7 @@ absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> ResultCache::Get
     UsedResults::Note(digests[i], result->digest);
     Keep(digests[i], *std::move(result));
   }
-  return out;
+  return absl::OkStatus();
 }
 
 }  // namespace dermis

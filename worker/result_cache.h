@@ -13,6 +13,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "common/digest.h"
 #include "dermis/v1/cluster.pb.h"
 #include "dermis/v1/task.pb.h"
@@ -46,6 +47,9 @@ class ResultCache {
   };
   std::shared_ptr<const v1::Payload> Find(const Digest& task);
   void Keep(const Digest& task, Result result);
+  // Asks for the tasks with these indices and puts them into `out`.
+  absl::Status FetchPart(const std::vector<v1::TaskSpec>& tasks, const std::vector<Digest>& digests,
+                         absl::Span<const size_t> absent, std::vector<std::shared_ptr<const v1::Payload>>& out);
   absl::StatusOr<Result> Unpack(const v1::TaskResult& result);
 
   const Fetch fetch_;

@@ -142,9 +142,15 @@ absl::Status Session::Converse(Talk& talk) {
         attempts_->Cancel(directive.cancel().assignment());
         break;
       case v1::Directive::kYield:
-        DERMIS_LOG(kInfo, "attempt ", directive.yield().assignment(), " yields: ",
-                   directive.yield().why());
-        attempts_->Yield(directive.yield().assignment());
+        if (attempts_->Yield(directive.yield().assignment())) {   // It is told again until it does.
+          DERMIS_LOG(kInfo, "attempt ", directive.yield().assignment(), " yields: ",
+                     directive.yield().why());
+        }
+        break;
+      case v1::Directive::kRevocations:
+        if (options_.revoked != nullptr) {
+          options_.revoked({directive.revocations().serials().begin(), directive.revocations().serials().end()});
+        }
         break;
       case v1::Directive::kWelcome:
       case v1::Directive::KIND_NOT_SET:
@@ -162,12 +168,12 @@ absl::Status Session::Converse(Talk& talk) {
   return talk.Finish("the stream to the coordinator broke");
 }
 
-void Session::MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub) {
+void Session::MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub, bool now) {
   Talk* old = nullptr;
   {
     absl::MutexLock lock(&mutex_);
     stub_ = std::move(stub);
-    if (now_ == nullptr) return;  // The next stream takes it.
+    if (now_ == nullptr || !now) return;  // The next stream takes it.
     old = now_;
     moving_ = true;
   }

@@ -33,6 +33,8 @@ class Session {
     // Called when work has ignored its cancel for so long: a thread hangs, and only a new process helps.
     absl::Duration ignored_cancel = absl::Seconds(15);
     std::function<void(const std::string& why)> give_up = nullptr;
+    // Certificates (serials) that are good no more: all, each time.
+    std::function<void(std::set<std::string> serials)> revoked = nullptr;
   };
   // `attempts` outlives the session.
   Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);
@@ -45,7 +47,8 @@ class Session {
 
   // Goes on over another connection (the certificate was renewed), from any other thread, one at a time. A stream that is
   // open is left only when the coordinator has welcomed the worker on the new one: it never takes the worker for lost.
-  void MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub);
+  // Not `now`: the next stream takes it.
+  void MoveTo(std::shared_ptr<v1::Cluster::StubInterface> stub, bool now = true);
 
  private:
   struct Talk;  // One stream.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/background.h"
+#include "common/baselines.h"
 #include "common/checks.h"
 #include "common/lesion_tasks.h"
 #include "common/split.h"
@@ -332,7 +333,10 @@ absl::StatusOr<EmbeddedValues> TaskRunner::ValuesOf(const v1::PcaTask& task,
                                                     const ImageData& data) const {
   EmbeddedValues values;
   if (!task.has_model()) {
-    ASSIGN_OR_RETURN(values.pixels, grams_.Get(task.images(), data));
+    // Of more images their pixels are read themselves.
+    if (data.labels.size() <= kMostProducts) {
+      ASSIGN_OR_RETURN(values.pixels, grams_.Get(task.images(), data));
+    }
     return values;
   }
   ASSIGN_OR_RETURN(const std::string weights, FileOf(task.model()));

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "common/digest.h"
 #include "dermis/v1/cluster.pb.h"
 
@@ -21,9 +22,7 @@ class UsedResults {
 
   static void Note(const Digest& task, const Digest& payload) {
     if (current_ == nullptr) return;
-    for (const v1::UsedResult& used : current_->used_) {
-      if (used.task() == task.bytes()) return;
-    }
+    if (!current_->seen_.insert(task).second) return;
     v1::UsedResult used;
     used.set_task(task.bytes());
     used.set_payload(payload.bytes());
@@ -33,6 +32,7 @@ class UsedResults {
 
  private:
   static inline thread_local UsedResults* current_ = nullptr;
+  absl::flat_hash_set<Digest> seen_;
   std::vector<v1::UsedResult> used_;
 };
 

@@ -431,8 +431,8 @@ HttpResponse Dashboard::ApiOfStudy(const HttpRequest& request, const Snapshot& s
   if (what == "failures") return JsonOf(FailuresOf(study, snapshot, sources_.chronicle));
   // All else is a function of the snapshot and the address: what a page has already is not sent
   // again.
-  const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.version,
-                                       ".", study.explained_done, "\"");
+  const std::string tag = absl::StrCat("\"", snapshot.cluster.incarnation(), ".", study.order,
+                                       ".", study.version, ".", study.explained_done, "\"");
   HttpResponse response;
   if (request.Header("if-none-match") == tag) {
     response.status = 304;

@@ -191,8 +191,7 @@ void Photographer::LookAtExplanations(const Core& core, const Study& study, Albu
   const v1::ExplanationSpec& spec = out.spec().explanation();
   const size_t methods = static_cast<size_t>(spec.methods_size());
   out.methods = MethodNames(spec);
-  const bool known = album.last != nullptr && album.run == study.run.get() &&
-                     album.last->explained.size() == explanation->chosen().size();
+  const bool known = album.last != nullptr && album.last->explained.size() == explanation->chosen().size();
   if (known) {
     out.explained = album.last->explained;
     out.explained_done = album.last->explained_done;
@@ -220,14 +219,16 @@ void Photographer::LookAtExplanations(const Core& core, const Study& study, Albu
 std::shared_ptr<const StudySnapshot> Photographer::LookAt(const Core& core, const std::string& id,
                                                           Album& album) {
   const Study& study = *core.studies().all().at(id);
+  // Another beginning is another study as far as is known, also where name and version are the same.
+  if (album.beginning != study.beginning) {
+    album = Album();
+    album.beginning = study.beginning;
+  }
   if (album.last != nullptr && album.last->version == study.version && album.stale == 0) {
     return album.last;
   }
   const StudyRecord& record = core.studies().state().studies().at(id);
-  // Submitted again under its name it may carry other defaults.
-  if (album.settings == nullptr || album.run != study.run.get()) {
-    album.settings = std::make_shared<TrialSettings>(record.spec);
-  }
+  if (album.settings == nullptr) album.settings = std::make_shared<TrialSettings>(record.spec);
   auto out = std::make_shared<StudySnapshot>();
   out->version = study.version;
   if (auto status = core.Status(id); status.ok()) out->status = *std::move(status);
@@ -241,7 +242,6 @@ std::shared_ptr<const StudySnapshot> Photographer::LookAt(const Core& core, cons
     LookAtExplanations(core, study, album, *out);
   }
   LookAtFailures(core, study, *out);
-  album.run = study.run.get();
   album.last = out;
   return out;
 }
@@ -295,6 +295,7 @@ std::shared_ptr<const Snapshot> Photographer::Look(const Core& core, absl::Time 
   LookAtEnds(core, now);
   out->ends = ends_;
   before_ = now;
+  std::erase_if(albums_, [&](const auto& album) { return !core.studies().all().contains(album.first); });
   for (const auto& [id, study] : core.studies().all()) {
     out->studies.push_back(LookAt(core, id, albums_[id]));
   }

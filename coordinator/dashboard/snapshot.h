@@ -157,9 +157,9 @@ class Photographer {
 
  private:
   struct Album {  // Of a study.
+    uint64_t beginning = 0;
     std::shared_ptr<const StudySnapshot> last;
     std::shared_ptr<const TrialSettings> settings;
-    const void* run = nullptr;
     uint64_t stale = 0;  // Explanations that may have come since they were looked at.
     size_t next = 0;
   };

@@ -1,5 +1,6 @@
 #include "coordinator/planners/embeddings.h"
 
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,9 @@ namespace dermis {
 namespace {
 
 constexpr uint32_t kDraws = 2000;
+// Beyond kMostProducts components are drawn, without products; then the time of all distances is
+// the bound.
+constexpr size_t kMostEmbedded = 50'000;
 
 }  // namespace
 
@@ -19,10 +23,17 @@ absl::Status EmbeddingPlanner::Check(const v1::StudySpec& study,
                                      const v1::ImageSetManifest& manifest, const Split& split) {
   if (!study.has_embeddings()) return absl::OkStatus();
   const size_t images = split.training.size() + split.validation.size() + split.test.size();
-  if (static_cast<size_t>(manifest.images_size()) > kMostProducts) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("embeddings: the set has ", manifest.images_size(), " images; at most ", kMostProducts,
-                     " are taken, as all distances of two images lie in memory"));
+  const auto in_set = static_cast<size_t>(manifest.images_size());
+  if (in_set > kMostEmbedded) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embeddings: the set has ", in_set, " images; at most ", kMostEmbedded, " are taken"));
+  }
+  const auto& inputs = study.embeddings().tsne().inputs();
+  if (in_set > kMostProducts &&
+      std::find(inputs.begin(), inputs.end(), v1::TSNE_INPUT_RAW) != inputs.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embeddings.tsne.inputs: of more than ", kMostProducts, " images (the set has ", in_set,
+        ") the distances of raw values do not fit into memory; give inputs: [pca]"));
   }
   if (images < 3 * study.embeddings().tsne().perplexity() + 1) {
     return absl::InvalidArgumentError(

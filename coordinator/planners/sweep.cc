@@ -161,6 +161,7 @@ void SweepPlanner::Enter(Race& race) {
         }
         if (planner.reached()) continue;
         active_.insert(index);
+        ++added_;
         ++trial.waits_for;
       }
       if (trial.waits_for > 0) ++race.waits_for;
@@ -248,6 +249,7 @@ void SweepPlanner::Choose() {
       failed_ = true;
     } else {
       active_.insert(index);
+      ++added_;
     }
   }
 }

@@ -73,6 +73,8 @@ class SweepPlanner {
 
   // Trainings that can be worked on, by index: earlier trials first.
   const std::set<uint32_t>& active() const { return active_; }
+  // Grows whenever some are added.
+  uint64_t added() const { return added_; }
   const Training& training(uint32_t index) const { return *trainings_[index]; }
   uint32_t trainings() const { return static_cast<uint32_t>(trainings_.size()); }
   // Those of this recipe; null: none.
@@ -148,6 +150,7 @@ class SweepPlanner {
   std::vector<Trial> trials_;
   std::vector<Race> races_;
   std::set<uint32_t> active_;
+  uint64_t added_ = 0;
   uint32_t races_left_ = 0;
   std::optional<uint32_t> chosen_;
   std::vector<uint32_t> finals_;  // Indices of trainings.

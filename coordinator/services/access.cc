@@ -33,6 +33,7 @@ constexpr Rule kRules[] = {
     {"Studies/Delete", kPeople, true},
     {"Studies/History", kPeople},
     {"Questions/Explain", kPeople},  // Changes nothing: who looked at which image is in no log.
+    {"Studies/Trials", kPeople},
     {"Cluster/Attend", kWorker},
     {"Cluster/CompleteTasks", kWorker},
     {"Cluster/FetchResults", kWorker},
@@ -130,7 +131,8 @@ grpc::Status Access::CheckPath(const grpc::AuthContext& peer, std::string_view p
   const grpc::Status status = CheckPeer(&peer, method);
   if (!status.ok() && refused_ != nullptr) {
     const Bearer bearer = BearerOfPeer(peer).value_or(Bearer());
-    refused_({bearer.name, bearer.role}, method.empty() ? path : method, status);
+    // What no rule names is the caller's own text.
+    refused_({bearer.name, bearer.role}, WhoMay(method) == 0 ? "an unknown call" : method, status);
   }
   return status;
 }

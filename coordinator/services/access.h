@@ -32,7 +32,7 @@ std::string_view MethodOf(std::string_view path);
 
 // For the audit log.
 struct AuditCaller {
-  std::string name, role;  // Without a certificate: its address, and no role.
+  std::string name, role;  // Without a certificate: its address where that is known, and no role.
 };
 
 // Thread-safe.

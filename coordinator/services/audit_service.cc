@@ -12,6 +12,14 @@ namespace {
 constexpr uint64_t kPage = 1 << 20;
 constexpr size_t kMostText = 200;  // Of what comes from outside.
 
+constexpr char kTokenBegins[] = "dermis-join-";
+
+// A whole token in the place of its number: its secret is for no log.
+std::string WithoutSecret(std::string text) {
+  if (const size_t token = text.find(kTokenBegins); token != std::string::npos) text.resize(token + sizeof kTokenBegins - 1);
+  return text.substr(0, kMostText);
+}
+
 // What a request is about: the study that is submitted, or the first of these that is named.
 std::string WhatOf(const google::protobuf::Message& request) {
   const google::protobuf::Descriptor& type = *request.GetDescriptor();
@@ -27,13 +35,13 @@ std::string WhatOf(const google::protobuf::Message& request) {
       continue;
     }
     const std::string value = reflection.GetString(request, field);
-    if (!value.empty()) return value.substr(0, kMostText);
+    if (!value.empty()) return WithoutSecret(value);
   }
   return "";
 }
 
 std::string OutcomeOf(const grpc::Status& status) {
-  return status.ok() ? "OK" : status.error_message().substr(0, kMostText);
+  return status.ok() ? "OK" : WithoutSecret(status.error_message());
 }
 
 class AuditedCall : public grpc::experimental::Interceptor {
@@ -49,7 +57,10 @@ class AuditedCall : public grpc::experimental::Interceptor {
     if (step->QueryInterceptionHookPoint(Hook::POST_RECV_MESSAGE)) {
       // Audited calls are unary, and their requests protobuf's.
       if (const void* request = step->GetRecvMessage(); request != nullptr) {
-        entry_.what = WhatOf(*static_cast<const google::protobuf::Message*>(request));
+        const auto& message = *static_cast<const google::protobuf::Message*>(request);
+        entry_.what = WhatOf(message);
+        const auto* dry = message.GetDescriptor()->FindFieldByName("dry_run");
+        if (dry != nullptr && message.GetReflection()->GetBool(message, dry)) entry_.what += " (dry run)";
       }
     }
     if (step->QueryInterceptionHookPoint(Hook::PRE_SEND_STATUS)) {

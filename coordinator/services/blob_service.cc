@@ -7,12 +7,14 @@
 
 #include "common/blob_sender.h"
 #include "common/log.h"
+#include "common/status_macros.h"
 
 namespace dermis {
 namespace {
 
 constexpr size_t kPiece = 1 << 20;
 constexpr uint64_t kMaxBlob = 4ull << 30;
+constexpr uint64_t kMostRead = 256 << 20;   // Manifests and payloads are far smaller; images and weights are not read here.
 constexpr int kMaxHas = 100'000;
 constexpr size_t kMaxPeer = 1024;
 constexpr int kMaxAvoid = 64;
@@ -95,6 +97,15 @@ absl::Status CheckPeer(const v1::BlobPeer& peer) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> StoredBlobs::Read(const Digest& digest) const {
+  ASSIGN_OR_RETURN(const uint64_t size, store_.Size(digest));
+  if (size > kMostRead) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "blob ", digest.short_hex(), " has ", size, " bytes: what is read here has at most ", kMostRead));
+  }
+  return store_.Get(digest);
+}
 
 void StoredBlobs::Remove(const Digest& digest) {
   const absl::Status status = store_.Remove(digest);

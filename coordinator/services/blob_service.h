@@ -21,7 +21,7 @@ class StoredBlobs : public BlobIndex {
   // `reserve_bytes`: below so much free space the disk counts as low. `store` outlives this.
   StoredBlobs(BlobStore& store, uint64_t reserve_bytes) : store_(store), reserve_(reserve_bytes) {}
   bool Has(const Digest& digest) const override { return store_.Has(digest); }
-  absl::StatusOr<std::string> Read(const Digest& digest) const override { return store_.Get(digest); }
+  absl::StatusOr<std::string> Read(const Digest& digest) const override;
   uint64_t Size(const Digest& digest) const override { return store_.Size(digest).value_or(0); }
   void Remove(const Digest& digest) override;
   uint64_t FreeBytes() const override { return store_.FreeBytes(); }

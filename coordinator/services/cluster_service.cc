@@ -39,6 +39,16 @@ grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerCont
     status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
                           absl::StrCat("more than ", kMaxCompletions, " completions at once"));
   }
+  // Who computed what decides whom spot checks believe.
+  if (const Bearer who = access_.Who(*context); status.ok() && who.name != who.role) {
+    for (const v1::Completion& completion : request->completions()) {
+      if (completion.attempt().worker() == who.name) continue;
+      status = grpc::Status(grpc::StatusCode::PERMISSION_DENIED,
+                            absl::StrCat("the certificate of ", who.name, " speaks for that worker alone, not for '",
+                                         completion.attempt().worker().substr(0, 64), "'"));
+      break;
+    }
+  }
   if (!status.ok()) {
     reactor->Finish(status);
     return reactor;

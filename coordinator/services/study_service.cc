@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -239,9 +240,11 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
         }
         return CheckModelSize(own.images().size(), *manifest);
       }));
+  std::set<Digest> named_blobs;
   for (const v1::ImageChunk& chunk : manifest->chunks()) {
     for (const std::string& named : BlobsOf(chunk)) {
       ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(named));
+      named_blobs.insert(digest);
       if (!blobs.Has(digest)) {
         return absl::FailedPreconditionError(absl::StrCat("chunk ", digest.short_hex(),
                                                           " of the image set is not stored: upload "
@@ -275,6 +278,14 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
           "the weights ", init.short_hex(), " of training.init are not stored: upload them first"));
     }
   }
+  // For the user's quota.
+  Brought& brings = submission.brings;
+  brings.images = submission.image_set;
+  brings.image_blobs = 1 + named_blobs.size();
+  brings.image_bytes = bytes->size();
+  for (const Digest& digest : named_blobs) brings.image_bytes += blobs.Size(digest);
+  ASSIGN_OR_RETURN(brings.model, GivenTo(spec));
+  if (!brings.model.none()) brings.model_bytes = blobs.Size(brings.model);
   submission.manifest = std::move(manifest);
   return submission;
 }
@@ -399,6 +410,13 @@ grpc::ServerUnaryReactor* StudyService::History(grpc::CallbackServerContext* con
                   if (found.ok() && rows.size() < kHistoryPage) found->set_next_row(0);
                   return found;
                 });
+}
+
+grpc::ServerUnaryReactor* StudyService::Trials(grpc::CallbackServerContext* context,
+                                               const v1::TrialsRequest* request,
+                                               v1::TrialsResponse* response) {
+  return Answer(context, access_.Check(*context, "Studies/Trials"), core_, response,
+                [request = *request](Core& core) { return core.Trials(request); });
 }
 
 grpc::ServerUnaryReactor* StudyService::Results(grpc::CallbackServerContext* context,

@@ -98,6 +98,9 @@ class StudyService : public v1::Studies::CallbackService {
   grpc::ServerUnaryReactor* History(grpc::CallbackServerContext* context,
                                     const v1::HistoryRequest* request,
                                     v1::HistoryResponse* response) override;
+  grpc::ServerUnaryReactor* Trials(grpc::CallbackServerContext* context,
+                                   const v1::TrialsRequest* request,
+                                   v1::TrialsResponse* response) override;
 
  private:
   const Access& access_;

@@ -117,6 +117,7 @@ void Coordinator::Take(Call call, const std::string& message) {
         (void)core_->List();
         (void)core_->ClusterStatus();
       });
+      With<v1::TrialsRequest>(message, [&](const v1::TrialsRequest& request) { (void)core_->Trials(request); });
       break;
     case Call::kLost:
       if (const auto digest = Digest::FromBytes(message); digest.ok()) {

@@ -20,7 +20,7 @@ enum class Call : uint8_t {
   kAdjust,      // v1::AdjustRequest
   kDelete,      // v1::DeleteRequest
   kHistory,     // v1::HistoryRequest
-  kLook,        // v1::StudyRequest: all that can be looked at
+  kLook,        // v1::StudyRequest, which is v1::TrialsRequest too: all that can be looked at
   kLost,        // A blob's digest.
   kBlob,        // A blob.
   kPass,        // No message: time passes.

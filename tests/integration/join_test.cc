@@ -144,11 +144,19 @@ TEST_F(JoinTest, AWorkerJoinsOnce_IsItselfEverAfter_Renews_AndIsPutOut) {
                                  HasSubstr(Serial("joined-0"))));
 
   // Put out: it ends, and says why, and so does whoever has a copy of its certificate.
+  const std::string renewed = Serial("joined-0");
   const CommandResult revoked = cluster.Run("cluster revoke joined-0");
-  EXPECT_THAT(revoked.output, AllOf(HasSubstr(before), HasSubstr(Serial("joined-0"))));
+  EXPECT_THAT(revoked.output, AllOf(HasSubstr(before), HasSubstr(renewed)));
   EXPECT_EQ(again.Ended(), kHopeless) << again.Log();
   EXPECT_THAT(again.Log(), AllOf(HasSubstr("joined-0"), HasSubstr("was revoked")));
   EXPECT_THAT(Dermis("status --cluster " + disguise.string()).output, HasSubstr("was revoked"));
+  // What is not good any more is not kept in the way of another token.
+  EXPECT_FALSE(fs::exists(Path("joined-0-certs/worker.crt")));
+  NewToken("", "another");
+  {
+    Background anew(Command("joined-0", Path("another")), Path("anew.log"));
+    ASSERT_TRUE(Await([&] { return IsThere("joined-0"); })) << anew.Log();
+  }
   // With a certificate that has run out it does not even ask.
   Plant("joined-0", {absl::Now() - absl::Hours(400), absl::Now() - absl::Hours(1)});
   const CommandResult expired = Run("joined-0", "");

@@ -1,4 +1,5 @@
 // A sweep of real trainings: the same trial is taken, with the same bits, whatever dies on the way.
+#include <algorithm>
 #include <future>
 #include <string>
 
@@ -107,6 +108,21 @@ void ModelFileBringsItsRule(const TestCluster& cluster) {
   EXPECT_THAT(cluster.Run("evaluate" + on).output, HasSubstr("name a study, or a model file"));
 }
 
+// For other programs: a row a trial and a row an epoch; a folder a training for TensorBoard; once more, the same bytes.
+void TrialsAreWritten(const TestCluster& cluster) {
+  const std::string folder = (cluster.directory() / "trials").string();
+  EXPECT_EQ(cluster.Run("results seeds --trials " + folder).exit_code, 0);
+  const std::string epochs = ReadAll(folder + "/epochs.csv");
+  EXPECT_EQ(std::count(epochs.begin(), epochs.end(), '\n'), 1 + 3 * 3) << epochs;
+  EXPECT_THAT(cluster.Run("results seeds --trials " + folder).output, HasSubstr("is there already (--trials)"));
+  for (const char* name : {"events", "again"}) {
+    EXPECT_EQ(cluster.Run(absl::StrCat("results sweep --format tensorboard --trials ", folder, name)).exit_code, 0);
+  }
+  EXPECT_EQ(Shell(absl::StrCat("diff -r ", folder, "events ", folder, "again")).exit_code, 0);
+  EXPECT_FALSE(ReadAll(folder + "events/trial-00005.seed-3/events.out.tfevents.0.dermis").empty());
+  EXPECT_NE(cluster.Run("results seeds --format csv").exit_code, 0) << "of --trials";
+}
+
 TEST(SweepTest, TheSameTrialIsTaken_WithTheSameBits_WhateverDies_AndAWiderOnePaysForWhatIsNew) {
   std::string undisturbed;
   {
@@ -134,6 +150,7 @@ TEST(SweepTest, TheSameTrialIsTaken_WithTheSameBits_WhateverDies_AndAWiderOnePay
   EXPECT_THAT(again.output, HasSubstr("Nothing was computed"));
   SeedsAreJudgedTogether(cluster);
   ModelFileBringsItsRule(cluster);
+  TrialsAreWritten(cluster);
 }
 
 TEST(SweepTest, Preview_SaysWhatWouldRun_AndSendsNothing) {

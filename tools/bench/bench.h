@@ -49,7 +49,8 @@ inline void Report(double value, const char* unit) {
 
 [[noreturn]] inline void Die(const std::string& what) {
   std::fprintf(stderr, "%s\n", what.c_str());
-  std::exit(1);
+  std::fflush(stderr);
+  std::_Exit(1);  // Whatever other threads do.
 }
 
 }  // namespace dermis::bench

@@ -49,10 +49,8 @@ int Main(int argc, char** argv) {
     ++kind.tasks;
     kind.seconds += done.attempt().seconds();
     busy += done.attempt().seconds();
-    if (done.spec().has_perturb()) {
-      kind.inputs += done.attempt().items();
-      inputs += done.attempt().items();
-    }
+    kind.inputs += done.attempt().items();   // Of perturbations and of their checks.
+    inputs += done.attempt().items();
     first = std::min(first, done.attempt().started_unix_ms());
     last = std::max(last, entry.event.unix_ms());
     return absl::OkStatus();

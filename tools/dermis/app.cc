@@ -42,7 +42,66 @@ std::string Nearest(const std::string& word, const std::vector<std::string>& kno
   return NearestWord(word, known, std::max<size_t>(1, word.size() / 3));
 }
 
+// How far words call commands.
+struct Place {
+  CLI::App* command;
+  std::string path;     // "dermis cluster".
+  std::string unknown;  // A word where a command is due.
+};
+Place PlaceOf(CLI::App& app, const std::vector<std::string>& words) {
+  Place place{&app, app.get_name(), ""};
+  for (const std::string& word : words) {
+    const auto commands = place.command->get_subcommands([](CLI::App*) { return true; });
+    if (commands.empty()) break;
+    if (word.starts_with("-")) continue;
+    const auto next = std::find_if(commands.begin(), commands.end(),
+                                   [&](const CLI::App* other) { return other->check_name(word); });
+    if (next == commands.end()) {
+      place.unknown = word;
+      break;
+    }
+    place.command = *next;
+    absl::StrAppend(&place.path, " ", word);
+  }
+  return place;
+}
+
+// ": an image set (from ingest or synth)": what an option that is missing is for.
+std::string MeaningOf(const CLI::App& command, const std::string& why) {
+  const std::string_view end = " is required";
+  if (!why.ends_with(end)) return "";
+  const CLI::Option* option =
+      command.get_option_no_throw(why.substr(0, why.size() - end.size()));
+  return option == nullptr ? "" : absl::StrCat(" (", option->get_description(), ")");
+}
+
 }  // namespace
+
+std::vector<std::string> WithHelp(std::vector<std::string> words) {
+  if (words.empty() || words[0] != "help") return words;
+  words.erase(words.begin());
+  if (words.empty() || words.back() != "--help") words.push_back("--help");
+  return words;
+}
+
+std::string UsageError(CLI::App& app, const std::vector<std::string>& words, const std::string& why,
+                       std::string* help) {
+  const Place place = PlaceOf(app, words);
+  const std::string meant = DidYouMean(app, words);
+  if (!place.unknown.empty()) {
+    return absl::StrCat(place.path, ": no command '", place.unknown, "'",
+                        meant.empty() ? absl::StrCat("; `", place.path, " --help` lists them")
+                                      : absl::StrCat("; did you mean '", meant, "'?"));
+  }
+  const bool group = !place.command->get_subcommands([](CLI::App*) { return true; }).empty();
+  if (group && (words.empty() || !words.back().starts_with("-"))) {
+    *help = place.command->help(place.path.substr(0, place.path.rfind(' ')));
+    return "";
+  }
+  return absl::StrCat(place.path, ": ", why, MeaningOf(*place.command, why),
+                      meant.empty() ? absl::StrCat("; `", place.path, " --help` says more")
+                                    : absl::StrCat("; did you mean ", meant, "?"));
+}
 
 void ForEachCommand(
     CLI::App& app,
@@ -99,6 +158,10 @@ void BuildApp(CLI::App& app, absl::Status& outcome) {
   AddResultCommands(app, outcome);
   AddDoctorCommand(app, outcome);
   AddCompletionCommand(app, outcome);
+  auto* help = app.add_subcommand("help", "What a command does, with examples: its --help");
+  auto words = std::make_shared<std::vector<std::string>>();  // WithHelp has made --help of them.
+  help->add_option("command", *words, "The command; none: all of them");
+  help->footer("Examples:\n  dermis help\n  dermis help cluster start");
   ForEachCommand(app, [](CLI::App& command, const std::vector<std::string>&) {
     command
         .add_option_function<std::string>("--color", SetColorMode,

@@ -7,7 +7,10 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/nearest_word.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
 #include "tools/dermis/connect.h"
@@ -104,11 +107,36 @@ absl::StatusOr<std::vector<v1::HistoryEvent>> Client::History(const std::string&
     SetDeadline(context);
     v1::HistoryResponse page;
     const grpc::Status status = studies_->History(&context, request, &page);
-    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    if (!status.ok()) return StudyError(*this, id, status);
     events.insert(events.end(), page.events().begin(), page.events().end());
     request.set_after_row(page.next_row());
   } while (request.after_row() > 0);
   return events;
+}
+
+absl::Status NoStudy(const std::string& id, const std::vector<std::string>& names) {
+  constexpr size_t kListed = 10;
+  const std::string nearest = NearestWord(id, names, std::max<size_t>(1, id.size() / 3));
+  std::string text = absl::StrCat("no study '", id, "'");
+  if (!nearest.empty()) absl::StrAppend(&text, "; did you mean '", nearest, "'?");
+  if (names.empty()) return absl::NotFoundError(text + "; there is none");
+  absl::StrAppend(
+      &text, nearest.empty() ? "; " : " ", "(there are: ",
+      absl::StrJoin(names.begin(), names.begin() + std::min(names.size(), kListed), ", "),
+      names.size() > kListed ? absl::StrCat(" and ", names.size() - kListed, " more") : "", ")");
+  return absl::NotFoundError(text);
+}
+
+absl::Status StudyError(Client& client, const std::string& id, const grpc::Status& status) {
+  if (status.error_code() == grpc::StatusCode::NOT_FOUND) {
+    if (const auto list = client.List(); list.ok()) {
+      std::vector<std::string> names;
+      for (const v1::StudyStatus& study : list->studies()) names.push_back(study.id());
+      // Else something of the study is not there.
+      if (std::find(names.begin(), names.end(), id) == names.end()) return NoStudy(id, names);
+    }
+  }
+  return ToAbsl(status, absl::StrCat("study ", id));
 }
 
 absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
@@ -118,8 +146,30 @@ absl::StatusOr<v1::StudyResults> Client::Results(const std::string& id) {
   request.set_id(id);
   v1::StudyResults results;
   const grpc::Status status = studies_->Results(&context, request, &results);
-  if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+  if (!status.ok()) return StudyError(*this, id, status);
   return results;
+}
+
+absl::StatusOr<StudyTrials> Client::Trials(const std::string& id) {
+  StudyTrials found;
+  found.study = id;
+  v1::TrialsRequest request;
+  request.set_id(id);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::TrialsResponse page;
+    const grpc::Status status = studies_->Trials(&context, request, &page);
+    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    found.trials.insert(found.trials.end(), page.trials().begin(), page.trials().end());
+    found.submitted_unix_ms = page.submitted_unix_ms();
+    if (page.metric() != v1::SELECTION_METRIC_UNSPECIFIED) {
+      constexpr size_t kPrefix = sizeof("SELECTION_METRIC_") - 1;
+      found.metric = absl::AsciiStrToLower(v1::SelectionMetric_Name(page.metric()).substr(kPrefix));
+    }
+    request.set_first(page.next());
+  } while (request.first() > 0);
+  return found;
 }
 
 absl::StatusOr<std::unique_ptr<ImageSet>> Client::OpenImages(const std::string& manifest_digest) {

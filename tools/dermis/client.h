@@ -12,6 +12,7 @@
 #include "common/blob_client.h"
 #include "common/image_set.h"
 #include "dermis/v1/studies.grpc.pb.h"
+#include "tools/dermis/trial_files.h"
 
 namespace dermis {
 
@@ -33,6 +34,8 @@ class Client {
   // All of it, oldest first.
   absl::StatusOr<std::vector<v1::HistoryEvent>> History(const std::string& id);
   absl::StatusOr<v1::StudyResults> Results(const std::string& id);
+  // All of them, with the epochs of their trainings.
+  absl::StatusOr<StudyTrials> Trials(const std::string& id);
   // The image set of a study, its chunks fetched on first use.
   absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const std::string& manifest_digest);
   // A result's payload, fetched where it is a blob.
@@ -44,6 +47,11 @@ class Client {
   std::unique_ptr<v1::Studies::Stub> studies_;
   BlobClient blobs_;
 };
+
+// "no study 'dem'; did you mean 'demo'?": `names` are those that there are; ten of them are listed.
+absl::Status NoStudy(const std::string& id, const std::vector<std::string>& names);
+// What a failed call about study `id` says; NoStudy where it is not there.
+absl::Status StudyError(Client& client, const std::string& id, const grpc::Status& status);
 
 // Sets the deadline of a unary call.
 void SetDeadline(grpc::ClientContext& context, int seconds = 30);

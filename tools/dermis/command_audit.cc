@@ -13,12 +13,12 @@
 
 #include "common/audit.h"
 #include "common/certificates.h"
+#include "common/files.h"
 #include "common/status_macros.h"
 #include "dermis/v1/audit.grpc.pb.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
-#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {
@@ -150,6 +150,7 @@ void AddAuditCommands(CLI::App& app, absl::Status& outcome) {
   CLI::App* audit =
       app.add_subcommand("audit", "Who did what on this cluster, and who was refused what");
   audit->require_subcommand(1);
+  audit->footer("Examples:\n  dermis audit show\n  dermis audit verify");
   CLI::App* show = audit->add_subcommand(
       "show", "Print the audit log (needs the owner's certificate, admin.crt)");
   CLI::App* verify = audit->add_subcommand(

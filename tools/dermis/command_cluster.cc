@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -19,7 +20,7 @@ namespace {
 struct ClusterOptions {
   LocalClusterOptions local;  // Of stop and status: the directory alone.
   std::string format;
-  bool dry_run = false;
+  bool dry_run = false, workers_named = false;
 };
 
 absl::Status PrintClusterStatus(const ClusterOptions& options) {
@@ -56,6 +57,13 @@ absl::Status Start(const ClusterOptions& options) {
   const LocalClusterOptions& local = options.local;
   ASSIGN_OR_RETURN(std::vector<std::string> starts, ProcessesToBe(local));
   uint32_t workers = 0;
+  const bool gpus = std::any_of(starts.begin(), starts.end(),
+                                [](const std::string& name) { return name.starts_with("gpu-"); });
+  if (options.workers_named && gpus) {
+    std::fprintf(stderr,
+                 "--workers is for workers of the processor; here each GPU gets one worker (--devices cpu: none of "
+                 "them)\n");
+  }
   for (const LocalProcess& process : LocalProcesses(local.directory)) {
     if (process.pid > 0) std::erase(starts, process.name);
   }
@@ -174,6 +182,10 @@ absl::Status Stop(const ClusterOptions& options) {
 void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   auto* cluster = app.add_subcommand("cluster", "Start, stop and look at a cluster of this machine");
   cluster->require_subcommand(1);
+  cluster->footer(R"(Examples:
+  dermis cluster start --workers 2
+  dermis cluster status
+  dermis cluster stop)");
 
   auto* start = cluster->add_subcommand("start", "Start a coordinator and workers in the background");
   auto starting = std::make_shared<ClusterOptions>();
@@ -189,7 +201,9 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
       ->check(CLI::Range(0.05, 1.0));
   AddOutputOption(*start, starting->format);
   start->add_flag("--dry-run", starting->dry_run, "Only say what would be started");
-  start->add_option("--workers", options->workers, "Worker processes, where they are of the processor")
+  auto* const number =
+      start->add_option("--workers", options->workers, "Worker processes, where they are of the processor");
+  number
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
   start->add_option("--threads", options->threads,
@@ -216,7 +230,10 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   dermis cluster start --workers 2
   dermis cluster start --workers 4 --threads 2 --listen 0.0.0.0:7433
   dermis cluster start --dry-run)");
-  start->callback([starting, &outcome] { outcome = Start(*starting); });
+  start->callback([starting, number, &outcome] {
+    starting->workers_named = number->count() > 0;
+    outcome = Start(*starting);
+  });
 
   auto* quarantine = cluster->add_subcommand(
       "quarantine", "Give a worker no work any more: its results are wrong, and are computed again");

@@ -24,6 +24,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/output.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
 #include "tools/report/report.h"
@@ -289,7 +290,7 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
           "cluster allows it")
       ->excludes(study);
   evaluate->add_option("--images", options->images, "The other image set (dermis ingest)")->required();
-  evaluate->add_option("-o,--out", options->page, "HTML page to write");
+  evaluate->add_option("-o,--out", options->page, "HTML page to write")->check(NamedFile());
   evaluate
       ->add_option("--classes", options->classes,
                    "Names of its outputs, in their order (default: the image set's classes)")

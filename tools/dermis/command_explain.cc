@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
 #include "common/spec_yaml.h"
@@ -25,6 +26,7 @@
 #include "tools/dermis/commands.h"
 #include "tools/dermis/explain_output.h"
 #include "tools/dermis/explain_photo.h"
+#include "tools/dermis/output.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
 #include "tools/ingest/ingest.h"
@@ -88,6 +90,10 @@ absl::Status CheckPaths(const ExplainOptions& options) {
   if (!fs::exists(options.images)) {
     return absl::NotFoundError(
         absl::StrCat("no folder or picture ", options.images, " (--images)"));
+  }
+  if (fs::is_regular_file(options.images) && ImageSet::OpenFile(options.images).ok()) {
+    return Bad(absl::StrCat(options.images, " is an image set; explain takes a folder of JPEG and PNG files, or "
+                            "one of them (--images)"));
   }
   if (fs::exists(options.output_folder)) {
     return absl::AlreadyExistsError(absl::StrCat(
@@ -171,6 +177,8 @@ absl::StatusOr<Prepared> Prepare(const ExplainOptions& options, const fs::path& 
   ASSIGN_OR_RETURN(v1::StudySpec spec, MakeSpec(options));
   fs::path folder = fs::absolute(options.model).parent_path();
   const bool box = IsBlackBox(spec.model());
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.model));
+  RETURN_IF_ERROR(CheckIsNoPickle(options.model, bytes));
   if (spec.model().format() == v1::MODEL_FORMAT_TORCHSCRIPT && options.cluster.empty() &&
       !options.local.allow_torchscript) {
     return absl::PermissionDeniedError(absl::StrCat(
@@ -180,7 +188,6 @@ absl::StatusOr<Prepared> Prepare(const ExplainOptions& options, const fs::path& 
   }
   Model model;
   if (!box) {
-    ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.model));
     absl::StatusOr<Model> parsed = ParseModel(bytes);
     if (!parsed.ok()) {
       return Bad(absl::StrCat(options.model,
@@ -261,18 +268,9 @@ absl::Status RunAndWrite(const ExplainOptions& options, const std::string& direc
   ReportInputs inputs;
   inputs.images = &images;
   inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
-  const fs::path part = options.output_folder + ".part";
-  fs::remove_all(part);
-  fs::create_directory(part);
-  const absl::StatusOr<uint32_t> overlays = WriteExplanations(results, inputs, part.string());
-  std::error_code error;
-  if (overlays.ok()) fs::rename(part, options.output_folder, error);
-  if (!overlays.ok() || error) fs::remove_all(part);
-  RETURN_IF_ERROR(overlays.status());
-  if (error)
-    return absl::UnavailableError(absl::StrCat(options.output_folder, ": ", error.message()));
+  ASSIGN_OR_RETURN(const uint32_t overlays, MakeExplanations(results, inputs, options.output_folder));
   std::printf("%d images explained, %u overlays: %s/report.html\n", results.explained_size(),
-              *overlays, options.output_folder.c_str());
+              overlays, options.output_folder.c_str());
   return absl::OkStatus();
 }
 

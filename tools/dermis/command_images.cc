@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/image_set.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/output.h"
 #include "tools/ingest/ingest.h"
 #include "tools/synth/synth.h"
 
@@ -49,7 +50,9 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   auto* ingest = app.add_subcommand("ingest", "Pack a folder of JPEG and PNG files as an image set");
   auto in = std::make_shared<IngestOptions>();
   ingest->add_option("folder", in->folder, "The images")->required();
-  ingest->add_option("-o,--output", in->output, "Image set to write")->required();
+  ingest->add_option("-o,--output", in->output, "Image set to write")
+      ->required()
+      ->check(NamedFile());
   ingest->add_option("--labels", in->labels,
                      "CSV with a row per image (path, or name beneath the folder); "
                      "without it each folder beneath is a class");
@@ -77,7 +80,7 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   auto* synth = app.add_subcommand("synth", "Make synthetic lesions whose label has a known cause");
   auto options = std::make_shared<SynthOptions>();
   auto path = std::make_shared<std::string>();
-  synth->add_option("-o,--output", *path, "Image set to write")->required();
+  synth->add_option("-o,--output", *path, "Image set to write")->required()->check(NamedFile());
   synth->add_option("--count", options->count, "Images")->capture_default_str();
   synth->add_option("--size", options->size, "Pixels a side")->capture_default_str();
   synth->add_option("--seed", options->seed, "Seed of all draws")->capture_default_str();

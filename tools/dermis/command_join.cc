@@ -18,13 +18,13 @@
 #include "common/blob_client.h"
 #include "common/certificates.h"
 #include "common/clock.h"
+#include "common/files.h"
 #include "common/join_token.h"
 #include "common/status_macros.h"
 #include "dermis/v1/join.grpc.pb.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
-#include "tools/dermis/study_file.h"
 
 namespace dermis {
 namespace {
@@ -176,7 +176,9 @@ absl::Status Print(const JoinOptions& options, const v1::RevokeResponse& respons
 absl::Status RevokeToken(const JoinOptions& options) {
   ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeTokenRequest request;
-  request.set_token(options.what);
+  // Of a whole token its number will do: the secret stays here.
+  const absl::StatusOr<JoinToken> whole = ParseJoinToken(options.what);
+  request.set_token(whole.ok() ? whole->id : options.what);
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
@@ -207,6 +209,7 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
   auto options = std::make_shared<JoinOptions>();
   CLI::App* token = cluster.add_subcommand("token", "Tokens by which workers join");
   token->require_subcommand(1);
+  token->footer("Examples:\n  dermis cluster token create --uses 2 -o token\n  dermis cluster token list");
 
   CLI::App* create = token->add_subcommand("create", "Make a token and print it, once, for dermis-worker --join");
   AddClusterOption(*create, options->directory);

@@ -21,6 +21,7 @@
 #include "tools/dermis/summary.h"
 #include "tools/report/compare.h"
 #include "tools/report/figures.h"
+#include "tools/report/partial.h"
 #include "tools/report/report.h"
 
 namespace dermis {
@@ -28,6 +29,7 @@ namespace {
 
 struct ResultOptions {
   std::string cluster, id, report, figures, full_resolution, scores, model, explanations, format = "text";
+  std::string trials, trial_format = "csv";
 };
 
 // Both outlive what comes back.
@@ -81,6 +83,9 @@ absl::Status PrintResults(const ResultOptions& options) {
   FILE* told = stdout;  // What was written where.
   if (options.format == "json") {
     told = stderr;
+    if (const std::string partial = PartialNote(results.status()); !partial.empty()) {
+      std::fprintf(stderr, "%s %s\n", Paint(Color::kYellow, "warning:", stderr).c_str(), partial.c_str());
+    }
     ASSIGN_OR_RETURN(const std::string json, ResultsJson(results, InputsOf(*client, *images)));
     std::printf("%s\n", json.c_str());
   } else {
@@ -90,10 +95,17 @@ absl::Status PrintResults(const ResultOptions& options) {
     RETURN_IF_ERROR(WriteScoresCsv(results, images->manifest(), options.scores));
     std::fprintf(told, "%s\n", options.scores.c_str());
   }
+  if (!options.trials.empty()) {
+    ASSIGN_OR_RETURN(const StudyTrials trials, client->Trials(options.id));
+    RETURN_IF_ERROR(WriteTrialFiles(trials, options.trial_format, options.trials));
+    std::fprintf(told, "%zu trials  %s\n", trials.trials.size(), options.trials.c_str());
+  }
   if (!options.model.empty())
     RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
   if (options.explanations.empty()) return absl::OkStatus();
-  if (!std::filesystem::create_directory(options.explanations)) {
+  std::string folder = options.explanations;
+  while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
+  if (std::filesystem::exists(folder)) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.explanations, " is there already (--explanations): name a new folder"));
   }
@@ -101,7 +113,7 @@ absl::Status PrintResults(const ResultOptions& options) {
   inputs.images = images.get();
   inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
   ASSIGN_OR_RETURN(const uint32_t overlays,
-                   WriteExplanations(results, inputs, options.explanations, /*report=*/false));
+                   MakeExplanations(results, inputs, folder, /*report=*/false));
   std::fprintf(told, "%u overlays  %s\n", overlays, options.explanations.c_str());
   return absl::OkStatus();
 }
@@ -164,7 +176,9 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
     AddClusterOption(*command, options->cluster);
     command->add_option("study", options->id, "The study's name")->required();
   }
-  report->add_option("-o,--output", options->report, "HTML file to write")->required();
+  report->add_option("-o,--output", options->report, "HTML file to write")
+      ->required()
+      ->check(NamedFile());
   report->add_option("--figures", options->figures,
                      "Folder for each figure and table as a file of its own (SVG, PNG, CSV) and an index.html");
   report->add_option("--full-resolution", options->full_resolution,
@@ -175,6 +189,12 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->add_option("--scores", options->scores, "CSV to write: a row per test image");
   results->add_option("--explanations", options->explanations,
                       "Folder to make: an overlay an image and method, attributions as CSV and safetensors");
+  auto* trials = results->add_option(
+      "--trials", options->trials, "Folder to make: every trial's settings and scores, and the epochs of its trainings");
+  results->add_option("--format", options->trial_format, "Of --trials: csv, jsonl, or tensorboard (event files)")
+      ->check(CLI::IsMember({"csv", "jsonl", "tensorboard"}))
+      ->capture_default_str()
+      ->needs(trials);
   results->add_option(
       "--model", options->model,
       "safetensors file to write: the trained weights, and the threshold and temperature that "
@@ -196,16 +216,18 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
   results->footer(R"(Examples:
   dermis results demo
   dermis results demo --scores scores.csv --explanations overlays
+  dermis results demo --trials runs --format tensorboard    # then: tensorboard --logdir runs
   dermis results demo -o json | jq '.test | length')");
 
   auto* models = app.add_subcommand("models", "Trained models");
   models->require_subcommand(1);
+  models->footer("Examples:\n  dermis models export demo -o demo.safetensors");
   auto exported = std::make_shared<ExportOptions>();
   auto* save = models->add_subcommand(
       "export", "Write a study's model: safetensors, with all that is needed to use it (dermis explain --model)");
   AddClusterOption(*save, exported->cluster);
   save->add_option("study", exported->id, "The study's name")->required();
-  save->add_option("-o,--output", exported->file, "File to write")->required();
+  save->add_option("-o,--output", exported->file, "File to write")->required()->check(NamedFile());
   save->footer("Examples:\n  dermis models export demo -o demo.safetensors");
   save->callback([exported, &outcome] { outcome = ExportModel(*exported); });
   report->callback([options, &outcome] { outcome = Report(*options); });

@@ -85,6 +85,12 @@ absl::Status Run(const RunOptions& options) {
   std::printf("Study %s%s\n", response.id().c_str(),
               response.attached() ? ": the same study is known, attached to it" : " submitted");
   std::fflush(stdout);
+  if (response.id() != study.spec.name()) {
+    std::fprintf(stderr,
+                 "%s exists with other settings or images, so this one is %s; use that name in "
+                 "results and report\n",
+                 study.spec.name().c_str(), response.id().c_str());
+  }
   for (const std::string& warning : response.warnings()) {
     std::fprintf(stderr, "%s %s\n", Paint(Color::kYellow, "warning:", stderr).c_str(),
                  warning.c_str());
@@ -115,7 +121,7 @@ void AddRunCommand(CLI::App& app, absl::Status& outcome) {
   AddClusterOption(*run, options->cluster);
   AddOutputOption(*run, options->format);
   run->add_option("study", options->spec, "Study file (YAML)")->required();
-  run->add_option("--images", options->images, "Image set (from ingest or synth)")->required();
+  run->add_option("--images", options->images, "An image set, from dermis ingest or dermis synth")->required();
   run->add_option("--set", options->settings,
                   "KEY=VALUE in place of what the file says, e.g. training.epochs=20; again for another")
       ->type_name("KEY=VALUE")

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 
 #include "common/clock.h"
 #include "common/status_macros.h"
@@ -50,9 +49,7 @@ absl::StatusOr<v1::StudyStatus> Find(const v1::ListResponse& list, const std::st
     if (study.id() == id) return study;
     names.push_back(study.id());
   }
-  return absl::NotFoundError(absl::StrCat("no study ", id, "; there ",
-                                          names.empty() ? "is none" : "are: ",
-                                          absl::StrJoin(names, ", ")));
+  return NoStudy(id, names);
 }
 
 struct StatusOptions {
@@ -140,7 +137,7 @@ Change Calls(StudyCall call) {
     request.set_id(id);
     v1::StudyStatus response;
     const grpc::Status status = (client.studies().*call)(&context, request, &response);
-    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    if (!status.ok()) return StudyError(client, id, status);
     return response;
   };
 }
@@ -154,7 +151,7 @@ Change Adjusts(const v1::Adjustment& adjust) {
     *request.mutable_adjust() = adjust;
     v1::StudyStatus response;
     const grpc::Status status = client.studies().Adjust(&context, request, &response);
-    if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+    if (!status.ok()) return StudyError(client, id, status);
     return response;
   };
 }
@@ -212,7 +209,7 @@ absl::Status Delete(const DeleteOptions& options) {
       request.set_dry_run(dry_run);
       v1::DeleteResponse response;
       const grpc::Status status = client->studies().Delete(&context, request, &response);
-      if (!status.ok()) return ToAbsl(status, absl::StrCat("study ", id));
+      if (!status.ok()) return StudyError(*client, id, status);
       return response;
     };
     ASSIGN_OR_RETURN(v1::DeleteResponse gone, ask(true));

@@ -28,6 +28,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/output.h"
+#include "worker/cuda/load.h"
 
 namespace dermis {
 
@@ -97,6 +98,20 @@ Check CheckMemory(uint64_t available_bytes) {
     check.next = "start few workers, with a small --image-memory";
   }
   return check;
+}
+
+Check CheckGpus(const absl::StatusOr<int>& driver, bool library) {
+  if (absl::IsNotFound(driver.status())) {
+    return {"gpu", Check::kOk, absl::StrCat(driver.status().message(), "; workers compute on the processor"), ""};
+  }
+  if (!driver.ok()) {
+    return {"gpu", Check::kWarning, std::string(driver.status().message()),
+            "`nvidia-smi` says more; until it answers workers compute on the processor"};
+  }
+  const std::string shown = absl::StrCat("the driver shows ", *driver, *driver == 1 ? " GPU" : " GPUs");
+  if (library) return {"gpu", Check::kOk, absl::StrCat(shown, "; libdermis_cuda.so is there"), ""};
+  return {"gpu", Check::kWarning, absl::StrCat(shown, ", but libdermis_cuda.so is not beside dermis: they are not used"),
+          "build where CUDA 13's nvcc is installed (docs/gpu.md), or start with --devices cpu"};
 }
 
 std::vector<Check> CheckCluster(const v1::ClusterStatusResponse& status) {
@@ -337,6 +352,8 @@ std::vector<Check> Examine(const std::string& directory) {
   std::vector<Check> checks;
   CheckPrograms(checks);
   CheckProcessor(checks);
+  std::error_code ignored;
+  checks.push_back(CheckGpus(CountGpusOfDriver(), fs::exists(CudaLibraryPath(), ignored)));
   checks.push_back(CheckMemory(AvailableMemory()));
   CheckOpenFiles(checks);
   CheckFolder(directory, checks);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "dermis/v1/studies.pb.h"
@@ -26,6 +27,8 @@ Check CheckCertificate(const std::string& file, const std::string& pem, absl::Ti
 Check CheckClock(absl::Time here, absl::Time coordinator);
 Check CheckDisk(const std::string& directory, uint64_t free_bytes);
 Check CheckMemory(uint64_t available_bytes);
+// `driver`: the GPUs that it shows (CountGpusOfDriver); `library`: libdermis_cuda.so is beside the program.
+Check CheckGpus(const absl::StatusOr<int>& driver, bool library);
 // Workers, their numerics classes, alarms, the coordinator's disk and version.
 std::vector<Check> CheckCluster(const v1::ClusterStatusResponse& status);
 std::vector<Check> CheckStudies(const v1::ListResponse& studies);

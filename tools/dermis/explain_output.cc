@@ -339,4 +339,20 @@ absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,
   return writer.overlays();
 }
 
+absl::StatusOr<uint32_t> MakeExplanations(const v1::StudyResults& results,
+                                          const ReportInputs& inputs, const std::string& folder,
+                                          bool report) {
+  const std::string part = folder + ".part";
+  std::error_code error;
+  std::filesystem::remove_all(part, error);
+  if (!error) std::filesystem::create_directory(part, error);
+  if (error) return absl::UnavailableError(absl::StrCat(part, ": ", error.message()));
+  absl::StatusOr<uint32_t> overlays = WriteExplanations(results, inputs, part, report);
+  if (overlays.ok()) std::filesystem::rename(part, folder, error);
+  if (error) overlays = absl::UnavailableError(absl::StrCat(folder, ": ", error.message()));
+  std::error_code ignored;
+  if (!overlays.ok()) std::filesystem::remove_all(part, ignored);
+  return overlays;
+}
+
 }  // namespace dermis

@@ -39,6 +39,11 @@ absl::StatusOr<uint32_t> WriteExplanations(const v1::StudyResults& results,
                                            const ReportInputs& inputs, const std::string& folder,
                                            bool report = true);
 
+// The same into `folder`, which must not be there: made as FOLDER.part and renamed when it is whole.
+absl::StatusOr<uint32_t> MakeExplanations(const v1::StudyResults& results,
+                                          const ReportInputs& inputs, const std::string& folder,
+                                          bool report = true);
+
 }  // namespace dermis
 
 #endif  // DERMIS_TOOLS_DERMIS_EXPLAIN_OUTPUT_H_

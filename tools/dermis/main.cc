@@ -17,12 +17,18 @@ int Main(int argc, char** argv) {
   absl::Status outcome;
   CLI::App app("Trains image classifiers data-parallel and explains every prediction.", "dermis");
   BuildApp(app, outcome);
+  const std::vector<std::string> words = WithHelp({argv + 1, argv + argc});
+  std::string help;
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // As CLI11 takes them.
   } catch (const CLI::ParseError& e) {
-    if (app.exit(e) == 0) return 0;
-    const std::string meant = DidYouMean(app, std::vector<std::string>(argv + 1, argv + argc));
-    if (!meant.empty()) std::fprintf(stderr, "Did you mean %s?\n", meant.c_str());
+    const bool asked = e.get_exit_code() == 0;  // --help, --version.
+    if (asked && UsageError(app, words, "", &help).find(": no command '") == std::string::npos) {
+      return app.exit(e);
+    }
+    const std::string error = UsageError(app, words, e.what(), &help);
+    std::printf("%s", help.c_str());
+    if (!error.empty()) std::fprintf(stderr, "%s\n", error.c_str());
     return kUsage;
   }
   if (!outcome.ok()) {

@@ -49,6 +49,14 @@ void AddOutputOption(CLI::App& command, std::string& format) {
       ->capture_default_str();
 }
 
+CLI::Validator NamedFile() {
+  return CLI::Validator(
+      [](std::string& name) {
+        return name == "-" ? std::string("- is not possible here: name a file") : std::string();
+      },
+      "", "named file");
+}
+
 void PrintJson(const Json& json) {
   // What is not UTF-8 (a file's name may be anything) is replaced.
   std::printf("%s\n", json.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());

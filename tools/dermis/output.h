@@ -31,6 +31,8 @@ int ExitCodeOf(const absl::Status& status);
 // `-o text|json`, on commands that print; those that write a file have -o FILE.
 void AddOutputOption(CLI::App& command, std::string& format);
 void PrintJson(const Json& json);  // One line.
+// For an -o that names a file: refuses "-", which is no standard output here.
+CLI::Validator NamedFile();
 
 enum class Color { kRed, kGreen, kYellow, kBold };
 // "auto" (a terminal, neither NO_COLOR nor TERM=dumb), "always", "never".

@@ -5,13 +5,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 
 #include "common/background.h"
 #include "common/checks.h"
 #include "common/baselines.h"
 #include "common/lesion_tasks.h"
 #include "common/model_methods.h"
+#include "common/number_text.h"
 #include "common/spec_yaml.h"
 #include "common/split.h"
 #include "common/status_macros.h"
@@ -26,7 +26,7 @@ namespace {
 constexpr double kCoreFlops = 100e9;
 
 std::string Count(uint64_t n, const std::string& what) {
-  return absl::StrCat(n, " ", what, n == 1 ? "" : "s");
+  return absl::StrCat(NumberText(static_cast<double>(n)), " ", what, n == 1 ? "" : "s");
 }
 
 // Of a trial: how long it trains, and the operations of one epoch.
@@ -38,6 +38,7 @@ struct TrialCost {
 absl::StatusOr<std::vector<TrialCost>> CostsOf(const v1::StudySpec& spec,
                                                const v1::ImageSetManifest& manifest,
                                                const Split& split) {
+  if (spec.has_model()) return std::vector<TrialCost>();
   // Validation has no backward pass, which is two thirds of the work.
   const double images =
       static_cast<double>(split.training.size()) + static_cast<double>(split.validation.size()) / 3;
@@ -54,6 +55,7 @@ absl::StatusOr<std::vector<TrialCost>> CostsOf(const v1::StudySpec& spec,
 }
 
 std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCost>& costs) {
+  if (spec.has_model()) return "Training: none (the model is given)\n";
   const uint32_t replicas =
       spec.has_sweep() ? spec.sweep().seeds() * std::max(1u, spec.sweep().folds()) : 1;
   std::vector<Bracket> brackets = {{0, 1, {}, 1}};
@@ -95,18 +97,18 @@ std::string PreviewTraining(const v1::StudySpec& spec, const std::vector<TrialCo
   }
   return absl::StrCat(
       "Training: ", Count(costs.size(), "trial"), ", ", Count(costs.size() * replicas, "training"),
-      ", at most ",
-      absl::StrFormat("%.0f epochs: %.3g TFLOP, about %.2g core-hours (a core with AVX-512 does "
-                      "about %.0f GFLOP/s in fp32)\n",
-                      epochs, operations / 1e12, operations / kCoreFlops / 3600, kCoreFlops / 1e9),
-      rungs);
+      ", at most ", NumberText(epochs), " epochs: ", NumberText(operations / 1e12, 3),
+      " TFLOP, about ", NumberText(operations / kCoreFlops / 3600, 2),
+      " core-hours (a core with AVX-512 does about ", kCoreFlops / 1e9, " GFLOP/s in fp32)\n", rungs);
 }
 
 std::string Priced(const std::string& what, uint64_t images, uint64_t tasks, uint64_t inputs,
                    uint64_t gradients) {
-  return absl::StrFormat(
-      "%s: at most %d images, %d tasks, about %.3g masked inputs, %.3g gradients\n", what, images,
-      tasks, static_cast<double>(inputs), static_cast<double>(gradients));
+  const auto about = [](uint64_t number, const char* of) {
+    return number == 0 ? "" : absl::StrCat(", about ", NumberText(static_cast<double>(number), 3), of);
+  };
+  return absl::StrCat(what, ": at most ", Count(images, "image"), ", ", Count(tasks, "task"),
+                      about(inputs, " masked inputs"), about(gradients, " gradients"), "\n");
 }
 
 std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_t masked,
@@ -123,7 +125,9 @@ std::string PreviewExplanation(const v1::StudySpec& spec, uint64_t test, uint64_
     text += Priced(absl::StrCat("Explanation of ", Count(FamiliesOf(spec, {}).size(), "baseline")),
                    baselines.images, baselines.tasks, baselines.inputs, 0);
   }
-  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
+  const CheckPrices checks =
+      PricesOfChecks(spec.explanation(),
+                     spec.has_model() ? spec.model().kind() : spec.training().model(), classes);
   const uint64_t sample =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   for (const auto& [what, images, each] :
@@ -150,7 +154,10 @@ absl::StatusOr<std::string> Preview(const v1::StudySpec& spec,
   const uint32_t batch = spec.evaluation().batch_size();
   const uint64_t models = spec.has_sweep() ? spec.sweep().seeds() : 1;
   std::string text = absl::StrCat(
-      "Images: ", split.training.size(), " training, ", split.validation.size(), " validation, ",
+      "Images: ",
+      spec.has_model() && split.training.empty()
+          ? ""
+          : absl::StrCat(split.training.size(), " training, ", split.validation.size(), " validation, "),
       split.test.size(), " test\n", PreviewTraining(spec, costs),
       "Evaluation: ", Count(models * ((split.test.size() + batch - 1) / batch), "task"),
       " on the test split",

@@ -10,6 +10,7 @@
 #include "common/baselines.h"
 #include "common/status_macros.h"
 #include "tools/dermis/explain_output.h"
+#include "tools/dermis/output.h"
 #include "tools/report/check_summary.h"
 #include "tools/report/checks.h"
 #include "tools/report/judgement.h"
@@ -165,7 +166,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
     return manifest.images(static_cast<int>(image)).name();
   };
   Json json = {{"study", results.status().id()},
-               {"phase", v1::StudyStatus::Phase_Name(results.status().phase())},
+               {"phase", PhaseName(results.status())},
                {"spec", MessageJson(results.spec())},
                {"model", absl::BytesToHexString(results.model().weights())}};
   const auto scores = [&](const auto& images, const auto& logits) {

@@ -1,15 +1,16 @@
 #include "tools/dermis/study_file.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/digest.h"
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
 #include "common/spec_yaml.h"
@@ -38,6 +39,7 @@ absl::Status FillDigest(const std::string& key, const std::string& file, const s
 // sha256sum gives it, is taken for the network's.
 absl::StatusOr<RuledModel> ReadModel(const std::string& file, std::string* digest) {
   ASSIGN_OR_RETURN(std::string bytes, ReadFile(file));
+  RETURN_IF_ERROR(CheckIsNoPickle(file, bytes));
   if (*digest == Sha256Of(bytes).hex()) digest->clear();
   absl::StatusOr<RuledModel> model = WithoutRule(std::move(bytes));
   if (model.ok()) return model;
@@ -105,12 +107,22 @@ absl::Status CheckModel(const StudyFile& study, const v1::ImageSetManifest& mani
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf()))
-    return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-  return std::move(text).str();
+absl::Status CheckIsNoPickle(const std::string& file, std::string_view bytes) {
+  // A zip's list of files is at its end. TorchScript has code/ beside its pickles.
+  constexpr size_t kEnd = 4 << 20;
+  const std::string_view end = bytes.substr(bytes.size() - std::min(bytes.size(), kEnd));
+  const auto lists = [&](const char* name) { return end.find(name) != std::string_view::npos; };
+  const bool zip = bytes.starts_with("PK\3\4") && lists("/data.pkl") && !lists("/code/");
+  // Before PyTorch 1.6: protocol 2 and a number of their own.
+  const bool old = bytes.starts_with("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19");
+  if (!zip && !old) return absl::OkStatus();
+  const std::filesystem::path path = file;
+  return absl::InvalidArgumentError(absl::StrCat(
+      file, " is a PyTorch checkpoint (pickle), which Dermis does not open; convert it: python3 -c \"import torch, "
+      "safetensors.torch as s; s.save_file(torch.load('", path.filename().string(),
+      "', map_location='cpu', weights_only=True), '", path.stem().string(),
+      ".safetensors')\" for training.init, or export its network as ONNX to explain or evaluate it "
+      "(docs/explain.md)"));
 }
 
 absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::path& folder,
@@ -153,7 +165,18 @@ absl::StatusOr<StudyFile> ReadStudy(const std::string& path,
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
   for (const std::string& setting : settings) RETURN_IF_ERROR(Override(spec, setting));
-  return ReadFiles(std::move(spec), std::filesystem::path(path).parent_path(), path);
+  absl::StatusOr<StudyFile> study =
+      ReadFiles(std::move(spec), std::filesystem::path(path).parent_path(), path);
+  // What a value is wrong in begins with its key: "PATH: 'KEY' is ...".
+  const absl::string_view why = study.status().message();
+  if (study.ok() || !absl::StartsWith(why, path + ": '")) return study;
+  const absl::string_view rest = why.substr(path.size());  // ": 'KEY' is ..."
+  const std::string key(rest.substr(3, rest.find('\'', 3) - 3));
+  // A setting has no line, and may be what is wrong.
+  for (const std::string& setting : settings) {
+    if (absl::StartsWith(key, setting.substr(0, setting.find('=')))) return study;
+  }
+  return absl::Status(study.status().code(), absl::StrCat(path, PlaceOf(text, key), rest));
 }
 
 absl::Status CheckFiles(const StudyFile& study, const v1::ImageSetManifest& manifest) {

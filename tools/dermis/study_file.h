@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,7 +24,8 @@ struct StudyFile {
   std::optional<DecisionRule> rule;  // That the model's file holds.
 };
 
-absl::StatusOr<std::string> ReadFile(const std::string& path);
+// INVALID_ARGUMENT where a model's file is what torch.save wrote, a pickle: how it is converted.
+absl::Status CheckIsNoPickle(const std::string& file, std::string_view bytes);
 
 // Reads what training.init or model of `spec` name, beneath `folder`, fills in what follows from
 // the files (digest; a safetensors model's kind and images.size), and resolves it. `where` begins

@@ -136,7 +136,7 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id, con
           "`"));
     }
     if (!end.ok() && end.error_code() != grpc::StatusCode::UNAVAILABLE) {
-      return ToAbsl(end, absl::StrCat("watching study ", id));
+      return StudyError(client, id, end);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
   }

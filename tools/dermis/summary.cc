@@ -9,6 +9,7 @@
 
 #include "common/baselines.h"
 #include "tools/report/judgement.h"
+#include "tools/report/partial.h"
 #include "tools/report/report.h"
 #include "tools/report/trials.h"
 
@@ -132,9 +133,11 @@ std::string SummariseBaselines(const v1::StudyResults& results,
 }  // namespace
 
 std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifest& manifest) {
-  std::string text = SummariseTrials(results);
+  const std::string partial = PartialNote(results.status());
+  std::string text = partial.empty() ? "" : partial + "\n";
+  text += SummariseTrials(results);
   if (results.stop_epoch() == 0 && results.training().epochs_size() > 0) {
-    absl::StrAppendFormat(&text, "Training goes on; %d epochs so far (best %d)\n",
+    absl::StrAppendFormat(&text, "%d epochs trained so far (best %d)\n",
                           results.training().epochs_size(), results.training().best_epoch());
   } else if (results.training().epochs_size() > 0) {
     absl::StrAppendFormat(&text, "Trained %d epochs (best %d); weights %s\n", results.stop_epoch(),
@@ -158,7 +161,9 @@ std::string Summarise(const v1::StudyResults& results, const v1::ImageSetManifes
     text += SummariseSeeds(results, manifest);
   }
   text += SummariseBaselines(results, manifest);
-  absl::StrAppend(&text, "Bits of all results: ", BitsOf(results).hex(), "\n");
+  absl::StrAppend(&text,
+                  partial.empty() ? "Bits of all results: " : "Bits so far (not comparable): ",
+                  BitsOf(results).hex(), "\n");
   uint64_t computed = 0, reused = 0;
   for (const v1::StageProgress& stage : results.status().stages()) {
     computed += stage.computed();

@@ -6,12 +6,12 @@
 #include <initializer_list>
 #include <map>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/status_macros.h"
 #include "tools/ingest/csv.h"
@@ -29,15 +29,6 @@ struct Listed {
   std::string label, group;
   std::vector<std::pair<std::string, std::string>> attributes;
 };
-
-absl::StatusOr<std::string> ReadFile(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream bytes;
-  if (!in || !(bytes << in.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("cannot be read: ", path.string()));
-  }
-  return std::move(bytes).str();
-}
 
 bool HasExtension(const fs::path& path, std::initializer_list<std::string_view> extensions) {
   const std::string end = absl::AsciiStrToLower(path.extension().string());
@@ -85,13 +76,21 @@ absl::StatusOr<size_t> FindColumn(const CsvTable& table, const std::string& chos
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("no column with the ", what, chosen.empty() ? "" : absl::StrCat(" '", chosen, "'"),
+      absl::StrCat("no column with the ", what,
+                   chosen.empty() ? absl::StrCat(" (", absl::StrJoin(usual, ", "), ")")
+                                  : absl::StrCat(" '", chosen, "'"),
                    "; the columns are ", absl::StrJoin(table.header, ", "), ". Name it with ", option));
 }
 
 absl::StatusOr<std::vector<Listed>> ListFromCsv(const IngestOptions& options) {
   fs::path path = options.labels;
   if (!fs::exists(path)) path = fs::path(options.folder) / options.labels;
+  if (!fs::exists(path)) {
+    return absl::NotFoundError(
+        path.string() == options.labels
+            ? absl::StrCat(options.labels, " is not there (--labels)")
+            : absl::StrCat("neither ", options.labels, " nor ", path.string(), " is there (--labels)"));
+  }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   auto parsed = ParseCsv(text);
   if (!parsed.ok()) {

@@ -138,6 +138,13 @@ std::string Estimated(const Estimate& e) {
 
 }  // namespace
 
+std::string SetName(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
+                    const std::string& separator) {
+  const std::string& name =
+      manifest.name().empty() ? results.spec().images().set() : manifest.name();
+  return name.empty() ? "" : name + separator;
+}
+
 std::string RenderDataCard(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
                            const Judgement& judgement) {
   const size_t images = static_cast<size_t>(manifest.images_size());
@@ -156,11 +163,9 @@ std::string RenderDataCard(const v1::StudyResults& results, const v1::ImageSetMa
     groups.insert(entry.group());
   }
   std::string html = "<dl class=\"provenance\">";
-  html +=
-      Fact("image set",
-           absl::StrCat(
-               Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()),
-               ", ", images, " images of ", manifest.width(), " × ", manifest.height(), " pixels"));
+  html += Fact("image set",
+               absl::StrCat(Escape(SetName(results, manifest, ", ")), images, " images of ",
+                            manifest.width(), " × ", manifest.height(), " pixels"));
   html += Fact("digest", Code(results.image_set()));
   html += Fact("made by", Escape(manifest.preprocessing()));
   html += Fact("classes",

@@ -11,6 +11,11 @@
 
 namespace dermis {
 
+// "isic, ": what the set is called, where it has a name, before what else is said of it. Plain
+// text.
+std::string SetName(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
+                    const std::string& separator);
+
 // HTML of a section's body. Nothing is said that the set does not say of itself.
 std::string RenderDataCard(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
                            const Judgement& judgement);

@@ -21,6 +21,7 @@
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
 #include "tools/report/scene.h"
+#include "tools/report/waterfall.h"
 
 namespace dermis {
 namespace {
@@ -68,19 +69,23 @@ v1::Attribution FromTheirMean(v1::Attribution fit) {
   return fit;
 }
 
-std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
-                          const std::string& title, const std::string& what = "") {
+std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit,
+                          const std::vector<int>& labels, const std::string& title,
+                          const std::string& what = "", const std::string& over = "") {
   const double limit = PixelPercentile(fit.values(), labels, 99.9);
   return Figure(
-      absl::StrCat(OpenSvg(scene, absl::StrCat(title, ": red superpixels raise, blue ones lower the output for ",
-                                               scene.positive)),
-                   "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
-                   UseBase(scene, " filter=\"url(#grey)\" opacity=\".15\""),
-                   Overlay(scene, ShapleyOverlay(fit.values(), labels, scene.width, scene.height, limit), ""),
-                   "</svg>"),
+      absl::StrCat(
+          OpenSvg(scene,
+                  absl::StrCat(title, ": red superpixels raise, blue ones lower the output for ",
+                               scene.positive)),
+          "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+          UseBase(scene, " filter=\"url(#grey)\" opacity=\".15\""),
+          Overlay(scene, ShapleyOverlay(fit.values(), labels, scene.width, scene.height, limit),
+                  ""),
+          over, "</svg>"),
       absl::StrCat("<b>", Escape(title), "</b> ", what, "towards <em>", Escape(scene.positive),
-                   "</em><span class=\"scale\"><span>", Number(-limit), "</span><i></i><span>+", Number(limit),
-                   "</span></span>"));
+                   "</em><span class=\"scale\"><span>", Number(-limit), "</span><i></i><span>+",
+                   Number(limit), "</span></span>"));
 }
 
 std::string TileFigures(const v1::ActivationOutput& maps) {
@@ -156,7 +161,10 @@ void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const F
       title, method.method().has_lime() ? LimeFigures(scene, fit, labels, title)
              : method.method().has_rise()
                  ? ShapleyFigure(scene, FromTheirMean(fit), labels, title, "from their mean, ")
-                 : ShapleyFigure(scene, fit, labels, title));
+             : method.method().has_shapley() ? ShapleyFigure(scene, fit, labels, title, "",
+                                                             WaterfallNumbers(scene, fit, labels)) +
+                                                   RenderWaterfall(scene, fit, title)
+                                             : ShapleyFigure(scene, fit, labels, title));
   shown.rows += NumbersRow(method.method(), title, fit);
 }
 

@@ -12,6 +12,7 @@
 #include "tools/report/curves.h"
 #include "tools/report/explained.h"
 #include "tools/report/lesion.h"
+#include "tools/report/partial.h"
 #include "tools/report/plot.h"
 #include "tools/report/trials.h"
 
@@ -274,7 +275,12 @@ std::vector<std::string> Caveats(const v1::StudyResults& results, const ReportIn
 
 std::string RenderFirstScreen(const v1::StudyResults& results, const ReportInputs& inputs,
                               const Judgement& judgement, const CheckSummary& checks) {
-  std::string html = RenderLesionWarnings(results, inputs);
+  const std::string partial = PartialNote(results.status());
+  std::string html = absl::StrCat(
+      partial.empty() ? ""
+                      : absl::StrCat("<ul class=\"flags first\" id=\"partial\"><li>", Escape(partial),
+                                     ".</li></ul>"),
+      RenderLesionWarnings(results, inputs));
   if (!judgement.models.empty()) {
     absl::StrAppend(&html, "<div class=\"first\">",
                     judgement.view ? AnswerInDepth(judgement) : PlainAnswer(results, judgement),

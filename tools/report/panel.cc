@@ -30,6 +30,7 @@ constexpr size_t kMostCircles = 6;
 constexpr double kCircleFrom = 0.5;  // Of the largest attribution.
 constexpr double kSmoothing = 0.03;  // Deviation, of the image's side.
 constexpr double kRadius = 0.07;     // The same.
+constexpr double kApart = 2.3;       // Radii between two circles' centres: they do not touch.
 constexpr double kSamePicture = 12;  // Mean difference of two decodings of one photograph, of 255.
 
 struct Case {
@@ -242,7 +243,7 @@ class Panel {
     const double side = std::min(shown.cols, shown.rows);
     const double left = (shown.cols - side) / 2, top = (shown.rows - side) / 2;
     const std::vector<std::pair<double, double>> peaks = Peaks();
-    const int thick = std::max(2, static_cast<int>(std::lround(side / 170)));
+    const int thick = std::max(2, static_cast<int>(std::lround(side / 240)));
     for (const auto& [x, y] : peaks) {
       const cv::Point centre(static_cast<int>(std::lround(left + x * side)),
                              static_cast<int>(std::lround(top + y * side)));
@@ -350,8 +351,8 @@ class Panel {
       if (peaks.empty()) most = value;
       if (!(value > 0) || value < kCircleFrom * most) break;
       peaks.emplace_back((at.x + .5) / base_.width, (at.y + .5) / base_.height);
-      cv::circle(map, at, static_cast<int>(2 * kRadius * base_.width), cv::Scalar(0),
-                 cv::FILLED);  // Circles stay apart.
+      cv::circle(map, at, static_cast<int>(kApart * kRadius * base_.width), cv::Scalar(0),
+                 cv::FILLED);
     }
     return peaks;
   }

@@ -187,9 +187,9 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   const auto spec_digest = MessageDigest(spec);
   std::string html = "<dl class=\"provenance\">";
   html += Fact("study", results.status().id());
-  html += Fact("image set", absl::StrCat(manifest.name().empty() ? spec.images().set() : manifest.name(), ", ", manifest.images_size(), " images of ",
-                                         manifest.width(), " × ", manifest.height(), " pixels; ",
-                                         manifest.preprocessing()));
+  html += Fact("image set", absl::StrCat(SetName(results, manifest, ", "), manifest.images_size(),
+                                         " images of ", manifest.width(), " × ", manifest.height(),
+                                         " pixels; ", manifest.preprocessing()));
   html += Fact("image set digest", Hex(results.image_set()), true);
   html += Fact("spec digest", spec_digest.ok() ? spec_digest->hex() : "–", true);
   html += Fact("weights", Hex(results.model().weights()), true);
@@ -389,8 +389,8 @@ absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const 
   add("provenance", "Provenance", Provenance(results, manifest, inputs.audit));
 
   return Page(name,
-              absl::StrCat(Escape(manifest.name().empty() ? results.spec().images().set() : manifest.name()), " · ",
-                           manifest.images_size(), " images · ", results.explained_size(), " explained"),
+              absl::StrCat(Escape(SetName(results, manifest, " · ")), manifest.images_size(),
+                           " images · ", results.explained_size(), " explained"),
               links, absl::StrCat(RenderFirstScreen(results, inputs, judgement, checks), body));
 }
 

@@ -48,7 +48,11 @@ h3{font-size:1.05rem;margin:0;font-weight:620;overflow-wrap:anywhere}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.1rem 1.25rem;
 box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15;letter-spacing:-.03em;font-weight:640}
 .tile span{display:block;font-size:.92rem}.tile small{color:var(--soft);font-size:.8rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
+.scroll{--under:var(--bg);overflow-x:auto;background:linear-gradient(90deg,var(--under) 40%,transparent) 0/2.2rem 100%,
+linear-gradient(270deg,var(--under) 40%,transparent) 100%/2.2rem 100%,linear-gradient(90deg,#00000026,transparent) 0/.7rem 100%,
+linear-gradient(270deg,#00000026,transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
+.case .scroll,.tile .scroll,.panel .scroll{--under:var(--card)}@media print{.scroll{background:none}}
+table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{padding:.5rem .65rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 thead th{color:var(--soft);font-weight:500;font-size:.8rem;vertical-align:bottom;white-space:normal}
 thead th[colspan]{text-align:center}thead tr:first-child th:first-child,tbody th{text-align:left;font-weight:500}
@@ -86,7 +90,7 @@ gap:.6rem;align-items:center}.augmented b{font-weight:500;font-size:.8rem;color:
 .scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
 border:1px solid var(--line)}
 .numbers{margin-top:1.1rem;font-size:.84rem}
-.numbers .note{display:block;max-width:34em;font-weight:400;opacity:.75;white-space:normal}
+.numbers .note{display:block;min-width:15rem;max-width:34em;margin-top:.15rem;font-weight:400;opacity:.75;white-space:normal}
 .cams{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
 align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
 .grid{image-rendering:pixelated}
@@ -140,6 +144,10 @@ border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--sof
 .filters select{font:inherit;color:var(--ink);background:var(--bg);border:1px solid var(--line);border-radius:8px;padding:.15rem .4rem;max-width:15rem}
 .filters input{accent-color:var(--accent)}.filters output{margin-left:auto}.of-method{display:contents}
 .of-model{border-top:1px solid var(--line);margin-top:1.2rem;padding-top:.9rem}.of-model h4{margin:0 0 .8rem;font-size:.98rem}.of-model h4 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
+.waterfall{width:100%;height:auto;display:block}.waterfall text{fill:var(--ink);font-size:12px}.waterfall .value{text-anchor:end}.waterfall .up{fill:#e0245e}
+.waterfall .down{fill:#2b8ce6}.waterfall .link{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 2}.waterfall .end{stroke:var(--ink);stroke-width:2}
+.number{fill:#111;stroke:#fff;stroke-width:2.5px;paint-order:stroke;font-weight:700;text-anchor:middle;dominant-baseline:central}
+@media (min-width:640px){.figures .wide{grid-column:span 2}}
 .without-overlay .case .overlay,.without-mask .case .mask{visibility:hidden}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media(max-width:640px){.theme{top:1.2rem}.top{padding-top:2.6rem}.tiles{grid-template-columns:1fr 1fr!important}.filters output{margin-left:0}}

@@ -37,6 +37,7 @@ Evaluation Judge(const ImageData& data, const std::vector<uint32_t>& images,
   std::vector<double> scores;
   std::vector<uint32_t> labels;
   for (const uint32_t image : images) {
+    NoteProgress();  // Thousands of large images take long on a busy machine.
     scores.push_back(probability(image));
     labels.push_back(data.labels[image] == 0 ? 0 : 1);
   }

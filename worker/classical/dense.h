@@ -18,11 +18,15 @@ void AddProducts(const double* a, size_t rows, const double* b, size_t columns, 
 // becomes L with L L^T = a; what lies above is overwritten, too. False: a pivot is not above
 // `least` (a is spoilt).
 bool Cholesky(double* a, size_t n, size_t stride, double least);
-// x becomes the solution of L L^T x = x.
+// x becomes the solution of L L^T x = x. `Two`, here and below: of two vectors in one pass over the
+// matrix, which is what takes the time; the bits are those of one at a time.
 void SolveCholesky(const double* l, size_t n, size_t stride, double* x);
+void SolveCholeskyTwo(const double* l, size_t n, size_t stride, double* const x[2]);
 
 // y = k x for a symmetric matrix of which all is stored.
 void Multiply(const double* k, size_t rows, size_t columns, const double* x, double* y);
+void MultiplyTwo(const double* k, size_t rows, size_t columns, const double* const x[2],
+                 double* const y[2]);
 double Dot(const double* a, const double* b, size_t n);
 
 }  // namespace dermis

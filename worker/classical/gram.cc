@@ -76,6 +76,7 @@ Kernel CentredKernel(const Gram& gram, absl::Span<const uint32_t> training) {
   const size_t n = training.size();
   Kernel kernel{n, n, std::vector<double>(n * n)};
   for (size_t i = 0; i < n; ++i) {
+    NoteProgress();
     for (size_t j = 0; j <= i; ++j) {
       const double value = Centred(gram.at(training[i], training[j]), sums.rows[i], sums.rows[j],
                                    sums.total, static_cast<int64_t>(n));

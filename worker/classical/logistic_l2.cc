@@ -26,15 +26,6 @@ constexpr uint32_t kGiveUpIterations = 200;
 
 double Dot(const Vector& a, const Vector& b) { return dermis::Dot(a.data(), b.data(), a.size()); }
 
-// Two products in one pass over the matrix, which is what takes the time.
-void MultiplyTwo(const Kernel& kernel, const Vector& x, const Vector& y, Vector* kx, Vector* ky) {
-  for (size_t i = 0; i < kernel.rows; ++i) {
-    const double* const row = kernel.row(i);
-    (*kx)[i] = dermis::Dot(row, x.data(), kernel.columns);
-    (*ky)[i] = dermis::Dot(row, y.data(), kernel.columns);
-  }
-}
-
 class Newton {
  public:
   Newton(const Kernel& kernel, absl::Span<const uint8_t> labels, const L2Options& options)
@@ -105,9 +96,15 @@ class Newton {
     double sum = 0;
     for (double dual : dual_) sum += dual;
     const double change = (Dot(s, first) + sum) / Dot(s, second);
-    Vector step(n_), along(n_), margins(n_);
-    for (size_t i = 0; i < n_; ++i) step[i] = s[i] * (first[i] - change * second[i]);
-    Multiply(kernel_.values.data(), n_, n_, step.data(), along.data());
+    // Most often the whole step is taken: the products of where it leads come with its own.
+    Vector step(n_), along(n_), margins(n_), reached_dual(n_), reached_margins(n_);
+    for (size_t i = 0; i < n_; ++i) {
+      step[i] = s[i] * (first[i] - change * second[i]);
+      reached_dual[i] = dual_[i] + step[i];
+    }
+    const double* const in[2] = {step.data(), reached_dual.data()};
+    double* const out[2] = {along.data(), reached_margins.data()};
+    MultiplyTwo(kernel_.values.data(), n_, n_, in, out);
     // The objective along the step: a parabola and the losses.
     const double linear = Dot(dual_, along), square = Dot(step, along);
     double residual_sum = 0;
@@ -121,10 +118,15 @@ class Newton {
           quadratic + length * linear + .5 * length * length * square + c * Loss(margins);
       // The last steps change less than the objective's own rounding.
       if (reached <= start + 1e-4 * length * slope + 1e-13 * std::abs(start)) {
-        for (size_t i = 0; i < n_; ++i) dual_[i] += length * step[i];
         intercept_ += length * change;
-        // Anew: errors of updates would add up over the path.
-        Multiply(kernel_.values.data(), n_, n_, dual_.data(), margins_.data());
+        // Margins anew: errors of updates would add up over the path.
+        if (halving == 0) {
+          dual_ = std::move(reached_dual);
+          margins_ = std::move(reached_margins);
+        } else {
+          for (size_t i = 0; i < n_; ++i) dual_[i] += length * step[i];
+          Multiply(kernel_.values.data(), n_, n_, dual_.data(), margins_.data());
+        }
         for (double& margin : margins_) margin += intercept_;
         return true;
       }
@@ -160,20 +162,46 @@ class Newton {
     usable_ = Cholesky(factor_.data(), n_, n_, 1e-3);
   }
 
-  void Precondition(const Vector& ratio, const Vector& x, Vector* out) const {
-    for (size_t i = 0; i < n_; ++i) (*out)[i] = x[i] * ratio[i];
-    if (usable_) SolveCholesky(factor_.data(), n_, n_, out->data());
-    for (size_t i = 0; i < n_; ++i) (*out)[i] *= ratio[i];
+  struct System {
+    Vector* x;
+    Vector residual, direction, preconditioned, scaled, image;
+    double rho = 0, goal = 0;
+    bool done = false;
+  };
+
+  // Those that are not done.
+  void Precondition(const Vector& ratio, System systems[2]) const {
+    double* out[2];
+    int count = 0;
+    for (System* system = systems; system != systems + 2; ++system) {
+      if (system->done) continue;
+      for (size_t i = 0; i < n_; ++i) system->preconditioned[i] = system->residual[i] * ratio[i];
+      out[count++] = system->preconditioned.data();
+    }
+    if (usable_ && count == 1) SolveCholesky(factor_.data(), n_, n_, out[0]);
+    if (usable_ && count == 2) SolveCholeskyTwo(factor_.data(), n_, n_, out);
+    for (int k = 0; k < count; ++k) {
+      for (size_t i = 0; i < n_; ++i) out[k][i] *= ratio[i];
+    }
+  }
+
+  // image = K scaled of those that are not done.
+  void MultiplySystems(System systems[2]) const {
+    const double* in[2];
+    double* out[2];
+    int count = 0;
+    for (System* system = systems; system != systems + 2; ++system) {
+      if (system->done) continue;
+      in[count] = system->scaled.data();
+      out[count++] = system->image.data();
+    }
+    const double* const k = kernel_.values.data();
+    if (count == 1) Multiply(k, n_, n_, in[0], out[0]);
+    if (count == 2) MultiplyTwo(k, n_, n_, in, out);
   }
 
   // Conjugate gradients, both systems side by side. They start at 0.
   void Gradients(const Vector& s, double tolerance, Vector* first, Vector* second) {
-    struct System {
-      Vector* x;
-      Vector residual, direction, preconditioned, scaled, image;
-      double rho = 0, goal = 0;
-      bool done = false;
-    };
     Vector ratio(n_);
     for (size_t i = 0; i < n_; ++i) ratio[i] = usable_ ? factored_[i] / s[i] : 1.0;
     System systems[2];
@@ -186,25 +214,22 @@ class Newton {
       system.scaled.assign(n_, 0.0);
       system.image.resize(n_);
       system.goal = tolerance * std::sqrt(Dot(system.residual, system.residual));
-      Precondition(ratio, system.residual, &system.preconditioned);
+      system.done = system.goal == 0;
+    }
+    Precondition(ratio, systems);
+    for (System& system : systems) {
       system.direction = system.preconditioned;
       system.rho = Dot(system.residual, system.preconditioned);
-      system.done = system.goal == 0;
     }
     last_iterations_ = 0;
     while (!(systems[0].done && systems[1].done) && last_iterations_ < kGiveUpIterations) {
       ++last_iterations_;
       NoteProgress();
       for (System& system : systems) {
+        if (system.done) continue;
         for (size_t i = 0; i < n_; ++i) system.scaled[i] = s[i] * system.direction[i];
       }
-      if (systems[0].done || systems[1].done) {
-        System& system = systems[systems[0].done ? 1 : 0];
-        Multiply(kernel_.values.data(), n_, n_, system.scaled.data(), system.image.data());
-      } else {
-        MultiplyTwo(kernel_, systems[0].scaled, systems[1].scaled, &systems[0].image,
-                    &systems[1].image);
-      }
+      MultiplySystems(systems);
       for (System& system : systems) {
         if (system.done) continue;
         for (size_t i = 0; i < n_; ++i) {
@@ -215,11 +240,11 @@ class Newton {
           (*system.x)[i] += length * system.direction[i];
           system.residual[i] -= length * system.image[i];
         }
-        if (std::sqrt(Dot(system.residual, system.residual)) <= system.goal) {
-          system.done = true;
-          continue;
-        }
-        Precondition(ratio, system.residual, &system.preconditioned);
+        system.done = std::sqrt(Dot(system.residual, system.residual)) <= system.goal;
+      }
+      Precondition(ratio, systems);
+      for (System& system : systems) {
+        if (system.done) continue;
         const double rho = Dot(system.residual, system.preconditioned);
         const double share = rho / system.rho;
         system.rho = rho;
@@ -276,6 +301,7 @@ LogisticModel L2Model(absl::Span<const uint8_t* const> rows, uint32_t size, cons
   // A strip of pixels stays in the cache while the images go by.
   constexpr size_t kStrip = 8192;
   for (size_t start = 0; start < p; start += kStrip) {
+    NoteProgress();
     const size_t count = std::min(kStrip, p - start);
     for (size_t i = 0; i < rows.size(); ++i) {
       AddScaled(rows[i] + start, fit.dual[i], &model.weights[start], count);

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 
+#include "common/progress.h"
+
 namespace dermis {
 
 PixelColumns::PixelColumns(absl::Span<const uint8_t* const> rows, size_t p)
     : n_(rows.size()), p_(p), values_(rows.size() * p) {
   constexpr size_t kSide = 64;  // A square of both fits into the first cache.
   for (size_t j = 0; j < p; j += kSide) {
+    NoteProgress();
     const size_t j_end = std::min(p, j + kSide);
     for (size_t i = 0; i < n_; i += kSide) {
       const size_t i_end = std::min(n_, i + kSide);
@@ -22,6 +25,7 @@ PixelColumns::PixelColumns(absl::Span<const uint8_t* const> rows, size_t p)
 std::vector<double> MeanPixels(absl::Span<const uint8_t* const> rows, size_t p) {
   std::vector<uint64_t> sums(p, 0);
   for (const uint8_t* row : rows) {
+    NoteProgress();
     for (size_t k = 0; k < p; ++k) sums[k] += row[k];
   }
   std::vector<double> mean(p);

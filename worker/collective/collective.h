@@ -15,6 +15,10 @@
 
 namespace dermis {
 
+// A rank that has fetched its images waits so long for one that has not. The coordinator looks after both: whoever does not get
+// on is told to leave long before.
+inline constexpr absl::Duration kJoinPatience = absl::Minutes(15);
+
 class Collective {
  public:
   virtual ~Collective() = default;

@@ -70,9 +70,8 @@ class PeerMeshImpl : public PeerMesh {
  public:
   explicit PeerMeshImpl(Options options)
       : options_(std::move(options)),
-        // Peers get their seats within seconds of each other; Join's patience bounds the dialling side.
-        board_(std::make_shared<Switchboard>(options_.timeout, std::max(absl::Seconds(30),
-                                                                        3 * options_.timeout))),
+        // Peers get their seats within seconds of each other, but some have images to fetch first.
+        board_(std::make_shared<Switchboard>(options_.timeout, kJoinPatience)),
         service_(board_) {}
 
   absl::Status Start() {
@@ -184,6 +183,8 @@ class PeerMeshImpl : public PeerMesh {
     RETURN_IF_ERROR(collective->ShareMemory(!socket_.empty()));
     return collective;
   }
+
+  void Leave(const v1::Generation& generation) override { board_->Leave(generation); }
 
   absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(
       const v1::BlobPeer& peer) const override {

@@ -47,11 +47,14 @@ class PeerMesh {
 
   // Connects to all other ranks of the seat's roster and waits until they have (bounded by `patience`).
   // Errors name rank, worker and cause. Ranks may join at different moments: streams of a generation that
-  // this worker has not joined yet wait for it (at least 30 s); those of an older one are refused, and so is
+  // this worker has not joined yet wait for it (kJoinPatience); those of an older one are refused, and so is
   // an older seat. A gang of an older generation that is still alive here is aborted. The mesh outlives
   // failed gangs and, in time, its collectives.
   virtual absl::StatusOr<std::unique_ptr<Collective>> Join(const v1::GangSeat& seat,
                                                            absl::Duration patience) = 0;
+
+  // Ends this worker's gang of that generation, from any thread: a Join of it that waits, or comes later, is ABORTED.
+  virtual void Leave(const v1::Generation& generation) = 0;
 };
 
 }  // namespace dermis

@@ -67,9 +67,13 @@ absl::Status Switchboard::Enter(const std::shared_ptr<Gang>& gang) {
   {
     absl::MutexLock lock(&mutex_);
     if (latest_.has_value() && !Older(*latest_, gang->generation())) {
-      return absl::FailedPreconditionError(
+      return absl::UnavailableError(
           absl::StrCat("cannot join generation ", GenerationName(gang->generation()), ": this worker has joined ",
-                       GenerationName(*latest_), " already"));
+                       GenerationName(*latest_),
+                       " already. Where the coordinator's store was restored from a copy, start the workers again"));
+    }
+    if (left_.has_value() && Same(*left_, gang->generation())) {
+      return absl::AbortedError(absl::StrCat("generation ", GenerationName(gang->generation()), " was left before it was joined"));
     }
     latest_ = gang->generation();
     old = std::exchange(gang_, gang);
@@ -95,6 +99,16 @@ absl::Status Switchboard::Enter(const std::shared_ptr<Gang>& gang) {
   }
   for (Pending& p : mine) AdoptOrRefuse(gang, p.link, p.hello);
   return absl::OkStatus();
+}
+
+void Switchboard::Leave(const v1::Generation& generation) {
+  std::shared_ptr<Gang> gang;
+  {
+    absl::MutexLock lock(&mutex_);
+    left_ = generation;
+    if (gang_ != nullptr && Same(gang_->generation(), generation)) gang = gang_;
+  }
+  if (gang != nullptr) gang->Fail(absl::StatusCode::kAborted, gang->rank(), "told to leave");
 }
 
 void Switchboard::Watch(const std::shared_ptr<PeerLink>& link) {

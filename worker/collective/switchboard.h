@@ -38,6 +38,9 @@ class Switchboard : public LinkHandler, public std::enable_shared_from_this<Swit
   // Makes `gang` the current one; an older one ends.
   absl::Status Enter(const std::shared_ptr<Gang>& gang);
 
+  // The gang of that generation, here now or yet to come, ends.
+  void Leave(const v1::Generation& generation);
+
   void Watch(const std::shared_ptr<PeerLink>& link);
 
   // Beats, and an end for what waits or closes for too long.
@@ -68,6 +71,7 @@ class Switchboard : public LinkHandler, public std::enable_shared_from_this<Swit
   const absl::Duration hold_;
   absl::Mutex mutex_;
   std::optional<v1::Generation> latest_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::Generation> left_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Gang> gang_ ABSL_GUARDED_BY(mutex_);
   std::vector<Pending> pending_ ABSL_GUARDED_BY(mutex_);   // Have said hello before we joined.
   std::vector<Watched> links_ ABSL_GUARDED_BY(mutex_);

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "common/progress.h"
 #include "common/resize.h"
 #include "common/status_macros.h"
 #include "worker/data/hide.h"
@@ -43,7 +44,10 @@ absl::Status FillStatistics(ImageData* data) {
   const absl::Span<const uint32_t> training = data->split.training;
   if (training.empty()) return absl::OkStatus();  // Nothing is trained here: a given model has its own.
   for (size_t k = 0; k < training.size(); ++k) {
-    if (k % kHintEvery == 0) data->Expect(training.subspan(k));
+    if (k % kHintEvery == 0) {
+      data->Expect(training.subspan(k));
+      NoteProgress();
+    }
     ASSIGN_OR_RETURN(const PinnedImage pinned, data->Pin(training[k]));
     const uint8_t* image = pinned.data();
     for (uint64_t p = 0; p < pixels; ++p) {
@@ -109,6 +113,7 @@ absl::Status LoadChunk(const v1::ImageSetManifest& manifest, uint32_t c, uint32_
       seen = rest.data();
     }
     AreaResizeBytes(seen, height, width, 3, out, static_cast<int>(size), static_cast<int>(size));
+    if (k % kHintEvery == 0) NoteProgress();
   }
   return absl::OkStatus();
 }

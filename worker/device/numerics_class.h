@@ -1,4 +1,4 @@
-// The numerics class: what decides the bits of floating point on this device (DESIGN 1). It is part of every
+// The numerics class: what decides the bits of floating point on this device (docs/determinism.md). It is part of every
 // task's address, so workers of different classes never mix their results.
 #ifndef DERMIS_WORKER_DEVICE_NUMERICS_CLASS_H_
 #define DERMIS_WORKER_DEVICE_NUMERICS_CLASS_H_

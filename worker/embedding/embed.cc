@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/baselines.h"
 #include "common/bootstrap.h"
 #include "common/rank.h"
 #include "common/status_macros.h"
@@ -163,8 +164,7 @@ absl::StatusOr<std::vector<Property>> PropertiesOfImages(const ImageData& data,
 }
 
 void Associate(const Property& property, const v1::PcaOutput& pca, uint32_t component,
-               const Judged& judged, const v1::SeparationTask& task,
-               v1::SeparationOutput& output) {
+               const Judged& judged, const v1::SeparationTask& task, v1::SeparationOutput& output) {
   std::vector<double> scores, values;
   std::vector<uint32_t> group;
   for (size_t i = 0; i < property.values.size(); ++i) {
@@ -205,6 +205,54 @@ Judged JudgedOf(const v1::SeparationTask& task, const ImageData& data,
   return judged;
 }
 
+template <typename T>
+absl::StatusOr<Pca> Randomised(const std::vector<const T*>& rows, size_t columns,
+                               PcaOptions options) {
+  options.components = std::min({options.components, rows.size(), columns});
+  // Images' variances fall slowly: with the usual ten more, the last of 50 components lay 10
+  // degrees off on real ones; with twice as many 1e-6 (docs/benchmarks.md).
+  const size_t more = 2 * options.components;
+  ASSIGN_OR_RETURN(
+      RandomisedPcaResult found,
+      RandomisedPca(PixelRows<T>{rows, columns}, {.pca = options, .oversampling = more}));
+  return std::move(found.pca);
+}
+
+absl::StatusOr<Pca> ComponentsOf(const v1::PcaTask& task, const ImageData& data,
+                                 const std::vector<uint32_t>& images,
+                                 const EmbeddedValues& values) {
+  const size_t n = images.size(), dimensions = values.dimensions;
+  PcaOptions options;
+  options.components = task.components();
+  options.threads = kThreads;
+  if (values.pixels != nullptr) {
+    options.components = std::min({options.components, n, data.image_bytes()});
+    return PcaOfGram(CentredKernel(*values.pixels, images).values, n, options);
+  }
+  if (dimensions == 0) {
+    if (data.chunks != nullptr) {
+      return absl::UnavailableError(
+          absl::StrCat("principal components: all images must be in memory, ",
+                       (data.labels.size() * data.image_bytes()) >> 20, " MiB at ", data.size,
+                       " px; start the worker with a larger --image-memory"));
+    }
+    std::vector<const uint8_t*> rows;
+    for (const uint32_t image : images) rows.push_back(data.image(image));
+    return Randomised(rows, data.image_bytes(), options);
+  }
+  if (n > kMostProducts) {
+    std::vector<const float*> rows;
+    for (size_t i = 0; i < n; ++i) rows.push_back(&values.features[i * dimensions]);
+    return Randomised(rows, dimensions, options);
+  }
+  std::vector<double> gram(n * n);
+  const std::vector<double> rows = InDouble(values.features);
+  DotRows(rows.data(), n, rows.data(), n, dimensions, gram.data(), n, kThreads);
+  CentreGram(absl::MakeSpan(gram), n);
+  options.components = std::min({options.components, n, dimensions});
+  return PcaOfGram(gram, n, options);
+}
+
 }  // namespace
 
 std::vector<uint32_t> EmbeddedImages(const Split& split) {
@@ -219,23 +267,7 @@ std::vector<uint32_t> EmbeddedImages(const Split& split) {
 absl::StatusOr<v1::PcaOutput> RunPca(const v1::PcaTask& task, const ImageData& data,
                                      const EmbeddedValues& values) {
   const std::vector<uint32_t> images = EmbeddedImages(data.split);
-  const size_t n = images.size();
-  std::vector<double> gram;
-  size_t most = n;
-  if (values.pixels != nullptr) {
-    gram = CentredKernel(*values.pixels, images).values;
-    most = std::min(n, data.image_bytes());
-  } else {
-    gram.resize(n * n);
-    const std::vector<double> rows = InDouble(values.features);
-    DotRows(rows.data(), n, rows.data(), n, values.dimensions, gram.data(), n, kThreads);
-    CentreGram(absl::MakeSpan(gram), n);
-    most = std::min<size_t>(n, values.dimensions);
-  }
-  PcaOptions options;
-  options.components = std::min<size_t>(task.components(), most);
-  options.threads = kThreads;
-  ASSIGN_OR_RETURN(const Pca pca, PcaOfGram(gram, n, options));
+  ASSIGN_OR_RETURN(const Pca pca, ComponentsOf(task, data, images, values));
   v1::PcaOutput output;
   output.mutable_images()->Add(images.begin(), images.end());
   output.set_components(static_cast<uint32_t>(pca.components));
@@ -249,9 +281,8 @@ absl::StatusOr<v1::TsneOutput> RunTsne(const v1::TsneTask& task, const v1::PcaOu
                                        const EmbeddedValues& values) {
   const std::vector<uint32_t> images(pca.images().begin(), pca.images().end());
   const std::vector<double> scores = ScoresOf(pca);
-  const Space space = task.input() == v1::TSNE_INPUT_PCA
-                          ? Space::OfPoints(scores, pca.components())
-                          : RawSpace(images, values);
+  const Space space = task.input() == v1::TSNE_INPUT_PCA ? Space::OfPoints(scores, pca.components())
+                                                         : RawSpace(images, values);
   AffinityOptions affinity;
   affinity.perplexity = task.perplexity();
   affinity.threads = kThreads;
@@ -280,16 +311,16 @@ absl::StatusOr<v1::SeparationOutput> RunSeparation(const v1::SeparationTask& tas
     ASSIGN_OR_RETURN(*output.add_spaces(), Separate(name, space, judged, task));
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(add("raw", RawSpace(images, values)));
+  if (values.pixels != nullptr || values.dimensions > 0) {
+    RETURN_IF_ERROR(add("raw", RawSpace(images, values)));
+  }
   RETURN_IF_ERROR(add("pca", Space::OfPoints(ScoresOf(pca), pca.components())));
   for (int k = 0; k < task.tsne_size(); ++k) {
     const v1::TsneOutput& embedded = *tsne[static_cast<size_t>(k)];
-    RETURN_IF_ERROR(
-        add(absl::StrCat("tsne of ",
-                         task.tsne(k).input() == v1::TSNE_INPUT_PCA ? "pca" : "raw"),
-            Space::OfPoints(InDouble({embedded.points().data(),
-                                      static_cast<size_t>(embedded.points_size())}),
-                            2)));
+    RETURN_IF_ERROR(add(
+        absl::StrCat("tsne of ", task.tsne(k).input() == v1::TSNE_INPUT_PCA ? "pca" : "raw"),
+        Space::OfPoints(
+            InDouble({embedded.points().data(), static_cast<size_t>(embedded.points_size())}), 2)));
   }
   ASSIGN_OR_RETURN(const std::vector<Property> properties, PropertiesOfImages(data, images));
   for (uint32_t component = 0; component < std::min(kAssociated, pca.components()); ++component) {

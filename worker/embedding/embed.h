@@ -19,21 +19,25 @@ namespace dermis {
 // All images of the split, ascending.
 std::vector<uint32_t> EmbeddedImages(const Split& split);
 
-// What their coordinates are made of: either is set.
+// What their coordinates are made of: either is set, or neither: then it is the pixels themselves.
 struct EmbeddedValues {
   std::shared_ptr<const Gram> pixels;  // Of all images of the set, by index.
   std::vector<float> features;         // EmbeddedImages x dimensions.
   uint32_t dimensions = 0;
 };
 
-// `values`: of the task's images and model. Errors: INVALID_ARGUMENT where the images are too few.
+// `values`: of the task's images and model. By products of images (PcaOfGram); of the pixels
+// themselves, or of features of more than kMostProducts images, by RandomisedPca, whose draws are
+// the same for all tasks; its residual is NaN. Errors: INVALID_ARGUMENT where the images are too
+// few; UNAVAILABLE: pixels that are not all in memory.
 absl::StatusOr<v1::PcaOutput> RunPca(const v1::PcaTask& task, const ImageData& data,
                                      const EmbeddedValues& values);
 // pca: result of the task's PCA. `values` is not read where the input is its components.
 absl::StatusOr<v1::TsneOutput> RunTsne(const v1::TsneTask& task, const v1::PcaOutput& pca,
                                        const EmbeddedValues& values);
-// tsne: results of the task's, in its order. Pixels: each image by the others. Features: each test image
-// by those of the training split, which is all that the network has learned from.
+// Without products there is no space of raw pixels. tsne: results of the task's, in its order.
+// Pixels: each image by the others. Features: each test image by those of the training split, which
+// is all that the network has learned from.
 absl::StatusOr<v1::SeparationOutput> RunSeparation(const v1::SeparationTask& task,
                                                    const v1::PcaOutput& pca,
                                                    absl::Span<const v1::TsneOutput* const> tsne,

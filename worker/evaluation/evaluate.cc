@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 
 #include "common/lesion_tasks.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/data/hide.h"
 #include "worker/plan/model_pixels.h"
@@ -66,6 +67,7 @@ absl::StatusOr<v1::EvaluateOutput> RunEvaluate(const v1::EvaluateTask& task, con
                                                       task.first() + done, ": ", status.message()));
     }
     done += count;
+    NoteProgress();
   }
   return output;
 }

@@ -1,4 +1,4 @@
-// The explanation engine's task functions (DESIGN 6). Pure: same bits anywhere in a numerics class.
+// The explanation engine's task functions. Pure: same bits anywhere in a numerics class.
 #ifndef DERMIS_WORKER_EXPLAIN_EXPLAIN_H_
 #define DERMIS_WORKER_EXPLAIN_EXPLAIN_H_
 

@@ -11,6 +11,7 @@
 
 #include "common/background.h"
 #include "common/metrics.h"
+#include "common/progress.h"
 #include "common/status_macros.h"
 #include "worker/data/noise.h"
 #include "worker/pictures/inpaint.h"
@@ -100,6 +101,7 @@ absl::Status RunComposer(absl::Span<const Mask> masks, const Composer& composer,
       composer.Compose(masks[first + b], plan.input() + b * input_size);
     }
     RETURN_IF_ERROR(plan.Run(count, logits + first * plan.classes()));
+    NoteProgress();
   }
   return absl::OkStatus();
 }

@@ -80,21 +80,9 @@ class OnednnPlan final : public InferencePlan {
   float* input() override { return input_.data(); }
 
   absl::Status Run(uint32_t count, float* logits) override {
-    if (count > kMaxBatch) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("inference plan: batch of ", count, ", at most ", kMaxBatch));
-    }
-    const ComputeScope scope;
-    try {
-      // Full chunks, then powers of two: any count, few networks, no padding.
-      uint32_t first = 0;
-      for (uint32_t chunk = kChunk; chunk > 0; chunk /= 2) {
-        for (; count - first >= chunk; first += chunk) RunChunk(first, chunk, logits);
-      }
-    } catch (const dnnl::error& error) {
-      return absl::InternalError(absl::StrCat("inference plan: oneDNN: ", error.what()));
-    }
-    return absl::OkStatus();
+    return RunInChunks(count, kMaxBatch, kChunk, [&](uint32_t first, uint32_t chunk) {
+      RunChunk(first, chunk, logits);
+    });
   }
 
  private:

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include <omp.h>
 
+#include "common/progress.h"
 #include "dermis/v1/spec.pb.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/inference_plan.h"
@@ -88,6 +89,28 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakePrepared(const Weights& weigh
   }
   if (absl::Status status = plan->Prepare(); !status.ok()) return status;
   return std::unique_ptr<InferencePlan>(std::move(plan));
+}
+
+// Calls `run(first, chunk)` for all of a batch: full chunks, then powers of two: any count, few networks, no padding.
+template <typename RunChunk>
+absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk run) {
+  if (count > most) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("inference plan: batch of ", count, ", at most ", most));
+  }
+  const ComputeScope scope;
+  try {
+    uint32_t first = 0;
+    for (uint32_t chunk = full; chunk > 0; chunk /= 2) {
+      for (; count - first >= chunk; first += chunk) {
+        run(first, chunk);
+        NoteProgress();
+      }
+    }
+  } catch (const dnnl::error& error) {
+    return absl::InternalError(absl::StrCat("inference plan: oneDNN: ", error.what()));
+  }
+  return absl::OkStatus();
 }
 
 // A primitive with what it reads and writes.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Goldens from real torchvision for augmentation_parity_test.cc: run in an environment with torch, torchvision and
-numpy (tools/bench/run makes one for its peers), from this folder.
+"""Goldens from real torchvision for augmentation_parity_test.cc: run in an environment with torch, torchvision,
+safetensors and numpy, from this folder.
 
     python make_goldens.py
 
@@ -14,14 +14,13 @@ make of it as a float image in 0..1 (stored times 255, height x width x channel)
   crop TOP LEFT HEIGHT WIDTH                                 resized_crop to the whole size; the outermost pixels of its
                                                              own differ: it cannot see beyond the crop
 """
-import json
 import math
-import struct
 
 import numpy as np
 import torch
 import torchvision
 import torchvision.transforms.functional as F
+from safetensors.numpy import save_file
 from torchvision.transforms import _functional_tensor as T
 from torchvision.transforms.functional import _get_inverse_affine_matrix
 
@@ -60,18 +59,6 @@ CASES = ["brightness 0.4", "brightness 1.7", "contrast 0", "contrast 0.6", "cont
          "affine 20 -1 2 0.8 -15", "crop 0 0 6 6", "crop 3 2 5 9"]
 
 
-def write_safetensors(path, tensors, metadata):
-    header, data = {"__metadata__": metadata}, b""
-    for name in sorted(tensors):
-        raw = np.ascontiguousarray(tensors[name], dtype="<f4")
-        header[name] = {"dtype": "F32", "shape": list(raw.shape), "data_offsets": [len(data), len(data) + raw.nbytes]}
-        data += raw.tobytes()
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + data)
-
-
 def main():
     torch.set_num_threads(1)
     pixels = image()
@@ -80,8 +67,8 @@ def main():
     for case in CASES:
         name, *numbers = case.split()
         tensors[case] = (TRANSFORMS[name](x, *map(float, numbers)) * 255).permute(1, 2, 0).numpy()
-    write_safetensors("augmentation.safetensors", tensors,
-                      {"made_by": "tests/parity/augmentation/make_goldens.py", "torchvision": torchvision.__version__})
+    save_file({name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, "augmentation.safetensors",
+              {"made_by": "tests/parity/augmentation/make_goldens.py", "torchvision": torchvision.__version__})
 
 
 if __name__ == "__main__":

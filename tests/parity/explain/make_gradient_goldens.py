@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Goldens of the gradient methods, from shap, captum and grad-cam, for gradients_parity_test.cc. Run by hand, rarely:
 
-    python3 -m venv VENV && VENV/bin/pip install shap==0.51.0 numpy && VENV/bin/pip install --no-deps captum==0.9.0 grad-cam==1.5.7
+    python3 -m venv VENV && VENV/bin/pip install shap==0.51.0 numpy safetensors && VENV/bin/pip install --no-deps captum==0.9.0 grad-cam==1.5.7
     VENV/bin/python make_gradient_goldens.py            (with torch 2.11.0 and what these ask for)
 
 Writes golden/gradients-<network>.safetensors, in double, of images and weights that both sides draw from the same
@@ -21,8 +21,6 @@ The formula: element i of tensor number k has v = 2 hash(i, k) - 1 in [-1, 1), a
 k counts parameters, then statistics, from 0, in the order of worker/models. Byte i (HWC) of image n is
 floor(256 hash(i, 1000 + n)); input = (byte - 120) / (50 + 1e-7).
 """
-import json
-import struct
 
 import captum.attr
 import numpy as np
@@ -30,6 +28,7 @@ import pytorch_grad_cam
 import shap
 import torch
 import torchvision
+from safetensors.numpy import save_file
 from torch import nn
 
 SIZE, MEAN, DEVIATION, BACKGROUND = 16, 120.0, 50.0, 8
@@ -191,15 +190,7 @@ def inner(model, layers, x):
 def write(path, tensors):
     metadata = {"made_by": "tests/parity/explain/make_gradient_goldens.py", "torch": torch.__version__,
                 "shap": shap.__version__, "captum": "0.9.0", "grad-cam": "1.5.7", "numpy": np.__version__}
-    header, data = {"__metadata__": metadata}, b""
-    for name in sorted(tensors):
-        raw = np.ascontiguousarray(tensors[name], dtype="<f8")
-        header[name] = {"dtype": "F64", "shape": list(raw.shape), "data_offsets": [len(data), len(data) + raw.nbytes]}
-        data += raw.tobytes()
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + data)
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, metadata)
 
 
 def main():

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Goldens from real torchvision for resnet_parity_test.cc: run in an environment with torch, torchvision and numpy,
-from this folder.
+"""Goldens from real torchvision for resnet_parity_test.cc: run in an environment with torch, torchvision,
+safetensors and numpy, from this folder.
 
     python make_goldens.py
 
@@ -21,12 +21,11 @@ The formula: element i of tensor number k has v = 2 hash(i, k) - 1 in [-1, 1), a
 k counts parameters, then statistics, from 0. The input (NHWC) is 1.5 v of a tensor from 1000 on, the one of sixteen
 whose pixels all stay farthest from every ReLU's kink: beyond it rounding would decide, which no tolerance could absorb.
 """
-import json
-import struct
 
 import numpy as np
 import torch
 import torchvision
+from safetensors.numpy import save_file
 
 BATCH, CLASSES = 4, 5
 
@@ -66,18 +65,6 @@ def summary(tensors):
         t = t.detach().double().flatten()
         rows.append([t.norm().item(), (t * torch.cos(torch.arange(t.numel(), dtype=torch.float64))).sum().item()])
     return np.array(rows)
-
-
-def write_safetensors(path, tensors, metadata):
-    header, data = {"__metadata__": metadata}, b""
-    for name in sorted(tensors):
-        raw = np.ascontiguousarray(tensors[name], dtype="<f8")
-        header[name] = {"dtype": "F64", "shape": list(raw.shape), "data_offsets": [len(data), len(data) + raw.nbytes]}
-        data += raw.tobytes()
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + data)
 
 
 def make_input(k, size):
@@ -126,11 +113,11 @@ def make(name, stem):
     logits = model(x)
     loss = torch.nn.functional.cross_entropy(logits, torch.arange(BATCH))
     loss.backward()
-    write_safetensors(
-        f"{name}-{stem}.safetensors",
+    save_file(
         {"evaluation.logits": evaluation, "training.logits": logits.detach().numpy(),
          "training.loss": loss.detach().reshape(1).numpy(), "training.gradients": summary(p.grad for _, p in parameters),
          "training.running": summary(b for _, b in statistics)},
+        f"{name}-{stem}.safetensors",
         {"made_by": "tests/parity/models/make_goldens.py", "torch": torch.__version__,
          "torchvision": torchvision.__version__, "numpy": np.__version__, "size": str(size), "input": str(k),
          "parameters": " ".join(n for n, _ in parameters), "statistics": " ".join(n for n, _ in statistics)})

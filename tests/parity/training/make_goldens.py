@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Goldens from real PyTorch for the parity tests here: run in an environment with torch and numpy, from this folder.
+"""Goldens from real PyTorch for the parity tests here: run in an environment with torch, safetensors and numpy, from this folder.
 
     python make_goldens.py
 
@@ -13,11 +13,10 @@ and optimizers.safetensors: twenty steps of each optimiser, schedules, losses, c
 The formula: element i of tensor number k (in the order of the network) is
   scale * sin(0.37 * i + k), plus 1 for scales of batch norm and for running variances.
 """
-import json
-import struct
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 SIZE, CLASSES, BATCH = 8, 2, 4
 
@@ -134,16 +133,8 @@ def optimizers(tensors):
         tensors[f"loss.{name}.gradient"] = logits.grad.numpy().copy()
 
 
-def write_safetensors(path, tensors, metadata):
-    header, data = {"__metadata__": metadata}, b""
-    for name in sorted(tensors):
-        raw = np.ascontiguousarray(tensors[name], dtype="<f4")
-        header[name] = {"dtype": "F32", "shape": list(raw.shape), "data_offsets": [len(data), len(data) + raw.nbytes]}
-        data += raw.tobytes()
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + data)
+def single(tensors):
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
 
 
 def main():
@@ -168,10 +159,10 @@ def main():
             [g.norm().item(), (g.flatten() * torch.cos(torch.arange(g.numel(), dtype=torch.float64))).sum().item()])
     rmsprop(tensors)
     made_by = {"made_by": "tests/parity/training/make_goldens.py", "torch": torch.__version__, "numpy": np.__version__}
-    write_safetensors("seed_cnn.safetensors", tensors, made_by)
+    save_file(single(tensors), "seed_cnn.safetensors", made_by)
     tensors = {}
     optimizers(tensors)
-    write_safetensors("optimizers.safetensors", tensors, made_by)
+    save_file(single(tensors), "optimizers.safetensors", made_by)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ TEST(BlobStore, WhatIsPut_IsThere_AlsoAfterReopening) {
   EXPECT_TRUE(store->Has(digest));
   EXPECT_EQ(*store->Size(digest), bytes.size());
   EXPECT_EQ(*store->Get(digest), bytes);
-  EXPECT_EQ(ReadFile(store->PathOf(digest)), bytes);
+  EXPECT_EQ(FileBytes(store->PathOf(digest)), bytes);
   EXPECT_GT(store->FreeBytes(), 0u);
   struct stat info {};
   ASSERT_EQ(stat((folder / "deep/store").c_str(), &info), 0);

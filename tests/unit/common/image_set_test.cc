@@ -60,7 +60,7 @@ TEST(ImageSet, SameImages_GiveTheSameFileAndAddress) {
   ASSERT_TRUE(WriteImageSet(folder / "a.images", TestHeader(3, 3), images).ok());
   std::rotate(images.begin(), images.begin() + 2, images.end());
   ASSERT_TRUE(WriteImageSet(folder / "b.images", TestHeader(3, 3), images).ok());
-  EXPECT_EQ(ReadFile(folder / "a.images"), ReadFile(folder / "b.images"));
+  EXPECT_EQ(FileBytes(folder / "a.images"), FileBytes(folder / "b.images"));
   EXPECT_EQ(OpenSet(folder / "a.images")->digest(), OpenSet(folder / "b.images")->digest());
   images[0].pixels[0] ^= 1;
   ASSERT_TRUE(WriteImageSet(folder / "b.images", TestHeader(3, 3), images).ok());
@@ -191,9 +191,13 @@ TEST(ImageSet, FileThatIsNone_IsRefused_NamingIt) {
   TestFolder folder;
   WriteFile(folder / "junk.images", "this is no image set at all");
   const auto junk = ImageSet::OpenFile(folder / "junk.images");
-  EXPECT_THAT(std::string(junk.status().message()), HasSubstr("junk.images"));
+  EXPECT_THAT(std::string(junk.status().message()),
+              HasSubstr("junk.images is not an image set (made by dermis ingest)"));
+  const std::string photos = folder.path() + "/";
+  EXPECT_THAT(std::string(ImageSet::OpenFile(photos).status().message()),
+              HasSubstr(" is a folder; pack it first: `dermis ingest "));
   ASSERT_TRUE(WriteImageSet(folder / "x.images", TestHeader(3, 3), TestImages(3, 3, 3)).ok());
-  const std::string bytes = ReadFile(folder / "x.images");
+  const std::string bytes = FileBytes(folder / "x.images");
   WriteFile(folder / "cut.images", std::string_view(bytes).substr(0, bytes.size() - 1));
   EXPECT_FALSE(ImageSet::OpenFile(folder / "cut.images").ok());
   EXPECT_EQ(ImageSet::OpenFile(folder / "none").status().code(), absl::StatusCode::kNotFound);

@@ -36,6 +36,57 @@ TEST(SpecYamlTest, UnknownKey_IsNamedWithPlaceAndNearestKey) {
               AllOf(HasSubstr("s.yaml:2"), HasSubstr("did you mean 'seed_cnn'?")));
 }
 
+TEST(SpecYamlTest, AKeyThatStandsElsewhere_IsNamedWithItsPlace) {
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {learning_rate: 0.1}\n"),
+              HasSubstr("did you mean 'training.optimizer.rmsprop.learning_rate'?"));
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {lr: 0.1}\n"),
+              HasSubstr("did you mean 'training.optimizer.rmsprop.learning_rate'?"));
+  EXPECT_THAT(ErrorOf("name: a\nepochs: 3\n"), HasSubstr("did you mean 'training.epochs'?"));
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {size: 64}\n"), HasSubstr("did you mean 'images.size'?"));
+}
+
+TEST(SpecYamlTest, WordsOfOthers_AreTranslated) {
+  EXPECT_THAT(ErrorOf("name: a\nexplanation: {methods: [shap]}\n"),
+              HasSubstr("did you mean 'shapley' or 'deep_shap'?"));
+  EXPECT_THAT(ErrorOf("name: a\nexplanation: {methods: [kernel_shap]}\n"),
+              HasSubstr("did you mean 'shapley: {estimator: kernel}'?"));
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {precision: fp16}\n"), HasSubstr("did you mean 'bf16'?"));
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {optimizer: adam}\n"), HasSubstr("did you mean 'adamw'?"));
+}
+
+TEST(SpecYamlTest, WhatIsNoMapping_SaysHowAStudyBegins) {
+  EXPECT_THAT(ErrorOf(""), AllOf(HasSubstr("s.yaml is empty"), HasSubstr("name: demo")));
+  EXPECT_THAT(ErrorOf("# nothing\n"), HasSubstr("is empty"));
+  EXPECT_THAT(ErrorOf("- name: a\n"), HasSubstr("s.yaml is not a mapping"));
+  EXPECT_THAT(ErrorOf("demo\n"), HasSubstr("s.yaml is not a mapping"));
+}
+
+TEST(SpecYamlTest, TooLargeANumber_IsToldTheLargest) {
+  EXPECT_THAT(ErrorOf("name: a\ntraining: {epochs: 99999999999}\n"), HasSubstr("from 0 to 4,294,967,295"));
+  EXPECT_THAT(ResolveError("name: a\ntraining: {epochs: 2000000}\n"),
+              HasSubstr("is 2,000,000; it must be from 1 to 1,000,000"));
+}
+
+TEST(SpecYamlTest, PlaceOf_FindsKeysAndItems) {
+  const char* text = "name: a\nexplanation:\n  methods:\n    - grad_cam\n    - lime: {samples: 3}\n";
+  EXPECT_EQ(PlaceOf(text, "name"), ":1:1");
+  EXPECT_EQ(PlaceOf(text, "explanation.methods[1].lime.samples"), ":5:14");
+  EXPECT_EQ(PlaceOf(text, "explanation.methods[0].grad_cam"), ":4:7");
+  EXPECT_EQ(PlaceOf(text, "training.epochs"), "");
+}
+
+TEST(SpecYamlTest, ASetting_ReachesAnItemOfAList) {
+  v1::StudySpec spec = *ParseStudyYaml("name: a\nexplanation: {methods: [grad_cam, lime: {samples: 500}]}\n", "s");
+  EXPECT_TRUE(Override(spec, "explanation.methods[1].lime.samples=50").ok());
+  EXPECT_EQ(spec.explanation().methods(1).lime().samples(), 50u);
+  EXPECT_TRUE(Override(spec, "explanation.methods[0]=hires_cam").ok());
+  EXPECT_TRUE(spec.explanation().methods(0).has_hires_cam());
+  EXPECT_THAT(std::string(Override(spec, "explanation.methods[2].lime.samples=50").message()),
+              HasSubstr("the study names 2 methods, which count from 0"));
+  EXPECT_THAT(std::string(Override(spec, "explanation.methods.lime.samples=50").message()),
+              HasSubstr("is a list: give all of it, methods=[...], or the place of one item, methods[0]"));
+}
+
 TEST(SpecYamlTest, ASetting_TakesThePlaceOfWhatTheFileSays) {
   v1::StudySpec spec = *ParseStudyYaml(
       "name: a\ntraining: {epochs: 3, optimizer: {rmsprop: {alpha: 0.5}}}\n"

@@ -255,5 +255,17 @@ TEST(SplitTest, MaskedOnly_LeavesImagesWithoutAMaskOut) {
   }
 }
 
+TEST(Split, AColumnThatIsNotThere_IsToldWhatToDo) {
+  v1::ImageSetManifest manifest;
+  manifest.add_classes("a");
+  manifest.add_classes("b");
+  for (int i = 0; i < 4; ++i) {
+    manifest.add_images()->set_name(std::string(1, static_cast<char>('a' + i)));
+    manifest.mutable_images(i)->set_label(static_cast<uint32_t>(i % 2));
+  }
+  EXPECT_THAT(ErrorOf(manifest, Column("suggested_split", 0.1)),
+              HasSubstr("or remove it and give images.split.test: 0.2"));
+}
+
 }  // namespace
 }  // namespace dermis

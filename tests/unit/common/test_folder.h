@@ -31,7 +31,7 @@ class TestFolder {
   std::string path_;
 };
 
-inline std::string ReadFile(const std::string& path) {
+inline std::string FileBytes(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }

@@ -106,6 +106,29 @@ TEST_F(AuditLogTest, WhoKnocksAgainAndAgain_IsCounted) {
   EXPECT_EQ(log->Head().entries, 5u);
 }
 
+TEST_F(AuditLogTest, WhoKnocksInEverNewWays_FillsNoDisk) {
+  auto log = Open();
+  for (int i = 0; i < 10'000; ++i) log->Record(Refused(absl::StrCat("w", i)));
+  EXPECT_EQ(log->Head().entries, AuditLog::kRefusalsAtOnce + 1);
+  EXPECT_THAT(Text(), HasSubstr("\"times\":9900"));
+  // What succeeds is always written.
+  for (int i = 0; i < 200; ++i) log->Record(Submitted("a"));
+  EXPECT_EQ(log->Head().entries, AuditLog::kRefusalsAtOnce + 201);
+  clock_.Advance(absl::Seconds(3));
+  for (int i = 0; i < 10; ++i) log->Record(Refused(absl::StrCat("x", i)));
+  EXPECT_EQ(log->Head().entries, AuditLog::kRefusalsAtOnce + 201 + 4);
+  EXPECT_TRUE(HoldsAudit(Text(), log->Head()).ok());
+}
+
+TEST_F(AuditLogTest, ALongLog_IsFollowedPieceByPiece) {
+  {
+    auto log = Open();
+    for (int i = 0; i < 15'000; ++i) log->Record(Submitted("a"));
+  }
+  ASSERT_GT(Text().size(), 2u << 20);
+  EXPECT_EQ(Open()->Head().entries, 15'000u);
+}
+
 TEST_F(AuditLogTest, Read_GivesWholeLines) {
   auto log = Open();
   for (const char* study : {"a", "b", "c"}) log->Record(Submitted(study));

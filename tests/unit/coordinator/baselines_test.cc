@@ -212,6 +212,13 @@ TEST(BaselinePlanner, WhatTheImagesDoNotAllowIsRefused) {
   EXPECT_THAT(refused("baselines: {random_forest: {}, sizes: [1024]}\n"),
               HasSubstr("baselines.sizes"));
   EXPECT_THAT(refused("embeddings: {tsne: {perplexity: 30}}\n"), HasSubstr("at most a third"));
+  // Beyond the products' memory components are found by drawing; raw distances are not.
+  const auto large = FakeManifest(12'001);
+  const auto of_large = [&](const std::string& yaml) {
+    return StudyRun::Make(*FakeSpec("a", 2, 0, yaml), Sha256Of("set"), large, kClass).status();
+  };
+  EXPECT_THAT(std::string(of_large("embeddings: {}\n").message()), HasSubstr("give inputs: [pca]"));
+  EXPECT_TRUE(of_large("embeddings: {tsne: {inputs: [pca]}}\n").ok());
 }
 
 }  // namespace

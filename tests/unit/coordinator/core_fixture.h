@@ -36,7 +36,7 @@ class CoreTest : public testing::Test {
     core_.reset();
     outbox_ = RecordingOutbox();
     journal_ = std::make_unique<MemoryJournal>(disk_);
-    core_ = std::make_unique<Core>(clock_, *journal_, outbox_, blobs_, Core::Options());
+    core_ = std::make_unique<Core>(clock_, *journal_, outbox_, blobs_, options_);
     ASSERT_TRUE(core_->Open().ok());
   }
 
@@ -55,10 +55,13 @@ class CoreTest : public testing::Test {
     return connections_;
   }
 
-  absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec) {
+  absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec, const std::string& user = "",
+                                            const Brought& brings = {}) {
     blobs_.Put(manifest_->SerializeAsString());
     Submission submission;
     submission.spec = spec;
+    submission.user = user;
+    submission.brings = brings;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
     absl::StatusOr<v1::SubmitResponse> out = absl::UnknownError("no answer");
@@ -191,6 +194,7 @@ class CoreTest : public testing::Test {
     return *core_->Status(id);
   }
 
+  Core::Options options_;
   FakeClock clock_;
   FakeDisk disk_;
   FakeBlobs blobs_;

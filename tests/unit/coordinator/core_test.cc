@@ -1,5 +1,6 @@
 #include "coordinator/core.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/log.h"
@@ -653,40 +654,70 @@ TEST_F(CoreTest, UsedBudget_PausesTheStudy_UntilItGetsMore) {
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
 }
 
-// Both train without end; each gang holds its worker until the other starves.
-TEST_F(CoreTest, TimeOfOneWorker_IsShared_ByPriority) {
-  const ConnectionId worker = Join("w1");
-  for (const char* id : {"a", "b"}) {
-    auto spec = *FakeSpec(id, 1000, 0, "");
-    spec.mutable_training()->set_clip_norm(*id == 'a' ? 1 : 2);
-    ASSERT_TRUE(Submit(spec).ok());
+// Two studies, "a" and "b", that train without end on one worker, as gangs that take `start` to begin; `change` is asked of "a".
+struct Shared {
+  std::map<std::string, double> held;   // Seconds that each had the worker.
+  int turns = 0;
+};
+class SharedWorkerTest : public CoreTest {
+ protected:
+  Shared Share(absl::Duration whole, absl::Duration start, const v1::Adjustment& change = {}) {
+    const ConnectionId worker = Join("w1");
+    for (const char* id : {"a", "b"}) {
+      auto spec = *FakeSpec(id, 1000, 0, "");
+      spec.mutable_training()->set_clip_norm(*id == 'a' ? 1 : 2);
+      EXPECT_TRUE(Submit(spec).ok());
+    }
+    EXPECT_TRUE(Adjust("a", change).ok());
+    Shared shared;
+    uint64_t running = 0, progress = 0;
+    absl::Duration since;
+    std::string study;
+    for (absl::Duration t; t < whole; t += absl::Milliseconds(200)) {
+      Pass(absl::Milliseconds(200));
+      auto sent = std::exchange(outbox_.sent[worker], {});
+      for (const v1::Directive& directive : sent) {
+        if (directive.has_assign()) {
+          running = directive.assign().assignment();
+          study = directive.assign().gang().recipe().clip_norm() == 1 ? "a" : "b";
+          since = t;
+          progress = 0;
+          ++shared.turns;
+        } else if (directive.has_yield() && directive.yield().assignment() == running) {
+          End(worker, std::exchange(running, 0), v1::OUTCOME_YIELDED);
+        }
+      }
+      v1::Beat beat;
+      if (running != 0) {
+        if (t - since >= start) ++progress;
+        beat.add_running()->set_assignment(running);
+        beat.mutable_running(0)->set_progress(progress);
+        beat.mutable_running(0)->set_step(progress);
+        shared.held[study] += 0.2;
+      }
+      core_->WorkerBeat(worker, beat);
+    }
+    return shared;
   }
+};
+
+TEST_F(SharedWorkerTest, TimeOfOneWorker_IsShared_ByPriority) {
   v1::Adjustment adjust;
   adjust.set_priority(4);
-  ASSERT_TRUE(Adjust("a", adjust).ok());
-  std::map<std::string, double> held;
-  uint64_t running = 0;
-  std::string study;
-  for (int i = 0; i < 6000; ++i) {  // 20 minutes.
-    Pass(absl::Milliseconds(200));
-    auto sent = std::exchange(outbox_.sent[worker], {});
-    for (const v1::Directive& directive : sent) {
-      if (directive.has_assign()) {
-        running = directive.assign().assignment();
-        study = directive.assign().gang().recipe().clip_norm() == 1 ? "a" : "b";
-      } else if (directive.has_yield() && directive.yield().assignment() == running) {
-        End(worker, std::exchange(running, 0), v1::OUTCOME_YIELDED);
-      }
-    }
-    v1::Beat beat;
-    if (running != 0) {
-      beat.add_running()->set_assignment(running);
-      beat.mutable_running(0)->set_progress(static_cast<uint64_t>(i) + 1);
-      held[study] += 0.2;
-    }
-    core_->WorkerBeat(worker, beat);
-  }
-  EXPECT_NEAR(held["a"] / held["b"], 4, 0.5) << held["a"] << " s and " << held["b"] << " s";
+  auto shared = Share(absl::Minutes(20), absl::ZeroDuration(), adjust);
+  EXPECT_NEAR(shared.held["a"] / shared.held["b"], 4, 0.5)
+      << shared.held["a"] << " s and " << shared.held["b"] << " s";
+}
+
+TEST_F(SharedWorkerTest, GangThatStartsSlowly_HasALongerTurn) {
+  v1::Adjustment none;
+  none.set_priority(1);
+  auto shared = Share(absl::Minutes(60), absl::Seconds(20), none);
+  EXPECT_NEAR(shared.held["a"] / shared.held["b"], 1, 0.2)
+      << shared.held["a"] << " s and " << shared.held["b"] << " s";
+  // Ten times its start, and its start: 220 s each. By starving alone it would be 30 s, of which 20 are lost.
+  EXPECT_LE(shared.turns, 17);
+  EXPECT_GE(shared.turns, 14);
 }
 
 TEST_F(CoreTest, DeletedStudy_TakesWithItWhatOnlyItHas_AndComesOutTheSameAgain) {
@@ -987,6 +1018,49 @@ TEST_F(GangTest, ASlowStep_IsNotStuck_UntilItIsKnownHowLongStepsTake) {
   EXPECT_EQ(RefusalOf(b_), "");
 }
 
+TEST_F(GangTest, AWorkerThatFetchesImages_IsNotStuck_NorWhoWaitsForIt) {
+  StartGang();
+  for (uint64_t second = 0; second < 600; ++second) {
+    v1::Beat fetches, waits;
+    for (v1::Beat* beat : {&fetches, &waits}) beat->add_running()->set_assignment(id_);
+    fetches.mutable_running(0)->set_progress(second / 60);  // A piece a minute.
+    waits.mutable_running(0)->add_waits_for(1);
+    core_->WorkerBeat(b_, fetches);
+    core_->WorkerBeat(a_, waits);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(RefusalOf(a_), "");
+  EXPECT_EQ(RefusalOf(b_), "");
+  // It hangs: it is found, not the one that waits.
+  for (int second = 0; second < 120; ++second) {
+    v1::Beat fetches, waits;
+    for (v1::Beat* beat : {&fetches, &waits}) beat->add_running()->set_assignment(id_);
+    fetches.mutable_running(0)->set_progress(9);
+    waits.mutable_running(0)->add_waits_for(1);
+    if (RefusalOf(b_).empty()) core_->WorkerBeat(b_, fetches);
+    core_->WorkerBeat(a_, waits);
+    Pass(absl::Seconds(1));
+  }
+  EXPECT_NE(RefusalOf(b_).find("stuck"), std::string::npos);
+  EXPECT_EQ(RefusalOf(a_), "");
+}
+
+TEST_F(GangTest, AGangThatNeverForms_IsTriedAsOneWorker) {
+  StartGang();
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t id = LastAssign(a_)->assignment();
+    ASSERT_EQ(LastAssign(a_)->gang().roster_size(), 2) << i;
+    End(a_, id, v1::OUTCOME_PEER_LOST, "rank 1 did not join");
+    End(b_, id, v1::OUTCOME_PEER_LOST, "rank 0 did not join");
+    for (int second = 0; second < 60 && LastAssign(a_)->assignment() == id; ++second) {
+      core_->WorkerBeat(a_, v1::Beat());
+      core_->WorkerBeat(b_, v1::Beat());
+      Pass(absl::Seconds(1));
+    }
+  }
+  EXPECT_LE(LastAssign(a_)->gang().roster_size(), 1);
+}
+
 TEST_F(GangTest, AHungRankIsBlamed_NotTheOneThatWaitsForIt_AndNamed) {
   StartGang();
   for (uint64_t step = 1; step <= 20; ++step) {
@@ -1234,6 +1308,91 @@ TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
     thread.Stop();
   }
   EXPECT_EQ(failed.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(CoreTest, Quota_RefusesOneStudyMore_AndSaysWhatToDo_AlsoAfterARestart) {
+  options_.quota.studies = 2;
+  Start();
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, ""), "ann").ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann").ok());
+  EXPECT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann")->attached()) << "the same study is none more";
+  Start();
+  const auto refused = Submit(*FakeSpec("c", 1, 0, ""), "ann");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()),
+              testing::AllOf(testing::HasSubstr("user ann has 2 studies"), testing::HasSubstr("dermis delete"),
+                             testing::HasSubstr("--user-studies")));
+  EXPECT_EQ(core_->List().studies_size(), 2);
+  EXPECT_TRUE(Submit(*FakeSpec("c", 1, 0, ""), "ben").ok()) << "another user's";
+  core_->Cancel("a", [](const auto&) {});
+  ASSERT_TRUE(Delete("a").ok());
+  EXPECT_TRUE(Submit(*FakeSpec("d", 1, 0, ""), "ann").ok()) << "there is room again";
+}
+
+TEST_F(CoreTest, Quota_CountsImagesAndModelsOnceAUser_WhateverTheNumberOfStudies) {
+  options_.quota.blobs = 5;
+  options_.quota.bytes = 1000;
+  Start();
+  const auto brings = [&](uint64_t blobs, uint64_t bytes) {
+    return Brought{.images = image_set_, .model = {}, .image_blobs = blobs, .image_bytes = bytes, .model_bytes = 0};
+  };
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, ""), "ann", brings(3, 600)).ok());
+  ASSERT_TRUE(Submit(*FakeSpec("b", 1, 0, ""), "ann", brings(3, 600)).ok()) << "the same images";
+  Brought other = brings(3, 300);
+  other.images = Sha256Of("another set");
+  const auto blobs = Submit(*FakeSpec("c", 1, 0, ""), "ann", other);
+  EXPECT_THAT(std::string(blobs.status().message()), testing::HasSubstr("--user-blobs"));
+  other.image_blobs = 1;
+  other.image_bytes = 500;
+  const auto bytes = Submit(*FakeSpec("c", 1, 0, ""), "ann", other);
+  EXPECT_THAT(std::string(bytes.status().message()),
+              testing::HasSubstr("has 600 bytes of images and models, this study would add 500"));
+  Start();
+  EXPECT_FALSE(Submit(*FakeSpec("c", 1, 0, ""), "ann", other).ok()) << "the journal knows it";
+}
+
+TEST_F(CoreTest, Revocations_AreToldToWorkersThatAreHere_AndToThoseThatCome) {
+  const ConnectionId here = Join("w1");
+  EXPECT_FALSE(Was(here, v1::Directive::kRevocations)) << "there are none";
+  core_->ChangeTrust(
+      [](const Trust& trust) -> absl::StatusOr<v1::Event> {
+        v1::Event event;
+        const auto revoked = trust.Revoke("abcdef0123456789", "ann");
+        if (!revoked.ok()) return revoked.status();
+        *event.mutable_join_revoked() = *revoked;
+        return event;
+      },
+      [](const absl::Status& status) { EXPECT_TRUE(status.ok()) << status; });
+  EXPECT_FALSE(Was(here, v1::Directive::kRevocations)) << "not before it is durable";
+  ASSERT_TRUE(core_->Flush().ok());
+  ASSERT_TRUE(Was(here, v1::Directive::kRevocations));
+  EXPECT_EQ(outbox_.sent[here].back().revocations().serials(0), "abcdef0123456789");
+  EXPECT_TRUE(Was(Join("w2"), v1::Directive::kRevocations));
+  Start();
+  EXPECT_TRUE(Was(Join("w1", "2"), v1::Directive::kRevocations));
+}
+
+TEST_F(CoreTest, Trials_GiveTheEpochsOfEachTraining_PageByPage) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0,
+                               "sweep: {axes: [{key: training.clip_norm, values: [1, 2]}], seeds: 2}\n"))
+                  .ok());
+  RunToEnd("a");
+  v1::TrialsRequest request;
+  request.set_id("a");
+  const auto all = core_->Trials(request);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->trials_size(), 2);
+  EXPECT_EQ(all->next(), 0u);
+  EXPECT_EQ(all->trials(1).settings(0).key(), "training.clip_norm");
+  EXPECT_EQ(all->trials(1).settings(0).value(), "2");
+  ASSERT_EQ(all->trials(1).trainings_size(), 2);
+  EXPECT_EQ(all->trials(1).trainings(1).seed(), all->trials(1).trainings(0).seed() + 1);
+  EXPECT_EQ(all->trials(1).trainings(0).epochs_size(), 2);
+  request.set_first(1);
+  EXPECT_EQ(core_->Trials(request)->trials_size(), 1);
+  request.set_id("nobody");
+  EXPECT_EQ(core_->Trials(request).status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ Cluster::Trial RunningTrial(size_t study, uint32_t shards, uint32_t world) {
   trial.study = study;
   trial.shards = shards;
   trial.world = world;
-  trial.may_yield = true;
+  trial.may_yield = trial.had_turn = true;
   return trial;
 }
 
@@ -149,6 +149,18 @@ TEST(Scheduler, StarvedStudy_MakesTheLargestHolderYield_AndComesFirstThen) {
   EXPECT_EQ(plan.bundles[0].study, 2u);
   ASSERT_EQ(plan.gangs.size(), 1u);
   EXPECT_EQ(plan.gangs[0].trial, 1u);
+}
+
+TEST(Scheduler, StarvedStudy_WaitsForTheTurnOfAGangThatHasJustBegun) {
+  Cluster cluster;
+  cluster.workers = {BusyWorker("a"), BusyWorker("b"), BusyWorker("c")};
+  cluster.studies = {StudyOf(), StudyOf(), StudyOf(5, 1000.0)};
+  cluster.studies[2].starved = true;
+  cluster.trials = {RunningTrial(0, 4, 1), RunningTrial(1, 4, 2)};
+  cluster.trials[1].had_turn = false;
+  EXPECT_EQ(Schedule(cluster).yields, (std::vector<size_t>{0}));
+  cluster.trials[0].had_turn = false;
+  EXPECT_TRUE(Schedule(cluster).yields.empty());
 }
 
 TEST(Scheduler, SuspectWorker_IsUsedOnlyWhereThereIsNoOther) {

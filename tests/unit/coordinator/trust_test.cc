@@ -77,6 +77,13 @@ TEST_F(TrustTest, AWorkerWhoseAnswerWasLost_AsksAgainWithTheSameKey_AndIsNotCoun
   EXPECT_FALSE(Join(Certificate("dddddddd", "w1", "t1", kNow, "key")).ok());
 }
 
+TEST_F(TrustTest, AWorkerWhoseCertificateWasRevoked_DoesNotComeBackByATokenThatIsUsedUp) {
+  Do(trust.Create(Ask(60, 1), "t1", "admin", kNow));
+  ASSERT_TRUE(Join(Certificate("aaaaaaaa", "w0", "t1", kNow, "key")).ok());
+  Do(trust.Revoke("w0", "admin"));
+  EXPECT_THAT(std::string(Join(Certificate("bbbbbbbb", "w0", "t1", kNow, "key")).message()), HasSubstr("used up"));
+}
+
 TEST_F(TrustTest, AToken_EndsToTheSecond) {
   Do(trust.Create(Ask(60, 5), "t1", "admin", kNow));
   EXPECT_TRUE(Join(Certificate("aaaaaaaa", "w0", "t1"), kNow + 59).ok());

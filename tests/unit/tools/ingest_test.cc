@@ -242,8 +242,11 @@ TEST_F(IngestTest, WrongInputSaysWhatToDo) {
   Write("benign/a.jpg", Jpeg(10, 20));
   EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("two classes"));
   Write("labels.csv", "image_name,kind\nbenign/a.jpg,x\n");
+  options_.labels = "lables.csv";
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("neither lables.csv nor "));
   options_.labels = "labels.csv";
-  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("--file-column"));
+  EXPECT_THAT(Ingest(options_).status().message(),
+              ::testing::AllOf(HasSubstr("--file-column"), HasSubstr("(file, path, image, filename)")));
   Write("labels.csv", "file,label\n../secret.jpg,x\n");
   EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("beneath the folder"));
 }

@@ -46,7 +46,7 @@ class DashboardTest : public testing::Test {
     snapshot->studies.push_back(study);
     snapshot_ = snapshot;
     sign_in_ = std::make_unique<SignIn>(*SignIn::Open(folder_ / "token"));
-    token_ = std::string(absl::StripAsciiWhitespace(ReadFile(folder_ / "token")));
+    token_ = std::string(absl::StripAsciiWhitespace(FileBytes(folder_ / "token")));
     Dashboard::Sources sources;
     sources.snapshot = [this] { return snapshot_; };
     sources.now = [this] { return now_; };
@@ -271,7 +271,7 @@ TEST_F(DashboardTest, MetricsAreWhatPrometheusReads) {
 
 // The board shows what exists.
 TEST_F(DashboardTest, TheGrafanaBoardNamesOnlyMetricsThatThereAre) {
-  const std::string board = ReadFile(std::string(std::getenv("DERMIS_SOURCE_DIR") != nullptr
+  const std::string board = FileBytes(std::string(std::getenv("DERMIS_SOURCE_DIR") != nullptr
                                                      ? std::getenv("DERMIS_SOURCE_DIR")
                                                      : ".") +
                                      "/cluster/grafana/dermis.json");

@@ -19,7 +19,7 @@ TEST(SignInTest, TheTokenIsKept_ForItsOwnerAlone) {
   struct stat info {};
   ASSERT_EQ(stat(file.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
-  const std::string token(absl::StripAsciiWhitespace(ReadFile(file)));
+  const std::string token(absl::StripAsciiWhitespace(FileBytes(file)));
   EXPECT_EQ(token.size(), 64u);
   EXPECT_TRUE(first->IsToken(token));
   EXPECT_TRUE(SignIn::Open(file)->IsToken(token));
@@ -29,7 +29,7 @@ TEST(SignInTest, ATokenThatOthersCouldRead_OrThatIsDamaged_IsReplaced) {
   TestFolder folder;
   const std::string file = folder / "token";
   ASSERT_TRUE(SignIn::Open(file).ok());
-  const std::string token(absl::StripAsciiWhitespace(ReadFile(file)));
+  const std::string token(absl::StripAsciiWhitespace(FileBytes(file)));
   ASSERT_EQ(chmod(file.c_str(), 0640), 0);
   EXPECT_FALSE(SignIn::Open(file)->IsToken(token));
   for (const char* damaged : {"", "short", "ZZ"}) {
@@ -43,7 +43,7 @@ TEST(SignInTest, ATokenThatOthersCouldRead_OrThatIsDamaged_IsReplaced) {
 TEST(SignInTest, NothingButTheTokenIsTheToken) {
   TestFolder folder;
   const auto sign_in = SignIn::Open(folder / "token");
-  const std::string token(absl::StripAsciiWhitespace(ReadFile(folder / "token")));
+  const std::string token(absl::StripAsciiWhitespace(FileBytes(folder / "token")));
   std::string other = token;
   other[63] = other[63] == '0' ? '1' : '0';
   for (const std::string& said :

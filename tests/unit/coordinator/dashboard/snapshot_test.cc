@@ -42,6 +42,7 @@ class SnapshotTest : public testing::Test {
     submission.spec = *spec;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
+    blobs_.Put(manifest_->SerializeAsString());  // A deleted study took it away.
     core_->Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) {
       ASSERT_TRUE(answer.ok()) << answer.status();
     });
@@ -142,6 +143,22 @@ TEST_F(SnapshotTest, WhatHasNotChanged_IsTheSameObject) {
   EXPECT_EQ(third->Find("b"), first->Find("b"));
   // Those that hold the first one still see what was then.
   EXPECT_EQ(first->Find("a")->curves[1], nullptr);
+}
+
+TEST_F(SnapshotTest, AnotherStudyUnderTheNameOfADeletedOne_IsShownAsItIs) {
+  for (int values = 1; values <= 3; ++values) {
+    std::string list = "1";
+    for (int v = 2; v <= values; ++v) absl::StrAppend(&list, ", ", v);
+    Submit("a", 3, absl::StrCat("sweep: {axes: [{key: training.clip_norm, values: [", list, "]}]}\n"));
+    const auto study = Look("a");
+    EXPECT_EQ(study->trials.size(), static_cast<size_t>(values));
+    EXPECT_EQ(study->settings->table().values[0].size(), static_cast<size_t>(values));
+    core_->Cancel("a", [](const auto&) {});
+    v1::DeleteRequest request;
+    request.set_id("a");
+    core_->Delete(request, "ann", [](const absl::StatusOr<v1::DeleteResponse>& r) { EXPECT_TRUE(r.ok()) << r.status(); });
+    ASSERT_TRUE(core_->Flush().ok());
+  }
 }
 
 TEST_F(SnapshotTest, AFailedTask_IsShownWithItsCause_UntilItIsRetried) {

@@ -62,7 +62,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 28);
+  EXPECT_EQ(rpcs, 29);
   EXPECT_FALSE(Allowed("worker", "Questions/Explain"));
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
@@ -573,6 +573,22 @@ TEST_F(JoinTest, AJoinedCertificate_SpeaksForItsOwnName_AndAReadyMadeOneForAny) 
   EXPECT_EQ(other.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(other.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("gpu2-0")));
   EXPECT_TRUE(attend(ChannelOf("worker")).ok());
+}
+
+TEST_F(JoinTest, AJoinedCertificate_BringsResultsOfItsOwnAlone) {
+  Identity worker;
+  ASSERT_TRUE(Sign(NewToken(60, 1), "gpu1-0", &worker).ok());
+  const auto complete = [&](const std::string& name) {
+    v1::CompleteTasksRequest request;
+    request.add_completions()->mutable_attempt()->set_worker(name);
+    v1::CompleteTasksResponse response;
+    grpc::ClientContext context;
+    return v1::Cluster::NewStub(ChannelWith(worker))->CompleteTasks(&context, request, &response);
+  };
+  EXPECT_TRUE(complete("gpu1-0").ok());
+  const grpc::Status other = complete("gpu2-0");
+  EXPECT_EQ(other.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(other.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("gpu2-0")));
 }
 
 TEST_F(JoinTest, Renewal_IsForWhoJoined_AndNobodyLocksHimselfOut) {

@@ -28,6 +28,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
 using ::testing::Not;
+using Words = std::vector<std::string>;
 
 class AppTest : public ::testing::Test {
  protected:
@@ -141,6 +142,48 @@ TEST_F(AppTest, WhatIsMisspelt_IsGuessed_AndWhatIsFarFromAllIsNot) {
   EXPECT_EQ(guess({"cluster", "start", "--workers", "2"}), "");
   EXPECT_EQ(guess({"frobnicate"}), "");
   EXPECT_EQ(guess({"run", "study.yaml", "--frobnicate"}), "");
+}
+
+TEST_F(AppTest, WrongWords_AreToldInOneLine_WithTheCommand) {
+  std::string help;
+  const auto error = [&](const std::vector<std::string>& words, const std::string& why = "") {
+    help.clear();
+    return UsageError(app_, words, why, &help);
+  };
+  EXPECT_EQ(error({"rum", "x"}), "dermis: no command 'rum'; did you mean 'run'?");
+  EXPECT_EQ(error({"cluster", "strat"}), "dermis cluster: no command 'strat'; did you mean 'start'?");
+  EXPECT_EQ(error({"frobnicate"}), "dermis: no command 'frobnicate'; `dermis --help` lists them");
+  EXPECT_EQ(error({"run", "x.yaml"}, "--images is required"),
+            "dermis run: --images is required (An image set, from dermis ingest or dermis synth); `dermis run --help` "
+            "says more");
+  EXPECT_THAT(error({"cluster", "start", "--wokers", "2"}, "x"),
+              ::testing::AllOf(::testing::StartsWith("dermis cluster start: x"), HasSubstr("did you mean --workers?")));
+  EXPECT_EQ(help, "");
+  EXPECT_EQ(error({}), "");
+  EXPECT_THAT(help, HasSubstr("dermis synth"));
+  EXPECT_EQ(error({"cluster"}), "");
+  EXPECT_THAT(help, ::testing::AllOf(HasSubstr("quarantine"), HasSubstr("dermis cluster stop"), Not(HasSubstr("dermis synth"))));
+}
+
+TEST_F(AppTest, Help_IsTheCommandsHelp) {
+  EXPECT_EQ(WithHelp({"help"}), Words({"--help"}));
+  EXPECT_EQ(WithHelp({"help", "cluster", "start"}), Words({"cluster", "start", "--help"}));
+  EXPECT_EQ(WithHelp({"run", "help"}), Words({"run", "help"}));
+}
+
+TEST_F(AppTest, WhatNamesAFile_RefusesADash) {
+  for (const Words& words : std::vector<Words>{{"report", "a", "-o", "-"}, {"models", "export", "a", "-o", "-"},
+                                               {"synth", "-o", "-"}}) {
+    CLI::App app("", "dermis");
+    absl::Status outcome;
+    BuildApp(app, outcome);
+    try {
+      app.parse(Words(words.rbegin(), words.rend()));
+      ADD_FAILURE() << words[0];
+    } catch (const CLI::ParseError& e) {
+      EXPECT_THAT(std::string(e.what()), HasSubstr("- is not possible here: name a file"));
+    }
+  }
 }
 
 TEST(ExitCodeTest, FollowsFromTheOutcome) {

@@ -55,6 +55,15 @@ TEST(DoctorTest, ClockDiskAndMemory_WarnBeforeTheyAreBad) {
   EXPECT_EQ(CheckMemory(100'000'000).state, Check::kBad);
 }
 
+TEST(DoctorTest, Gpus_AreCounted_AndMissedWhereTheyCannotBeUsed) {
+  EXPECT_EQ(CheckGpus(absl::NotFoundError("no GPU: no driver"), false).state, Check::kOk);
+  EXPECT_EQ(CheckGpus(2, true).state, Check::kOk);
+  EXPECT_THAT(CheckGpus(2, true).detail, HasSubstr("2 GPUs"));
+  EXPECT_EQ(CheckGpus(1, false).state, Check::kWarning);
+  EXPECT_THAT(CheckGpus(1, false).next, HasSubstr("nvcc"));
+  EXPECT_EQ(CheckGpus(absl::UnavailableError("the driver does not answer"), true).state, Check::kWarning);
+}
+
 TEST(DoctorTest, ClusterWithTwoNumericsClassesAQuarantineAndAnAlarm_IsToldWhatToDo) {
   v1::ClusterStatusResponse status;
   status.set_version(kVersion);

@@ -208,7 +208,7 @@ TEST(Figures, AreWrittenAgain_ButNeverAmongOtherFiles) {
   const auto again = WriteFigures(study.results, study.Inputs(), own);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(static_cast<size_t>(CountFiles(own)), *again + 1);
-  const std::string index = ReadFile(own + "/index.html");
+  const std::string index = FileBytes(own + "/index.html");
   for (const auto& entry : std::filesystem::directory_iterator(own)) {
     const std::string name = entry.path().filename().string();
     if (name == "index.html") continue;

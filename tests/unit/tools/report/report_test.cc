@@ -3,18 +3,21 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <sstream>
 
 #include "absl/strings/str_format.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
 #include "common/metrics.h"
 #include "common/resize.h"
 #include "common/split.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
+#include "tools/report/waterfall.h"
 #include "worker/training/augmentation.h"
 
 namespace dermis {
@@ -22,6 +25,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::AnyOf;
+using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -310,7 +314,7 @@ TEST(ReportTest, Scores_HaveARowATestImage_AndReadBackExactly) {
   TestFolder folder;
   const std::string path = folder / "scores.csv";
   ASSERT_TRUE(WriteScoresCsv(study.results, manifest, path).ok());
-  const std::string csv = ReadFile(path);
+  const std::string csv = FileBytes(path);
   EXPECT_EQ(Count(csv, "\r\n"), static_cast<size_t>(study.results.test_images_size()) + 1);
   EXPECT_THAT(csv, HasSubstr("index,image,label,predicted,probability,margin,logit_benign,logit_malignant\r\n"));
   EXPECT_THAT(csv, HasSubstr(absl::StrFormat("%d,\"a,\"\"b\"\"\",", study.results.test_images(0))));
@@ -319,6 +323,29 @@ TEST(ReportTest, Scores_HaveARowATestImage_AndReadBackExactly) {
   EXPECT_EQ(WriteScoresCsv(study.results, manifest, folder / "none/scores.csv").code(),
             absl::StatusCode::kUnavailable);
   EXPECT_EQ(CountFiles(folder.path()), 1);
+}
+
+TEST(WaterfallTest, AddsUpFromAllHiddenToTheImage_TheStrongestFirst) {
+  v1::Attribution fit;
+  fit.set_hidden(-1);
+  fit.set_full(1.5);
+  for (const double value : {.1, -.5, 3.0, .1, .1, .1, .1, .1, -.6}) fit.add_values(value);
+  Scene scene;
+  scene.width = scene.height = 3;
+  scene.positive = "<malignant>";
+  const std::string html = RenderWaterfall(scene, fit, "Shapley");
+  // The strongest, then the next ones, then all that is left.
+  EXPECT_THAT(html,
+              ContainsRegex("all hidden.*−1\\.000.*>1<.*\\+3\\.000.*>2<.*−0\\.600.*>3<.*−0\\.500.*"
+                            "2 others.*\\+0\\.200.*the image.*1\\.500"));
+  EXPECT_THAT(html, AllOf(HasSubstr("&lt;malignant&gt;"), Not(HasSubstr("<malignant>"))));
+  std::vector<int> labels(9);
+  std::iota(labels.begin(), labels.end(), 0);
+  EXPECT_THAT(WaterfallNumbers(scene, fit, labels), ContainsRegex("x=\"2\" y=\"0\"[^>]*>1<"));
+  // Nothing to add up, nothing to show.
+  v1::Attribution flat;
+  flat.add_values(0);
+  EXPECT_EQ(RenderWaterfall(scene, flat, "Shapley"), "");
 }
 
 TEST(PictureTest, LargestTowards_TakesOnlyEvidenceForThatSide) {

@@ -139,11 +139,18 @@ TEST(Cholesky, SolvesSystems_OfAnySize) {
       }
       a[i * n + i] += .5;
     }
-    std::vector<double> b(n);
+    std::vector<double> b(n), other(n, .25), first(n), second(n);
     Multiply(a.data(), n, n, x.data(), b.data());
+    const double* const in[2] = {other.data(), x.data()};
+    double* const out[2] = {first.data(), second.data()};
+    MultiplyTwo(a.data(), n, n, in, out);
+    EXPECT_EQ(second, b) << "the same bits beside another vector";
     ASSERT_TRUE(Cholesky(a.data(), n, n, 0));
     SolveCholesky(a.data(), n, n, b.data());
     for (size_t i = 0; i < n; ++i) EXPECT_NEAR(b[i], x[i], 1e-11);
+    SolveCholeskyTwo(a.data(), n, n, out);
+    EXPECT_EQ(second, b) << "the same bits beside another vector";
+    for (size_t i = 0; i < n; ++i) EXPECT_NEAR(first[i], .25, 1e-11);
   }
 }
 

@@ -26,6 +26,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/collective/mesh.h"
+#include "worker/collective/peer_access.h"
 #include "worker/collective/tree_sum.h"
 
 namespace dermis {
@@ -310,15 +311,30 @@ TEST(Collective, MissingPeer_IsNamed_WithinPatience) {
   }
 }
 
+TEST(Collective, Leave_EndsAJoinThatWaits_AndOneThatIsStillToCome) {
+  Ranks ranks(2);
+  auto& meshes = ranks.meshes();
+  const v1::GangSeat first = Seat(meshes, 0, 4, 1), second = Seat(meshes, 0, 4, 2);
+  std::thread waits([&] {
+    EXPECT_EQ(meshes[0]->Join(first, absl::Seconds(60)).status().code(), absl::StatusCode::kAborted);
+  });
+  absl::SleepFor(absl::Milliseconds(50));
+  meshes[0]->Leave(first.generation());
+  waits.join();
+  meshes[0]->Leave(second.generation());
+  EXPECT_EQ(meshes[0]->Join(second, absl::Seconds(60)).status().code(), absl::StatusCode::kAborted);
+  ranks.Run(4, 3, [](Collective& collective) { EXPECT_TRUE(collective.AllGather("x").ok()); });
+}
+
 TEST(Collective, StaleGeneration_IsRefused_AtBothEnds) {
   Ranks ranks(2);
   auto& meshes = ranks.meshes();
   ranks.Run(4, 5, [](Collective& collective) { EXPECT_TRUE(collective.AllGather("").ok()); });
   // By the own mesh.
   EXPECT_EQ(meshes[0]->Join(Seat(meshes, 0, 4, 4), absl::Seconds(1)).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kUnavailable);
   EXPECT_EQ(meshes[0]->Join(Seat(meshes, 0, 4, 5), absl::Seconds(1)).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kUnavailable);
   // By the peer: a worker that has not seen generation 5 dials with 4.
   TemporaryDirectory directory;
   auto fresh = PeerMesh::Start(SocketOptions(directory.path()));
@@ -421,6 +437,14 @@ TEST(Collective, Tls_CarriesTheSameBits_AndAdmitsOnlyWorkers) {
   auto intruder = start("user");
   const auto refused = intruder->Join(Seat(meshes, 1, 4, 2, false), absl::Seconds(10));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("role user is not a worker"));
+
+  // One whose certificate the coordinator has called revoked is no worker any more.
+  const auto bearer = BearerOf(LoadIdentity(directory.path(), "worker")->certificate);
+  ASSERT_TRUE(bearer.ok()) << bearer.status();
+  RefusePeers({bearer->serial});
+  const auto revoked = meshes[1]->Join(Seat(meshes, 1, 4, 3, false), absl::Seconds(10));
+  EXPECT_THAT(std::string(revoked.status().message()), HasSubstr("was revoked"));
+  RefusePeers({});
 }
 
 // A rank in a process of its own, which gathers for ever.

@@ -95,6 +95,19 @@ TEST_F(AttemptsTest, Ignored_CountsFromTheCancel_UntilTheEnd) {
   EXPECT_EQ(attempts.Ignored(), absl::ZeroDuration());
   attempts.Cancel(1);
   while (attempts.Ignored() == absl::ZeroDuration()) absl::SleepFor(absl::Milliseconds(1));
+  // What gets on will hear of it.
+  absl::SleepFor(absl::Milliseconds(50));
+  ++started[0]->progress;
+  EXPECT_LT(attempts.Ignored(), absl::Milliseconds(40));
+  End(0, v1::OUTCOME_YIELDED);
+  EXPECT_EQ(attempts.Ignored(), absl::ZeroDuration());
+}
+
+TEST_F(AttemptsTest, Ignored_CountsWhatWasDropped_UntilItsEnd) {
+  attempts.Assign(Bundle(1));
+  attempts.Reconcile({});
+  EXPECT_TRUE(attempts.Running().empty());
+  while (attempts.Ignored() == absl::ZeroDuration()) absl::SleepFor(absl::Milliseconds(1));
   End(0, v1::OUTCOME_YIELDED);
   EXPECT_EQ(attempts.Ignored(), absl::ZeroDuration());
 }

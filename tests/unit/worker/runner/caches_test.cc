@@ -176,6 +176,18 @@ TEST_F(ResultCacheTest, Get_GivesPayloadsInOrder_InlineOrFromBlobs_AndKeepsThem)
   EXPECT_EQ(fetches, 1);
 }
 
+TEST_F(ResultCacheTest, Get_OfVeryMany_AsksInParts) {
+  std::vector<v1::TaskSpec> tasks;
+  for (uint64_t i = 0; i < 2500; ++i) {
+    tasks.push_back(Noop(i));
+    Store(tasks.back(), false);
+  }
+  const auto payloads = cache.Get(tasks);
+  ASSERT_TRUE(payloads.ok()) << payloads.status();
+  for (uint64_t i = 0; i < 2500; ++i) EXPECT_EQ((*payloads)[i]->noop(), i);
+  EXPECT_EQ(fetches, 3);
+}
+
 TEST_F(ResultCacheTest, Get_IsUnavailable_ForAbsentOrChangedResults) {
   EXPECT_TRUE(absl::IsUnavailable(cache.Get({Noop(1)}).status()));
   Store(Noop(2), true);

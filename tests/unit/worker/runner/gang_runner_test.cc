@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "absl/synchronization/notification.h"
+
 #include "tests/unit/worker/runner/fakes.h"
 
 namespace dermis {
@@ -45,6 +47,7 @@ class GangRunnerTest : public ::testing::Test {
     parts.images = [](const v1::ImageSource&) { return std::make_shared<const ImageData>(); };
     parts.blob = [](const Digest&) { return std::string("state"); };
     parts.join = [](const v1::GangSeat&, absl::Duration) { return std::make_unique<Hanging>(); };
+    parts.leave = [](const v1::Generation&) {};
     parts.train = [](auto&&...) -> absl::StatusOr<uint64_t> { return 0; };
     assign.set_assignment(5);
     v1::GangSeat& seat = *assign.mutable_gang();
@@ -147,6 +150,23 @@ TEST_F(GangRunnerTest, Cancel_EndsACollectiveThatWaits) {
   };
   const v1::AttemptEnded ended = RunGang([&] {
     while (!waits) std::this_thread::yield();
+    work->Cancel();
+  });
+  EXPECT_EQ(ended.outcome(), v1::OUTCOME_YIELDED);
+}
+
+TEST_F(GangRunnerTest, Cancel_EndsAJoinThatWaits_AndMeanwhileOthersAreWaitedFor) {
+  assign.mutable_gang()->add_roster();
+  absl::Notification joins, left;
+  parts.join = [&](const v1::GangSeat&, absl::Duration) -> absl::StatusOr<std::unique_ptr<Collective>> {
+    joins.Notify();
+    left.WaitForNotification();
+    return absl::AbortedError("told to leave");
+  };
+  parts.leave = [&](const v1::Generation&) { left.Notify(); };
+  const v1::AttemptEnded ended = RunGang([&] {
+    joins.WaitForNotification();
+    EXPECT_THAT(work->WaitsFor(), ::testing::ElementsAre(1));
     work->Cancel();
   });
   EXPECT_EQ(ended.outcome(), v1::OUTCOME_YIELDED);
