@@ -95,7 +95,8 @@ std::string UsageError(CLI::App& app, const std::vector<std::string>& words, con
   }
   const bool group = !place.command->get_subcommands([](CLI::App*) { return true; }).empty();
   if (group && (words.empty() || !words.back().starts_with("-"))) {
-    *help = place.command->help(place.path.substr(0, place.path.rfind(' ')));
+    const size_t last = place.path.rfind(' ');
+    *help = place.command->help(last == std::string::npos ? "" : place.path.substr(0, last));
     return "";
   }
   return absl::StrCat(place.path, ": ", why, MeaningOf(*place.command, why),
@@ -162,6 +163,7 @@ void BuildApp(CLI::App& app, absl::Status& outcome) {
   auto words = std::make_shared<std::vector<std::string>>();  // WithHelp has made --help of them.
   help->add_option("command", *words, "The command; none: all of them");
   help->footer("Examples:\n  dermis help\n  dermis help cluster start");
+  help->callback([words] {});  // Keeps them as long as the parser.
   ForEachCommand(app, [](CLI::App& command, const std::vector<std::string>&) {
     command
         .add_option_function<std::string>("--color", SetColorMode,

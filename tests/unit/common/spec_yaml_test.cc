@@ -115,7 +115,7 @@ TEST(SpecYamlTest, AWrongSetting_IsToldAsTheFileWouldTellIt) {
   EXPECT_THAT(error("training.epoch=3"),
               AllOf(HasSubstr("--set training.epoch=3: "), HasSubstr("did you mean 'epochs'?")));
   EXPECT_EQ(error("training.epochs=many"),
-            "--set training.epochs=many: 'training.epochs' must be a whole number from 0, not 'many'");
+            "--set training.epochs=many: 'training.epochs' must be a whole number from 0 to 4,294,967,295, not 'many'");
   EXPECT_THAT(error("training.model=seed_cmn"), HasSubstr("did you mean 'seed_cnn'?"));
   EXPECT_THAT(error("training={epoch: 3}"), HasSubstr("did you mean 'epochs'?"));
   EXPECT_THAT(error("training.epochs=[1"), HasSubstr("--set training.epochs=[1: "));

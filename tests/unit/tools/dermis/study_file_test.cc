@@ -31,7 +31,7 @@ TEST_F(StudyFileTest, AValueOutOfRange_IsToldWithItsLine_UnlessItIsASetting) {
   EXPECT_EQ(ErrorOf("name: a\ntraining:\n  epochs: 2000000\n"),
             path + ":3:3: 'training.epochs' is 2,000,000; it must be from 1 to 1,000,000");
   EXPECT_THAT(ErrorOf("name: a\nexplanation:\n  methods: [grad_cam, lime: {samples: 3}]\n"),
-              StartsWith(path + ":3:29: 'explanation.methods[1].lime.samples' is 3"));
+              StartsWith(path + ":3:30: 'explanation.methods[1].lime.samples' is 3"));
   EXPECT_THAT(ErrorOf("name: a\ntraining: {epochs: 5}\n", {"training.epochs=2000000"}),
               StartsWith(path + ": 'training.epochs' is"));
 }
