@@ -54,6 +54,8 @@ absl::Status WriteSecret(const std::string& path, const std::string& text);
 // What a certificate (the first in the PEM text) says of its holder.
 struct Bearer {
   std::string role, name;
+  // Called as its role: any number of workers may share it, and no token made it.
+  bool ready_made() const { return name == role; }
   std::string serial;  // Hexadecimal, lower case, without leading zeros.
   Validity validity;
 };

@@ -17,7 +17,9 @@
 namespace dermis {
 namespace {
 
+constexpr std::string_view kBegins = "dermis-join-";  // Of tokens of any form.
 constexpr char kForm[] = "dermis-join-1";
+static_assert(std::string_view(kForm).starts_with(kBegins));
 constexpr size_t kMostBytes = 4096;
 
 absl::Status Bad(std::string_view what) {
@@ -41,6 +43,11 @@ bool Decode(const std::string& text, std::string* bytes) {
 }
 
 }  // namespace
+
+std::string WithoutJoinToken(std::string text) {
+  if (const size_t token = text.find(kBegins); token != std::string::npos) text.resize(token + kBegins.size());
+  return text;
+}
 
 std::string FormatJoinToken(const JoinToken& token) {
   return absl::StrCat(kForm, "/", token.address, "/", absl::WebSafeBase64Escape(token.ca_key.bytes()), "/", token.id, "/",

@@ -31,6 +31,9 @@ absl::StatusOr<JoinToken> ParseJoinToken(std::string_view text);
 // Of a file, or of standard input where `file` is "-". At most 4 KiB are read.
 absl::StatusOr<JoinToken> ReadJoinToken(const std::string& file);
 
+// The text up to where a token in it begins, which is said: for logs.
+std::string WithoutJoinToken(std::string text);
+
 // Bytes that nobody guesses.
 std::string RandomBytes(size_t count);
 // Whether this is the secret with that hash, in a time that does not depend on where it differs.

@@ -144,14 +144,14 @@ void ForgetCertificate(const std::string& certs) {
   if (!there.ok()) return;
   const absl::StatusOr<Bearer> bearer = BearerOf(there->certificate);
   std::error_code ignored;
-  if (bearer.ok() && bearer->name != bearer->role) fs::remove(fs::path(certs) / "worker.crt", ignored);
+  if (bearer.ok() && !bearer->ready_made()) fs::remove(fs::path(certs) / "worker.crt", ignored);
 }
 
 absl::Status EnsureJoined(const std::string& join, const std::string& certs, const std::string& name,
                           const std::function<bool()>& wait) {
   if (const absl::StatusOr<Identity> there = LoadIdentity(certs, "worker"); there.ok() && !IsOfAnotherCluster(join, *there)) {
     ASSIGN_OR_RETURN(const Bearer bearer, BearerOf(there->certificate));
-    if (bearer.name == name || bearer.name == bearer.role) return absl::OkStatus();
+    if (bearer.name == name || bearer.ready_made()) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat("the certificate in ", certs, " is worker ", bearer.name, "'s, this one is ",
                                                       name, ": give each worker its own --certs"));
   }
@@ -190,7 +190,7 @@ void KeepCertificateFresh(const RenewalOptions& options) {
   while (true) {
     const absl::StatusOr<Identity> identity = LoadIdentity(options.certs, "worker");
     const absl::StatusOr<Bearer> bearer = identity.ok() ? BearerOf(identity->certificate) : identity.status();
-    if (bearer.ok() && bearer->name == bearer->role) return;
+    if (bearer.ok() && bearer->ready_made()) return;
     if (bearer.ok() && absl::Now() >= RenewalDue(bearer->validity)) {
       absl::Status status = RenewCertificate(options.channel(), options.certs);
       if (status.ok()) {

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/join_token.h"
 #include "common/status_macros.h"
 
 namespace dermis {
@@ -12,13 +13,8 @@ namespace {
 constexpr uint64_t kPage = 1 << 20;
 constexpr size_t kMostText = 200;  // Of what comes from outside.
 
-constexpr char kTokenBegins[] = "dermis-join-";
-
-// A whole token in the place of its number: its secret is for no log.
-std::string WithoutSecret(std::string text) {
-  if (const size_t token = text.find(kTokenBegins); token != std::string::npos) text.resize(token + sizeof kTokenBegins - 1);
-  return text.substr(0, kMostText);
-}
+// A whole token may stand in the place of its number: its secret is for no log.
+std::string Bounded(const std::string& text) { return WithoutJoinToken(text).substr(0, kMostText); }
 
 // What a request is about: the study that is submitted, or the first of these that is named.
 std::string WhatOf(const google::protobuf::Message& request) {
@@ -35,13 +31,13 @@ std::string WhatOf(const google::protobuf::Message& request) {
       continue;
     }
     const std::string value = reflection.GetString(request, field);
-    if (!value.empty()) return WithoutSecret(value);
+    if (!value.empty()) return Bounded(value);
   }
   return "";
 }
 
 std::string OutcomeOf(const grpc::Status& status) {
-  return status.ok() ? "OK" : WithoutSecret(status.error_message());
+  return status.ok() ? "OK" : Bounded(status.error_message());
 }
 
 class AuditedCall : public grpc::experimental::Interceptor {

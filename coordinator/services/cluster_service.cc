@@ -25,9 +25,8 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* ClusterService::Atten
     grpc::CallbackServerContext* context) {
   const grpc::Status status = access_.Check(*context, "Cluster/Attend");
   if (!status.ok()) return new Refusal(status);
-  // Ready-made certificates, which are called as their role, serve any number of workers.
   const Bearer who = access_.Who(*context);
-  return streams_.NewStream(who.name == who.role ? "" : who.name, access_.WhileOpen(*context));
+  return streams_.NewStream(who.ready_made() ? "" : who.name, access_.WhileOpen(*context));
 }
 
 grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerContext* context,
@@ -40,7 +39,7 @@ grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerCont
                           absl::StrCat("more than ", kMaxCompletions, " completions at once"));
   }
   // Who computed what decides whom spot checks believe.
-  if (const Bearer who = access_.Who(*context); status.ok() && who.name != who.role) {
+  if (const Bearer who = access_.Who(*context); status.ok() && !who.ready_made()) {
     for (const v1::Completion& completion : request->completions()) {
       if (completion.attempt().worker() == who.name) continue;
       status = grpc::Status(grpc::StatusCode::PERMISSION_DENIED,

@@ -94,5 +94,11 @@ TEST(JoinTokenTest, AWorkersName_IsNoRole_AndFitsIntoACertificate) {
   }
 }
 
+TEST(JoinTokenTest, InALog_ItIsCutWhereItBegins) {
+  EXPECT_EQ(WithoutJoinToken("no token or group is called dermis-join-1/here:1/hash/5ca6/secret; see"),
+            "no token or group is called dermis-join-");
+  EXPECT_EQ(WithoutJoinToken("5ca6be5c"), "5ca6be5c");
+}
+
 }  // namespace
 }  // namespace dermis
