@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include <unistd.h>
 
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
 #include "common/status_macros.h"
