@@ -144,7 +144,7 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   parts.dashboard =
       std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
   options.larger_body = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
-    return dashboard->BodyLimit(request);
+    return dashboard->LargerBody(request);
   };
   const auto handler = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
     return dashboard->Answer(request);

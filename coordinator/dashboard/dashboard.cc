@@ -318,9 +318,19 @@ bool Dashboard::IsQuestion(const HttpRequest& request) const {
   return absl::StartsWith(request.path, "/api/questions/") || !StudyAskedAbout(request.path).empty();
 }
 
-uint32_t Dashboard::BodyLimit(const HttpRequest& request) const {
-  return request.method == "POST" && IsQuestion(request) && IsUser(request) ? QuestionBoard::kMostFile
-                                                                            : 0;
+std::variant<uint32_t, HttpResponse> Dashboard::LargerBody(const HttpRequest& request) const {
+  if (request.method != "POST" || !IsQuestion(request) || sources_.questions == nullptr) return 0u;
+  if (!IsUser(request)) return NeedsUser(request);
+  return QuestionBoard::kMostFile;
+}
+
+HttpResponse Dashboard::NeedsUser(const HttpRequest& request) const {
+  if (!request.Header("authorization").empty()) NoteRefusal(request);
+  HttpResponse response = Error(
+      401, "asking about an image needs the token of a user: `dermis dashboard --user` prints the "
+           "address with it");
+  response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"dermis\"");
+  return response;
 }
 
 HttpResponse Dashboard::Ask(const HttpRequest& request, const std::string& id) const {
@@ -338,14 +348,7 @@ HttpResponse Dashboard::Question(const HttpRequest& request) const {
   if (sources_.questions == nullptr || sources_.explanations == nullptr) {
     return Error(404, "nothing is here");
   }
-  if (!IsUser(request)) {
-    if (!request.Header("authorization").empty()) NoteRefusal(request);
-    HttpResponse response = Error(
-        401, "asking about an image needs the token of a user: `dermis dashboard --user` prints the "
-             "address with it");
-    response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"dermis\"");
-    return response;
-  }
+  if (!IsUser(request)) return NeedsUser(request);
   if (const std::string study = StudyAskedAbout(request.path); !study.empty()) {
     if (request.method == "POST") return Ask(request, study);
     HttpResponse response = Error(405, "a picture is sent by POST");

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -43,8 +44,8 @@ class Dashboard {
         cookie_(absl::StrCat(secure ? "__Host-" : "", "dermis-", sign_in_.Fingerprint())) {}
 
   HttpResponse Answer(const HttpRequest& request) const;
-  // How large a body the request may have, by its head: pictures, of users.
-  uint32_t BodyLimit(const HttpRequest& request) const;
+  // HttpServer::Options::larger_body: pictures, of users; others hear that they need a user's token.
+  std::variant<uint32_t, HttpResponse> LargerBody(const HttpRequest& request) const;
 
  private:
   bool SignedIn(const HttpRequest& request) const;
@@ -53,6 +54,7 @@ class Dashboard {
   // POST /api/studies/ID/questions; GET and DELETE /api/questions/NAME; GET /api/questions/NAME/image.
   bool IsQuestion(const HttpRequest& request) const;
   HttpResponse Question(const HttpRequest& request) const;
+  HttpResponse NeedsUser(const HttpRequest& request) const;
   HttpResponse Ask(const HttpRequest& request, const std::string& study) const;
   // Notes in the log that someone came with a wrong token; at most once a second.
   void NoteRefusal(const HttpRequest& request) const;

@@ -165,7 +165,12 @@ class MicroServer : public HttpServer {
       MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddQuery, &pending->request);
       pending->body_limit = options_.request_body;
       if (options_.larger_body != nullptr) {
-        pending->body_limit = std::max(pending->body_limit, options_.larger_body(pending->request));
+        auto larger = options_.larger_body(pending->request);
+        if (auto* const answer = std::get_if<HttpResponse>(&larger)) {
+          answer->headers.emplace_back("Connection", "close");  // Its body is not read.
+          return Answer(connection, *pending, std::move(*answer));
+        }
+        pending->body_limit = std::max(pending->body_limit, std::get<uint32_t>(larger));
       }
       uint64_t length = 0;
       const std::string& stated = pending->request.Header("content-length");
