@@ -113,6 +113,37 @@ TEST_F(QuestionsTest, Method_HasTheTaskThatAStudyWouldHave) {
   }
 }
 
+TEST_F(QuestionsTest, BusyWorker_LeavesItsBundle_AndAnswersFirst) {
+  const ConnectionId w1 = Join("w1");
+  RunStudy();
+  ASSERT_TRUE(Ask("a").ok());
+  RunQuestion();
+  heard_.clear();
+  ASSERT_TRUE(Submit(*FakeSpec("b", 3, 0, kFakeExplanation)).ok());
+  const auto perturbs = [&] {
+    const v1::Assign* assign = LastAssign(w1);
+    return assign != nullptr && assign->bundle().tasks_size() > 0 &&
+           assign->bundle().tasks(0).has_perturb();
+  };
+  for (int i = 0; i < 500 && !perturbs(); ++i) {
+    Do();
+    Pass(absl::Milliseconds(200));
+  }
+  ASSERT_TRUE(perturbs());
+  const v1::Assign busy = *LastAssign(w1);
+  ASSERT_TRUE(Ask("a", Image(3)).ok());
+  Pass(absl::Milliseconds(10));
+  EXPECT_TRUE(Was(w1, v1::Directive::kYield));
+  End(w1, busy.assignment(), v1::OUTCOME_YIELDED);
+  Pass(absl::Milliseconds(10));
+  ASSERT_NE(LastAssign(w1)->assignment(), busy.assignment());
+  ASSERT_TRUE(LastAssign(w1)->bundle().has_given());
+  EXPECT_TRUE(LastAssign(w1)->bundle().tasks(0).has_evaluate());  // The prediction comes first.
+  RunQuestion();
+  EXPECT_TRUE(heard_.back().status.ok()) << heard_.back().status;
+  EXPECT_EQ(RunToEnd("b").phase(), v1::StudyStatus::DONE);  // What it left is done after.
+}
+
 TEST_F(QuestionsTest, OnlyWorkerThatTrains_StoresItsState_AndAnswers) {
   const ConnectionId w1 = Join("w1");
   RunStudy();
