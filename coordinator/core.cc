@@ -78,8 +78,8 @@ void Core::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
   fleet_.WorkerBeat(connection, beat);
 }
 
-void Core::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended) {
-  fleet_.AttemptEnded(connection, ended);
+void Core::AttemptEnded(ConnectionId connection, v1::AttemptEnded ended) {
+  fleet_.AttemptEnded(connection, std::move(ended));
 }
 
 void Core::WorkerDisconnected(ConnectionId connection, const std::string& cause) {
@@ -94,6 +94,11 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
     if (done.verdict != v1::CompletionReply::STORED) {
       for (const Digest& blob : done.missing) verdict.add_missing(blob.bytes());
       verdict.set_cause(done.cause);
+      continue;
+    }
+    if (fleet_.IsOfQuestion(done.completion.attempt().worker(), done.task)) {
+      verdict.set_verdict(v1::CompletionReply::REFUSED);
+      verdict.set_cause("it is a question's, of which nothing is stored");
       continue;
     }
     if (RefuseStale(done, verdict)) continue;
@@ -465,7 +470,9 @@ absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& reque
   leavings.event.set_user(user);
   DERMIS_LOG(kInfo, "study ", id, " deleted by ", user, ": ", response.results(), " results, ",
              response.bytes() >> 20, " MiB");
+  const std::vector<Digest> blobs = leavings.blobs;
   studies_.Delete(std::move(leavings));
+  fleet_.TellDeleted(blobs);
   fleet_.StopUnwanted();
   return response;
 }
@@ -483,8 +490,9 @@ void Core::ChangeTrust(const TrustDecision& decide, std::function<void(const abs
 absl::StatusOr<uint64_t> Core::Ask(const std::string& id,
                                    std::shared_ptr<const std::string> pixels,
                                    Questions::Tell tell) {
-  RETURN_IF_ERROR(Status(id).status());
-  const std::string& wanted = studies_.state().studies().at(id).numerics_class;
+  const auto record = studies_.state().studies().find(id);
+  if (record == studies_.state().studies().end()) return Status(id).status();  // Names those there are.
+  const std::string& wanted = record->second.numerics_class;
   const auto& workers = fleet_.workers();
   if (!wanted.empty() && std::none_of(workers.begin(), workers.end(), [&](const auto& entry) {
         return entry.second.hello.numerics_class() == wanted;

@@ -52,7 +52,7 @@ class Core {
   // takes the old one's place.
   void WorkerConnected(ConnectionId connection, const v1::Register& hello);
   void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
-  void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
+  void AttemptEnded(ConnectionId connection, v1::AttemptEnded ended);
   void WorkerDisconnected(ConnectionId connection, const std::string& cause);
 
   // Replies when durable. First result wins; a second is compared.

@@ -20,7 +20,7 @@ constexpr size_t kStrikes = 3;
 void Fleet::BundleEnded(const std::string& name, Worker& worker, Assignment& assignment,
                         const v1::AttemptEnded& ended) {
   if (assignment.question != 0) {
-    questions_.Ended(assignment.question, assignment.id, ended, clock_.Now());
+    questions_.Ended(assignment.question, assignment.id, name, ended, clock_.Now());
     SetFree(worker);
     EraseAssignment(assignment.id);
     return;
@@ -299,7 +299,10 @@ void Fleet::YieldUnwanted(Assignment& gang) {
 void Fleet::EraseAssignment(uint64_t id) {
   const Assignment& assignment = assignments_.at(id);
   studies_.Touch(assignment.study);
-  if (assignment.question != 0) questions_.GiveBack(assignment.question, id, clock_.Now());
+  if (assignment.question != 0) {
+    questions_.GiveBack(assignment.question, id, assignment.worker, true, clock_.Now());
+    question_assignments_.erase(id);
+  }
   if (assignment.check) {
     CheckWork& work = check_works_[assignment.tasks[0]];
     if (work.assignment == id) work.assignment = 0;

@@ -2,8 +2,8 @@
 // is, to workers that leave the rest of their bundle for it, or a gang that stores its state and
 // parts.
 #include <algorithm>
-#include <map>
 #include <set>
+#include <utility>
 
 #include "common/log.h"
 #include "coordinator/fleet.h"
@@ -15,13 +15,16 @@ namespace {
 // told first.
 constexpr double kBundleSeconds = 0.25;
 constexpr size_t kMostTasks = 64;
+// Who was told to yield so long ago is at something long: others are asked, too.
+constexpr absl::Duration kSoon = absl::Seconds(3);
 
 }  // namespace
 
 void Fleet::GiveOutQuestions(absl::Duration now) {
-  for (auto& [id, assignment] : assignments_) {
-    if (assignment.question == 0 || assignment.doomed || questions_.Has(assignment.question))
-      continue;
+  studies_.counters().looks += question_assignments_.size();
+  for (const uint64_t id : question_assignments_) {
+    Assignment& assignment = assignments_.at(id);
+    if (assignment.doomed || questions_.Has(assignment.question)) continue;
     assignment.doomed = true;
     assignment.why = "whoever asked has the answer, or has gone";
     const auto worker = workers_.find(assignment.worker);
@@ -30,42 +33,58 @@ void Fleet::GiveOutQuestions(absl::Duration now) {
     batch_.SendCancel(worker->second.connection, id, assignment.why);
   }
   if (questions_.size() == 0) return;
-  std::map<std::string, std::vector<std::string>>
-      free;  // By class; sound ones alone where there are some.
-  std::set<std::string> classes, sound;
-  for (const auto& [name, worker] : workers_) {
-    classes.insert(worker.hello.numerics_class());
-    if (!Quarantined(name)) sound.insert(worker.hello.numerics_class());
-  }
-  for (const auto& [name, worker] : workers_) {
-    const std::string& numerics_class = worker.hello.numerics_class();
-    if (Free(worker) && (!Quarantined(name) || !sound.contains(numerics_class))) {
-      free[numerics_class].push_back(name);
+  const std::set<std::string> suspects = Suspects();
+  for (const auto& [numerics_class, here] : classes_) {
+    size_t ready = questions_.Ready(numerics_class, now);
+    if (ready == 0) continue;
+    std::vector<std::string> sound, all;
+    if (const auto idle = idle_.find(numerics_class); idle != idle_.end()) {
+      studies_.counters().looks += idle->second.size();
+      for (const std::string& name : idle->second) {
+        if (!Free(workers_.at(name))) continue;
+        all.push_back(name);
+        if (!suspects.contains(name)) sound.push_back(name);
+      }
     }
-  }
-  for (auto& [numerics_class, names] : free) {
-    for (size_t left = names.size(); left > 0; --left) {
-      const std::string& name = names[left - 1];
+    const auto doubtful = std::count_if(suspects.begin(), suspects.end(), [&](const auto& name) {
+      return workers_.at(name).hello.numerics_class() == numerics_class;
+    });
+    // Sound ones alone where there are some, free or not.
+    std::vector<std::string>& free = here > static_cast<uint32_t>(doubtful) ? sound : all;
+    while (!free.empty()) {
+      const std::string name = free.back();
       const size_t threads = std::max(1u, workers_.at(name).hello.threads());
       const uint64_t id = NewAssignment();
-      auto bundle =
-          questions_.Take(numerics_class, left, now, id, [&](v1::TaskSpec::KindCase kind) {
-            const auto known = unit_seconds_.find(kind);
-            if (known == unit_seconds_.end()) return threads;
-            const double units = kBundleSeconds / std::max(known->second, 1e-4);
-            return std::clamp(static_cast<size_t>(units), std::min(threads, kMostTasks),
-                              kMostTasks);
-          });
-      if (!bundle) break;
-      SendQuestion(*std::move(bundle), name, id, now);
+      auto bundle = questions_.Take({name, numerics_class, here > 1, &free}, now, id,
+                                    [&](v1::TaskSpec::KindCase kind) {
+                                      return UnitsOfAQuestion(kind, threads);
+                                    });
+      free.pop_back();
+      if (bundle) SendQuestion(*std::move(bundle), name, id, now);
     }
+    ready = questions_.Ready(numerics_class, now);
+    if (ready > 0) MakeRoomForQuestions(numerics_class, ready, now);
   }
-  for (const std::string& numerics_class : classes) MakeRoomForQuestions(numerics_class, now);
+}
+
+size_t Fleet::UnitsOfAQuestion(v1::TaskSpec::KindCase kind, size_t threads) const {
+  const auto known = unit_seconds_.find(kind);
+  if (known == unit_seconds_.end()) return threads;
+  const double units = kBundleSeconds / std::max(known->second, 1e-4);
+  return std::clamp(static_cast<size_t>(units), std::min(threads, kMostTasks), kMostTasks);
+}
+
+bool Fleet::IsOfQuestion(const std::string& worker, const Digest& task) const {
+  const auto at = workers_.find(worker);
+  if (at == workers_.end() || !question_assignments_.contains(at->second.assignment)) return false;
+  const std::vector<Digest>& tasks = assignments_.at(at->second.assignment).tasks;
+  return std::find(tasks.begin(), tasks.end(), task) != tasks.end();
 }
 
 void Fleet::SendQuestion(Questions::Bundle bundle, const std::string& name, uint64_t id,
                          absl::Duration now) {
   Assignment& assignment = assignments_[id];
+  question_assignments_.insert(id);
   assignment.id = id;
   assignment.study = bundle.study;
   assignment.question = bundle.question;
@@ -82,27 +101,37 @@ void Fleet::SendQuestion(Questions::Bundle bundle, const std::string& name, uint
   batch_.Send(worker.connection, std::move(directive));
 }
 
-void Fleet::MakeRoomForQuestions(const std::string& numerics_class, absl::Duration now) {
-  if (!questions_.Waiting(numerics_class, now)) return;
+void Fleet::MakeRoomForQuestions(const std::string& numerics_class, size_t ready,
+                                 absl::Duration now) {
   const std::string why = "an image is to be explained";
-  bool coming = false;  // Somebody will be free in a moment.
+  size_t coming = 0;  // Will be free in a moment.
+  std::vector<std::pair<std::string, uint64_t>> bundles;
   std::set<uint64_t> gangs;
+  studies_.counters().looks += workers_.size();
   for (const auto& [name, worker] : workers_) {
     if (worker.hello.numerics_class() != numerics_class || worker.assignment == 0) continue;
-    Assignment& assignment = assignments_.at(worker.assignment);
-    if (assignment.gang) {
-      coming |= assignment.yielding || assignment.doomed;
+    const Assignment& assignment = assignments_.at(worker.assignment);
+    const bool familiarity = assignment.question != 0 && assignment.tasks[0].none();
+    if (assignment.yielding || assignment.doomed) {
+      if (now - worker.told < kSoon) ++coming;
+    } else if (assignment.question != 0) {
+      if (!familiarity) ++coming;  // Which may take as long as the features of all images do.
+    } else if (assignment.gang) {
       gangs.insert(assignment.id);
-      continue;
+    } else {
+      bundles.emplace_back(name, assignment.id);
     }
-    coming = true;
-    if (assignment.question != 0 || assignment.yielding || assignment.doomed) continue;
+  }
+  for (const auto& [name, id] : bundles) {
+    if (coming >= ready) return;
+    Assignment& assignment = assignments_.at(id);
     assignment.yielding = true;
     assignment.why = why;
     workers_.at(name).told = now;
-    batch_.SendYield(worker.connection, assignment.id, why);
+    batch_.SendYield(workers_.at(name).connection, id, why);
+    ++coming;
   }
-  if (coming || gangs.empty()) return;
+  if (coming > 0 || gangs.empty()) return;
   // The smallest one: its training loses least.
   const uint64_t smallest =
       *std::min_element(gangs.begin(), gangs.end(), [&](uint64_t a, uint64_t b) {

@@ -1,6 +1,7 @@
 #include "coordinator/questions.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,7 @@ constexpr uint32_t kNearest = 5;  // Training images that are shown.
 constexpr uint32_t kNeighbours = 10;
 // A payload of the tasks of a question: a network's maps are a few MiB.
 constexpr size_t kMostPayload = 48 << 20;
+constexpr size_t kMostMeasured = 256;  // Models of which it is remembered who measured.
 
 // Superpixels that need what only images of a set have.
 bool NeedsMask(const v1::SuperpixelSpec& superpixels) {
@@ -98,7 +100,24 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
   QuestionNews news;
   news.start.set_study(id);
   news.start.set_image_set(record->second.image_set.bytes());
+  if (manifest.width() != manifest.height()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the images of study ", id, " are ", manifest.width(), " x ", manifest.height(),
+                     " pixels: pictures are taken for square ones alone"));
+  }
+  const v1::Recipe& recipe = run.final_recipe();
+  const v1::ModelRef& model = run.evaluation()->model();
+  news.familiarity_follows = !model.has_foreign() && !run.split().training.empty();
   std::vector<std::string> notes;
+  if (!news.familiarity_follows) {
+    notes.push_back(
+        "nothing tells whether this image is like the training images: the model shows no "
+        "features, or no training images are known");
+  } else if (run.split().validation.empty()) {
+    notes.push_back(
+        "nothing tells whether this image is like the training images, only which of them are "
+        "nearest: there are no validation images to compare it with");
+  }
   ASSIGN_OR_RETURN(const v1::ExplanationSpec explanation, ExplanationOfQuestion(run.spec(), notes));
   *news.start.mutable_methods() = explanation.methods();
   news.manifest = run.shared_manifest();
@@ -119,14 +138,14 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
                      manifest.width(), " x ", manifest.height(), " pixels, ", bytes, " bytes"));
   }
 
-  const v1::Recipe& recipe = run.final_recipe();
-  const v1::ModelRef& model = run.evaluation()->model();
   const auto index = static_cast<uint32_t>(manifest.images_size());
 
   Question question;
   question.study = id;
   question.numerics_class = record->second.numerics_class;
   question.pixels = std::move(pixels);
+  question.image = index;
+  question.classes = static_cast<uint32_t>(manifest.classes_size());
   question.until = now + kPatience;
   question.open.assign(explanation.methods().begin(), explanation.methods().end());
 
@@ -139,24 +158,19 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
   evaluate = MakeTask(std::move(evaluate), question.numerics_class);
   ASSIGN_OR_RETURN(question.evaluate, TaskDigest(evaluate));
   RETURN_IF_ERROR(Add(question, std::move(evaluate)));
-  if (!model.has_foreign() && !run.split().training.empty()) {
+  if (news.familiarity_follows) {
     v1::FamiliarityQuestion& familiarity = question.familiarity.emplace();
     *familiarity.mutable_images() = recipe.images();
     *familiarity.mutable_model() = model;
     familiarity.set_neighbours(kNeighbours);
     familiarity.set_nearest(kNearest);
+    ASSIGN_OR_RETURN(question.space, MessageDigest(familiarity));
     question.tasks[Digest()];
     question.queue.emplace_back();
-    news.familiarity_follows = true;
-  } else {
-    notes.push_back(
-        "nothing tells whether this image is like the training images: the model shows no "
-        "features, "
-        "or no training images are known");
   }
   question.planner = std::make_unique<ExplanationPlanner>(
       explanation, recipe, model, run.spec().seed(), std::vector<ChosenImage>{{index, "asked for"}},
-      question.numerics_class);
+      question.numerics_class, /*cams_only=*/true);
   RETURN_IF_ERROR(AddAll(question, question.planner->Start()));
 
   news.start.mutable_notes()->Assign(notes.begin(), notes.end());
@@ -230,46 +244,58 @@ void Questions::Look(absl::Duration now) {
   for (const auto& [number, status] : ended) End(number, status);
 }
 
-bool Questions::Waiting(const std::string& numerics_class, absl::Duration now) const {
-  return std::any_of(questions_.begin(), questions_.end(), [&](const auto& entry) {
-    const Question& question = entry.second;
-    return question.numerics_class == numerics_class &&
-           std::any_of(question.queue.begin(), question.queue.end(), [&](const Digest& task) {
-             return question.tasks.at(task).not_before <= now;
-           });
-  });
+size_t Questions::Ready(const std::string& numerics_class, absl::Duration now) const {
+  size_t ready = 0;
+  for (const auto& [number, question] : questions_) {
+    if (question.numerics_class != numerics_class) continue;
+    ready += static_cast<size_t>(
+        std::count_if(question.queue.begin(), question.queue.end(), [&](const Digest& task) {
+          return question.tasks.at(task).not_before <= now;
+        }));
+  }
+  return ready;
+}
+
+bool Questions::MayMeasure(const Question& question, const Taker& taker) const {
+  const auto known = measured_.find(question.space);
+  return known == measured_.end() || known->second == taker.name ||
+         std::find(taker.free->begin(), taker.free->end(), known->second) == taker.free->end();
 }
 
 std::optional<Questions::Bundle> Questions::Take(
-    const std::string& numerics_class, size_t workers, absl::Duration now, uint64_t assignment,
+    const Taker& taker, absl::Duration now, uint64_t assignment,
     const std::function<size_t(v1::TaskSpec::KindCase)>& most) {
   for (auto& [number, question] : questions_) {
-    if (question.numerics_class != numerics_class || question.queue.empty()) continue;
+    if (question.numerics_class != taker.numerics_class) continue;
+    const auto may = [&](const Digest& digest) {
+      const Task& task = question.tasks.at(digest);
+      return task.not_before <= now && (task.avoid != taker.name || !taker.others);
+    };
+    // The first that is no familiarity says of which kind.
+    const auto first = std::find_if(question.queue.begin(), question.queue.end(),
+                                    [&](const Digest& d) { return !d.none() && may(d); });
     Bundle out;
-    size_t limit = 0;
-    std::deque<Digest> rest;
-    for (const Digest& digest : question.queue) {
-      Task& task = question.tasks.at(digest);
-      const v1::TaskSpec::KindCase kind = task.spec.kind_case();
-      if (task.not_before > now ||
-          (!out.tasks.empty() && (kind != out.kind || out.tasks.size() >= limit))) {
-        rest.push_back(digest);
-        continue;
+    if (first != question.queue.end()) {
+      out.kind = question.tasks.at(*first).spec.kind_case();
+      std::vector<Digest> alike;
+      for (const Digest& digest : question.queue) {
+        if (!digest.none() && question.tasks.at(digest).spec.kind_case() == out.kind && may(digest)) {
+          alike.push_back(digest);
+        }
       }
-      if (out.tasks.empty()) {
-        out.kind = kind;
-        const auto alike = static_cast<size_t>(
-            std::count_if(question.queue.begin(), question.queue.end(), [&](const Digest& other) {
-              return question.tasks.at(other).spec.kind_case() == kind;
-            }));
-        limit = std::min(most(kind), (alike + workers - 1) / workers);
-      }
-      out.tasks.push_back(digest);
-      task.waiting = false;
-      task.assignment = assignment;
+      const size_t part = (alike.size() + taker.free->size() - 1) / taker.free->size();
+      alike.resize(std::min(most(out.kind), part));
+      out.tasks = std::move(alike);
+    } else if (std::find(question.queue.begin(), question.queue.end(), Digest()) !=
+                   question.queue.end() &&
+               may(Digest()) && MayMeasure(question, taker)) {
+      out.tasks.emplace_back();
     }
-    question.queue = std::move(rest);
     if (out.tasks.empty()) continue;
+    for (const Digest& digest : out.tasks) {
+      question.tasks.at(digest).assignment = assignment;
+      std::erase(question.queue, digest);
+    }
     out.question = number;
     out.study = question.study;
     v1::Given& given = *out.bundle.mutable_given();
@@ -297,40 +323,60 @@ std::optional<Questions::Bundle> Questions::Take(
   return std::nullopt;
 }
 
-void Questions::Ended(uint64_t number, uint64_t assignment, const v1::AttemptEnded& ended,
-                      absl::Duration now) {
+void Questions::Ended(uint64_t number, uint64_t assignment, const std::string& worker,
+                      const v1::AttemptEnded& ended, absl::Duration now) {
   const auto it = questions_.find(number);
   if (it == questions_.end()) return;
   Question& question = it->second;
   for (const v1::GivenResult& result : ended.results()) {
-    if (const absl::Status status = Note(question, result); !status.ok())
-      return End(number, status);
+    if (const absl::Status status = Note(question, result); !status.ok()) {
+      return End(number, absl::Status(status.code(), absl::StrCat("worker ", worker, ": ",
+                                                                  status.message())));
+    }
+    if (!result.task().empty()) continue;
+    if (measured_.size() >= kMostMeasured) measured_.clear();
+    measured_[question.space] = worker;
   }
   if (ended.outcome() == v1::OUTCOME_FAILED) {
     return End(number, absl::InternalError(absl::StrCat("a task failed: ", ended.cause())));
   }
   if (Over(question)) return End(number, absl::OkStatus());
-  GiveBack(number, assignment, now);
+  GiveBack(number, assignment, worker, ended.outcome() == v1::OUTCOME_UNAVAILABLE, now);
 }
 
-void Questions::GiveBack(uint64_t number, uint64_t assignment, absl::Duration now) {
+void Questions::GiveBack(uint64_t number, uint64_t assignment, const std::string& worker,
+                         bool could_not, absl::Duration now) {
   const auto it = questions_.find(number);
   if (it == questions_.end() || assignment == 0) return;
   Question& question = it->second;
   for (auto& [digest, task] : question.tasks) {
     if (task.assignment != assignment || task.done) continue;
     task.assignment = 0;
-    task.waiting = true;
     question.queue.push_front(digest);
+    if (!could_not) continue;
+    task.avoid = worker;
     if (++task.tries >= kTries) {
       return End(number,
                  absl::UnavailableError(absl::StrCat(
-                     NameOf(task.spec), " was tried ", task.tries,
-                     " times, and its worker was lost or could not: dermis cluster status and "
-                     "the workers' logs say why")));
+                     NameOf(task.spec), " was tried ", task.tries, " times, last by worker ", worker,
+                     ", which was lost or could not: dermis cluster status and the workers' logs "
+                     "say why")));
     }
     task.not_before = now + (task.tries > 1 ? BackOff(task.tries) : absl::ZeroDuration());
   }
+}
+
+absl::Status Questions::CheckFamiliarity(const Question& question,
+                                         const v1::Familiarity& familiarity) {
+  const auto sound = [](double distance) { return std::isfinite(distance) && distance >= 0; };
+  bool good = sound(familiarity.distance()) && !familiarity.nearest().empty() &&
+              familiarity.nearest_size() <= static_cast<int>(kNearest) &&
+              (!familiarity.has_threshold() || sound(familiarity.threshold()));
+  for (const v1::NearImage& near : familiarity.nearest()) {
+    good = good && near.image() < question.image && sound(near.distance());
+  }
+  return good ? absl::OkStatus()
+              : absl::InternalError("a familiarity that says nothing of these training images");
 }
 
 absl::Status Questions::Note(Question& question, const v1::GivenResult& result) {
@@ -341,19 +387,22 @@ absl::Status Questions::Note(Question& question, const v1::GivenResult& result) 
   QuestionNews news;
   v1::Payload payload;
   if (digest.none()) {
-    if (!news.familiarity.ParseFromString(result.payload()) || news.familiarity.nearest().empty() ||
-        !(news.familiarity.distance() >= 0)) {
-      return absl::InternalError("a worker's familiarity does not parse, or is none");
+    if (!news.familiarity.ParseFromString(result.payload())) {
+      return absl::InternalError("a familiarity that does not parse");
     }
+    RETURN_IF_ERROR(CheckFamiliarity(question, news.familiarity));
     news.kind = QuestionNews::Kind::kFamiliarity;
   } else if (result.payload().size() > kMostPayload || !payload.ParseFromString(result.payload())) {
     return absl::InternalError(absl::StrCat("the payload of ", Describe(task.spec), " has ",
                                             result.payload().size(), " bytes, or does not parse"));
   }
   if (!digest.none()) RETURN_IF_ERROR(CheckPayload(task.spec, payload));
+  if (digest == question.evaluate && (payload.evaluate().classes() != question.classes ||
+                                      payload.evaluate().images(0) != question.image)) {
+    return absl::InternalError("an evaluation of another image, or of other classes");
+  }
   task.done = true;
   task.assignment = 0;
-  task.waiting = false;
   ++question.done;
   std::erase(question.queue, digest);
   if (task.spec.has_superpixels() || task.spec.has_perturb() || task.spec.has_fit() ||

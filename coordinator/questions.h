@@ -78,8 +78,8 @@ class Questions {
   // --- For the fleet.
   // Time passes: what took too long ends.
   void Look(absl::Duration now);
-  // Whether a task of a question of this class could run now.
-  bool Waiting(const std::string& numerics_class, absl::Duration now) const;
+  // How many tasks of questions of this class could run now.
+  size_t Ready(const std::string& numerics_class, absl::Duration now) const;
   struct Bundle {
     uint64_t question = 0;
     std::string study;
@@ -87,23 +87,31 @@ class Questions {
     v1::TaskSpec::KindCase kind = v1::TaskSpec::KIND_NOT_SET;
     v1::Bundle bundle;
   };
-  // Tasks of one kind and one question, the oldest question's first, for a worker that is one of
-  // `workers` that are free. `most`: how many tasks of a kind one is to take.
-  std::optional<Bundle> Take(const std::string& numerics_class, size_t workers, absl::Duration now,
-                             uint64_t assignment,
+  struct Taker {
+    std::string name, numerics_class;
+    bool others = false;                          // Workers of its class are here beside it.
+    const std::vector<std::string>* free = nullptr;  // Of its class, itself among them.
+  };
+  // Tasks of one kind and one question, the oldest question's first. The familiarity comes last, to a
+  // worker that answered one of the model before where such a one is free. `most`: how many tasks of
+  // a kind one is to take.
+  std::optional<Bundle> Take(const Taker& taker, absl::Duration now, uint64_t assignment,
                              const std::function<size_t(v1::TaskSpec::KindCase)>& most);
   // What a worker said with the end of an assignment.
-  void Ended(uint64_t question, uint64_t assignment, const v1::AttemptEnded& ended,
-             absl::Duration now);
-  // The assignment is over, however: what it has not done waits again.
-  void GiveBack(uint64_t question, uint64_t assignment, absl::Duration now);
+  void Ended(uint64_t question, uint64_t assignment, const std::string& worker,
+             const v1::AttemptEnded& ended, absl::Duration now);
+  // The assignment is over: what it has not done waits again. `could_not`: the worker was lost, or
+  // could not; others are asked first.
+  void GiveBack(uint64_t question, uint64_t assignment, const std::string& worker, bool could_not,
+                absl::Duration now);
 
  private:
   struct Task {
     v1::TaskSpec spec;  // Of the familiarity: without a kind.
-    bool waiting = true, done = false;
+    bool done = false;
     uint64_t assignment = 0;
     uint32_t tries = 0;
+    std::string avoid;  // The worker of the last one.
     absl::Duration not_before = -absl::InfiniteDuration();
     std::string payload;  // Serialised: what other tasks need.
   };
@@ -115,13 +123,18 @@ class Questions {
     std::unique_ptr<ExplanationPlanner> planner;
     std::vector<v1::MethodSpec> open;  // Methods that are not told yet.
     Digest evaluate;
+    uint32_t image = 0, classes = 0;  // Its index, and the set's.
     std::optional<v1::FamiliarityQuestion> familiarity;  // Its task is the one under no digest.
+    Digest space;                     // Who asks for the same has the same training images' features.
     std::map<Digest, Task> tasks;
     std::deque<Digest> queue;
     uint32_t done = 0;
   };
 
   const Study* Find(const std::string& id) const;  // Null: there is none.
+  // The familiarity of the question, if this worker may take it now.
+  bool MayMeasure(const Question& question, const Taker& taker) const;
+  static absl::Status CheckFamiliarity(const Question& question, const v1::Familiarity& familiarity);
   absl::Status Add(Question& question, v1::TaskSpec spec);
   absl::Status AddAll(Question& question, absl::StatusOr<ExplanationPlanner::Wants> wants);
   // The payload of a task, checked; tells what it says.
@@ -133,6 +146,7 @@ class Questions {
 
   const Studies& studies_;
   uint64_t last_ = 0;
+  std::map<Digest, std::string> measured_;  // Space -> the worker that has it, of the last few.
   std::map<uint64_t, Question> questions_;  // The oldest first.
 };
 

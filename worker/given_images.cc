@@ -6,8 +6,8 @@
 
 namespace dermis {
 
-GivenBundle::GivenBundle(const v1::Given& given)
-    : pixels_(std::make_shared<const std::string>(given.pixels())) {
+GivenBundle::GivenBundle(const v1::Given& given, const std::atomic<bool>* cancelled)
+    : pixels_(std::make_shared<const std::string>(given.pixels())), cancelled_(cancelled) {
   for (const v1::GivenResult& result : given.results()) {
     const absl::StatusOr<Digest> task = Digest::FromBytes(result.task());
     auto payload = std::make_shared<v1::Payload>();
@@ -26,6 +26,15 @@ absl::StatusOr<std::shared_ptr<const ImageData>> GivenBundle::Images(
     source_ = key;
   }
   return data_;
+}
+
+absl::StatusOr<std::shared_ptr<ImageSet>> GivenBundle::Set(const std::shared_ptr<ImageSet>& set) {
+  absl::MutexLock lock(&mutex_);
+  if (sets_.first != set) {
+    ASSIGN_OR_RETURN(sets_.second, WithGiven(set, pixels_));
+    sets_.first = set;
+  }
+  return sets_.second;
 }
 
 std::shared_ptr<const v1::Payload> GivenBundle::Result(const Digest& task) const {

@@ -3,9 +3,11 @@
 #ifndef DERMIS_WORKER_GIVEN_IMAGES_H_
 #define DERMIS_WORKER_GIVEN_IMAGES_H_
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -20,7 +22,8 @@ namespace dermis {
 // What one bundle brought. Thread-safe.
 class GivenBundle {
  public:
-  explicit GivenBundle(const v1::Given& given);
+  // `cancelled` outlives this: nobody waits for its tasks any more once it is set.
+  GivenBundle(const v1::Given& given, const std::atomic<bool>* cancelled);
 
   // While one lives, this thread's task is one of the bundle. Not nested.
   class Scope {
@@ -36,9 +39,8 @@ class GivenBundle {
   // `data` (of `source`) and `set` with the image (data/given.h).
   absl::StatusOr<std::shared_ptr<const ImageData>> Images(
       const std::shared_ptr<const ImageData>& data, const v1::ImageSource& source);
-  absl::StatusOr<std::shared_ptr<ImageSet>> Set(std::shared_ptr<ImageSet> set) const {
-    return WithGiven(std::move(set), pixels_);
-  }
+  absl::StatusOr<std::shared_ptr<ImageSet>> Set(const std::shared_ptr<ImageSet>& set);
+  bool cancelled() const { return *cancelled_; }
   // Null: the bundle did not bring it.
   std::shared_ptr<const v1::Payload> Result(const Digest& task) const;
 
@@ -46,11 +48,14 @@ class GivenBundle {
   static inline thread_local GivenBundle* current_ = nullptr;
 
   const std::shared_ptr<const std::string> pixels_;
+  const std::atomic<bool>* const cancelled_;
   std::map<Digest, std::shared_ptr<const v1::Payload>> results_;
   absl::Mutex mutex_;
   // A manifest may be long, and all tasks of a bundle look at the same images.
   Digest source_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const ImageData> data_ ABSL_GUARDED_BY(mutex_);
+  std::pair<std::shared_ptr<ImageSet>, std::shared_ptr<ImageSet>> sets_
+      ABSL_GUARDED_BY(mutex_);  // Without and with the image.
 };
 
 }  // namespace dermis

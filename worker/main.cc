@@ -126,8 +126,14 @@ class ImageSets {
     RETURN_IF_ERROR(ValidateManifest(parsed));
     ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, ImageSet::OpenBlobs(std::move(parsed), get_blob_));
     last_ = set;
+    last_manifest_ = manifest;
     known_[manifest] = set;
     return set;
+  }
+  void Forget(const Digest& manifest) {
+    absl::MutexLock lock(&mutex_);
+    known_.erase(manifest);
+    if (last_manifest_ == manifest) last_.reset();
   }
 
  private:
@@ -135,6 +141,7 @@ class ImageSets {
   absl::Mutex mutex_;
   std::map<Digest, std::weak_ptr<ImageSet>> known_;
   std::shared_ptr<ImageSet> last_;
+  Digest last_manifest_;
 };
 
 // A call that is answered or fails within `timeout`.
@@ -348,9 +355,9 @@ int Work(Flags flags) {
   };
   const auto set_of_task = [&](const Digest& manifest) -> absl::StatusOr<std::shared_ptr<ImageSet>> {
     ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, sets.Get(manifest));
-    const GivenBundle* const given = GivenBundle::Current();
+    GivenBundle* const given = GivenBundle::Current();
     if (given == nullptr) return set;
-    return given->Set(std::move(set));
+    return given->Set(set);
   };
   const auto results_of_task = [&](const std::vector<v1::TaskSpec>& tasks)
       -> absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> {
@@ -426,6 +433,14 @@ int Work(Flags flags) {
     std::_Exit(kExitHung);
   };
   options.revoked = RefusePeers;
+  options.forget = [&](const std::set<Digest>& deleted) {
+    for (const Digest& blob : deleted) {
+      blobs.Forget(blob);
+      sources.Forget(blob);
+      sets.Forget(blob);
+    }
+    results.Clear();
+  };
   options.connect = [&] {
     return link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };

@@ -48,7 +48,7 @@ void UnitPool::Start(std::shared_ptr<RunningWork> work) {
   auto bundle = std::make_shared<Bundle>();
   bundle->work = std::move(work);
   const v1::Bundle& assigned = bundle->work->assign.bundle();
-  if (assigned.has_given()) bundle->given = std::make_unique<GivenBundle>(assigned.given());
+  if (assigned.has_given()) bundle->given = std::make_unique<GivenBundle>(assigned.given(), &bundle->work->cancelled);
   const int n = assigned.tasks_size() + (assigned.given().has_familiarity() ? 1 : 0);
   if (n == 0) {
     v1::AttemptEnded ended;

@@ -4,9 +4,11 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -74,9 +76,8 @@ absl::StatusOr<std::string> Decoder::Decode(const std::string& file, uint32_t si
   if (!one_.TryLock()) {
     return absl::ResourceExhaustedError("another picture is being decoded: try again in a moment");
   }
-  absl::StatusOr<std::string> pixels = Run(file, size);
-  one_.Unlock();
-  return pixels;
+  const absl::Cleanup unlock = [this] { one_.Unlock(); };
+  return Run(file, size);
 }
 
 absl::StatusOr<std::string> Decoder::Run(const std::string& file, uint32_t size) {
@@ -96,6 +97,7 @@ absl::StatusOr<std::string> Decoder::Run(const std::string& file, uint32_t size)
   posix_spawn_file_actions_adddup2(&actions, input.get(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, written.get(), STDOUT_FILENO);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
   sigset_t none, usual;  // This process blocks and ignores some signals; the child must not.
   sigemptyset(&none);
   sigemptyset(&usual);
@@ -120,9 +122,11 @@ absl::StatusOr<std::string> Decoder::Run(const std::string& file, uint32_t size)
   const size_t expected = size_t{size} * size * 3;
   std::string out;
   const bool whole = ReadAll(output.get(), expected, until, out);
-  if (!whole) ::kill(pid, SIGKILL);
+  // It may have closed its output and go on.
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  for (bool told = false; ::waitpid(pid, &status, WNOHANG) == 0;) {
+    if (!told && (!whole || Clock::Real().Now() > until)) told = ::kill(pid, SIGKILL) == 0;
+    absl::SleepFor(absl::Milliseconds(1));
   }
   if (whole && WIFEXITED(status) && WEXITSTATUS(status) == 0 && out.size() == expected) return out;
   if (whole && WIFEXITED(status) && WEXITSTATUS(status) == 1 && !out.empty() && out.size() < 1024) {

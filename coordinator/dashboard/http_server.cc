@@ -1,6 +1,7 @@
 #include "coordinator/dashboard/http_server.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <thread>
 
@@ -24,6 +25,7 @@ namespace {
 
 constexpr unsigned kThreads = 2;
 constexpr unsigned kIdleSeconds = 20;
+constexpr int kLargeAtOnce = 8;
 constexpr absl::Duration kLook = absl::Milliseconds(500);
 
 struct Address {
@@ -124,8 +126,23 @@ class MicroServer : public HttpServer {
   int port() const override { return port_; }
 
  private:
+  // One of the few larger bodies that may be in memory at once.
+  class Large {
+   public:
+    ~Large() {
+      if (count_ != nullptr) --*count_;
+    }
+    bool Begin(std::atomic<int>& count) {
+      count_ = &count;
+      return ++count <= kLargeAtOnce;
+    }
+
+   private:
+    std::atomic<int>* count_ = nullptr;
+  };
   struct Pending {
     HttpRequest request;
+    Large large;
     uint32_t body_limit = 0;
     bool answered = false;
   };
@@ -170,7 +187,18 @@ class MicroServer : public HttpServer {
           answer->headers.emplace_back("Connection", "close");  // Its body is not read.
           return Answer(connection, *pending, std::move(*answer));
         }
-        pending->body_limit = std::max(pending->body_limit, std::get<uint32_t>(larger));
+        const uint32_t limit = std::get<uint32_t>(larger);
+        if (limit > pending->body_limit) {
+          if (!pending->large.Begin(large_)) {
+            HttpResponse busy;
+            busy.status = 503;
+            busy.body = "others send large bodies now: try again in a moment\n";
+            busy.headers.emplace_back("Connection", "close");
+            return Answer(connection, *pending, std::move(busy));
+          }
+          pending->body_limit = limit;
+          Extend(connection, options_.response_patience);  // A slow line takes its time.
+        }
       }
       uint64_t length = 0;
       const std::string& stated = pending->request.Header("content-length");
@@ -278,6 +306,7 @@ class MicroServer : public HttpServer {
 
   Options options_;
   const Handler handler_;
+  std::atomic<int> large_ = 0;
   MHD_Daemon* daemon_ = nullptr;
   int port_ = 0;
   absl::Mutex mutex_;

@@ -17,6 +17,7 @@ using nlohmann::json;
 
 namespace {
 
+constexpr absl::Duration kLook = absl::Seconds(5);
 constexpr char kUser[] = "dashboard";  // Its token is one for all.
 
 std::string ClassName(const v1::ImageSetManifest& manifest, uint32_t c) {
@@ -41,7 +42,7 @@ json FamiliarityOf(const v1::Familiarity& familiarity, const v1::ImageSetManifes
     nearest.push_back(std::move(one));
   }
   return {{"distance", familiarity.distance()},
-          {"threshold", familiarity.threshold()},
+          {"threshold", familiarity.has_threshold() ? json(familiarity.threshold()) : json()},
           {"validation_images", familiarity.validation_images()},
           {"nearest", std::move(nearest)}};
 }
@@ -109,13 +110,15 @@ struct QuestionBoard::Entry {
 absl::StatusOr<std::string> QuestionBoard::Ask(const std::string& study,
                                                std::shared_ptr<const v1::ImageSetManifest> manifest,
                                                const std::string& file) {
-  Sweep();
   {
     absl::MutexLock lock(&mutex_);
     if (entries_.size() >= kAtOnce) {
       return absl::ResourceExhaustedError(
           absl::StrCat(kAtOnce, " images are being explained here: wait for one of them"));
     }
+  }
+  if (manifest->width() != manifest->height()) {
+    return absl::InvalidArgumentError("the images of this study are not square: no picture is taken for it");
   }
   ASSIGN_OR_RETURN(std::string pixels, decoder_.Decode(file, manifest->height()));
   unsigned char random[16];
@@ -164,7 +167,6 @@ absl::Status Gone() {
 }  // namespace
 
 absl::StatusOr<json> QuestionBoard::Read(const std::string& name, size_t after) {
-  Sweep();
   const std::shared_ptr<Entry> entry = Find(name);
   if (entry == nullptr) return Gone();
   absl::MutexLock lock(&entry->mutex);
@@ -196,17 +198,31 @@ void QuestionBoard::Leave(const std::string& name) {
   desk_.Leave(entry->question);
 }
 
-void QuestionBoard::Sweep() {
-  const absl::Duration now = Clock::Real().Now();
-  std::vector<std::string> unseen;
+QuestionBoard::QuestionBoard(QuestionDesk& desk, Decoder& decoder)
+    : desk_(desk), decoder_(decoder), sweeper_([this] { Sweep(); }) {}
+
+QuestionBoard::~QuestionBoard() {
   {
     absl::MutexLock lock(&mutex_);
-    for (const auto& [name, entry] : entries_) {
-      absl::MutexLock look(&entry->mutex);
-      if (now - entry->seen > kUnseen) unseen.push_back(name);
-    }
+    stopped_ = true;
   }
-  for (const std::string& name : unseen) Leave(name);
+  sweeper_.join();
+}
+
+void QuestionBoard::Sweep() {
+  while (true) {
+    std::vector<std::string> unseen;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (mutex_.AwaitWithTimeout(absl::Condition(&stopped_), kLook)) return;
+      const absl::Duration now = Clock::Real().Now();
+      for (const auto& [name, entry] : entries_) {
+        absl::MutexLock look(&entry->mutex);
+        if (now - entry->seen > kUnseen) unseen.push_back(name);
+      }
+    }
+    for (const std::string& name : unseen) Leave(name);
+  }
 }
 
 }  // namespace dermis

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -26,11 +27,14 @@ namespace dermis {
 class QuestionBoard {
  public:
   static constexpr uint32_t kMostFile = 20 << 20;  // Bytes.
-  static constexpr absl::Duration kUnseen = absl::Seconds(15);
+  static constexpr absl::Duration kUnseen = absl::Minutes(2);  // Hidden pages look once a minute.
   static constexpr size_t kAtOnce = 16;
 
   // Both outlive this; the desk's hearers hold what they need of it themselves.
-  QuestionBoard(QuestionDesk& desk, Decoder& decoder) : desk_(desk), decoder_(decoder) {}
+  QuestionBoard(QuestionDesk& desk, Decoder& decoder);
+  ~QuestionBoard();
+  QuestionBoard(const QuestionBoard&) = delete;
+  QuestionBoard& operator=(const QuestionBoard&) = delete;
 
   // Gives the question's name, which nobody can guess. `manifest`: of the study's image set. Errors
   // of the decoder; RESOURCE_EXHAUSTED. What the desk refuses is the question's end.
@@ -48,12 +52,14 @@ class QuestionBoard {
  private:
   struct Entry;
   std::shared_ptr<Entry> Find(const std::string& name);
-  void Sweep();  // Those that nobody looks at.
+  void Sweep();  // Leaves those that nobody looks at, again and again.
 
   QuestionDesk& desk_;
   Decoder& decoder_;
   absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
+  std::thread sweeper_;
 };
 
 // As the page draws it.

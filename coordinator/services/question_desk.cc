@@ -22,7 +22,8 @@ v1::ExplainConfidence QuestionTeller::Confidence() const {
   v1::ExplainConfidence confidence;
   if (familiarity_) {
     *confidence.mutable_familiarity() = *familiarity_;
-    confidence.set_unlike(familiarity_->distance() > familiarity_->threshold());
+    confidence.set_unlike(familiarity_->has_threshold() &&
+                          familiarity_->distance() > familiarity_->threshold());
   }
   if (temperature_) confidence.set_temperature(*temperature_);
   if (threshold_) confidence.set_threshold(*threshold_);
@@ -83,12 +84,6 @@ std::vector<v1::ExplainUpdate> QuestionTeller::Hear(const QuestionNews& news) {
     case QuestionNews::Kind::kMethod: {
       v1::ExplainMethod& method = *add().mutable_method();
       method = news.method;
-      // Nobody draws them, and they are large.
-      if (!method.payload().has_activations()) break;
-      for (v1::LayerMaps& maps :
-           *method.mutable_payload()->mutable_activations()->mutable_layers()) {
-        maps.clear_activations();
-      }
       break;
     }
     case QuestionNews::Kind::kEnded:

@@ -1,9 +1,7 @@
 #include "worker/data/given.h"
 
-#include <limits>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -42,17 +40,6 @@ class SetWithGiven : public ImageSet {
   const std::shared_ptr<const std::string> pixels_;
 };
 
-// Images [first, first + count) at model size.
-absl::StatusOr<std::vector<uint8_t>> Copy(const ImageData& data, uint32_t first, uint32_t count) {
-  std::vector<uint8_t> bytes;
-  bytes.reserve(count * data.image_bytes());
-  for (uint32_t i = first; i < first + count; ++i) {
-    ASSIGN_OR_RETURN(const PinnedImage pinned, data.Pin(i));
-    bytes.insert(bytes.end(), pinned.data(), pinned.data() + data.image_bytes());
-  }
-  return bytes;
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<ImageSet>> WithGiven(std::shared_ptr<ImageSet> set,
@@ -81,28 +68,13 @@ absl::StatusOr<std::shared_ptr<const ImageData>> WithGiven(
   out->deviation = data->deviation;
   out->channel_mean = data->channel_mean;
 
-  // The others as chunks, which are copied where a task looks at them; it seldom does.
-  out->chunk_begin = data->chunk_begin;
-  out->chunk_begin.push_back(count);
-  std::vector<uint64_t> sizes;
-  for (size_t c = 0; c + 1 < out->chunk_begin.size(); ++c) {
-    sizes.push_back((out->chunk_begin[c + 1] - out->chunk_begin[c]) * data->image_bytes());
-  }
-  sizes.push_back(data->image_bytes());
+  out->base = data;
+  out->pixels.resize(data->image_bytes());
   const v1::ImageSetManifest& manifest = data->set->manifest();
-  const int height = static_cast<int>(manifest.height()),
-            width = static_cast<int>(manifest.width());
-  out->chunks = std::make_shared<ChunkCache>(
-      sizes, std::numeric_limits<uint64_t>::max(),
-      [data, pixels, begin = out->chunk_begin, height,
-       width](uint32_t c) -> absl::StatusOr<std::vector<uint8_t>> {
-        if (c + 1 < begin.size()) return Copy(*data, begin[c], begin[c + 1] - begin[c]);
-        std::vector<uint8_t> bytes(data->image_bytes());
-        const int size = static_cast<int>(data->size);
-        AreaResizeBytes(reinterpret_cast<const uint8_t*>(pixels->data()), height, width, 3,
-                        bytes.data(), size, size);
-        return bytes;
-      });
+  const int size = static_cast<int>(data->size);
+  AreaResizeBytes(reinterpret_cast<const uint8_t*>(pixels->data()),
+                  static_cast<int>(manifest.height()), static_cast<int>(manifest.width()), 3,
+                  out->pixels.data(), size, size);
   return std::shared_ptr<const ImageData>(std::move(out));
 }
 

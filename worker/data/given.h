@@ -13,8 +13,8 @@
 namespace dermis {
 
 // `data` with one image more, height x width x 3 of the set: it comes after the others, without a
-// label, and is the only test image; nothing else changes, and nothing is copied before it is asked
-// for. INVALID_ARGUMENT: another size.
+// label, and is the only test image; nothing else changes, and the others are not copied.
+// INVALID_ARGUMENT: another size.
 absl::StatusOr<std::shared_ptr<const ImageData>> WithGiven(
     const std::shared_ptr<const ImageData>& data, std::shared_ptr<const std::string> pixels);
 absl::StatusOr<std::shared_ptr<ImageSet>> WithGiven(std::shared_ptr<ImageSet> set,

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
@@ -17,28 +18,27 @@
 namespace dermis {
 
 // Where the images of a training split lie, each row of length 1, and how far from them those of
-// the validation split.
+// the validation split. Built image by image: all training images first.
 struct FeatureSpace {
-  std::vector<uint32_t> images;    // Of the training split, ascending.
+  std::vector<uint32_t> images;    // Of the training split, in the order in which they came.
   uint32_t features = 0;           // Of an image.
   std::vector<float> values;       // images x features.
   std::vector<double> validation;  // The distance of each validation image, ascending.
 };
 
-// training, validation: images x features, as the network gives them. An image without any feature
-// (all are 0) stays at 0: at distance 1 from all others. INVALID_ARGUMENT: no training image, no
-// feature, no neighbour asked for, sizes that do not match, values that are not finite.
-absl::StatusOr<FeatureSpace> MakeFeatureSpace(std::vector<uint32_t> images, uint32_t features,
-                                              std::vector<float> training,
-                                              std::vector<float> validation, uint32_t neighbours);
+// features: of one image, as the network gives them. An image without any feature (all are 0) stays
+// at 0: at distance 1 from all others. INVALID_ARGUMENT: no feature, another number of them than the
+// images before had, no training image or neighbour to measure from, values that are not finite.
+absl::Status AddTraining(uint32_t image, std::vector<float> features, FeatureSpace& space);
+absl::Status AddValidation(std::vector<float> features, uint32_t neighbours, FeatureSpace& space);
 
 // The 99th percentile: at most one validation image in a hundred lies beyond it (of fewer than a
-// hundred: none). `validation` ascending. Where there are none: the largest number.
+// hundred: none). `validation` ascending, one at least.
 double FamiliarityThreshold(absl::Span<const double> validation);
 
 // `features`: of the image that is asked about; `neighbours`: as the space was made with. Equal
-// distances: the lower index first. INVALID_ARGUMENT: sizes that do not match, values that are not
-// finite.
+// distances: the one that came first. Without validation images it has no threshold.
+// INVALID_ARGUMENT: as of AddValidation.
 absl::StatusOr<v1::Familiarity> FamiliarityOf(const FeatureSpace& space,
                                               std::vector<float> features, uint32_t neighbours,
                                               uint32_t nearest);

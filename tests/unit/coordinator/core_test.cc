@@ -777,6 +777,31 @@ TEST_F(CoreTest, DeletedStudy_TakesWithItWhatOnlyItHas_AndComesOutTheSameAgain) 
   }
 }
 
+TEST_F(CoreTest, DeletedStudy_IsForgottenByWorkers_AlsoByThoseThatWereAway) {
+  const auto told = [&](ConnectionId worker) {
+    std::set<std::string> blobs;
+    for (const v1::Directive& directive : outbox_.sent[worker]) {
+      blobs.insert(directive.forget().blobs().begin(), directive.forget().blobs().end());
+    }
+    return blobs;
+  };
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  RunToEnd("a");
+  const std::string model = core_->Results("a")->model().weights();
+  outbox_.sent.clear();
+  ASSERT_TRUE(Delete("a").ok());
+  EXPECT_TRUE(told(1).contains(model));
+  EXPECT_TRUE(told(1).contains(image_set_.bytes()));
+  Start();
+  names_.clear();
+  EXPECT_TRUE(told(Join("w1", "2")).contains(model));
+  // Brought again, it is wanted again.
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  RunToEnd("a");
+  EXPECT_TRUE(told(Join("w2")).empty());
+}
+
 TEST_F(CoreTest, BlobsOfADeletedStudy_GoAtTheNextStart_WhereItDiedBeforeItCould) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());

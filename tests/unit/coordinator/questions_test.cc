@@ -35,11 +35,14 @@ class QuestionsTest : public CoreTest {
       if (outcome != v1::OUTCOME_DONE) break;
       v1::GivenResult& result = *ended.add_results();
       result.set_task(TaskDigest(task)->bytes());
-      FakePayload(task, split_).SerializeToString(result.mutable_payload());
+      Split asked = split_;
+      asked.test = {60};  // The image after the set's last.
+      FakePayload(task, asked).SerializeToString(result.mutable_payload());
     }
     if (outcome == v1::OUTCOME_DONE && assign.bundle().given().has_familiarity()) {
       v1::Familiarity familiarity;
       familiarity.add_nearest()->set_image(split_.training[0]);
+      if (unknown_images_) familiarity.mutable_nearest(0)->set_image(60);
       familiarity.SerializeToString(ended.add_results()->mutable_payload());
     }
     core_->AttemptEnded(connection, ended);
@@ -58,6 +61,7 @@ class QuestionsTest : public CoreTest {
   }
 
   std::vector<QuestionNews> heard_;
+  bool unknown_images_ = false;  // Workers name nearest images that there are none.
 };
 
 TEST_F(QuestionsTest, Question_IsAnsweredInFull_AndLeavesNothing) {
@@ -105,6 +109,8 @@ TEST_F(QuestionsTest, Method_HasTheTaskThatAStudyWouldHave) {
         task.mutable_fit()->mutable_perturbation()->set_image(explained.image());
       } else {
         EXPECT_EQ(task.activations().image(), 60u);
+        EXPECT_TRUE(task.activations().cams_only());
+        task.mutable_activations()->clear_cams_only();
         task.mutable_activations()->set_image(explained.image());
       }
       EXPECT_EQ(*TaskDigest(task), *TaskDigest(method.task())) << task.DebugString();
@@ -212,6 +218,106 @@ TEST_F(QuestionsTest, FailedTask_EndsTheQuestion_AndNoStudy) {
   EXPECT_THAT(heard_.back().status.message(), HasSubstr("no such layer"));
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE);
   EXPECT_TRUE(core_->Status("a")->problems().empty());
+}
+
+TEST_F(QuestionsTest, Familiarity_ComesLast_ToTheWorkerThatHasTheFeatures) {
+  const ConnectionId w1 = Join("w1");
+  RunStudy();
+  ASSERT_TRUE(Ask("a").ok());
+  size_t methods_before = 0;
+  for (int i = 0; i < 500 && Heard(Kind::kEnded) == 0; ++i) {
+    Work();
+    for (const auto& [connection, assign] : std::exchange(given_, {})) {
+      if (assign.bundle().given().has_familiarity()) methods_before = Heard(Kind::kMethod);
+      Answer(connection, assign);
+    }
+  }
+  EXPECT_EQ(methods_before, 3u);
+  // w2 is asked first by its place in the order of names, but for this.
+  Join("w2");
+  heard_.clear();
+  ASSERT_TRUE(Ask("a", Image(9)).ok());
+  int measured = 0;
+  for (int i = 0; i < 500 && Heard(Kind::kEnded) == 0; ++i) {
+    Work();
+    for (const auto& [connection, assign] : std::exchange(given_, {})) {
+      if (assign.bundle().given().has_familiarity()) {
+        EXPECT_EQ(connection, w1);
+        ++measured;
+      }
+      Answer(connection, assign);
+    }
+  }
+  EXPECT_EQ(measured, 1);
+  EXPECT_TRUE(heard_.back().status.ok()) << heard_.back().status;
+}
+
+TEST_F(QuestionsTest, WorkerThatCouldNot_IsNotAskedAgain_WhileOthersAreThere) {
+  const ConnectionId w1 = Join("w1"), w2 = Join("w2");
+  RunStudy();
+  ASSERT_TRUE(Ask("a").ok());
+  for (int i = 0; i < 500 && Heard(Kind::kEnded) == 0; ++i) {
+    Work();
+    for (const auto& [connection, assign] : std::exchange(given_, {})) {
+      Answer(connection, assign,
+             connection == w1 ? v1::OUTCOME_UNAVAILABLE : v1::OUTCOME_DONE);
+    }
+  }
+  ASSERT_EQ(Heard(Kind::kEnded), 1u);
+  EXPECT_TRUE(heard_.back().status.ok()) << heard_.back().status;
+  EXPECT_NE(w1, w2);
+}
+
+TEST_F(QuestionsTest, NoMoreWorkersLeaveTheirWork_ThanThereAreTasksFor) {
+  std::vector<ConnectionId> all;
+  for (int w = 0; w < 20; ++w) all.push_back(Join(absl::StrCat("w", w)));
+  RunStudy();
+  ASSERT_TRUE(Submit(*FakeSpec("b", 3, 0, "explanation: {methods: [{lime: {samples: 100000}}]}\n")).ok());
+  const auto busy = [&] {
+    return std::all_of(all.begin(), all.end(), [&](ConnectionId worker) {
+      const v1::Assign* assign = LastAssign(worker);
+      return assign != nullptr && assign->bundle().tasks_size() > 0 &&
+             assign->bundle().tasks(0).has_perturb();
+    });
+  };
+  for (int i = 0; i < 500 && !busy(); ++i) {
+    Do();
+    Pass(absl::Milliseconds(200));
+  }
+  ASSERT_TRUE(busy());
+  ASSERT_TRUE(Ask("a", Image(3)).ok());
+  Pass(absl::Milliseconds(10));
+  const auto told = std::count_if(all.begin(), all.end(), [&](ConnectionId worker) {
+    return Was(worker, v1::Directive::kYield);
+  });
+  // Evaluation, superpixels, Grad-CAM, familiarity; the masks wait for the superpixels.
+  EXPECT_GE(told, 3);
+  EXPECT_LE(told, 5);
+}
+
+TEST_F(QuestionsTest, WhatIsAQuestions_IsNotStored_HoweverItComes) {
+  const ConnectionId w1 = Join("w1");
+  RunStudy();
+  ASSERT_TRUE(Ask("a").ok());
+  Pass(absl::Milliseconds(10));
+  const v1::Assign* assign = LastAssign(w1);
+  ASSERT_TRUE(assign->bundle().has_given());
+  const size_t rows = disk_.rows.size();
+  const v1::TaskSpec task = assign->bundle().tasks(0);
+  const v1::CompletionReply reply = Complete(task, FakePayload(task, split_), "w1");
+  EXPECT_EQ(reply.verdict(), v1::CompletionReply::REFUSED);
+  EXPECT_THAT(reply.cause(), HasSubstr("question"));
+  EXPECT_EQ(disk_.rows.size(), rows);
+}
+
+TEST_F(QuestionsTest, FamiliarityOfNoImage_EndsTheQuestion_AndNamesTheWorker) {
+  Join("w1");
+  RunStudy();
+  unknown_images_ = true;
+  ASSERT_TRUE(Ask("a").ok());
+  RunQuestion();
+  ASSERT_EQ(heard_.back().kind, Kind::kEnded);
+  EXPECT_THAT(heard_.back().status.message(), HasSubstr("worker w1"));
 }
 
 TEST_F(QuestionsTest, Refusals_SayWhatToDo) {

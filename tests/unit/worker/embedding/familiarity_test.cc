@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <random>
 #include <vector>
 
@@ -28,20 +27,23 @@ std::vector<float> Cloud(size_t count, uint32_t seed, double spread) {
   return values;
 }
 
-FeatureSpace Space(size_t training, size_t validation, uint32_t neighbours = 5) {
-  std::vector<uint32_t> images(training);
-  std::iota(images.begin(), images.end(), 100);
-  return *MakeFeatureSpace(images, kFeatures, Cloud(training, 1, .1), Cloud(validation, 2, .1),
-                           neighbours);
-}
-
 std::vector<float> Row(const std::vector<float>& rows, size_t i) {
   const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(i * kFeatures);
   return {begin, begin + kFeatures};
 }
 
+FeatureSpace Space(uint32_t training, uint32_t validation, uint32_t neighbours = 5) {
+  FeatureSpace space;
+  const std::vector<float> known = Cloud(training, 1, .1), others = Cloud(validation, 2, .1);
+  for (uint32_t i = 0; i < training; ++i) EXPECT_TRUE(AddTraining(100 + i, Row(known, i), space).ok());
+  for (uint32_t i = 0; i < validation; ++i) {
+    EXPECT_TRUE(AddValidation(Row(others, i), neighbours, space).ok());
+  }
+  return space;
+}
+
 TEST(FamiliarityTest, OneValidationImageInAHundred_LiesBeyondTheThreshold) {
-  for (const size_t count : {1, 99, 100, 101, 500, 1000}) {
+  for (const uint32_t count : {1u, 99u, 100u, 101u, 500u, 1000u}) {
     const FeatureSpace space = Space(300, count);
     ASSERT_EQ(space.validation.size(), count);
     const double threshold = FamiliarityThreshold(space.validation);
@@ -49,7 +51,10 @@ TEST(FamiliarityTest, OneValidationImageInAHundred_LiesBeyondTheThreshold) {
                                       [&](double distance) { return distance > threshold; });
     EXPECT_EQ(beyond, static_cast<int64_t>(count / 100)) << count;
   }
-  EXPECT_GT(FamiliarityThreshold({}), 1e300);
+  const auto alone = FamiliarityOf(Space(300, 0), std::vector<float>(kFeatures, 1), 5, 5);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_FALSE(alone->has_threshold());
+  EXPECT_EQ(alone->nearest_size(), 5);
 }
 
 TEST(FamiliarityTest, ImagesOfTheSameKind_AreFamiliar_OthersAreNot) {
@@ -93,7 +98,12 @@ TEST(FamiliarityTest, ImageWithoutFeatures_IsFarFromAll_AndWrongSizesAreRefused)
   EXPECT_TRUE(absl::IsInvalidArgument(FamiliarityOf(space, {1, 2}, 5, 5).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(
       FamiliarityOf(space, std::vector<float>(kFeatures, 1), 0, 5).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(MakeFeatureSpace({}, 3, {}, {}, 5).status()));
+  FeatureSpace other;
+  EXPECT_TRUE(absl::IsInvalidArgument(AddValidation({1, 2, 3}, 5, other)));
+  EXPECT_TRUE(absl::IsInvalidArgument(AddTraining(0, {}, other)));
+  EXPECT_TRUE(absl::IsInvalidArgument(AddTraining(0, {1, std::nanf("")}, other)));
+  ASSERT_TRUE(AddTraining(0, {1, 2, 3}, other).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(AddTraining(1, {1, 2}, other)));
   // Fewer training images than neighbours: the farthest.
   const auto few = FamiliarityOf(Space(3, 2, 10), std::vector<float>(kFeatures, 1), 10, 5);
   ASSERT_TRUE(few.ok());

@@ -25,7 +25,8 @@ TEST(GivenBundleTest, IsWhatATaskOfItReads_AndNothingOfOtherThreads) {
   payload.set_noop(7);
   payload.SerializeToString(result.mutable_payload());
 
-  GivenBundle bundle(given);
+  const std::atomic<bool> cancelled = false;
+  GivenBundle bundle(given, &cancelled);
   EXPECT_EQ(GivenBundle::Current(), nullptr);
   {
     const GivenBundle::Scope scope(&bundle);
