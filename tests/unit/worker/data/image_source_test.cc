@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <thread>
 #include <vector>
@@ -229,10 +230,24 @@ TEST_F(ImageSourceTest, BlobThatIsNoManifest_IsRefused) {
   EXPECT_EQ(sources.Get(source).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(ImageSourceTest, GivenImage_IsWhatItWouldBeInTheSet_AndTheOnlyTestImage) {
-  {
-    ImageSources sources(Fetch());
-    const auto data = *sources.Get(Source(8));
+TEST_F(ImageSourceTest, ForgottenSet_IsNotKept_WhoUsesItGoesOn) {
+  ImageSources sources(Fetch());
+  std::shared_ptr<const ImageData> data = *sources.Get(Source(8));
+  const std::weak_ptr<const ImageData> known = data;
+  sources.Forget(Sha256Of("another set"));
+  EXPECT_EQ(*sources.Get(Source(8)), data);
+  sources.Forget(file_->digest());
+  EXPECT_TRUE(data->Pin(0).ok());
+  data.reset();
+  EXPECT_TRUE(known.expired());
+  EXPECT_TRUE(sources.Get(Source(8)).ok());
+}
+
+TEST_F(WindowedSourceTest, GivenImage_IsWhatItWouldBeInTheSet_AndTheOnlyTestImage) {
+  // All in memory, and by chunks of which memory holds a part.
+  for (const uint64_t memory : {std::numeric_limits<uint64_t>::max(), kMemory}) {
+    ImageSources sources(Fetch(), memory);
+    const auto data = *sources.Get(Chunked());
     const auto n = static_cast<uint32_t>(images_.size());
     const uint32_t known = data->split.test[0];
     const auto pixels = std::make_shared<const std::string>(*data->set->Pixels(known));
