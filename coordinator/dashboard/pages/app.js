@@ -33,6 +33,7 @@ function pulse(cluster) {
 
 function signIn(message) {
   clearTimeout(timer);
+  if (page && page.left) page.left();
   page = null;
   document.getElementById('sign-out').hidden = true;
   draw(document.getElementById('pulse'));
