@@ -148,8 +148,9 @@ export class PhotoPage {
         h('input', {id: 'picture', name: 'picture', type: 'file', accept: 'image/jpeg,image/png', 'aria-describedby': 'kept'}),
         h('button', {type: 'submit', class: 'main'}, 'Explain'),
         h('p', {class: 'note', id: 'kept'}, 'JPEG or PNG, at most 20 MiB; it may be dropped here. It goes to the cluster’s memory alone, and is forgotten with this page.')),
-      this.trouble && h('p', {class: 'wrong', role: 'alert'}, this.trouble),
-      this.answer && this.drawAnswer(this.answer));
+      this.trouble && h('p', {class: 'wrong told', role: 'alert'}, this.trouble),
+      // Of a picture that was refused there is nothing to show but why.
+      this.answer && (this.answer.image || !this.answer.ended) && this.drawAnswer(this.answer));
     // Options change places as studies come and go; what was chosen stays.
     const field = document.getElementById('asked');
     if (field && field.value !== this.study && field !== document.activeElement) field.value = this.study;
@@ -171,21 +172,22 @@ export class PhotoPage {
       h('section', {'aria-labelledby': 'said', class: 'said'},
         h('figure', {}, h('canvas', {'data-keep': true, id: 'given', width: kSide, height: kSide, role: 'img', 'aria-label': `${answer.file}, as the model is given it`}),
           h('figcaption', {}, h('b', {}, answer.file), h('br'), 'as the model is given it')),
-        h('div', {}, h('h2', {id: 'said'}, !confidence ? (answer.ended ? 'No answer' : 'Asking the model') : confidence.unlike ? 'Unlike the training images' : answer.predicted),
+        h('div', {}, h('h2', {id: 'said'}, !confidence ? (answer.predicted || (answer.ended ? 'No answer' : 'Asking the model')) : confidence.unlike ? 'Unlike the training images' : answer.predicted),
           confidence && !confidence.unlike && h('table', {class: 'chances'}, h('tbody', {}, [...confidence.probabilities].reverse().map(one => h('tr', {},
             h('th', {scope: 'row'}, one.name), h('td', {class: 'share'}, h('svg', {viewBox: '0 0 100 8', preserveAspectRatio: 'none', class: 'bar-line', 'aria-hidden': 'true'},
               h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: 100 * one.probability, height: 8}))), h('td', {class: 'n'}, percent(one.probability)))))),
-          confidence && !confidence.unlike && h('p', {class: 'note'}, confidence.calibrated ? `Calibrated on the validation images of ${answer.study}.` : 'As the model says it: not calibrated.'),
+          confidence && !confidence.unlike && h('p', {class: 'note'}, confidence.calibrated ? `Calibrated on the validation images of ${answer.study}, which chose the threshold, too: the class is by that, not by one half.` : 'As the model says it: not calibrated.'),
           confidence && confidence.unlike && h('p', {}, `So no confidence is given. The model would call it ${answer.predicted}, as it would call anything.`),
           near && near.threshold != null && h('p', {class: 'note'}, `Distance from the training images ${digits(near.distance, 3)}; of ${near.validation_images} validation images 99 in 100 lie within ${digits(near.threshold, 3)}.`),
+          answer.ended && !confidence && answer.predicted && h('p', {}, 'Whether it is like the training images was not found out, so no confidence is given. This is a part of the answer.'),
           !answer.ended && h('p', {class: 'soft'}, answer.total > 0 ? `${answer.done} of ${answer.total} tasks` : 'The picture is on its way', ' ',
             h('svg', {viewBox: '0 0 100 8', preserveAspectRatio: 'none', class: 'bar-line', role: 'progressbar', 'aria-label': 'tasks done', 'aria-valuemin': 0, 'aria-valuemax': answer.total || 1, 'aria-valuenow': answer.done},
               h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: answer.total ? 100 * answer.done / answer.total : 0, height: 8}))),
           answer.notes.map(note => h('p', {class: 'note'}, note)))),
       near && h('section', {'aria-labelledby': 'nearest'}, h('h2', {id: 'nearest'}, 'Nearest training images'),
-        h('div', {class: 'gallery'}, near.nearest.map((one, i) => h('figure', {id: 'near-' + i},
+        h('div', {class: 'gallery five'}, near.nearest.map((one, i) => h('figure', {id: 'near-' + i},
           h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-near': one.image, 'aria-label': `${one.name}${one.label ? ', ' + one.label : ''}`}),
-          h('figcaption', {}, h('b', {}, one.label || one.name), h('br'), one.label && one.name, one.label && h('br'), 'distance ', digits(one.distance, 3)))))),
+          h('figcaption', {}, h('b', {}, one.label || one.name), h('br'), one.label && h('span', {title: one.name}, one.name.split('/').pop()), one.label && h('br'), 'distance ', digits(one.distance, 3)))))),
       answer.methods.length > 0 && h('section', {'aria-labelledby': 'why'}, h('h2', {id: 'why'}, `What speaks for ${answer.positive}, what against`),
         h('p', {class: 'legend'}, h('span', {}, h('span', {class: 'swatch for'}), ` speaks for ${answer.positive}`), h('span', {}, h('span', {class: 'swatch against'}), ' against it'),
           h('button', {type: 'button', 'data-act': 'overlay', 'aria-pressed': String(this.overlaid)}, 'Overlays')),
