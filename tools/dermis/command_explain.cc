@@ -325,6 +325,14 @@ v1::StudySpec KeepingSpec(const std::string& name, const v1::StudySpec& asked,
   return spec;
 }
 
+bool HidesByTrainingMean(const PhotoAnswer& answer) {
+  return std::any_of(answer.start.methods().begin(), answer.start.methods().end(),
+                     [](const v1::MethodSpec& method) {
+                       return method.lime().hidden() == v1::HIDDEN_VALUE_TRAINING_MEAN ||
+                              method.shapley().hidden() == v1::HIDDEN_VALUE_TRAINING_MEAN;
+                     });
+}
+
 // Before anything is asked: whether a study may be called so.
 absl::Status CheckName(Client& client, const std::string& name) {
   v1::StudySpec bare;
@@ -370,6 +378,12 @@ absl::Status Keep(Client& client, const ExplainOptions& options, const PhotoAnsw
                "kept as study %s: dermis results %s shows it, dermis delete %s removes the picture "
                "and all derived from it\n",
                response.id().c_str(), response.id().c_str(), response.id().c_str());
+  if (!results.spec().has_model() && HidesByTrainingMean(answer)) {
+    std::fprintf(stderr,
+                 "note: %s has no training images, so what hides by training_mean hides by the "
+                 "model's own grey mean there: its numbers differ from those above\n",
+                 response.id().c_str());
+  }
   ASSIGN_OR_RETURN(const v1::StudyStatus status, Watch(client, response.id()));
   return StatusOf(status);
 }

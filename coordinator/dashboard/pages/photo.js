@@ -195,7 +195,7 @@ export class PhotoPage {
           const maps = answer.maps[method], name = kNames[method] || method, place = maps && maps.length > 0 ? placeOf(maps[0]) : '';
           return h('figure', {id: 'method-' + method},
             h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-method': method, class: maps ? '' : 'waits',
-              'aria-label': !maps ? `${name} has not arrived` : `${name}, drawn over the picture` + (place ? `; the strongest evidence for ${answer.positive} is in ${place}` : `; nothing speaks for ${answer.positive}`)}),
+              'aria-label': !maps ? `${name} has not arrived` : `${name}${this.overlaid ? ', drawn over the picture' : ', not drawn now'}` + (place ? `; the strongest evidence for ${answer.positive} is in ${place}` : `; nothing speaks for ${answer.positive}`)}),
             h('figcaption', {}, h('b', {}, name), maps && maps.length > 0 && maps[0].name ? ` of ${maps[0].name}` : '', h('br'),
               !maps ? (answer.ended ? 'not computed' : 'waits') : place ? `strongest in ${place}` : 'nothing speaks for it'));
         })),
