@@ -65,6 +65,35 @@ class ExplainPhotoTest : public ::testing::Test {
     EXPECT_EQ(asked.exit_code, 0) << asked.output;
     return Json::parse(asked.output, nullptr, false);
   }
+  // All three methods of an answer, against those of an image that a study explained. A study that
+  // has no training images hides by another mean: `other_mean`, of what does that f(x) alone.
+  static void ExpectSameNumbers(const Json& answer, const Json& explained,
+                                bool other_mean = false) {
+    int compared = 0;
+    for (const Json& method : answer.at("methods")) {
+      for (const Json& known : explained.at("attributions")) {
+        if (!known.at("method").contains(std::string(method.at("name")))) continue;
+        if (other_mean && method.at("name") == "shapley") {
+          EXPECT_EQ(method.at("result").at("fit").at("full"),
+                    known.at("result").at("fit").at("full"));
+        } else {
+          EXPECT_EQ(method.at("result"), known.at("result")) << method.at("name");
+        }
+        EXPECT_EQ(method.at("method"), known.at("method"));
+        ++compared;
+      }
+    }
+    EXPECT_EQ(compared, 3);
+  }
+  // Files of the coordinator's store that have these bytes.
+  static int FilesWith(const std::string& bytes) {
+    int files = 0;
+    for (const auto& entry :
+         fs::recursive_directory_iterator(fs::path(cluster_->cluster()) / "store")) {
+      files += entry.is_regular_file() && ReadAll(entry.path()).find(bytes) != std::string::npos;
+    }
+    return files;
+  }
   // curl of the dashboard, with `more` arguments: the status, then the body.
   static CommandResult Curl(const std::string& path, const std::string& more) {
     const std::string store = cluster_->cluster() + "/store";
@@ -93,16 +122,7 @@ TEST_F(ExplainPhotoTest, ImageOfTheSet_GetsTheVeryNumbersThatItsStudyHasForIt) {
   const std::string folder = (cluster_->directory() / "explained").string();
   const Json answer = Ask(Photo("known.png", *images_->Pixels(index)), "--out " + folder);
   ASSERT_EQ(answer.at("methods").size(), 3u) << answer;
-  int compared = 0;
-  for (const Json& method : answer.at("methods")) {
-    for (const Json& known : explained.at("attributions")) {
-      if (!known.at("method").contains(std::string(method.at("name")))) continue;
-      EXPECT_EQ(method.at("result"), known.at("result")) << method.at("name");
-      EXPECT_EQ(method.at("method"), known.at("method"));
-      ++compared;
-    }
-  }
-  EXPECT_EQ(compared, 3);
+  ExpectSameNumbers(answer, explained);
   EXPECT_FALSE(answer.at("unlike_training_images")) << answer.at("familiarity");
   EXPECT_EQ(answer.at("probabilities").size(), 2u);
   EXPECT_TRUE(answer.at("temperature").is_number());
@@ -134,6 +154,29 @@ TEST_F(ExplainPhotoTest, Noise_IsUnlikeTheTrainingImages_AndLeavesNothingAnywher
   EXPECT_THAT(cluster_->Log("coordinator"), Not(HasSubstr("noise.png")));
 }
 
+TEST_F(ExplainPhotoTest, KeptImage_IsAStudyWithTheSameNumbersButByTrainingMean_UntilItIsDeleted) {
+  std::string pixels(*images_->Pixels(3));  // Of no set, but like one of them.
+  for (char& value : pixels) value = static_cast<char>(value ^ 1);
+  const std::string photo = Photo("mine.png", pixels), piece = pixels.substr(3000, 40);
+  const Json answer = Ask(photo, "--keep mine");
+  const CommandResult stored = Out("results mine -o json");
+  ASSERT_EQ(stored.exit_code, 0) << stored.output;
+  const Json explained = Json::parse(stored.output).at("explained");
+  ASSERT_EQ(explained.size(), 1u);
+  EXPECT_EQ(explained.at(0).at("image"), "mine.png");
+  ExpectSameNumbers(answer, explained.at(0), true);
+  EXPECT_GT(FilesWith(piece), 0);
+  // The name is taken: nothing is asked, nothing is changed.
+  const CommandResult again = cluster_->Run("explain --study s " + photo + " --keep mine");
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.output,
+              AllOf(HasSubstr("there is a study mine already"), Not(HasSubstr("by study"))));
+  const CommandResult deleted = cluster_->Run("delete mine --yes");
+  EXPECT_EQ(deleted.exit_code, 0) << deleted.output;
+  EXPECT_EQ(FilesWith(piece), 0);
+  EXPECT_EQ(FilesWith("mine.png"), 0);
+}
+
 TEST_F(ExplainPhotoTest, BadQuestions_AreRefusedWithWhatToDo) {
   const std::string photo = Photo("a.png", *images_->Pixels(0));
   const auto fails = [&](const std::string& arguments, const std::string& what, int code = 1) {
@@ -150,6 +193,13 @@ TEST_F(ExplainPhotoTest, BadQuestions_AreRefusedWithWhatToDo) {
   fails("--study s", "picture is required", 2);
   fails("--study s " + photo + " --model m.safetensors", "excludes", 2);
   fails("--study s " + photo + " -o yaml", "text or json", 2);
+  for (const char* idle : {"--method lime", "--target x", "--classes a,b", "--size 3", "--seed 2",
+                           "--workers 2", "--output logit"}) {
+    fails(absl::StrCat("--study s ", photo, " ", idle), "excludes", 2);
+  }
+  fails("--model m.safetensors --images x --keep y -o z", "requires", 2);
+  fails("--model m.safetensors --images x -o -", "- is not possible here", 2);
+  fails("--study s " + photo + " --keep ../x", "--keep: ");
   fails("", "--model is required", 2);
   fails(absl::StrCat("--study s ", photo, " --out ", cluster_->directory().string()),
         "is there already");

@@ -1,18 +1,15 @@
 #include "tools/dermis/explain_photo.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -64,27 +61,6 @@ class OneImage : public ImageSet {
   const std::string pixels_;
 };
 
-// Ctrl-C ends a call that waits.
-class Canceller {
- public:
-  explicit Canceller(grpc::ClientContext& context)
-      : thread_([this, &context] {
-          while (!done_ && !Interrupted())
-            std::this_thread::sleep_for(std::chrono::milliseconds(50));
-          if (!done_) context.TryCancel();
-        }) {}
-  ~Canceller() {
-    done_ = true;
-    thread_.join();
-  }
-  Canceller(const Canceller&) = delete;
-  Canceller& operator=(const Canceller&) = delete;
-
- private:
-  std::atomic<bool> done_ = false;
-  std::thread thread_;
-};
-
 absl::Status Ask(v1::Questions::Stub& questions, const v1::ExplainRequest& request,
                  const std::function<void(v1::ExplainUpdate)>& see) {
   grpc::ClientContext context;
@@ -96,7 +72,12 @@ absl::Status Ask(v1::Questions::Stub& questions, const v1::ExplainRequest& reque
   if (Interrupted()) return absl::CancelledError("interrupted");
   if (end.ok()) return absl::OkStatus();
   const std::string what = absl::StrCat("study ", request.study());
-  if (end.error_code() != grpc::StatusCode::UNAVAILABLE) return ToAbsl(end, what);
+  // A coordinator that is gone says nothing, these are gRPC's words; one that is there says what to
+  // do.
+  const bool gone = end.error_code() == grpc::StatusCode::UNAVAILABLE &&
+                    !absl::StrContains(end.error_message(), "ask again") &&
+                    !absl::StrContains(end.error_message(), "dermis cluster");
+  if (!gone) return ToAbsl(end, what);
   return absl::UnavailableError(absl::StrCat(what, ": ", end.error_message(),
                                              ". Nothing of a question outlives the coordinator: "
                                              "see dermis cluster status, then ask again"));
@@ -134,7 +115,6 @@ v1::TaskResult Inline(const std::string& task, const v1::Payload& payload) {
   return result;
 }
 
-// The answer as the results of a study that explains this image alone.
 v1::StudyResults ResultsOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest) {
   v1::StudyResults results;
   *results.mutable_spec()->mutable_explanation()->mutable_methods() = answer.start.methods();
@@ -165,6 +145,7 @@ v1::StudyResults ResultsOf(const PhotoAnswer& answer, const v1::ImageSetManifest
 
 absl::Status WriteFolder(const PhotoAnswer& answer, const ImageSet& image,
                          const std::string& folder) {
+  if (folder.empty()) return absl::OkStatus();
   ReportInputs inputs;
   inputs.images = &image;
   inputs.fetch_payload = [](const v1::TaskResult& result) -> absl::StatusOr<v1::Payload> {
@@ -172,20 +153,17 @@ absl::Status WriteFolder(const PhotoAnswer& answer, const ImageSet& image,
     if (payload.ParseFromString(result.payload())) return payload;
     return absl::DataLossError("a payload does not parse");
   };
-  const fs::path part = folder + ".part";
-  std::error_code error;
-  fs::remove_all(part, error);
-  if (!fs::create_directory(part, error)) {
-    return absl::UnavailableError(
-        absl::StrCat(part.string(), " cannot be made (--out): ", error.message()));
+  return MakeExplanations(ResultsOf(answer, image.manifest()), inputs, folder, false).status();
+}
+
+// "0.412; of 30 validation images 99 in 100 lie within 0.5".
+std::string DistanceText(const v1::Familiarity& familiarity) {
+  std::string text = absl::StrFormat("%.3f", familiarity.distance());
+  if (familiarity.has_threshold()) {
+    absl::StrAppendFormat(&text, "; of %d validation images 99 in 100 lie within %.3f",
+                          familiarity.validation_images(), familiarity.threshold());
   }
-  const absl::Status written =
-      WriteExplanations(ResultsOf(answer, image.manifest()), inputs, part.string(), false).status();
-  if (written.ok()) fs::rename(part, folder, error);
-  if (!written.ok() || error) fs::remove_all(part);
-  RETURN_IF_ERROR(written);
-  if (error) return absl::UnavailableError(absl::StrCat(folder, ": ", error.message()));
-  return absl::OkStatus();
+  return text;
 }
 
 absl::StatusOr<std::string> ReadPhoto(const std::string& path) {
@@ -212,19 +190,44 @@ absl::Status CheckFolder(const std::string& folder) {
 
 }  // namespace
 
+void AddUpdate(v1::ExplainUpdate update, PhotoAnswer& answer) {
+  switch (update.kind_case()) {
+    case v1::ExplainUpdate::kStart:
+      answer.start = std::move(*update.mutable_start());
+      break;
+    case v1::ExplainUpdate::kPrediction:
+      answer.prediction = update.prediction();
+      answer.has_prediction = true;
+      break;
+    case v1::ExplainUpdate::kConfidence:
+      answer.confidence = std::move(*update.mutable_confidence());
+      answer.has_confidence = true;
+      break;
+    case v1::ExplainUpdate::kMethod:
+      answer.methods.push_back(std::move(*update.mutable_method()));
+      break;
+    case v1::ExplainUpdate::KIND_NOT_SET:  // Progress alone.
+      break;
+  }
+}
+
 std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
                    const std::string& photo) {
   const v1::ExplainConfidence& confidence = answer.confidence;
   const std::string predicted = NameOf(manifest, answer.prediction.predicted());
   std::string text = absl::StrCat(photo, ", by study ", answer.start.study(), ": ");
-  if (confidence.unlike()) {
-    absl::StrAppendFormat(
-        &text,
-        "unlike the training images\n"
-        "  distance      %.3f; of %d validation images 99 in 100 lie within %.3f\n"
-        "  so no confidence is given; the model would call it %s, as it would call anything\n",
-        confidence.familiarity().distance(), confidence.familiarity().validation_images(),
-        confidence.familiarity().threshold(), predicted);
+  if (!answer.has_confidence) {
+    absl::StrAppend(&text, answer.has_prediction ? predicted : "no prediction came", "\n");
+    if (answer.has_prediction) {
+      absl::StrAppend(&text,
+                      "  whether it is like the training images was not found out, so no "
+                      "confidence is given\n");
+    }
+  } else if (confidence.unlike()) {
+    absl::StrAppend(&text, "unlike the training images\n  distance      ",
+                    DistanceText(confidence.familiarity()),
+                    "\n  so no confidence is given; the model would call it ", predicted,
+                    ", as it would call anything\n");
   } else {
     absl::StrAppend(&text, predicted, "\n");
     for (int c = confidence.probabilities_size(); c-- > 0;) {
@@ -240,7 +243,8 @@ std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manife
           NameOf(manifest, static_cast<uint32_t>(manifest.classes_size() - 1)),
           confidence.threshold());
     }
-    if (confidence.has_familiarity()) {
+    // Without a threshold the distance alone says nothing; a note says why there is none.
+    if (confidence.familiarity().has_threshold()) {
       absl::StrAppendFormat(&text, "  distance      %.3f, as training images are (within %.3f)\n",
                             confidence.familiarity().distance(),
                             confidence.familiarity().threshold());
@@ -275,6 +279,7 @@ std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manife
   }
   for (const std::string& note : answer.start.notes())
     absl::StrAppend(&text, "  note: ", note, "\n");
+  if (answer.partial) absl::StrAppend(&text, "  note: ", kPartialNote, "\n");
   return absl::StrCat(text, kResearchNote, "\n");
 }
 
@@ -287,8 +292,13 @@ Json JsonOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
   json["note"] = kResearchNote;
   json["notes"] =
       std::vector<std::string>(answer.start.notes().begin(), answer.start.notes().end());
-  json["predicted"] = NameOf(manifest, answer.prediction.predicted());
-  json["unlike_training_images"] = confidence.unlike();
+  json["partial"] = answer.partial;
+  json["predicted"] =
+      answer.has_prediction ? Json(NameOf(manifest, answer.prediction.predicted())) : Json(nullptr);
+  // Of a distance that there is nothing to compare with nobody knows.
+  const bool judged = confidence.has_familiarity() &&
+                      (confidence.unlike() || confidence.familiarity().has_threshold());
+  json["unlike_training_images"] = judged ? Json(confidence.unlike()) : Json(nullptr);
   json["probabilities"] = nullptr;
   for (int c = 0; c < confidence.probabilities_size(); ++c) {
     json["probabilities"][NameOf(manifest, static_cast<uint32_t>(c))] = confidence.probabilities(c);
@@ -300,7 +310,9 @@ Json JsonOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
   if (confidence.has_familiarity()) {
     Json& familiarity = json["familiarity"];
     familiarity["distance"] = confidence.familiarity().distance();
-    familiarity["threshold"] = confidence.familiarity().threshold();
+    familiarity["threshold"] = confidence.familiarity().has_threshold()
+                                   ? Json(confidence.familiarity().threshold())
+                                   : Json(nullptr);
     familiarity["validation_images"] = confidence.familiarity().validation_images();
     familiarity["nearest"] = Json::array();
     for (const v1::NearImage& near : confidence.familiarity().nearest()) {
@@ -326,7 +338,7 @@ Json JsonOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,
   return json;
 }
 
-absl::Status ExplainPhoto(const PhotoOptions& options) {
+absl::StatusOr<PhotoAnswer> ExplainPhoto(const PhotoOptions& options) {
   RETURN_IF_ERROR(CheckFolder(options.folder));
   ASSIGN_OR_RETURN(const std::string file, ReadPhoto(options.photo));
   ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.cluster));
@@ -350,35 +362,28 @@ absl::Status ExplainPhoto(const PhotoOptions& options) {
   }
   request.set_pixels(*pixels);
   const bool live = options.format == "text" && isatty(STDERR_FILENO) != 0;
-  RETURN_IF_ERROR(Ask(*questions, request, [&](v1::ExplainUpdate update) {
-    switch (update.kind_case()) {
-      case v1::ExplainUpdate::kPrediction:
-        answer.prediction = update.prediction();
-        break;
-      case v1::ExplainUpdate::kConfidence:
-        answer.confidence = std::move(*update.mutable_confidence());
-        break;
-      case v1::ExplainUpdate::kMethod:
-        answer.methods.push_back(std::move(*update.mutable_method()));
-        break;
-      default:
-        break;
-    }
+  const absl::Status end = Ask(*questions, request, [&](v1::ExplainUpdate update) {
     if (live) std::fprintf(stderr, "\r%u of %u tasks ", update.tasks_done(), update.tasks_total());
-  }));
+    AddUpdate(std::move(update), answer);
+  });
   if (live) std::fprintf(stderr, "\r\033[K");
+  answer.partial = !end.ok();
+  // An interrupted one is not wanted; of one that failed there may be a part.
+  if (answer.partial && (absl::IsCancelled(end) || !answer.has_prediction)) return end;
   const std::string name = fs::path(options.photo).filename().string();
-  if (!options.folder.empty()) {
-    const OneImage image(manifest, name, *std::move(pixels));
-    RETURN_IF_ERROR(WriteFolder(answer, image, options.folder));
-  }
+  const OneImage image(manifest, name, *std::move(pixels));
+  const absl::Status written = WriteFolder(answer, image, options.folder);
   if (options.format == "json") {
     PrintJson(JsonOf(answer, manifest, name));
-    return absl::OkStatus();
+  } else {
+    std::fputs(TextOf(answer, manifest, name).c_str(), stdout);
+    if (written.ok() && !options.folder.empty()) {
+      std::printf("overlays in %s/overlays\n", options.folder.c_str());
+    }
   }
-  std::fputs(TextOf(answer, manifest, name).c_str(), stdout);
-  if (!options.folder.empty()) std::printf("overlays in %s/overlays\n", options.folder.c_str());
-  return absl::OkStatus();
+  RETURN_IF_ERROR(end);
+  RETURN_IF_ERROR(written);
+  return answer;
 }
 
 }  // namespace dermis

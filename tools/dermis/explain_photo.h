@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "dermis/v1/image_set.pb.h"
 #include "dermis/v1/question.pb.h"
@@ -20,6 +20,9 @@ inline constexpr char kResearchNote[] =
     "Show a "
     "doctor what worries you.";
 
+// And with one that ended too early.
+inline constexpr char kPartialNote[] = "the question ended too early: this is a part of the answer";
+
 struct PhotoOptions {
   std::string cluster, study, photo;
   std::string format = "text";  // Or json.
@@ -32,10 +35,15 @@ struct PhotoAnswer {
   v1::ExplainPrediction prediction;
   v1::ExplainConfidence confidence;
   std::vector<v1::ExplainMethod> methods;
+  bool has_prediction = false, has_confidence = false;
+  bool partial = false;  // It ended with an error.
 };
 
-// Prints the answer and writes DIR as `dermis explain --model` does. CANCELLED: interrupted.
-absl::Status ExplainPhoto(const PhotoOptions& options);
+void AddUpdate(v1::ExplainUpdate update, PhotoAnswer& answer);
+
+// Prints the answer and writes the folder as `dermis explain --model` does. CANCELLED: interrupted.
+// Other errors may come after a part of the answer, which is printed and says so.
+absl::StatusOr<PhotoAnswer> ExplainPhoto(const PhotoOptions& options);
 
 // For people, and for programs. `manifest`: of the study's image set.
 std::string TextOf(const PhotoAnswer& answer, const v1::ImageSetManifest& manifest,

@@ -33,6 +33,7 @@ function pulse(cluster) {
 
 function signIn(message) {
   clearTimeout(timer);
+  if (page && page.left) page.left();
   page = null;
   document.getElementById('sign-out').hidden = true;
   draw(document.getElementById('pulse'));
@@ -101,7 +102,7 @@ main.addEventListener('submit', async event => {
     if (wrong) signIn(wrong); else show();
   } else if (page && page.act) {
     page.act(form.dataset.form, Object.fromEntries(new FormData(form)));
-    if (!form.dataset.stays) form.reset();
+    if (!('stays' in form.dataset)) form.reset();
     look();
   }
 });

@@ -21,6 +21,13 @@ async function call(method, path, body, more = {}) {
   return response;
 }
 
+// Until the next look. Browsers let a hidden tab's timers wait a minute: who comes back sees the news at once.
+const pause = () => new Promise(resolve => {
+  const end = () => { clearTimeout(timer); document.removeEventListener('visibilitychange', end); resolve(); };
+  const timer = setTimeout(end, kPoll);
+  document.addEventListener('visibilitychange', end);
+});
+
 // "upper left": where the strongest evidence lies, in words.
 function placeOf(map) {
   const cells = map.cells && atob(map.cells);
@@ -43,6 +50,7 @@ export class PhotoPage {
   studies = null;
   answer = null;  // Of the last question.
   trouble = '';
+  overlaid = true;
   constructor(study) {
     this.study = study;
     this.away = () => this.left();
@@ -59,10 +67,17 @@ export class PhotoPage {
     this.question = '';
   }
 
-  async load() { this.studies = (await get('studies?limit=200')).studies; }
+  // The newest 200; and the one that the address names, however old it is. One that is not there is still asked for: the coordinator says so.
+  async load() {
+    const {studies} = await get('studies?limit=200');
+    if (!this.study && studies.length > 0) this.study = studies[0].id;
+    this.studies = !this.study || studies.some(s => s.id === this.study) ? studies : [{id: this.study}, ...studies];
+  }
 
   act(what, data) {
     if (what === 'user') { keepUser(data.token.trim()); this.trouble = ''; }
+    if (what === 'study') this.study = data.value;
+    if (what === 'overlay') this.overlaid = !this.overlaid;
     if (what === 'ask') this.ask(data.study, data.picture);
   }
 
@@ -96,7 +111,7 @@ export class PhotoPage {
           this.leave();
         }
         this.redraw();
-        await new Promise(resolve => setTimeout(resolve, kPoll));
+        await pause();
       }
     } catch (error) {
       if (this.gone || this.answer !== answer) return;
@@ -128,13 +143,17 @@ export class PhotoPage {
         ' A model’s output on one image says nothing about a person’s health. Show a doctor what worries you.'),
       !user ? this.askForToken() : h('form', {class: 'card ask', 'data-form': 'ask', 'data-stays': true, 'data-drop': true},
         h('label', {for: 'asked'}, 'Study'),
-        h('select', {id: 'asked', name: 'study', required: true}, studies.map(s => h('option', {value: s.id, selected: s.id === this.study}, s.id))),
+        h('select', {id: 'asked', name: 'study', required: true, 'data-pick': 'study'}, studies.map(s => h('option', {value: s.id, selected: s.id === this.study}, s.id))),
         h('label', {for: 'picture'}, 'Picture'),
         h('input', {id: 'picture', name: 'picture', type: 'file', accept: 'image/jpeg,image/png', 'aria-describedby': 'kept'}),
         h('button', {type: 'submit', class: 'main'}, 'Explain'),
         h('p', {class: 'note', id: 'kept'}, 'JPEG or PNG, at most 20 MiB; it may be dropped here. It goes to the cluster’s memory alone, and is forgotten with this page.')),
-      this.trouble && h('p', {class: 'wrong', role: 'alert'}, this.trouble),
-      this.answer && this.drawAnswer(this.answer));
+      this.trouble && h('p', {class: 'wrong told', role: 'alert'}, this.trouble),
+      // Of a picture that was refused there is nothing to show but why.
+      this.answer && (this.answer.image || !this.answer.ended) && this.drawAnswer(this.answer));
+    // Options change places as studies come and go; what was chosen stays.
+    const field = document.getElementById('asked');
+    if (field && field.value !== this.study && field !== document.activeElement) field.value = this.study;
     requestAnimationFrame(() => this.paint());
   }
 
@@ -153,32 +172,34 @@ export class PhotoPage {
       h('section', {'aria-labelledby': 'said', class: 'said'},
         h('figure', {}, h('canvas', {'data-keep': true, id: 'given', width: kSide, height: kSide, role: 'img', 'aria-label': `${answer.file}, as the model is given it`}),
           h('figcaption', {}, h('b', {}, answer.file), h('br'), 'as the model is given it')),
-        h('div', {}, h('h2', {id: 'said'}, !confidence ? (answer.ended ? 'No answer' : 'Asking the model') : confidence.unlike ? 'Unlike the training images' : answer.predicted),
+        h('div', {}, h('h2', {id: 'said'}, !confidence ? (answer.predicted || (answer.ended ? 'No answer' : 'Asking the model')) : confidence.unlike ? 'Unlike the training images' : answer.predicted),
           confidence && !confidence.unlike && h('table', {class: 'chances'}, h('tbody', {}, [...confidence.probabilities].reverse().map(one => h('tr', {},
             h('th', {scope: 'row'}, one.name), h('td', {class: 'share'}, h('svg', {viewBox: '0 0 100 8', preserveAspectRatio: 'none', class: 'bar-line', 'aria-hidden': 'true'},
               h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: 100 * one.probability, height: 8}))), h('td', {class: 'n'}, percent(one.probability)))))),
-          confidence && !confidence.unlike && h('p', {class: 'note'}, confidence.calibrated ? `Calibrated on the validation images of ${answer.study}.` : 'As the model says it: not calibrated.'),
+          confidence && !confidence.unlike && h('p', {class: 'note'}, confidence.calibrated ? `Calibrated on the validation images of ${answer.study}, which chose the threshold, too: the class is by that, not by one half.` : 'As the model says it: not calibrated.'),
           confidence && confidence.unlike && h('p', {}, `So no confidence is given. The model would call it ${answer.predicted}, as it would call anything.`),
-          near && h('p', {class: 'note'}, `Distance from the training images ${digits(near.distance, 3)}; of ${near.validation_images} validation images 99 in 100 lie within ${digits(near.threshold, 3)}.`),
+          near && near.threshold != null && h('p', {class: 'note'}, `Distance from the training images ${digits(near.distance, 3)}; of ${near.validation_images} validation images 99 in 100 lie within ${digits(near.threshold, 3)}.`),
+          answer.ended && !confidence && answer.predicted && h('p', {}, 'Whether it is like the training images was not found out, so no confidence is given. This is a part of the answer.'),
           !answer.ended && h('p', {class: 'soft'}, answer.total > 0 ? `${answer.done} of ${answer.total} tasks` : 'The picture is on its way', ' ',
             h('svg', {viewBox: '0 0 100 8', preserveAspectRatio: 'none', class: 'bar-line', role: 'progressbar', 'aria-label': 'tasks done', 'aria-valuemin': 0, 'aria-valuemax': answer.total || 1, 'aria-valuenow': answer.done},
               h('rect', {class: 'all', width: 100, height: 8}), h('rect', {class: 'done', width: answer.total ? 100 * answer.done / answer.total : 0, height: 8}))),
           answer.notes.map(note => h('p', {class: 'note'}, note)))),
       near && h('section', {'aria-labelledby': 'nearest'}, h('h2', {id: 'nearest'}, 'Nearest training images'),
-        h('div', {class: 'gallery'}, near.nearest.map((one, i) => h('figure', {id: 'near-' + i},
+        h('div', {class: 'gallery five'}, near.nearest.map((one, i) => h('figure', {id: 'near-' + i},
           h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-near': one.image, 'aria-label': `${one.name}${one.label ? ', ' + one.label : ''}`}),
-          h('figcaption', {}, h('b', {}, one.label || one.name), h('br'), one.label && one.name, one.label && h('br'), 'distance ', digits(one.distance, 3)))))),
+          h('figcaption', {}, h('b', {}, one.label || one.name), h('br'), one.label && h('span', {title: one.name}, one.name.split('/').pop()), one.label && h('br'), 'distance ', digits(one.distance, 3)))))),
       answer.methods.length > 0 && h('section', {'aria-labelledby': 'why'}, h('h2', {id: 'why'}, `What speaks for ${answer.positive}, what against`),
+        h('p', {class: 'legend'}, h('span', {}, h('span', {class: 'swatch for'}), ` speaks for ${answer.positive}`), h('span', {}, h('span', {class: 'swatch against'}), ' against it'),
+          h('button', {type: 'button', 'data-act': 'overlay', 'aria-pressed': String(this.overlaid)}, 'Overlays')),
         h('div', {class: 'gallery large'}, answer.methods.map(method => {
           const maps = answer.maps[method], name = kNames[method] || method, place = maps && maps.length > 0 ? placeOf(maps[0]) : '';
           return h('figure', {id: 'method-' + method},
             h('canvas', {'data-keep': true, width: kSide, height: kSide, role: 'img', 'data-method': method, class: maps ? '' : 'waits',
-              'aria-label': !maps ? `${name} has not arrived` : `${name}, drawn over the picture` + (place ? `; the strongest evidence for ${answer.positive} is in ${place}` : `; nothing speaks for ${answer.positive}`)}),
+              'aria-label': !maps ? `${name} has not arrived` : `${name}${this.overlaid ? ', drawn over the picture' : ', not drawn now'}` + (place ? `; the strongest evidence for ${answer.positive} is in ${place}` : `; nothing speaks for ${answer.positive}`)}),
             h('figcaption', {}, h('b', {}, name), maps && maps.length > 0 && maps[0].name ? ` of ${maps[0].name}` : '', h('br'),
               !maps ? (answer.ended ? 'not computed' : 'waits') : place ? `strongest in ${place}` : 'nothing speaks for it'));
         })),
-        h('p', {class: 'note'}, h('span', {class: 'swatch for'}), ` speaks for ${answer.positive}, `, h('span', {class: 'swatch against'}),
-          ' against it; strength relative to the strongest part. Overlays show what moved the model, which need not be what a doctor looks at.'))];
+        h('p', {class: 'note'}, 'Strength is relative to the strongest part. Overlays show what moved the model, which need not be what a doctor looks at.'))];
   }
 
   paint() {
@@ -196,11 +217,13 @@ export class PhotoPage {
     once(document.getElementById('given'), key, own);
     for (const canvas of document.querySelectorAll('canvas[data-method]')) {
       const maps = answer.maps[canvas.dataset.method];
-      once(canvas, key + (maps ? '+' : ''), g => { own(g); if (maps && maps.length > 0) g.drawImage(heat(maps[0]), 0, 0, kSide, kSide); });
+      once(canvas, key + (maps && this.overlaid ? '+' : ''), g => { own(g); if (this.overlaid && maps && maps.length > 0) g.drawImage(heat(maps[0]), 0, 0, kSide, kSide); });
     }
     for (const canvas of document.querySelectorAll('canvas[data-near]')) {
-      once(canvas, answer.study + canvas.dataset.near, g => loadImage(`/api/studies/${encodeURIComponent(answer.study)}/images/${canvas.dataset.near}`)
-        .then(image => g.drawImage(image, 0, 0, kSide, kSide), () => { canvas.drawn = ''; }));
+      // Canvases are used again: what comes late for an earlier question is not drawn.
+      const want = answer.number + ':' + canvas.dataset.near;
+      once(canvas, want, g => loadImage(`/api/studies/${encodeURIComponent(answer.study)}/images/${canvas.dataset.near}`)
+        .then(image => { if (canvas.drawn === want) g.drawImage(image, 0, 0, kSide, kSide); }, () => { if (canvas.drawn === want) canvas.drawn = ''; }));
     }
   }
 }
