@@ -85,11 +85,11 @@ class ExplainPhotoTest : public ::testing::Test {
     }
     EXPECT_EQ(compared, 3);
   }
-  // Files of the coordinator's store that have these bytes.
-  static int FilesWith(const std::string& bytes) {
+  // Files of the coordinator's "store", or the workers' "cache", that have these bytes.
+  static int FilesWith(const std::string& bytes, const std::string& folder = "store") {
     int files = 0;
     for (const auto& entry :
-         fs::recursive_directory_iterator(fs::path(cluster_->cluster()) / "store")) {
+         fs::recursive_directory_iterator(fs::path(cluster_->cluster()) / folder)) {
       files += entry.is_regular_file() && ReadAll(entry.path()).find(bytes) != std::string::npos;
     }
     return files;
@@ -166,6 +166,7 @@ TEST_F(ExplainPhotoTest, KeptImage_IsAStudyWithTheSameNumbersButByTrainingMean_U
   EXPECT_EQ(explained.at(0).at("image"), "mine.png");
   ExpectSameNumbers(answer, explained.at(0), true);
   EXPECT_GT(FilesWith(piece), 0);
+  EXPECT_GT(FilesWith(piece, "cache"), 0);
   // The name is taken: nothing is asked, nothing is changed.
   const CommandResult again = cluster_->Run("explain --study s " + photo + " --keep mine");
   EXPECT_EQ(again.exit_code, 1);
@@ -175,6 +176,12 @@ TEST_F(ExplainPhotoTest, KeptImage_IsAStudyWithTheSameNumbersButByTrainingMean_U
   EXPECT_EQ(deleted.exit_code, 0) << deleted.output;
   EXPECT_EQ(FilesWith(piece), 0);
   EXPECT_EQ(FilesWith("mine.png"), 0);
+  // Workers are told, and do it soon.
+  for (int i = 0; i < 100 && FilesWith(piece, "cache") > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(FilesWith(piece, "cache"), 0);
+  EXPECT_EQ(FilesWith("mine.png", "cache"), 0);
 }
 
 TEST_F(ExplainPhotoTest, BadQuestions_AreRefusedWithWhatToDo) {
