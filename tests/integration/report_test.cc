@@ -1,13 +1,19 @@
-// `dermis report` as users run it, on a real study: one page without network, and its figures as
-// files that are what their names say.
+// `dermis report` as users run it, on a real study: one page without network, its figures as files
+// that are what their names say, and its Table 1 made again by docs/read_results.py.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -68,20 +74,37 @@ std::string WellFormed(const std::string& xml) {
   return open.empty() ? "" : absl::StrCat("<", open.back(), "> is not closed");
 }
 
-TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
-  TestCluster cluster;
-  ASSERT_EQ(cluster.Start(2).exit_code, 0);
-  const CommandResult run = cluster.Run(
-      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", TestCluster::Images()),
-      400);
-  ASSERT_EQ(run.exit_code, 0) << run.output;
-  const fs::path page = cluster.directory() / "page.html",
-                 figures = cluster.directory() / "figures";
-  const std::string command =
-      absl::StrCat("report figures -o ", page.string(), " --figures ", figures.string());
-  const CommandResult made = cluster.Run(command);
-  ASSERT_EQ(made.exit_code, 0) << made.output;
-  EXPECT_THAT(made.output, HasSubstr(" figures and tables  "));
+// One study for all tests; its page and its figures are made.
+class ReportTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    cluster_ = new TestCluster;
+    ASSERT_EQ(cluster_->Start(2).exit_code, 0);
+    const CommandResult run = cluster_->Run(
+        absl::StrCat("run ", cluster_->Write("s.yaml", kStudy), " --images ", TestCluster::Images()),
+        400);
+    ASSERT_EQ(run.exit_code, 0) << run.output;
+    made_ = cluster_->Run(Command());
+    ASSERT_EQ(made_.exit_code, 0) << made_.output;
+  }
+  static void TearDownTestSuite() { delete cluster_; }
+
+  static fs::path Page() { return cluster_->directory() / "page.html"; }
+  static fs::path Figures() { return cluster_->directory() / "figures"; }
+  static std::string Command() {
+    return absl::StrCat("report figures -o ", Page().string(), " --figures ", Figures().string());
+  }
+
+  static TestCluster* cluster_;
+  static CommandResult made_;
+};
+TestCluster* ReportTest::cluster_ = nullptr;
+CommandResult ReportTest::made_;
+
+TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
+  const TestCluster& cluster = *cluster_;
+  const fs::path page = Page(), figures = Figures();
+  EXPECT_THAT(made_.output, HasSubstr(" figures and tables  "));
 
   const std::string index = Read(figures / "index.html");
   size_t files = 0;
@@ -125,7 +148,7 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   EXPECT_THAT(html, HasSubstr("This test split was evaluated 2 times by 1 study"));
 
   // Made again it is the same; among other files it is refused.
-  ASSERT_EQ(cluster.Run(command).exit_code, 0);
+  ASSERT_EQ(cluster.Run(Command()).exit_code, 0);
   EXPECT_EQ(Read(page), html);
   const CommandResult refused = cluster.Run(absl::StrCat(
       "report figures -o ", page.string(), " --figures ", cluster.directory().string()));
@@ -135,6 +158,62 @@ TEST(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
       cluster.Run(absl::StrCat("report figures -o ", page.string(), " --figure ", figures.string()))
           .exit_code,
       2);
+}
+
+// Of a line "NAME   accuracy .712  precision .690 ...": the number behind a key.
+double Printed(const std::string& line, const std::string& key) {
+  const size_t at = line.find(absl::StrCat("  ", key, " "));
+  double value = std::nan("");
+  if (at != std::string::npos) {
+    EXPECT_TRUE(absl::SimpleAtod(line.substr(at + key.size() + 3, 5), &value)) << line;
+  }
+  return value;
+}
+
+TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
+  // Debian's python3: its NumPy comes from the package python3-numpy.
+  if (Shell("/usr/bin/python3 -c 'import numpy' 2>&1").exit_code != 0) {
+    GTEST_SKIP() << "/usr/bin/python3 has no NumPy: install python3-numpy (tools/setup --tests)";
+  }
+  const CommandResult results = cluster_->Run("results figures -o json");
+  ASSERT_EQ(results.exit_code, 0) << results.output;
+  const std::string model = (cluster_->directory() / "study.safetensors").string();
+  const CommandResult saved = cluster_->Run("results figures --model " + model);
+  ASSERT_EQ(saved.exit_code, 0) << saved.output;
+  const char* const source = std::getenv("DERMIS_SOURCE_DIR");
+  const CommandResult read =
+      Shell(absl::StrCat("/usr/bin/python3 ", source != nullptr ? source : ".",
+                         "/docs/read_results.py ", cluster_->Write("study.json", results.output),
+                         " ", model, " 2>&1"));
+  ASSERT_EQ(read.exit_code, 0) << read.output;
+  EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
+
+  const auto table = ParseCsv(Read(Figures() / "table1.csv"));
+  ASSERT_TRUE(table.ok()) << table.status();
+  const std::vector<std::string> lines = absl::StrSplit(read.output, '\n');
+  size_t compared = 0;
+  for (const std::vector<std::string>& row : table->rows) {
+    if (!row[*table->Column("chosen_on")].empty()) continue;  // Another threshold than a half.
+    const std::string& name = row[*table->Column("model")];
+    const auto line = std::find_if(lines.begin(), lines.end(), [&](const std::string& l) {
+      return absl::StartsWith(l, absl::StrCat(name, "  "));
+    });
+    ASSERT_NE(line, lines.end()) << name << " is not in\n" << read.output;
+    for (const auto& [printed, column] :
+         std::vector<std::pair<std::string, std::string>>{{"accuracy", "accuracy"},
+                                                          {"precision", "precision"},
+                                                          {"FPR of all", "fpr_of_all"},
+                                                          {"FNR of all", "fnr_of_all"},
+                                                          {"FPR of the class", "fpr_of_class"},
+                                                          {"FNR of the class", "fnr_of_class"},
+                                                          {"area", "roc_area"}}) {
+      double expected = std::nan("");
+      EXPECT_TRUE(absl::SimpleAtod(row[*table->Column(column)], &expected)) << column;
+      EXPECT_NEAR(Printed(*line, printed), expected, .5001e-3) << name << ", " << printed;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 2 * 7u) << "the network and the forest";
 }
 
 }  // namespace

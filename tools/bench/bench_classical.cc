@@ -1,11 +1,14 @@
 // The baselines on images of bytes: seconds.
-//   dermis_bench_classical --rows FILE --labels FILE --what l2|l1|forest|products [--size N]
+//   dermis_bench_classical --rows FILE --labels FILE --what l2|l1|forest|products|folds [--size N]
 //                          [--strongest E] [--weakest E] [--threads T] [--repeats N]
+//                          [--folds FILE --trees N --depth N --seeds N]
 // FILEs: N x N x 3 bytes an image, and a byte each. l2: products, kernel and the path over C =
 // 10^weakest (1e-6) .. 10^strongest (100) by decades, one thread. l1: the same path. forest: 20
 // trees of depth 5, images turned into columns included. products: those alone, by the fastest
-// kernel; each kernel's seconds are printed, in turn. What it found is printed beside the value,
-// for comparison with the peer's.
+// kernel; each kernel's seconds are printed, in turn. folds: forests of seeds 1 .. N on all images
+// but those of a fold (a byte an image: its fold), which are then scored; prints a line "fold seed
+// accuracy" for each. What it found is printed beside the value, for comparison with the peer's.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <fstream>
@@ -84,21 +87,50 @@ void PathByColumns(const Data& data, const std::vector<double>& strengths) {
   }
 }
 
-void Grow(const Data& data, int threads) {
-  constexpr uint32_t kTrees = 20;
-  const PixelColumns columns(data.rows, data.p);
+struct Wood {
+  uint32_t trees = 20, depth = 5;
+  int threads = 1;
+};
+
+std::vector<Tree> Grow(const Data& data, const PixelColumns& columns, const Wood& wood,
+                       uint64_t seed) {
   const std::vector<uint32_t> labels(data.labels.begin(), data.labels.end());
-  std::vector<Tree> trees(kTrees);
+  std::vector<Tree> trees(wood.trees);
   std::atomic<uint32_t> next = 0;
   std::vector<std::thread> pool;
-  for (int t = 0; t < threads; ++t) {
+  for (int t = 0; t < wood.threads; ++t) {
     pool.emplace_back([&] {
-      for (uint32_t tree; (tree = next++) < kTrees;) {
-        trees[tree] = *GrowTree(columns, labels, {2, 5, 0}, 1, tree);
+      for (uint32_t tree; (tree = next++) < wood.trees;) {
+        trees[tree] = *GrowTree(columns, labels, {2, wood.depth, 0}, seed, tree);
       }
     });
   }
   for (std::thread& thread : pool) thread.join();
+  return trees;
+}
+
+void ScoreFolds(const Data& data, const std::string& folds, const Wood& wood, uint64_t seeds) {
+  if (folds.size() != data.rows.size()) Die("--folds and --rows do not fit");
+  const auto last = static_cast<uint8_t>(*std::max_element(folds.begin(), folds.end()));
+  for (uint8_t fold = 0; fold <= last; ++fold) {
+    Data training{{}, {}, data.p}, held{{}, {}, data.p};
+    for (size_t i = 0; i < data.rows.size(); ++i) {
+      Data& part = static_cast<uint8_t>(folds[i]) == fold ? held : training;
+      part.rows.push_back(data.rows[i]);
+      part.labels.push_back(data.labels[i]);
+    }
+    const PixelColumns columns(training.rows, data.p);
+    for (uint64_t seed = 1; seed <= seeds; ++seed) {
+      const Forest forest{0, 2, {}, Grow(training, columns, wood, seed)};
+      size_t right = 0;
+      for (size_t i = 0; i < held.rows.size(); ++i) {
+        right += (Probabilities(forest, held.rows[i])[1] > .5) == (held.labels[i] == 1);
+      }
+      std::printf("%d %ld %.9g\n", fold, static_cast<long>(seed),
+                  static_cast<double>(right) / static_cast<double>(held.rows.size()));
+      std::fflush(stdout);
+    }
+  }
 }
 
 int Main(int argc, char** argv) {
@@ -118,6 +150,9 @@ int Main(int argc, char** argv) {
     strengths.push_back(std::pow(10.0, static_cast<double>(e)));
   }
   const std::string what = arguments.Text("--what");
+  const Wood wood{static_cast<uint32_t>(arguments.Number("--trees", 20)),
+                  static_cast<uint32_t>(arguments.Number("--depth", 5)),
+                  static_cast<int>(arguments.Number("--threads", 1))};
   std::vector<double> taken;
   for (long repeat = arguments.Number("--repeats", 1); repeat-- > 0;) {
     const double start = Seconds();
@@ -128,8 +163,11 @@ int Main(int argc, char** argv) {
     } else if (what == "products") {
       taken.push_back(Products(data));
       continue;
+    } else if (what == "folds") {
+      ScoreFolds(data, Contents(arguments.Text("--folds")), wood,
+                 static_cast<uint64_t>(arguments.Number("--seeds", 20)));
     } else {
-      Grow(data, static_cast<int>(arguments.Number("--threads", 1)));
+      Grow(data, PixelColumns(data.rows, data.p), wood, 1);
     }
     taken.push_back(Seconds() - start);
   }

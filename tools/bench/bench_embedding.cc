@@ -1,9 +1,11 @@
 // PCA and t-SNE: seconds, of the whole computation from what is in memory.
 //   dermis_bench_embedding --what pca --images FILE [--size 224] [--scores OUT] [--how gram|randomised]
-//   dermis_bench_embedding --what tsne --scores FILE [--embedding OUT]
-//   dermis_bench_embedding --what kl --scores FILE --embedding FILE    the judge: exact, of dense P
-// all: [--components 50] [--threads N] [--perplexity 30]. images: n x size x size x 3 bytes; scores: n
-// x components doubles; embedding: n x 2 doubles. Parts are printed to standard error.
+//   dermis_bench_embedding --what tsne --scores FILE [--embedding OUT] [--seed N]
+//   dermis_bench_embedding --what kl --scores FILE --embedding FILE [--most-dense N]    the judge: exact
+// all: [--components 50] [--threads N] [--perplexity 30]. seed: a random start in place of that by
+// the components. The judge's P is dense, or of neighbours beyond N points (8000). images: n x size
+// x size x 3 bytes; scores: n x components doubles; embedding: n x 2 doubles. Parts are printed to
+// standard error.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -102,6 +104,7 @@ Affinities AffinitiesOfScores(const std::vector<double>& scores, size_t componen
   const DistanceRows rows = DistanceRows::OfPoints(scores, components);
   return Checked(
       AffinitiesOf(rows, {.perplexity = static_cast<double>(arguments.Number("--perplexity", 30)),
+                          .most_dense = static_cast<size_t>(arguments.Number("--most-dense", 8000)),
                           .threads = threads}));
 }
 
@@ -123,7 +126,10 @@ int Main(int argc, char** argv) {
   }
   const double made = Seconds();
   const size_t n = scores.size() / components;
-  const Tsne tsne = Checked(RunTsne(p, PcaStart(scores, n), {.threads = threads}));
+  const long seed = arguments.Number("--seed", -1);
+  const std::vector<double> initial =
+      seed < 0 ? PcaStart(scores, n) : RandomStart(n, static_cast<uint64_t>(seed));
+  const Tsne tsne = Checked(RunTsne(p, initial, {.threads = threads}));
   const double taken = Seconds() - start;
   std::fprintf(stderr, "%zu points: P %.2f s, %u iterations %.2f s, KL %.4f\n", n, made - start,
                tsne.iterations, taken - (made - start), tsne.kl);

@@ -3,7 +3,7 @@
   peer_embedding.py images OUT [DIR]                    what all sides read: the JPEGs of DIR's two classes, or drawn
                                                         ones; n x 224 x 224 x 3 bytes
   peer_embedding.py pca IMAGES randomized|arpack|full --threads N
-  peer_embedding.py tsne SCORES openTSNE|scikit-learn --threads N [--embedding OUT]
+  peer_embedding.py tsne SCORES openTSNE|scikit-learn --threads N [--embedding OUT] [--seed N]    seed: a random start
 """
 import argparse
 import glob
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("how", nargs="?", default="")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--embedding", default="")
+    parser.add_argument("--seed", type=int)
     o = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(o.threads)   # Before numpy.
@@ -58,15 +59,17 @@ def main():
         print(json.dumps({"value": time.perf_counter() - start, "unit": "s"}))
         return
     x = np.fromfile(o.path, dtype=np.float64).reshape(-1, COMPONENTS)
+    start_from, seed = ("pca", 0) if o.seed is None else ("random", o.seed)
     if o.how == "openTSNE":
         from openTSNE import TSNE
         start = time.perf_counter()
-        y = TSNE(n_iter=750, early_exaggeration_iter=250, n_jobs=o.threads, random_state=0).fit(x)
+        y = TSNE(n_iter=750, early_exaggeration_iter=250, n_jobs=o.threads, initialization=start_from,
+                 random_state=seed).fit(x)
     else:
         from sklearn.manifold import TSNE
         # Neither stops before its 1,000 iterations.
-        t = TSNE(max_iter=1000, n_iter_without_progress=1000, min_grad_norm=0, init="pca", random_state=0,
-                 n_jobs=o.threads)
+        t = TSNE(max_iter=1000, n_iter_without_progress=1000, min_grad_norm=0, init=start_from,
+                 random_state=seed, n_jobs=o.threads)
         start = time.perf_counter()
         y = t.fit_transform(x)
     taken = time.perf_counter() - start
