@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 
 #include "common/resize.h"
 #include "common/split.h"
@@ -87,7 +88,7 @@ absl::StatusOr<std::string> Row(const v1::StudySpec& spec, const ImageSet& image
                   input.data(), size, size);
   const std::string name = Escape(entry.name());
   std::string html = absl::StrCat(
-      "<p>", name, "<small>", Escape(manifest.classes(static_cast<int>(entry.label()))),
+      "<p>", absl::StrReplaceAll(name, {{"/", "/<wbr>"}, {"_", "_<wbr>"}}), "<small>", Escape(manifest.classes(static_cast<int>(entry.label()))),
       "</small></p>",
       Picture(std::vector<float>(input.begin(), input.end()), size, name + ", as it is"));
   const AugmentationRanges ranges = RangesOf(spec.training().augmentation());

@@ -26,11 +26,11 @@ stroke-width:2}
 
 inline constexpr char kReportStyle[] = R"css(
 :root{color-scheme:light dark;--bg:#faf9f6;--card:#fff;--ink:#1f2328;--soft:#646a73;--line:#e4e2dc;--accent:#0d7a6f;
---second:#b9722c;--right:#0d7a6f;--wrong:#c0392b;--shade:0 1px 2px #0000000d,0 6px 20px #0000000a}
+--second:#b9722c;--right:#0d7a6f;--wrong:#c0392b;--shade:0 1px 2px #0000000d,0 6px 20px #0000000a;--edge:#00000026}
 @media screen and (prefers-color-scheme:dark){:root:not([data-theme=light]){--bg:#15171a;--card:#1d2024;--ink:#e6e7e9;--soft:#9aa1ab;
---line:#30343a;--accent:#4cc3b4;--second:#e0a868;--right:#4cc3b4;--wrong:#f0806f;--shade:none}}
+--line:#30343a;--accent:#4cc3b4;--second:#e0a868;--right:#4cc3b4;--wrong:#f0806f;--shade:none;--edge:#ffffff2e}}
 @media screen{:root[data-theme=dark]{color-scheme:dark;--bg:#15171a;--card:#1d2024;--ink:#e6e7e9;--soft:#9aa1ab;--line:#30343a;
---accent:#4cc3b4;--second:#e0a868;--right:#4cc3b4;--wrong:#f0806f;--shade:none}:root[data-theme=light]{color-scheme:light}}
+--accent:#4cc3b4;--second:#e0a868;--right:#4cc3b4;--wrong:#f0806f;--shade:none;--edge:#ffffff2e}:root[data-theme=light]{color-scheme:light}}
 @media print{:root{color-scheme:light}}[hidden]{display:none!important}
 *{box-sizing:border-box}html{scroll-behavior:smooth;scroll-padding-top:1rem}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.6 Inter,"Segoe UI",system-ui,-apple-system,
@@ -49,8 +49,8 @@ h3{font-size:1.05rem;margin:0;font-weight:620;overflow-wrap:anywhere}
 box-shadow:var(--shade)}.tile b{display:block;font-size:2.15rem;line-height:1.15;letter-spacing:-.03em;font-weight:640}
 .tile span{display:block;font-size:.92rem}.tile small{color:var(--soft);font-size:.8rem}
 .scroll{--under:var(--bg);overflow-x:auto;background:linear-gradient(90deg,var(--under) 40%,transparent) 0/2.2rem 100%,
-linear-gradient(270deg,var(--under) 40%,transparent) 100%/2.2rem 100%,linear-gradient(90deg,#00000026,transparent) 0/.7rem 100%,
-linear-gradient(270deg,#00000026,transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
+linear-gradient(270deg,var(--under) 40%,transparent) 100%/2.2rem 100%,linear-gradient(90deg,var(--edge),transparent) 0/.7rem 100%,
+linear-gradient(270deg,var(--edge),transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
 .case .scroll,.tile .scroll,.panel .scroll{--under:var(--card)}@media print{.scroll{background:none}}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{padding:.5rem .65rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
@@ -73,7 +73,7 @@ margin:0 0 1.6rem;box-shadow:var(--shade)}
 .why{color:var(--soft);font-size:.85rem;margin-left:auto}
 .facts{display:flex;flex-wrap:wrap;gap:.2rem 2rem;margin:0 0 1rem;font-size:.88rem}.facts div{display:flex;gap:.5rem}
 dt{color:var(--soft)}dd{margin:0;font-weight:600}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,195px),1fr));gap:1rem 1.1rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,195px),1fr));grid-auto-flow:dense;gap:1rem 1.1rem}
 figure{margin:0;min-width:0}figcaption{font-size:.79rem;line-height:1.45;color:var(--soft);margin-top:.45rem}
 figcaption b{color:var(--ink);font-weight:600}figcaption em{font-style:normal;color:var(--ink)}
 .picture{display:block;width:100%;height:auto;border-radius:8px;isolation:isolate;background:#fff}
@@ -113,7 +113,7 @@ font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-temp
 .judged .verdict,.judged .flags,.judged .praise{margin:0 0 1rem;max-width:52rem}.judged .list{padding-left:2.1rem}.judged tbody th small{display:block}
 .judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px;max-width:900px}.judged .wide{font-size:.84rem}.judged .wide th,.judged .wide td{padding:.5rem .22rem}
 .judged .wide small{font-size:.64rem;letter-spacing:-.01em}.judged details.model{margin-top:2rem}
-.curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
+.curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,350px),1fr))}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
 .agreement .less{background:color-mix(in srgb,var(--wrong) calc(var(--share)*60%),transparent)}
 details{margin-top:1.1rem;border-top:1px solid var(--line);padding-top:.7rem}summary{cursor:pointer;font-weight:600;
@@ -147,14 +147,17 @@ border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--sof
 .waterfall{width:100%;height:auto;display:block}.waterfall text{fill:var(--ink);font-size:12px}.waterfall .value{text-anchor:end}.waterfall .up{fill:#e0245e}
 .waterfall .down{fill:#2b8ce6}.waterfall .link{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 2}.waterfall .end{stroke:var(--ink);stroke-width:2}
 .number{fill:#111;stroke:#fff;stroke-width:2.5px;paint-order:stroke;font-weight:700;text-anchor:middle;dominant-baseline:central}
-@media (min-width:640px){.figures .wide{grid-column:span 2}}
+.figures .wide{grid-column:span 2}@media(max-width:640px){.case .figures:not(.cams,.maps){grid-template-columns:1fr 1fr;gap:.8rem}}
 .without-overlay .case .overlay,.without-mask .case .mask{visibility:hidden}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media(max-width:640px){.theme{top:1.2rem}.top{padding-top:2.6rem}.tiles{grid-template-columns:1fr 1fr!important}.filters output{margin-left:0}}
 @page{margin:14mm}
 @media print{body{background:#fff;font-size:11pt}.top,main,footer{max-width:none;padding-left:0;padding-right:0}.plot,.tile,.panel,figure,tr,.verdict,.flags,.praise,.caveats{break-inside:avoid;box-shadow:none}
-.case{box-shadow:none;break-before:auto}h2,h3,summary,.case header{break-after:avoid}.index,nav,.theme,.filters,.scatter button{display:none}
-.scroll{overflow:visible}th,td{padding:.35rem .4rem}table{font-size:.78rem}.figures{grid-template-columns:repeat(3,1fr)}.cams,.maps{grid-template-columns:repeat(2,1fr)}
+.case{box-shadow:none;border:0;border-top:1px solid var(--line);border-radius:0;padding:1rem 0 0}h2,h3,h4,summary,.case header,tr:has(>[scope=rowgroup]){break-after:avoid}
+summary{list-style:none}.index,nav,.theme,.filters,.scatter button{display:none}.scroll{overflow:visible}th,td{padding:.35rem .4rem}table{font-size:.78rem}.numbers{break-inside:avoid}
+.judged .wide th,.judged .wide td{padding:.35rem .14rem}.judged .wide{font-size:.7rem}.judged .wide small{font-size:.52rem}
+.figures{grid-template-columns:repeat(5,1fr);gap:.7rem .6rem}figcaption{font-size:.68rem}.cams,.maps{grid-template-columns:repeat(3,1fr)}
+#panels .figures:not(.one){grid-template-columns:repeat(6,1fr)}
 .trio{grid-template-columns:repeat(3,1fr);gap:.6rem}.duo{grid-template-columns:1fr 1fr}.first>.tiles{grid-template-columns:repeat(4,1fr)}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 )css";
 
