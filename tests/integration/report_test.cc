@@ -80,9 +80,9 @@ class ReportTest : public testing::Test {
   static void SetUpTestSuite() {
     cluster_ = new TestCluster;
     ASSERT_EQ(cluster_->Start(2).exit_code, 0);
-    const CommandResult run = cluster_->Run(
-        absl::StrCat("run ", cluster_->Write("s.yaml", kStudy), " --images ", TestCluster::Images()),
-        400);
+    const CommandResult run = cluster_->Run(absl::StrCat("run ", cluster_->Write("s.yaml", kStudy),
+                                                         " --images ", TestCluster::Images()),
+                                            400);
     ASSERT_EQ(run.exit_code, 0) << run.output;
     made_ = cluster_->Run(Command());
     ASSERT_EQ(made_.exit_code, 0) << made_.output;
@@ -181,10 +181,9 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
   const CommandResult saved = cluster_->Run("results figures --model " + model);
   ASSERT_EQ(saved.exit_code, 0) << saved.output;
   const char* const source = std::getenv("DERMIS_SOURCE_DIR");
-  const CommandResult read =
-      Shell(absl::StrCat("/usr/bin/python3 ", source != nullptr ? source : ".",
-                         "/docs/read_results.py ", cluster_->Write("study.json", results.output),
-                         " ", model, " 2>&1"));
+  const CommandResult read = Shell(
+      absl::StrCat("/usr/bin/python3 ", source != nullptr ? source : ".", "/docs/read_results.py ",
+                   cluster_->Write("study.json", results.output), " ", model, " 2>&1"));
   ASSERT_EQ(read.exit_code, 0) << read.output;
   EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
 
