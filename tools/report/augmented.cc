@@ -88,8 +88,8 @@ absl::StatusOr<std::string> Row(const v1::StudySpec& spec, const ImageSet& image
                   input.data(), size, size);
   const std::string name = Escape(entry.name());
   std::string html = absl::StrCat(
-      "<p>", absl::StrReplaceAll(name, {{"/", "/<wbr>"}, {"_", "_<wbr>"}}), "<small>", Escape(manifest.classes(static_cast<int>(entry.label()))),
-      "</small></p>",
+      "<p>", absl::StrReplaceAll(name, {{"/", "/<wbr>"}, {"_", "_<wbr>"}}), "<small>",
+      Escape(manifest.classes(static_cast<int>(entry.label()))), "</small></p>",
       Picture(std::vector<float>(input.begin(), input.end()), size, name + ", as it is"));
   const AugmentationRanges ranges = RangesOf(spec.training().augmentation());
   std::vector<float> out(input.size());
