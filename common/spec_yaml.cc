@@ -89,6 +89,10 @@ std::string KeyBeneath(const Descriptor& type, const std::string& name) {
 // Suggest says.
 std::string SuggestKey(const std::string& key, const Descriptor& type, const std::string& path,
                        const std::vector<std::string>& known) {
+  if (path == "sweep.grid") {  // As others write one.
+    return absl::StrCat(": it takes no keys; what varies stands in sweep.axes: [{key: "
+                        "training.optimizer.sgd.momentum, values: [0, 0.9]}]");
+  }
   const std::string word = WordHere(key);
   const bool here = std::find(known.begin(), known.end(), word) != known.end();
   if (!here && NearestWord(key, known, 1).empty()) {

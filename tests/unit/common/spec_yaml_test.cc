@@ -42,6 +42,7 @@ TEST(SpecYamlTest, AKeyThatStandsElsewhere_IsNamedWithItsPlace) {
   EXPECT_THAT(ErrorOf("name: a\ntraining: {lr: 0.1}\n"),
               HasSubstr("did you mean 'training.optimizer.rmsprop.learning_rate'?"));
   EXPECT_THAT(ErrorOf("name: a\nepochs: 3\n"), HasSubstr("did you mean 'training.epochs'?"));
+  EXPECT_THAT(ErrorOf("name: a\nsweep: {grid: {learning_rate: [1]}}\n"), HasSubstr("stands in sweep.axes"));
   EXPECT_THAT(ErrorOf("name: a\ntraining: {size: 64}\n"), HasSubstr("did you mean 'images.size'?"));
 }
 
