@@ -229,13 +229,20 @@ int Serve(const Flags& flags) {
     log->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
   });
 
-  StoredBlobs blobs(**store, reserve);
+  const UserQuota quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30};
+  const absl::StatusOr<std::unique_ptr<UserUploads>> uploads =
+      UserUploads::Open(absl::StrCat(flags.store, "/uploads"), **store, Clock::Real(), {.quota = quota});
+  if (!uploads.ok()) return Fail(kStore, std::string(uploads.status().message()));
+  StoredBlobs blobs(**store, reserve, uploads->get());
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs,
             {.bundle = absl::Seconds(flags.bundle),
              .segment = absl::Seconds(flags.segment),
-             .quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30},
+             .quota = quota,
              .spot_checks = flags.spot_checks});
+  core.OnBrought([uploads = uploads->get()](const std::string& user, const Usage& has, const std::vector<Digest>& named) {
+    uploads->Named(user, has, named);
+  });
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
@@ -266,7 +273,16 @@ int Serve(const Flags& flags) {
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
         core_thread.Post(
             [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
-      });
+      },
+      {.uploads = uploads->get(), .unused = [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
+         core_thread.Post([due = std::move(due), uploads](Core& core) mutable {
+           std::erase_if(due, [&](const Digest& blob) { return !uploads->Take(blob); });
+           core.DropUnused(due);
+         });
+       },
+       .refused = [log = audit->get()](const AuditCaller& caller, const absl::Status& why) {
+         log->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
+       }});
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
@@ -284,9 +300,9 @@ int Serve(const Flags& flags) {
   builder.SetMaxReceiveMessageSize(16 << 20);
   builder.SetMaxSendMessageSize(-1);
   // Anyone may begin a call of Join: what is under way is bounded before it is read.
-  grpc::ResourceQuota quota("calls");
-  quota.Resize(kCallMemory);
-  builder.SetResourceQuota(quota);
+  grpc::ResourceQuota memory("calls");
+  memory.Resize(kCallMemory);
+  builder.SetResourceQuota(memory);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfAConnection);
   // Two coordinators must not share a port silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

@@ -119,6 +119,8 @@ class Studies {
   };
   Leavings LeavingsOf(const std::string& id) const;
   void Delete(Leavings leavings);
+  // Where neither a study nor a result names the blob. Walks over all studies.
+  void RemoveUnused(const Digest& blob);
   // After the replay: looks for every blob that is named, and removes those of retired states.
   void LookForBlobs();
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
@@ -211,7 +213,6 @@ class Studies {
   // Steps whose states some study's result is taken from, or may be.
   std::set<uint64_t> PinnedSteps(const Digest& recipe) const;
   void Retire(const std::vector<Digest>& tasks);
-  void RemoveUnused(const Digest& blob);
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
   void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);

@@ -76,7 +76,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
 // The real clock, and what a test adds to it.
 class ShiftedClock : public Clock {
  public:
-  absl::Duration Now() const override { return Real().Now(); }
+  absl::Duration Now() const override { return Real().Now() + absl::Milliseconds(ahead_ms.load()); }
   uint64_t UnixMillis() const override { return Real().UnixMillis() + ahead_ms; }
   std::atomic<uint64_t> ahead_ms{0};
 };
@@ -110,10 +110,14 @@ class ServicesTest : public ::testing::Test {
     folder = mkdtemp(name.data());
     journal = *OpenSqliteJournal(folder + "/store");
     store = *BlobStore::Open(folder + "/store/blobs", {});
-    blobs = std::make_unique<StoredBlobs>(*store, 0);
+    uploads = *UserUploads::Open(folder + "/store/uploads", *store, clock, {.quota = quota});
+    blobs = std::make_unique<StoredBlobs>(*store, 0, uploads.get());
     streams = std::make_unique<Streams>();
     core = std::make_unique<Core>(Clock::Real(), *journal, *streams, *blobs,
                                   Core::Options{.grace = absl::ZeroDuration()});
+    core->OnBrought([this](const std::string& user, const Usage& has, const std::vector<Digest>& named) {
+      uploads->Named(user, has, named);
+    });
     ASSERT_TRUE(core->Open().ok());
     thread = std::make_unique<CoreThread>(*core, [](const absl::Status& s) { FAIL() << s; });
     streams->SetCore(thread.get());
@@ -128,7 +132,11 @@ class ServicesTest : public ::testing::Test {
     blob_service = std::make_unique<BlobService>(
         *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
           lost = {blob, why};
-        });
+        },
+        BlobService::Quotas{.uploads = uploads.get(), .unused = [this](const std::vector<Digest>& due) { unused = due; },
+                            .refused = [this](const AuditCaller& caller, const absl::Status& why) {
+                              audit->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
+                            }});
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     Identity own;
     if (!insecure) {
@@ -165,6 +173,9 @@ class ServicesTest : public ::testing::Test {
   std::string folder;
   std::unique_ptr<Journal> journal;
   std::unique_ptr<BlobStore> store;
+  UserQuota quota = {.studies = 0, .blobs = 10, .bytes = 10'000'000};
+  std::unique_ptr<UserUploads> uploads;
+  std::vector<Digest> unused;  // The last ones.
   std::unique_ptr<StoredBlobs> blobs;
   std::unique_ptr<Streams> streams;
   std::unique_ptr<Core> core;
@@ -354,6 +365,72 @@ TEST_F(SecureServicesTest, Roles_AreKeptApart) {
       v1::Cluster::NewStub(ChannelOf("user"))->CompleteTasks(&complete_context, {}, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(status.error_message(), HasSubstr("Cluster/CompleteTasks"));
+}
+
+TEST_F(SecureServicesTest, UploadsThatNoStudyNames_CountForTheirUser_UntilTheyAreNamedOrGo) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5)), worker(ChannelOf("worker"), absl::Seconds(5));
+  const auto put = [](BlobClient& client, const std::string& bytes) { return client.Put(Sha256Of(bytes), bytes); };
+  const std::string large(6'000'000, 'a'), other(6'000'000, 'b');
+  ASSERT_TRUE(put(ann, large).ok());
+  const absl::Status refused = put(ann, other);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("user user has 0 bytes by studies and 6000000 that were uploaded and no study names"),
+                    HasSubstr("would add 6000000"), HasSubstr("may have 10000000"), HasSubstr("--user-gib")));
+  EXPECT_FALSE(store->Has(Sha256Of(other))) << "it was stored all the same";
+  EXPECT_TRUE(put(ann, large).ok()) << "what is there takes no more";
+  EXPECT_TRUE(put(worker, other).ok()) << "a worker's results are not a user's uploads";
+  // Bytes that are not what they were said to be count no longer than the call.
+  EXPECT_FALSE(ann.Put(Sha256Of("else"), std::string(3'000'000, 'c')).ok());
+  EXPECT_TRUE(put(ann, std::string(3'000'000, 'd')).ok());
+
+  // A restart forgets nothing.
+  EXPECT_FALSE((*UserUploads::Open(folder + "/store/uploads", *store, clock, {.quota = quota}))->Begin("user", 2'000'000).ok());
+  // A study names some: they count as what it brought.
+  uploads->Named("user", Usage{.studies = 1, .blobs = 1, .bytes = 6'000'000}, {Sha256Of(large)});
+  EXPECT_FALSE(put(ann, std::string(2'000'000, 'e')).ok());
+  // It was deleted: there is room.
+  uploads->Named("user", Usage(), {});
+  EXPECT_TRUE(put(ann, std::string(2'000'000, 'e')).ok());
+
+  // A day after they were last asked for the others go; what was asked for stays.
+  clock.ahead_ms = 23 * 3'600'000;
+  EXPECT_TRUE(blobs->Has(Sha256Of(std::string(2'000'000, 'e'))));
+  clock.ahead_ms = 25 * 3'600'000;
+  unused.clear();
+  ASSERT_TRUE(put(ann, "a small one").ok());
+  ASSERT_THAT(unused, testing::ElementsAre(Sha256Of(std::string(3'000'000, 'd'))));
+  EXPECT_TRUE(uploads->Take(unused[0]));
+  EXPECT_FALSE(uploads->Take(unused[0])) << "it is gone";
+  EXPECT_FALSE(uploads->Take(Sha256Of(std::string(2'000'000, 'e')))) << "its time is not over";
+}
+
+TEST_F(SecureServicesTest, ManySmallUploads_AreBoundedByTheirNumber) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(ann.Put(Sha256Of(absl::StrCat(i)), absl::StrCat(i)).ok()) << i;
+  const absl::Status refused = ann.Put(Sha256Of("one more"), "one more");
+  EXPECT_THAT(std::string(refused.message()), AllOf(HasSubstr("10 that were uploaded"), HasSubstr("--user-blobs"))) << refused;
+}
+
+TEST_F(SecureServicesTest, AStudy_TakesItsUploadsOutOfWhatNoStudyNames) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5));
+  const v1::ImageSetManifest manifest = *FakeManifest(600);
+  const std::string pixels = "pixels", bytes = manifest.SerializeAsString();
+  ASSERT_TRUE(ann.Put(Sha256Of(pixels), pixels).ok());
+  ASSERT_TRUE(ann.Put(Sha256Of(bytes), bytes).ok());
+  const auto pending = [&] {
+    const std::filesystem::directory_iterator files(folder + "/store/uploads");
+    return std::distance(begin(files), end(files));
+  };
+  EXPECT_EQ(pending(), 2);
+  v1::SubmitRequest request;
+  *request.mutable_spec() = *ParseStudyYaml("name: s", "s.yaml");
+  request.set_image_set(Sha256Of(bytes).bytes());
+  v1::SubmitResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->Submit(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(pending(), 0);
 }
 
 TEST_F(SecureServicesTest, Audit_SaysWhoChangedWhat_AndWhoWasRefused_AndItsHeadIsSigned) {
