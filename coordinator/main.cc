@@ -37,14 +37,12 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/limits.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 
 namespace dermis {
 namespace {
-
-constexpr size_t kCallMemory = size_t{2} << 30;  // Of all messages that are being received.
-constexpr int kStreamsOfAConnection = 256;
 
 // Exit codes, for supervisors and scripts.
 enum Exit { kOk = 0, kUnhealthy = 1, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
@@ -296,21 +294,9 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&joins);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
-  // Nothing that is sent here is larger; results go out in one message however many there are.
-  builder.SetMaxReceiveMessageSize(16 << 20);
-  builder.SetMaxSendMessageSize(-1);
-  // Anyone may begin a call of Join: what is under way is bounded before it is read.
-  grpc::ResourceQuota memory("calls");
-  memory.Resize(kCallMemory);
-  builder.SetResourceQuota(memory);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfAConnection);
+  SetLimits(builder);
   // Two coordinators must not share a port silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // Clients ping (common/tls.h): that is no abuse. Our own pings find dead ones.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return Fail(kListen,

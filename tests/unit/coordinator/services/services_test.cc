@@ -6,6 +6,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <list>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -22,6 +27,7 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/limits.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 #include "dermis/v1/audit.grpc.pb.h"
@@ -160,6 +166,7 @@ class ServicesTest : public ::testing::Test {
     builder.RegisterService(studies.get());
     builder.RegisterService(joins.get());
     builder.RegisterService(blob_service.get());
+    SetLimits(builder);
     server = builder.BuildAndStart();
     ASSERT_NE(server, nullptr);
     if (insecure) channel = MakeChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
@@ -431,6 +438,19 @@ TEST_F(SecureServicesTest, AStudy_TakesItsUploadsOutOfWhatNoStudyNames) {
   const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->Submit(&context, request, &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(pending(), 0);
+  // It counts as the study's from now on, and for nobody when that is deleted.
+  const auto refused = [&] { return std::string(uploads->Begin("user", 10'000'001).message()); };
+  EXPECT_THAT(refused(), HasSubstr(absl::StrCat("has ", pixels.size() + bytes.size(), " bytes by studies and 0 that were uploaded")));
+  v1::StudyRequest study;
+  study.set_id("s");
+  v1::StudyStatus end;
+  v1::DeleteRequest away;
+  away.set_id("s");
+  v1::DeleteResponse deleted;
+  grpc::ClientContext first, second;
+  ASSERT_TRUE(v1::Studies::NewStub(ChannelOf("user"))->Cancel(&first, study, &end).ok());
+  ASSERT_TRUE(v1::Studies::NewStub(ChannelOf("user"))->Delete(&second, away, &deleted).ok());
+  EXPECT_THAT(refused(), HasSubstr("has 0 bytes by studies"));
 }
 
 TEST_F(SecureServicesTest, Audit_SaysWhoChangedWhat_AndWhoWasRefused_AndItsHeadIsSigned) {
@@ -682,6 +702,46 @@ TEST_F(JoinTest, Renewal_IsForWhoJoined_AndNobodyLocksHimselfOut) {
             grpc::StatusCode::PERMISSION_DENIED);
   const grpc::Status self = Revoke(BearerOf(LoadIdentity(folder + "/certs", "admin")->certificate)->serial);
   EXPECT_EQ(self.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << self.error_message();
+}
+
+TEST_F(SecureServicesTest, AStudyOf100Megabytes_IsRefused_AndTheConnectionServesOn) {
+  const auto stub = v1::Studies::NewStub(ChannelOf("user"));
+  v1::SubmitRequest request;
+  request.mutable_spec()->set_name(std::string(100'000'000, 'a'));
+  v1::SubmitResponse response;
+  grpc::ClientContext context, after;
+  const grpc::Status status = stub->Submit(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+  v1::ListResponse list;
+  EXPECT_TRUE(stub->List(&after, {}, &list).ok());
+}
+
+TEST_F(SecureServicesTest, ClientsThatAreSilent_OrDribble_HoldUpNobody) {
+  struct Connection {
+    explicit Connection(int port) : fd(socket(AF_INET, SOCK_STREAM, 0)) {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(static_cast<uint16_t>(port));
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    }
+    ~Connection() { close(fd); }
+    const int fd;
+    bool connected = false;
+  };
+  std::list<Connection> clients;
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(clients.emplace_back(port).connected) << i;
+    // The beginning of a TLS record, of which the rest does not come.
+    if (i % 2 == 0) ASSERT_EQ(send(clients.back().fd, "\x16\x03\x01", 3, MSG_NOSIGNAL), 3);
+  }
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  context.set_wait_for_ready(true);
+  v1::ListResponse list;
+  const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->List(&context, {}, &list);
+  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 TEST_F(SecureServicesTest, PlainText_IsNotAnswered) {
