@@ -11,7 +11,7 @@
 set(home lib/dermis)
 
 # DT_RPATH, not DT_RUNPATH: it also serves what the libraries need in turn.
-foreach(program IN ITEMS dermis-coordinator:coordinator dermis-worker:worker dermis:cli)
+foreach(program IN ITEMS dermis-coordinator:coordinator dermis-decode:coordinator dermis-worker:worker dermis:cli)
   string(REPLACE ":" ";" program "${program}")
   list(POP_FRONT program target component)
   target_link_options(${target} PRIVATE -Wl,--disable-new-dtags)
@@ -68,4 +68,4 @@ install(DIRECTORY docs/ DESTINATION share/doc/dermis COMPONENT docs)
 install(FILES README.md LICENSE DESTINATION share/doc/dermis COMPONENT docs)
 
 # What an installation needs, without tests and benchmarks (tools/programs).
-add_custom_target(programs DEPENDS dermis dermis-coordinator dermis-worker dermis_onnx $<TARGET_NAME_IF_EXISTS:dermis_cuda>)
+add_custom_target(programs DEPENDS dermis dermis-coordinator dermis-decode dermis-worker dermis_onnx $<TARGET_NAME_IF_EXISTS:dermis_cuda>)

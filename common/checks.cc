@@ -193,6 +193,9 @@ std::vector<v1::TaskSpec> NeedsOf(const v1::TaskSpec& task) {
   const std::string& numerics_class = task.numerics_class();
   std::vector<v1::TaskSpec> needs;
   switch (task.kind_case()) {
+    case v1::TaskSpec::kPerturb:
+      needs.push_back(SuperpixelTaskOf(task.perturb().perturbation(), numerics_class));
+      break;
     case v1::TaskSpec::kFit: {
       const v1::Perturbation& perturbation = task.fit().perturbation();
       needs.push_back(SuperpixelTaskOf(perturbation, numerics_class));

@@ -1,5 +1,6 @@
 #include "coordinator/core.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -52,7 +53,8 @@ Core::Core(Clock& clock, Journal& journal, Outbox& outbox, BlobIndex& blobs, Opt
       blobs_(blobs),
       batch_(journal, outbox),
       studies_(clock, batch_, blobs),
-      fleet_(clock, batch_, studies_, blobs, options),
+      questions_(studies_),
+      fleet_(clock, batch_, studies_, questions_, blobs, options),
       spot_checks_(options.spot_checks),
       quota_(options.quota) {}
 
@@ -88,8 +90,8 @@ void Core::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
   fleet_.WorkerBeat(connection, beat);
 }
 
-void Core::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended) {
-  fleet_.AttemptEnded(connection, ended);
+void Core::AttemptEnded(ConnectionId connection, v1::AttemptEnded ended) {
+  fleet_.AttemptEnded(connection, std::move(ended));
 }
 
 void Core::WorkerDisconnected(ConnectionId connection, const std::string& cause) {
@@ -104,6 +106,11 @@ void Core::CompleteTasks(std::vector<CheckedCompletion> completions, CompleteRep
     if (done.verdict != v1::CompletionReply::STORED) {
       for (const Digest& blob : done.missing) verdict.add_missing(blob.bytes());
       verdict.set_cause(done.cause);
+      continue;
+    }
+    if (fleet_.IsOfQuestion(done.completion.attempt().worker(), done.task)) {
+      verdict.set_verdict(v1::CompletionReply::REFUSED);
+      verdict.set_cause("it is a question's, of which nothing is stored");
       continue;
     }
     if (RefuseStale(done, verdict)) continue;
@@ -479,8 +486,10 @@ absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& reque
   leavings.event.set_user(user);
   DERMIS_LOG(kInfo, "study ", id, " deleted by ", user, ": ", response.results(), " results, ",
              response.bytes() >> 20, " MiB");
+  const std::vector<Digest> blobs = leavings.blobs;
   studies_.Delete(std::move(leavings));
   SayBrought(owner, {});
+  fleet_.TellDeleted(blobs);
   fleet_.StopUnwanted();
   return response;
 }
@@ -493,6 +502,23 @@ void Core::ChangeTrust(const TrustDecision& decide, std::function<void(const abs
     if (revoked) fleet_.TellRevocations();
   }
   batch_.AfterFlush([status = event.status(), reply = std::move(reply)] { reply(status); });
+}
+
+absl::StatusOr<uint64_t> Core::Ask(const std::string& id,
+                                   std::shared_ptr<const std::string> pixels,
+                                   Questions::Tell tell) {
+  const auto record = studies_.state().studies().find(id);
+  if (record == studies_.state().studies().end()) return Status(id).status();  // Names those there are.
+  const std::string& wanted = record->second.numerics_class;
+  const auto& workers = fleet_.workers();
+  if (!wanted.empty() && std::none_of(workers.begin(), workers.end(), [&](const auto& entry) {
+        return entry.second.hello.numerics_class() == wanted;
+      })) {
+    return absl::UnavailableError(absl::StrCat(
+        "no worker is here that computes as study ", id, " does (numerics class ", wanted,
+        "): start one (dermis cluster start, dermis-worker), then ask again"));
+  }
+  return questions_.Ask(id, std::move(pixels), clock_.Now(), std::move(tell));
 }
 
 absl::StatusOr<v1::StudyStatus> Core::Status(const std::string& id) const {
@@ -540,6 +566,7 @@ void Core::AfterFlush(std::function<void()> callback) { batch_.AfterFlush(std::m
 void Core::Tick() {
   const absl::Duration now = clock_.Now();
   fleet_.Look(now);
+  questions_.Look(now);
   if (now >= next_disk_look_) {
     next_disk_look_ = now + kDiskLook;
     if (blobs_.LowDisk()) studies_.RetireIdleStates(kRetiredAtOnce);

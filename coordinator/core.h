@@ -26,6 +26,7 @@
 #include "coordinator/fleet.h"
 #include "coordinator/journal.h"
 #include "coordinator/outbox.h"
+#include "coordinator/questions.h"
 #include "coordinator/studies.h"
 #include "dermis/v1/cluster.pb.h"
 #include "dermis/v1/studies.pb.h"
@@ -51,7 +52,7 @@ class Core {
   // takes the old one's place.
   void WorkerConnected(ConnectionId connection, const v1::Register& hello);
   void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
-  void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
+  void AttemptEnded(ConnectionId connection, v1::AttemptEnded ended);
   void WorkerDisconnected(ConnectionId connection, const std::string& cause);
 
   // Replies when durable. First result wins; a second is compared.
@@ -95,6 +96,12 @@ class Core {
   // NOT_FOUND: it is not quarantined.
   void Release(const std::string& worker, const std::string& user,
                std::function<void(const absl::StatusOr<v1::ReleaseResponse>&)> reply);
+
+  // --- Questions (questions.h). UNAVAILABLE: no worker that could answer is there.
+  absl::StatusOr<uint64_t> Ask(const std::string& study, std::shared_ptr<const std::string> pixels,
+                               Questions::Tell tell);
+  // Idempotent.
+  void LeaveQuestion(uint64_t question) { questions_.Leave(question); }
 
   // --- Looking. Cheap but for Results (reads payloads). What they show may not be durable yet:
   // answer with it through AfterFlush.
@@ -156,6 +163,7 @@ class Core {
   BlobIndex& blobs_;
   Batch batch_;
   Studies studies_;
+  Questions questions_;
   Fleet fleet_;
   std::vector<std::string> alarms_;
   absl::Duration next_disk_look_;

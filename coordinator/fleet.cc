@@ -57,6 +57,7 @@ void Fleet::Look(absl::Duration now) {
 
 void Fleet::GiveOut(absl::Duration now) {
   if (now < work_from_) return;
+  GiveOutQuestions(now);
   GiveOutChecks(now, true);
   // A bundle may be cut short (a change of kind, a task that must run alone): once more for the
   // rest.
@@ -124,6 +125,7 @@ void Fleet::WorkerConnected(ConnectionId connection, const v1::Register& hello) 
              hello.threads(), " threads", worker.assignment != 0 ? ", goes on" : "", ")");
   batch_.Send(connection, std::move(welcome));
   if (!studies_.state().trust().revoked().empty()) batch_.Send(connection, Revocations());
+  SendDeleted(connection, studies_.Gone());
 }
 
 v1::Directive Fleet::Revocations() const {
@@ -137,6 +139,21 @@ v1::Directive Fleet::Revocations() const {
 void Fleet::TellRevocations() {
   const v1::Directive directive = Revocations();
   for (const auto& [connection, name] : connections_) batch_.Send(connection, directive);
+}
+
+void Fleet::SendDeleted(ConnectionId connection, absl::Span<const Digest> blobs) {
+  constexpr size_t kAtOnce = 10'000;  // Far below what a message may hold.
+  for (; !blobs.empty(); blobs.remove_prefix(std::min(kAtOnce, blobs.size()))) {
+    v1::Directive directive;
+    for (const Digest& blob : blobs.subspan(0, kAtOnce)) {
+      directive.mutable_forget()->add_blobs(blob.bytes());
+    }
+    batch_.Send(connection, std::move(directive));
+  }
+}
+
+void Fleet::TellDeleted(const std::vector<Digest>& blobs) {
+  for (const auto& [connection, name] : connections_) SendDeleted(connection, blobs);
 }
 
 void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
@@ -184,20 +201,25 @@ void Fleet::WorkerBeat(ConnectionId connection, const v1::Beat& beat) {
   }
 }
 
-void Fleet::AttemptEnded(ConnectionId connection, const v1::AttemptEnded& said) {
+void Fleet::AttemptEnded(ConnectionId connection, v1::AttemptEnded ended) {
   auto [name, worker] = Find(connection);
-  if (worker == nullptr || said.assignment() == 0 || worker->assignment != said.assignment()) {
+  if (worker == nullptr || ended.assignment() == 0 || worker->assignment != ended.assignment()) {
     return;
   }
-  v1::AttemptEnded ended = said;
   // That a task fails is not believed of it either.
-  if (Expelled(*worker)) ended.set_outcome(v1::OUTCOME_YIELDED);
+  if (Expelled(*worker)) {
+    ended.set_outcome(v1::OUTCOME_YIELDED);
+    ended.clear_results();
+  }
   const absl::Duration now = clock_.Now();
   worker->last_beat = now;
   Assignment& assignment = assignments_.at(ended.assignment());
-  if (ended.outcome() == v1::OUTCOME_UNAVAILABLE || ended.outcome() == v1::OUTCOME_PEER_LOST) {
+  const bool tried_elsewhere = assignment.question == 0 || questions_.Has(assignment.question);
+  if (tried_elsewhere && (ended.outcome() == v1::OUTCOME_UNAVAILABLE ||
+                          ended.outcome() == v1::OUTCOME_PEER_LOST)) {
     studies_.Touch(assignment.study);
-    if (Study* study = studies_.FindStudy(assignment.study)) {
+    Study* const study = studies_.FindStudy(assignment.study);
+    if (study != nullptr && assignment.question == 0) {
       study->hint = absl::StrCat("worker ", name, ": ", ended.cause());
     }
     DERMIS_LOG(kWarning, "worker ", name, " could not: ", ended.cause(), "; tried elsewhere");
@@ -460,6 +482,7 @@ void Fleet::AccountTime(absl::Duration now) {
   double each = 0;
   studies_.counters().looks += assignments_.size();
   for (const auto& [id, assignment] : assignments_) {
+    if (assignment.question != 0) continue;  // Nobody's share pays for them.
     if (study == nullptr || study->id != assignment.study) {
       study = studies_.FindStudy(assignment.study);
       if (study == nullptr) continue;

@@ -20,6 +20,7 @@
 #include "common/digest.h"
 #include "coordinator/batch.h"
 #include "coordinator/blob_index.h"
+#include "coordinator/questions.h"
 #include "coordinator/studies.h"
 #include "dermis/v1/cluster.pb.h"
 
@@ -76,6 +77,7 @@ struct Assignment {
   std::string study;  // Charged for it.
   bool gang = false;
   bool check = false;  // A spot check: one unit that has a result.
+  uint64_t question = 0;  // Not 0: tasks of a question, which are no units.
   absl::Duration started;
   std::string why;  // Yielding or doomed: the reason.
   bool yielding = false;
@@ -115,18 +117,26 @@ struct CheckWork {
 class Fleet {
  public:
   // All outlive this.
-  Fleet(Clock& clock, Batch& batch, Studies& studies, const BlobIndex& blobs, FleetOptions options)
-      : clock_(clock), batch_(batch), studies_(studies), blobs_(blobs), options_(options) {}
+  Fleet(Clock& clock, Batch& batch, Studies& studies, Questions& questions, const BlobIndex& blobs,
+        FleetOptions options)
+      : clock_(clock),
+        batch_(batch),
+        studies_(studies),
+        questions_(questions),
+        blobs_(blobs),
+        options_(options) {}
 
   // Certificates were revoked: workers refuse them from now on.
   void TellRevocations();
+  // Blobs went with a study: workers remove their copies.
+  void TellDeleted(const std::vector<Digest>& blobs);
   // The coordinator starts: new work is given out at once where nothing ran before, else after a
   // while.
   void Open(bool fresh);
   // As in Core.
   void WorkerConnected(ConnectionId connection, const v1::Register& hello);
   void WorkerBeat(ConnectionId connection, const v1::Beat& beat);
-  void AttemptEnded(ConnectionId connection, const v1::AttemptEnded& ended);
+  void AttemptEnded(ConnectionId connection, v1::AttemptEnded ended);
   void WorkerDisconnected(ConnectionId connection, const std::string& cause);
   // This worker's completion of the task is about to be stored.
   void Completed(const std::string& worker, const v1::TaskSpec& task);
@@ -147,6 +157,8 @@ class Fleet {
   // The gang that trains the recipe now; null: none.
   const Assignment* GangOf(const Digest& recipe) const;
   bool Quarantined(const std::string& name) const;
+  // Whether the worker was given this task as one of a question, and is at it.
+  bool IsOfQuestion(const std::string& worker, const Digest& task) const;
   // Whether this worker of those that are here could be one more to compute the unit.
   bool MayCheck(const OpenCheck& check, const Worker& worker) const;
   // The numerics class of most workers; empty: there are none.
@@ -159,6 +171,7 @@ class Fleet {
   void SetIdle(const Worker& worker, bool idle);
   void Remove(const std::string& name);
   v1::Directive Revocations() const;
+  void SendDeleted(ConnectionId connection, absl::Span<const Digest> blobs);
   // Quarantined workers that are here, for whatever reason.
   std::set<std::string> Suspects() const;
   // What a worker says it runs: goes on where its work is wanted and nobody else does it.
@@ -217,6 +230,15 @@ class Fleet {
   // Units of one kind, and what they are, to a free worker.
   Assignment& SendUnits(Study& study, const std::string& name, std::vector<Digest> tasks,
                         absl::Span<const v1::TaskSpec* const> specs, absl::Duration now);
+  // --- Questions (fleet_questions.cc).
+  // To all free workers, before any other work; where there are too few, workers leave what they do after the unit they are at.
+  void GiveOutQuestions(absl::Duration now);
+  void SendQuestion(Questions::Bundle bundle, const std::string& name, uint64_t id,
+                    absl::Duration now);
+  // How many tasks of a kind a worker takes at once.
+  size_t UnitsOfAQuestion(v1::TaskSpec::KindCase kind, size_t threads) const;
+  // For so many tasks that could run now.
+  void MakeRoomForQuestions(const std::string& numerics_class, size_t ready, absl::Duration now);
   // --- Spot checks (fleet_checks.cc).
   // To workers that are still free: of all studies, or of those alone that wait for nothing else.
   void GiveOutChecks(absl::Duration now, bool urgent);
@@ -230,6 +252,7 @@ class Fleet {
   Clock& clock_;
   Batch& batch_;
   Studies& studies_;
+  Questions& questions_;
   const BlobIndex& blobs_;
   const FleetOptions options_;
 
@@ -243,6 +266,7 @@ class Fleet {
   std::map<std::string, History> histories_;
   std::map<uint64_t, Assignment> assignments_;
   std::set<uint64_t> gangs_;  // Those of them that are one.
+  std::set<uint64_t> question_assignments_;  // That are of questions.
   struct Front {              // Of a study's trainings: all before `training` have a gang.
     const StudyRun* run = nullptr;
     uint64_t added = 0;

@@ -19,6 +19,12 @@ constexpr size_t kStrikes = 3;
 
 void Fleet::BundleEnded(const std::string& name, Worker& worker, Assignment& assignment,
                         const v1::AttemptEnded& ended) {
+  if (assignment.question != 0) {
+    questions_.Ended(assignment.question, assignment.id, name, ended, clock_.Now());
+    SetFree(worker);
+    EraseAssignment(assignment.id);
+    return;
+  }
   const std::vector<Digest> remaining = Remaining(assignment);
   const size_t done = assignment.tasks.size() - remaining.size();
   if (ended.outcome() == v1::OUTCOME_DONE && done > 0 && !assignment.adopted) {
@@ -255,7 +261,7 @@ bool Fleet::Quarantined(const std::string& name) const {
 
 void Fleet::StopUnwanted() {
   for (auto& [id, assignment] : assignments_) {
-    if (assignment.doomed || assignment.yielding) continue;
+    if (assignment.doomed || assignment.yielding || assignment.question != 0) continue;
     if (assignment.gang) {
       YieldUnwanted(assignment);
       continue;
@@ -293,6 +299,10 @@ void Fleet::YieldUnwanted(Assignment& gang) {
 void Fleet::EraseAssignment(uint64_t id) {
   const Assignment& assignment = assignments_.at(id);
   studies_.Touch(assignment.study);
+  if (assignment.question != 0) {
+    questions_.GiveBack(assignment.question, id, assignment.worker, true, clock_.Now());
+    question_assignments_.erase(id);
+  }
   if (assignment.check) {
     CheckWork& work = check_works_[assignment.tasks[0]];
     if (work.assignment == id) work.assignment = 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -30,6 +31,8 @@
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/dashboard/dashboard.h"
+#include "coordinator/dashboard/decoder.h"
+#include "coordinator/dashboard/question_board.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
 #include "coordinator/services/audit_service.h"
@@ -38,6 +41,8 @@
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
 #include "coordinator/services/limits.h"
+#include "coordinator/services/question_desk.h"
+#include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 
@@ -86,6 +91,9 @@ struct DashboardParts {
   std::unique_ptr<Publisher> publisher;
   std::unique_ptr<Chronicle> chronicle;
   std::unique_ptr<ExplanationReader> explanations;
+  std::unique_ptr<SignIn> users;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<QuestionBoard> questions;
   std::unique_ptr<Dashboard> dashboard;
   std::unique_ptr<HttpServer> server;
 };
@@ -105,7 +113,7 @@ absl::StatusOr<std::string> ReadPart(const BlobStore& store, const Digest& blob,
 
 absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& core,
                                               const Journal& journal, const BlobIndex& blobs,
-                                              const BlobStore& store) {
+                                              const BlobStore& store, QuestionDesk& desk) {
   DashboardParts parts;
   HttpServer::Options options;
   options.listen = flags.dashboard;
@@ -123,8 +131,19 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   sources.snapshot = [publisher = parts.publisher.get()] { return publisher->Latest(); };
   sources.chronicle = parts.chronicle.get();
   sources.explanations = parts.explanations.get();
+  ASSIGN_OR_RETURN(SignIn users, SignIn::Open(absl::StrCat(flags.store, "/user-token")));
+  parts.users = std::make_unique<SignIn>(std::move(users));
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  parts.decoder = std::make_unique<Decoder>((self.parent_path() / "dermis-decode").string());
+  parts.questions = std::make_unique<QuestionBoard>(desk, *parts.decoder);
+  sources.questions = parts.questions.get();
+  sources.users = parts.users.get();
   parts.dashboard =
       std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
+  options.larger_body = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
+    return dashboard->LargerBody(request);
+  };
   const auto handler = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
     return dashboard->Answer(request);
   };
@@ -266,6 +285,8 @@ int Serve(const Flags& flags) {
   JoinService joins(access, core_thread,
                     {.authority = authority.get(), .listen = flags.listen, .revoked = [&streams] { streams.CheckAll(); }});
   AuditService audits(access, **audit, own);
+  QuestionDesk desk(core_thread);
+  QuestionService questions(access, desk);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
@@ -292,6 +313,7 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&audits);
   builder.RegisterService(&cluster);
   builder.RegisterService(&joins);
+  builder.RegisterService(&questions);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
   SetLimits(builder);
@@ -313,7 +335,7 @@ int Serve(const Flags& flags) {
   };
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
-    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store);
+    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk);
     if (!dashboard.ok()) {
       return fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));
@@ -348,6 +370,7 @@ int Serve(const Flags& flags) {
   dashboard->server.reset();
   streams.CloseAll("the coordinator stops");
   watches.CloseAll("the coordinator stops");
+  desk.CloseAll("the coordinator stops");
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(3));
   core_thread.Stop();
   server.reset();

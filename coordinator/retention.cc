@@ -177,6 +177,15 @@ void Studies::Delete(Leavings leavings) {
   });
 }
 
+std::vector<Digest> Studies::Gone() const {
+  constexpr size_t kMost = 4096;
+  std::vector<Digest> gone;
+  for (auto blob = gone_.rbegin(); blob != gone_.rend() && gone.size() < kMost; ++blob) {
+    if (!state_.Names(*blob) && !blobs_.Has(*blob)) gone.push_back(*blob);
+  }
+  return gone;
+}
+
 void Studies::RemoveUnused(const Digest& blob) {
   if (state_.Names(blob)) return;
   for (const auto& [id, record] : state_.studies()) {

@@ -147,7 +147,7 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
       FoldAdjusted(event.study_adjusted());
       break;
     case v1::Event::kStudyDeleted:
-      FoldDeleted(event.study_deleted().id());
+      FoldDeleted(event.study_deleted());
       break;
     default:
       break;
@@ -476,7 +476,11 @@ void Studies::FoldAdjusted(const v1::StudyAdjusted& adjusted) {
   }
 }
 
-void Studies::FoldDeleted(const std::string& id) {
+void Studies::FoldDeleted(const v1::StudyDeleted& deleted) {
+  const std::string& id = deleted.id();
+  for (const std::string& bytes : deleted.blobs()) {
+    if (const auto blob = Digest::FromBytes(bytes); blob.ok()) gone_.push_back(*blob);
+  }
   Study* study = FindStudy(id);
   if (study == nullptr) return;
   DropWants(*study);

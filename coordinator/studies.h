@@ -121,6 +121,9 @@ class Studies {
   void Delete(Leavings leavings);
   // Where neither a study nor a result names the blob. Walks over all studies.
   void RemoveUnused(const Digest& blob);
+  // Blobs that went with deleted studies and were not brought again, the newest of them: workers
+  // that were away may have copies.
+  std::vector<Digest> Gone() const;
   // After the replay: looks for every blob that is named, and removes those of retired states.
   void LookForBlobs();
   // What could not be done at once: blobs that were noticed as lost, units whose time has come.
@@ -196,7 +199,7 @@ class Studies {
   void FoldFailed(const v1::TaskFailed& failed);
   void FoldCleared(const std::string& id);
   void FoldAdjusted(const v1::StudyAdjusted& adjusted);
-  void FoldDeleted(const std::string& id);
+  void FoldDeleted(const v1::StudyDeleted& deleted);
   // Of those that share from now on, the least that one used; none where there is no other.
   std::optional<double> LeastUsed(const std::string& but) const;
   void FoldCompared(const Digest& task);
@@ -232,6 +235,7 @@ class Studies {
   std::multimap<absl::Duration, Digest> delayed_;  // Units that back off.
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
+  std::vector<Digest> gone_;  // With deleted studies, the last ones at the end.
   bool stop_unwanted_ = false;
   std::vector<Digest> trained_;
   uint64_t changes_ = 0;

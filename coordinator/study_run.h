@@ -81,6 +81,15 @@ class StudyRun {
   }
   const EmbeddingPlanner* embeddings() const { return embeddings_.get(); }  // The same.
 
+  // --- For questions about single images (questions.h).
+  // The models are there, and their validation images evaluated.
+  bool answers() const { return !evaluations_.empty() && validation()->done(); }
+  const v1::StudySpec& spec() const { return spec_; }
+  const v1::ImageSetManifest& manifest() const { return *manifest_; }
+  std::shared_ptr<const v1::ImageSetManifest> shared_manifest() const { return manifest_; }
+  const v1::Recipe& final_recipe() const { return recipe(); }
+  const Split& split() const { return split_; }
+
   // What is wanted from the beginning: all that needs no network, and the evaluation's tasks where
   // the network is there already.
   absl::StatusOr<Wants> Start();

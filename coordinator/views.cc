@@ -592,6 +592,7 @@ v1::ClusterStatusResponse ViewCluster(const Studies& studies, const Fleet& fleet
       const OpenCheck* check =
           assignment.check ? studies.state().FindCheck(assignment.tasks[0]) : nullptr;
       if (check != nullptr) what = absl::StrCat("spot check: ", Describe(check->spec));
+      if (assignment.question != 0) what = "answers a question about an image";
       for (const Digest& task : assignment.tasks) {
         auto unit = studies.units().find(task);
         if (unit == studies.units().end() || unit->second.assignment != assignment.id) continue;

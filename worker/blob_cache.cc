@@ -85,6 +85,13 @@ absl::Status BlobCache::PutAgain(const Digest& digest) {
   return upload_(digest, *bytes);
 }
 
+void BlobCache::Forget(const Digest& digest) {
+  if (!store_->Has(digest)) return;
+  // What it took is counted until the next Trim counts anew.
+  const absl::Status status = store_->Remove(digest);
+  if (!status.ok()) DERMIS_LOG(kWarning, "blob ", digest.short_hex(), ": ", status.ToString());
+}
+
 uint64_t DefaultCacheLimit(BlobStore& store) {
   const uint64_t taken = store.Trim(std::numeric_limits<uint64_t>::max());
   return std::min(kMostByDefault, (store.FreeBytes() + taken) / 2);

@@ -47,6 +47,9 @@ class BlobCache {
   // The coordinator asked for a blob again: sends the copy that is here. UNAVAILABLE when it is gone.
   absl::Status PutAgain(const Digest& digest);
 
+  // The copy here, if there is one, goes. Best effort: what the disk refuses is logged.
+  void Forget(const Digest& digest);
+
  private:
   // False: the bytes have another hash.
   bool Keep(const Digest& digest, std::string_view bytes, bool* kept);

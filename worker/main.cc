@@ -42,7 +42,9 @@
 #include "worker/completer.h"
 #include "worker/data/image_source.h"
 #include "worker/device/numerics_class.h"
+#include "worker/familiarity_runner.h"
 #include "worker/gang_runner.h"
+#include "worker/given_images.h"
 #include "worker/gpu/worker_gpu.h"
 #include "worker/join.h"
 #include "worker/peer_blob_service.h"
@@ -124,8 +126,14 @@ class ImageSets {
     RETURN_IF_ERROR(ValidateManifest(parsed));
     ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, ImageSet::OpenBlobs(std::move(parsed), get_blob_));
     last_ = set;
+    last_manifest_ = manifest;
     known_[manifest] = set;
     return set;
+  }
+  void Forget(const Digest& manifest) {
+    absl::MutexLock lock(&mutex_);
+    known_.erase(manifest);
+    if (last_manifest_ == manifest) last_.reset();
   }
 
  private:
@@ -133,6 +141,7 @@ class ImageSets {
   absl::Mutex mutex_;
   std::map<Digest, std::weak_ptr<ImageSet>> known_;
   std::shared_ptr<ImageSet> last_;
+  Digest last_manifest_;
 };
 
 // A call that is answered or fails within `timeout`.
@@ -336,11 +345,38 @@ int Work(Flags flags) {
     sets.Know(data->set, manifest);
     return data;
   };
+  // What a task reads; one of a question also what its bundle brought.
+  const auto images_of_task =
+      [&](const v1::ImageSource& source) -> absl::StatusOr<std::shared_ptr<const ImageData>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<const ImageData> data, images(source));
+    GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return data;
+    return given->Images(data, source);
+  };
+  const auto set_of_task = [&](const Digest& manifest) -> absl::StatusOr<std::shared_ptr<ImageSet>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<ImageSet> set, sets.Get(manifest));
+    GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return set;
+    return given->Set(set);
+  };
+  const auto results_of_task = [&](const std::vector<v1::TaskSpec>& tasks)
+      -> absl::StatusOr<std::vector<std::shared_ptr<const v1::Payload>>> {
+    const GivenBundle* const given = GivenBundle::Current();
+    if (given == nullptr) return results.Get(tasks);
+    std::vector<std::shared_ptr<const v1::Payload>> out;
+    for (const v1::TaskSpec& task : tasks) {
+      ASSIGN_OR_RETURN(const Digest digest, TaskDigest(task));
+      out.push_back(given->Result(digest));
+      if (out.back() == nullptr) return absl::InternalError("a question's bundle lacks a result");
+    }
+    return out;
+  };
+  FamiliarityRunner familiarity({.images = images, .blob = get_blob});
   const TaskRunner runner({.numerics_class = *numerics,
-                           .images = images,
-                           .image_set = [&](const Digest& d) { return sets.Get(d); },
+                           .images = images_of_task,
+                           .image_set = set_of_task,
                            .blob = get_blob,
-                           .results = [&](const auto& tasks) { return results.Get(tasks); }});
+                           .results = results_of_task});
 
   // The table starts what the two runners below run.
   UnitPool* units = nullptr;
@@ -362,6 +398,8 @@ int Work(Flags flags) {
       {.threads = flags.threads,
        .worker = flags.name,
        .prepare_thread = PrepareComputeThread,
+       .familiarity = [&](const v1::FamiliarityQuestion& question,
+                          GivenBundle& bundle) { return familiarity.Run(question, bundle); },
        .foreign = {.allow_torchscript = flags.allow_torchscript, .onnx_library = ""},
        .networks = gpu != nullptr ? gpu->Plans() : PlanMaker()});
   GangRunner gang_runner({.images = images,
@@ -395,6 +433,14 @@ int Work(Flags flags) {
     std::_Exit(kExitHung);
   };
   options.revoked = RefusePeers;
+  options.forget = [&](const std::set<Digest>& deleted) {
+    for (const Digest& blob : deleted) {
+      blobs.Forget(blob);
+      sources.Forget(blob);
+      sets.Forget(blob);
+    }
+    results.Clear();
+  };
   options.connect = [&] {
     return link.channel()->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(2));
   };

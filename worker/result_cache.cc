@@ -27,6 +27,13 @@ std::shared_ptr<const v1::Payload> ResultCache::Find(const Digest& task) {
   return it->second.result.payload;
 }
 
+void ResultCache::Clear() {
+  absl::MutexLock lock(&mutex_);
+  entries_.clear();
+  order_.clear();
+  bytes_ = 0;
+}
+
 void ResultCache::Forget(const Digest& task) {
   absl::MutexLock lock(&mutex_);
   const auto it = entries_.find(task);

@@ -34,6 +34,7 @@ class ResultCache {
 
   // It does not stand any more: asked for anew.
   void Forget(const Digest& task);
+  void Clear();  // The same of all.
 
  private:
   struct Result {

@@ -152,6 +152,15 @@ absl::Status Session::Converse(Talk& talk) {
           options_.revoked({directive.revocations().serials().begin(), directive.revocations().serials().end()});
         }
         break;
+      case v1::Directive::kForget:
+        if (options_.forget != nullptr) {
+          std::set<Digest> blobs;
+          for (const std::string& bytes : directive.forget().blobs()) {
+            if (const auto blob = Digest::FromBytes(bytes); blob.ok()) blobs.insert(*blob);
+          }
+          options_.forget(blobs);
+        }
+        break;
       case v1::Directive::kWelcome:
       case v1::Directive::KIND_NOT_SET:
         break;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/digest.h"
 #include "dermis/v1/cluster.grpc.pb.h"
 #include "worker/attempts.h"
 
@@ -35,6 +36,8 @@ class Session {
     std::function<void(const std::string& why)> give_up = nullptr;
     // Certificates (serials) that are good no more: all, each time.
     std::function<void(std::set<std::string> serials)> revoked = nullptr;
+    // Blobs of deleted studies; may be empty.
+    std::function<void(const std::set<Digest>& blobs)> forget = nullptr;
   };
   // `attempts` outlives the session.
   Session(std::shared_ptr<v1::Cluster::StubInterface> stub, Attempts* attempts, Options options);

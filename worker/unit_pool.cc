@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/progress.h"
+#include "common/status_macros.h"
 #include "common/tasks.h"
 #include "worker/unavailability.h"
 #include "worker/used_results.h"
@@ -23,6 +24,9 @@ struct UnitPool::Bundle {
   absl::Status failure ABSL_GUARDED_BY(mutex);
   absl::Status unavailable ABSL_GUARDED_BY(mutex);
   bool skipped ABSL_GUARDED_BY(mutex) = false;
+  // Of a question.
+  std::unique_ptr<GivenBundle> given;
+  std::vector<v1::GivenResult> results ABSL_GUARDED_BY(mutex);
 };
 
 UnitPool::UnitPool(Run run, Completer* completer, Attempts* attempts, Options options)
@@ -43,7 +47,9 @@ UnitPool::~UnitPool() {
 void UnitPool::Start(std::shared_ptr<RunningWork> work) {
   auto bundle = std::make_shared<Bundle>();
   bundle->work = std::move(work);
-  const int n = bundle->work->assign.bundle().tasks_size();
+  const v1::Bundle& assigned = bundle->work->assign.bundle();
+  if (assigned.has_given()) bundle->given = std::make_unique<GivenBundle>(assigned.given(), &bundle->work->cancelled);
+  const int n = assigned.tasks_size() + (assigned.given().has_familiarity() ? 1 : 0);
   if (n == 0) {
     v1::AttemptEnded ended;
     ended.set_outcome(v1::OUTCOME_DONE);
@@ -81,6 +87,7 @@ void UnitPool::Compute(const Unit& unit, PlanCache& plans) {
     Resolve(unit.bundle, unit.index, absl::CancelledError("not run"));
     return;
   }
+  if (unit.bundle->given != nullptr) return Answer(unit, plans);
   const v1::TaskSpec& task = work.assign.bundle().tasks(unit.index);
   Finished finished;
   finished.attempt.set_started_unix_ms(Clock::Real().UnixMillis());
@@ -117,6 +124,36 @@ void UnitPool::Compute(const Unit& unit, PlanCache& plans) {
   completer_->Add(std::move(finished));
 }
 
+void UnitPool::Answer(const Unit& unit, PlanCache& plans) {
+  RunningWork& work = *unit.bundle->work;
+  const v1::Bundle& bundle = work.assign.bundle();
+  const bool familiarity = unit.index == bundle.tasks_size();
+  v1::GivenResult result;
+  const absl::Status status = [&]() -> absl::Status {
+    const ProgressScope progress(&work.progress);
+    if (familiarity) {
+      if (options_.familiarity == nullptr) return absl::UnimplementedError("not here");
+      ASSIGN_OR_RETURN(const v1::Familiarity found,
+                       options_.familiarity(bundle.given().familiarity(), *unit.bundle->given));
+      found.SerializeToString(result.mutable_payload());
+      return absl::OkStatus();
+    }
+    const GivenBundle::Scope scope(unit.bundle->given.get());
+    uint64_t items = 0;
+    ASSIGN_OR_RETURN(const v1::Payload payload, run_(bundle.tasks(unit.index), plans, &items));
+    result.set_task(work.tasks[unit.index].bytes());
+    payload.SerializeToString(result.mutable_payload());
+    return absl::OkStatus();
+  }();
+  ++work.progress;
+  if (status.ok()) {
+    absl::MutexLock lock(&unit.bundle->mutex);
+    unit.bundle->results.push_back(std::move(result));
+  }
+  Resolve(unit.bundle, unit.index,
+          absl::IsCancelled(status) ? absl::UnavailableError(status.message()) : status);
+}
+
 void UnitPool::Resolve(const std::shared_ptr<Bundle>& bundle, int index, const absl::Status& status) {
   v1::AttemptEnded ended;
   {
@@ -132,10 +169,11 @@ void UnitPool::Resolve(const std::shared_ptr<Bundle>& bundle, int index, const a
     if (--bundle->open > 0) return;
     if (bundle->failed >= 0) {
       ended.set_outcome(v1::OUTCOME_FAILED);
-      ended.set_task(bundle->work->tasks[bundle->failed].bytes());
-      ended.set_cause(absl::StrCat(
-          Describe(bundle->work->assign.bundle().tasks(bundle->failed)), ": ",
-          bundle->failure.ToString()));
+      const v1::Bundle& assigned = bundle->work->assign.bundle();
+      const bool task = bundle->failed < assigned.tasks_size();  // Else: the familiarity.
+      if (task) ended.set_task(bundle->work->tasks[bundle->failed].bytes());
+      ended.set_cause(absl::StrCat(task ? Describe(assigned.tasks(bundle->failed)) : "familiarity", ": ",
+                                   bundle->failure.ToString()));
     } else if (!bundle->unavailable.ok()) {
       ended.set_outcome(v1::OUTCOME_UNAVAILABLE);
       ended.set_cause(std::string(bundle->unavailable.message()));
@@ -145,6 +183,7 @@ void UnitPool::Resolve(const std::shared_ptr<Bundle>& bundle, int index, const a
     } else {
       ended.set_outcome(v1::OUTCOME_DONE);
     }
+    for (v1::GivenResult& result : bundle->results) *ended.add_results() = std::move(result);
   }
   attempts_->Ended(*bundle->work, std::move(ended));
 }

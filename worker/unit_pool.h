@@ -15,6 +15,7 @@
 #include "dermis/v1/cluster.pb.h"
 #include "worker/attempts.h"
 #include "worker/completer.h"
+#include "worker/given_images.h"
 #include "worker/task_runner.h"
 
 namespace dermis {
@@ -28,6 +29,8 @@ class UnitPool {
     uint32_t threads = 1;
     std::string worker;
     std::function<void()> prepare_thread = nullptr;  // First thing in each compute thread; may be empty.
+    // Of a question: its familiarity; may be empty.
+    std::function<absl::StatusOr<v1::Familiarity>(const v1::FamiliarityQuestion&, GivenBundle&)> familiarity = nullptr;
     ForeignOptions foreign = {};                     // What the threads' plans may be made of.
     PlanMaker networks = {};                         // Makes plans of our own networks; empty: the processor's.
   };
@@ -36,7 +39,8 @@ class UnitPool {
   ~UnitPool();  // Tasks that run are finished, the rest is left.
 
   // A bundle. Its end goes to `attempts` when every result is acknowledged: FAILED with the first task (in
-  // order) whose function returned an error, else UNAVAILABLE, else YIELDED, else DONE.
+  // order) whose function returned an error, else UNAVAILABLE, else YIELDED, else DONE. Of a question (`given`) the results go
+  // with that end, and to nobody else.
   void Start(std::shared_ptr<RunningWork> work);
 
  private:
@@ -47,6 +51,8 @@ class UnitPool {
   };
   void Loop();
   void Compute(const Unit& unit, PlanCache& plans);
+  // A task of a question, or (the last index) its familiarity.
+  void Answer(const Unit& unit, PlanCache& plans);
   // Unit `index` is over: OK = stored.
   void Resolve(const std::shared_ptr<Bundle>& bundle, int index, const absl::Status& status);
 

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include <nlohmann/json.hpp>
 
@@ -57,7 +58,11 @@ HttpResponse Error(int status, const std::string& text) {
 }
 
 HttpResponse Error(const absl::Status& status) {
-  const int code = absl::IsNotFound(status) ? 404 : absl::IsInvalidArgument(status) ? 400 : 500;
+  const int code = absl::IsNotFound(status)            ? 404
+                   : absl::IsInvalidArgument(status)   ? 400
+                   : absl::IsResourceExhausted(status) ? 429
+                   : absl::IsUnavailable(status)       ? 503
+                                                       : 500;
   return Error(code, std::string(status.message()));
 }
 
@@ -286,13 +291,99 @@ HttpResponse PageResponse(const Page& page) {
 
 }  // namespace
 
-bool Dashboard::SignedIn(const HttpRequest& request) const {
+namespace {
+
+// "" where there is none.
+std::string BearerToken(const HttpRequest& request) {
+  constexpr absl::string_view kPrefix = "Bearer ";
   const std::string& authorization = request.Header("authorization");
-  constexpr size_t kPrefix = 7;
-  if (absl::StartsWithIgnoreCase(authorization, "Bearer ") &&
-      sign_in_.IsToken(authorization.substr(kPrefix))) {
-    return true;
+  if (!absl::StartsWithIgnoreCase(authorization, kPrefix)) return "";
+  return authorization.substr(kPrefix.size());
+}
+
+// Of "/api/studies/ID/questions"; "": another path.
+std::string StudyAskedAbout(const std::string& path) {
+  absl::string_view rest = path;
+  if (!absl::ConsumePrefix(&rest, "/api/studies/") || !absl::ConsumeSuffix(&rest, "/questions") ||
+      absl::StrContains(rest, "/")) {
+    return "";
   }
+  return std::string(rest);
+}
+
+}  // namespace
+
+bool Dashboard::IsUser(const HttpRequest& request) const {
+  return sources_.users != nullptr && sources_.users->IsToken(BearerToken(request));
+}
+
+bool Dashboard::IsQuestion(const HttpRequest& request) const {
+  return absl::StartsWith(request.path, "/api/questions/") || !StudyAskedAbout(request.path).empty();
+}
+
+std::variant<uint32_t, HttpResponse> Dashboard::LargerBody(const HttpRequest& request) const {
+  if (request.method != "POST" || !IsQuestion(request) || sources_.questions == nullptr) return 0u;
+  if (!IsUser(request)) return NeedsUser(request);
+  return QuestionBoard::kMostFile;
+}
+
+HttpResponse Dashboard::NeedsUser(const HttpRequest& request) const {
+  if (!request.Header("authorization").empty()) NoteRefusal(request);
+  HttpResponse response = Error(
+      401, "asking about an image needs the token of a user: `dermis dashboard --user` prints the "
+           "address with it");
+  response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"dermis\"");
+  return response;
+}
+
+HttpResponse Dashboard::Ask(const HttpRequest& request, const std::string& id) const {
+  const std::shared_ptr<const Snapshot> snapshot = sources_.snapshot();
+  const auto study = snapshot == nullptr ? nullptr : snapshot->Find(id);
+  if (study == nullptr) return Error(404, absl::StrCat("no study ", id));
+  const auto manifest = sources_.explanations->Manifest(study->image_set);
+  if (!manifest.ok()) return Error(manifest.status());
+  const auto name = sources_.questions->Ask(id, *manifest, request.body);
+  if (!name.ok()) return Error(name.status());
+  return JsonOf({{"question", *name}}, 202, kNotKept);
+}
+
+HttpResponse Dashboard::Question(const HttpRequest& request) const {
+  if (sources_.questions == nullptr || sources_.explanations == nullptr) {
+    return Error(404, "nothing is here");
+  }
+  if (!IsUser(request)) return NeedsUser(request);
+  if (const std::string study = StudyAskedAbout(request.path); !study.empty()) {
+    if (request.method == "POST") return Ask(request, study);
+    HttpResponse response = Error(405, "a picture is sent by POST");
+    response.headers.emplace_back("Allow", "POST");
+    return response;
+  }
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(request.path.substr(absl::string_view("/api/questions/").size()), absl::MaxSplits('/', 1));
+  if (request.method == "DELETE") {
+    sources_.questions->Leave(parts.first);
+    HttpResponse response;
+    response.status = 204;
+    return response;
+  }
+  if (request.method != "GET") return Error(405, "a question is read by GET and left by DELETE");
+  if (parts.second == "image") {
+    auto image = sources_.questions->Image(parts.first);
+    if (!image.ok()) return Error(image.status());
+    HttpResponse response;
+    response.type = "image/bmp";
+    response.body = *std::move(image);
+    response.headers.emplace_back("Cache-Control", kNotKept);
+    return response;
+  }
+  const auto after = NumberOr(request, "after", 0);
+  if (!parts.second.empty() || !after.ok()) return Error(404, "nothing is here");
+  const auto answer = sources_.questions->Read(parts.first, *after);
+  return answer.ok() ? JsonOf(*answer, 200, kNotKept) : Error(answer.status());
+}
+
+bool Dashboard::SignedIn(const HttpRequest& request) const {
+  if (sign_in_.IsToken(BearerToken(request)) || IsUser(request)) return true;
   for (const auto& part : absl::StrSplit(request.Header("cookie"), ';')) {
     const std::pair<std::string, std::string> cookie =
         absl::StrSplit(absl::StripAsciiWhitespace(part), absl::MaxSplits('=', 1));
@@ -326,7 +417,7 @@ HttpResponse Dashboard::Session(const HttpRequest& request) const {
   if (token.empty()) {
     response.status = 204;
     response.headers.emplace_back("Set-Cookie", SetCookie("", absl::ZeroDuration()));
-  } else if (sign_in_.IsToken(token)) {
+  } else if (sign_in_.IsToken(token) || (sources_.users != nullptr && sources_.users->IsToken(token))) {
     response.status = 204;
     response.headers.emplace_back("Set-Cookie",
                                   SetCookie(sign_in_.CookieValue(sources_.now()), kSignedInFor));
@@ -487,6 +578,7 @@ HttpResponse Dashboard::Answer(const HttpRequest& request) const {
 HttpResponse Dashboard::Route(const HttpRequest& request) const {
   const bool post = request.method == "POST";
   if (request.path == "/api/session" && post) return Session(request);
+  if (IsQuestion(request)) return Question(request);
   if (request.method != "GET" && request.method != "HEAD") {
     HttpResponse response = Error(405, "the dashboard is for reading");
     response.headers.emplace_back("Allow", "GET, HEAD");

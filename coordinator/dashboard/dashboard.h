@@ -1,12 +1,13 @@
 // The dashboard: pages for people, metrics for Prometheus, health for load balancers. It reads
-// snapshots, the journal (chronicle.h) and blobs, and changes nothing. docs/dashboard.md lists the
-// addresses.
+// snapshots, the journal (chronicle.h) and blobs, and changes nothing; a user may ask about an image (question_board.h).
+// docs/dashboard.md lists the addresses.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_DASHBOARD_H_
 #define DERMIS_COORDINATOR_DASHBOARD_DASHBOARD_H_
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -17,6 +18,7 @@
 #include "coordinator/dashboard/chronicle.h"
 #include "coordinator/dashboard/explanations.h"
 #include "coordinator/dashboard/http_server.h"
+#include "coordinator/dashboard/question_board.h"
 #include "coordinator/dashboard/sign_in.h"
 #include "coordinator/dashboard/snapshot.h"
 
@@ -30,6 +32,8 @@ class Dashboard {
     std::function<absl::Time()> now = [] { return absl::Now(); };
     const Chronicle* chronicle = nullptr;  // Null: nothing is known of what has happened.
     const ExplanationReader* explanations = nullptr;  // Null: none are shown.
+    QuestionBoard* questions = nullptr;               // Null: nobody may ask.
+    const SignIn* users = nullptr;                    // Who may ask; they may look, too. With `questions`.
   };
   // secure: served over TLS, and the cookie says so.
   Dashboard(Sources sources, SignIn sign_in, bool secure)
@@ -40,9 +44,18 @@ class Dashboard {
         cookie_(absl::StrCat(secure ? "__Host-" : "", "dermis-", sign_in_.Fingerprint())) {}
 
   HttpResponse Answer(const HttpRequest& request) const;
+  // HttpServer::Options::larger_body: pictures, of users; others hear that they need a user's token.
+  std::variant<uint32_t, HttpResponse> LargerBody(const HttpRequest& request) const;
 
  private:
   bool SignedIn(const HttpRequest& request) const;
+  // By the Authorization header alone: what a page of somebody else could make a browser send (a cookie) is not enough.
+  bool IsUser(const HttpRequest& request) const;
+  // POST /api/studies/ID/questions; GET and DELETE /api/questions/NAME; GET /api/questions/NAME/image.
+  bool IsQuestion(const HttpRequest& request) const;
+  HttpResponse Question(const HttpRequest& request) const;
+  HttpResponse NeedsUser(const HttpRequest& request) const;
+  HttpResponse Ask(const HttpRequest& request, const std::string& study) const;
   // Notes in the log that someone came with a wrong token; at most once a second.
   void NoteRefusal(const HttpRequest& request) const;
   HttpResponse Route(const HttpRequest& request) const;

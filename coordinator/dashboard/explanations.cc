@@ -22,31 +22,6 @@ void AppendNumber(std::string& out, uint32_t value, int bytes) {
   for (int b = 0; b < bytes; ++b) out.push_back(static_cast<char>(value >> (8 * b)));
 }
 
-// Rows from the bottom up, blue first, each padded to four bytes.
-std::string Bmp(const std::string& rgb, uint32_t width, uint32_t height) {
-  const uint32_t row = (width * 3 + 3) / 4 * 4;
-  std::string out = "BM";
-  AppendNumber(out, 54 + row * height, 4);
-  AppendNumber(out, 0, 4);
-  AppendNumber(out, 54, 4);
-  AppendNumber(out, 40, 4);
-  AppendNumber(out, width, 4);
-  AppendNumber(out, height, 4);
-  AppendNumber(out, 1, 2);
-  AppendNumber(out, 24, 2);
-  for (int i = 0; i < 6; ++i) AppendNumber(out, 0, 4);
-  for (uint32_t y = height; y-- > 0;) {
-    const char* pixels = rgb.data() + size_t{y} * width * 3;
-    for (uint32_t x = 0; x < width; ++x) {
-      out.push_back(pixels[x * 3 + 2]);
-      out.push_back(pixels[x * 3 + 1]);
-      out.push_back(pixels[x * 3]);
-    }
-    out.append(row - width * 3, '\0');
-  }
-  return out;
-}
-
 template <typename Values>
 json Shortened(const Values& values) {
   json out = json::array();
@@ -78,6 +53,54 @@ json PixelsAsJson(const v1::PixelAttribution& pixels) {
 }
 
 }  // namespace
+
+// Rows from the bottom up, blue first, each padded to four bytes.
+std::string BmpOf(const std::string& rgb, uint32_t width, uint32_t height) {
+  const uint32_t row = (width * 3 + 3) / 4 * 4;
+  std::string out = "BM";
+  AppendNumber(out, 54 + row * height, 4);
+  AppendNumber(out, 0, 4);
+  AppendNumber(out, 54, 4);
+  AppendNumber(out, 40, 4);
+  AppendNumber(out, width, 4);
+  AppendNumber(out, height, 4);
+  AppendNumber(out, 1, 2);
+  AppendNumber(out, 24, 2);
+  for (int i = 0; i < 6; ++i) AppendNumber(out, 0, 4);
+  for (uint32_t y = height; y-- > 0;) {
+    const char* pixels = rgb.data() + size_t{y} * width * 3;
+    for (uint32_t x = 0; x < width; ++x) {
+      out.push_back(pixels[x * 3 + 2]);
+      out.push_back(pixels[x * 3 + 1]);
+      out.push_back(pixels[x * 3]);
+    }
+    out.append(row - width * 3, '\0');
+  }
+  return out;
+}
+
+absl::StatusOr<json> MapsAsJson(const v1::Payload& payload,
+                                const v1::SuperpixelOutput& superpixels) {
+  json maps = json::array();
+  if (payload.has_fit()) {
+    maps.push_back({{"name", ""},
+                    {"width", superpixels.width()},
+                    {"height", superpixels.height()},
+                    {"cells", absl::Base64Escape(superpixels.labels())},
+                    {"values", Shortened(payload.fit().values())}});
+  } else if (payload.has_gradient()) {
+    maps.push_back(PixelsAsJson(payload.gradient()));
+  } else if (payload.has_activations()) {
+    const auto& layers = payload.activations().layers();
+    // The deep layers say most about the class.
+    for (int i = layers.size(); i-- > 0 && static_cast<int>(maps.size()) < kMostLayers;) {
+      maps.push_back(LayerAsJson(layers[i]));
+    }
+  } else {
+    return absl::NotFoundError("results of this kind are not drawn here; see the study's report");
+  }
+  return maps;
+}
 
 absl::StatusOr<v1::Payload> ExplanationReader::ReadPayload(const Digest& task) const {
   ASSIGN_OR_RETURN(const v1::TaskResult result, journal_.ReadResult(task));
@@ -131,7 +154,7 @@ absl::StatusOr<std::string> ExplanationReader::Image(const Digest& image_set,
     if (Sha256Of(rgb).bytes() != manifest->images(static_cast<int>(image)).digest()) {
       return absl::DataLossError(absl::StrCat("image ", image, " is damaged"));
     }
-    return Bmp(rgb, manifest->width(), manifest->height());
+    return BmpOf(rgb, manifest->width(), manifest->height());
   }
   return absl::NotFoundError(absl::StrCat("no chunk holds image ", image));
 }
@@ -139,25 +162,11 @@ absl::StatusOr<std::string> ExplanationReader::Image(const Digest& image_set,
 absl::StatusOr<json> ExplanationReader::Maps(const ExplainedBy& explained) const {
   if (!explained.done) return absl::NotFoundError("this explanation has not arrived yet");
   ASSIGN_OR_RETURN(const v1::Payload payload, ReadPayload(explained.task));
-  json maps = json::array();
+  v1::Payload cut;
   if (payload.has_fit()) {
-    ASSIGN_OR_RETURN(const v1::Payload cut, ReadPayload(explained.superpixels));
-    maps.push_back({{"name", ""},
-                    {"width", cut.superpixels().width()},
-                    {"height", cut.superpixels().height()},
-                    {"cells", absl::Base64Escape(cut.superpixels().labels())},
-                    {"values", Shortened(payload.fit().values())}});
-  } else if (payload.has_gradient()) {
-    maps.push_back(PixelsAsJson(payload.gradient()));
-  } else if (payload.has_activations()) {
-    const auto& layers = payload.activations().layers();
-    // The deep layers say most about the class.
-    for (int i = layers.size(); i-- > 0 && static_cast<int>(maps.size()) < kMostLayers;) {
-      maps.push_back(LayerAsJson(layers[i]));
-    }
-  } else {
-    return absl::NotFoundError("results of this kind are not drawn here; see the study's report");
+    ASSIGN_OR_RETURN(cut, ReadPayload(explained.superpixels));
   }
+  ASSIGN_OR_RETURN(json maps, MapsAsJson(payload, cut.superpixels()));
   return json{{"maps", std::move(maps)}};
 }
 

@@ -21,6 +21,13 @@
 
 namespace dermis {
 
+// RGB, row by row, as a BMP file, which every browser shows and nobody has to link a library for.
+std::string BmpOf(const std::string& rgb, uint32_t width, uint32_t height);
+// A method's result as maps to draw: [{"name", "width", "height", "values": row-major, "cells"?: superpixel of each pixel as base64
+// of uint16}]. With cells, values are by superpixel. NOT_FOUND: nothing that is drawn here.
+absl::StatusOr<nlohmann::json> MapsAsJson(const v1::Payload& payload,
+                                          const v1::SuperpixelOutput& superpixels);
+
 // Thread-safe.
 class ExplanationReader {
  public:
@@ -32,11 +39,9 @@ class ExplanationReader {
 
   absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Manifest(
       const Digest& image_set) const;
-  // As a BMP file, which every browser shows and nobody has to link a library for. NOT_FOUND,
-  // DATA_LOSS.
+  // As a BMP file. NOT_FOUND, DATA_LOSS.
   absl::StatusOr<std::string> Image(const Digest& image_set, uint32_t image) const;
-  // {"maps": [{"name", "width", "height", "values": row-major, "cells"?: superpixel of each pixel
-  // as base64 of uint16}]}. With cells, values are by superpixel. NOT_FOUND: it has not arrived.
+  // {"maps": as MapsAsJson}. NOT_FOUND: it has not arrived.
   absl::StatusOr<nlohmann::json> Maps(const ExplainedBy& explained) const;
 
  private:

@@ -1,5 +1,7 @@
 #include "coordinator/dashboard/http_server.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <thread>
 
@@ -23,6 +25,7 @@ namespace {
 
 constexpr unsigned kThreads = 2;
 constexpr unsigned kIdleSeconds = 20;
+constexpr int kLargeAtOnce = 8;
 constexpr absl::Duration kLook = absl::Milliseconds(500);
 
 struct Address {
@@ -123,8 +126,24 @@ class MicroServer : public HttpServer {
   int port() const override { return port_; }
 
  private:
+  // One of the few larger bodies that may be in memory at once.
+  class Large {
+   public:
+    ~Large() {
+      if (count_ != nullptr) --*count_;
+    }
+    bool Begin(std::atomic<int>& count) {
+      count_ = &count;
+      return ++count <= kLargeAtOnce;
+    }
+
+   private:
+    std::atomic<int>* count_ = nullptr;
+  };
   struct Pending {
     HttpRequest request;
+    Large large;
+    uint32_t body_limit = 0;
     bool answered = false;
   };
   struct Connection {
@@ -161,17 +180,37 @@ class MicroServer : public HttpServer {
       pending->request.client = ClientOf(connection);
       MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &pending->request);
       MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddQuery, &pending->request);
+      pending->body_limit = options_.request_body;
+      if (options_.larger_body != nullptr) {
+        auto larger = options_.larger_body(pending->request);
+        if (auto* const answer = std::get_if<HttpResponse>(&larger)) {
+          answer->headers.emplace_back("Connection", "close");  // Its body is not read.
+          return Answer(connection, *pending, std::move(*answer));
+        }
+        const uint32_t limit = std::get<uint32_t>(larger);
+        if (limit > pending->body_limit) {
+          if (!pending->large.Begin(large_)) {
+            HttpResponse busy;
+            busy.status = 503;
+            busy.body = "others send large bodies now: try again in a moment\n";
+            busy.headers.emplace_back("Connection", "close");
+            return Answer(connection, *pending, std::move(busy));
+          }
+          pending->body_limit = limit;
+          Extend(connection, options_.response_patience);  // A slow line takes its time.
+        }
+      }
       uint64_t length = 0;
       const std::string& stated = pending->request.Header("content-length");
       if (!stated.empty() &&
-          (!absl::SimpleAtoi(stated, &length) || length > options_.request_body)) {
+          (!absl::SimpleAtoi(stated, &length) || length > pending->body_limit)) {
         return TooLarge(connection, *pending);
       }
       return MHD_YES;
     }
     if (*upload_size > 0) {
       if (!pending->answered &&
-          pending->request.body.size() + *upload_size > options_.request_body) {
+          pending->request.body.size() + *upload_size > pending->body_limit) {
         return MHD_NO;  // It did not say how long it would be: the connection ends.
       }
       if (!pending->answered) pending->request.body.append(upload, *upload_size);
@@ -193,7 +232,7 @@ class MicroServer : public HttpServer {
   MHD_Result TooLarge(MHD_Connection* connection, Pending& pending) {
     HttpResponse response;
     response.status = 413;
-    response.body = absl::StrCat("requests carry at most ", options_.request_body, " bytes\n");
+    response.body = absl::StrCat("requests carry at most ", pending.body_limit, " bytes\n");
     response.headers.emplace_back("Connection", "close");
     return Answer(connection, pending, std::move(response));
   }
@@ -267,6 +306,7 @@ class MicroServer : public HttpServer {
 
   Options options_;
   const Handler handler_;
+  std::atomic<int> large_ = 0;
   MHD_Daemon* daemon_ = nullptr;
   int port_ = 0;
   absl::Mutex mutex_;

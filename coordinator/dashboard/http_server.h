@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -52,6 +53,9 @@ class HttpServer {
     uint32_t connections_of_one_address = 64;
     uint32_t request_head = 16 << 10;  // Bytes of request line and headers.
     uint32_t request_body = 4 << 10;   // Longer ones are answered 413.
+    // How much a request may carry where it is more; asked with the head alone, before the body is read. A response
+    // is the answer at once. Absent: none may carry more.
+    std::function<std::variant<uint32_t, HttpResponse>(const HttpRequest&)> larger_body = nullptr;
     absl::Duration request_patience =
         absl::Seconds(30);  // A connection completes a request so often, or ends.
     absl::Duration response_patience = absl::Seconds(300);  // A response has been taken by then.

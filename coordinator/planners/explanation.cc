@@ -139,17 +139,21 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
 
 ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe,
                                        v1::ModelRef model, uint64_t seed,
-                                       std::vector<ChosenImage> chosen, std::string numerics_class)
+                                       std::vector<ChosenImage> chosen, std::string numerics_class,
+                                       bool cams_only)
     : spec_(spec),
       images_(recipe.images()),
       precision_(recipe.precision()),
       model_(std::move(model)),
       seed_(seed),
       chosen_(std::move(chosen)),
-      numerics_class_(std::move(numerics_class)) {}
+      numerics_class_(std::move(numerics_class)),
+      cams_only_(cams_only) {}
 
 v1::TaskSpec ExplanationPlanner::ModelTask(uint32_t image, const v1::MethodSpec& method) const {
-  return MakeTask(ModelTaskOf(method, {images_, image, model_, spec_, seed_}), numerics_class_);
+  v1::TaskSpec task = ModelTaskOf(method, {images_, image, model_, spec_, seed_});
+  if (cams_only_ && task.has_activations()) task.mutable_activations()->set_cams_only(true);
+  return MakeTask(std::move(task), numerics_class_);
 }
 
 bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& method,

@@ -45,9 +45,11 @@ using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
 // next ones only if its error is larger. Which fit is the last follows from results alone, in any order.
 class ExplanationPlanner {
  public:
-  // `spec` resolved; `recipe` gives images, precision; model: the trained one.
+  // `spec` resolved; `recipe` gives images, precision; model: the trained one. cams_only: a network's
+  // maps come without the activations they are made of, which are large.
   ExplanationPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe, v1::ModelRef model,
-                     uint64_t seed, std::vector<ChosenImage> chosen, std::string numerics_class);
+                     uint64_t seed, std::vector<ChosenImage> chosen, std::string numerics_class,
+                     bool cams_only = false);
   ExplanationPlanner(const ExplanationPlanner&) = delete;  // Jobs point into its spec.
   ExplanationPlanner& operator=(const ExplanationPlanner&) = delete;
 
@@ -119,6 +121,7 @@ class ExplanationPlanner {
   const uint64_t seed_;
   const std::vector<ChosenImage> chosen_;
   const std::string numerics_class_;
+  const bool cams_only_;
   std::map<Digest, Node> nodes_;
   std::vector<Job> jobs_;
   std::map<std::pair<uint32_t, std::string>, size_t> job_of_;  // By image and method, as bytes.

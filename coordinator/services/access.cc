@@ -32,6 +32,7 @@ constexpr Rule kRules[] = {
     {"Studies/Adjust", kPeople, true},
     {"Studies/Delete", kPeople, true},
     {"Studies/History", kPeople},
+    {"Questions/Explain", kPeople},  // Changes nothing: who looked at which image is in no log.
     {"Studies/Trials", kPeople},
     {"Cluster/Attend", kWorker},
     {"Cluster/CompleteTasks", kWorker},

@@ -79,8 +79,8 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
         });
         break;
       case v1::WorkerMessage::kEnded:
-        Post([id = id_, ended = std::move(*incoming_.mutable_ended())](Core& core) {
-          core.AttemptEnded(id, ended);
+        Post([id = id_, ended = std::move(*incoming_.mutable_ended())](Core& core) mutable {
+          core.AttemptEnded(id, std::move(ended));
         });
         break;
       case v1::WorkerMessage::KIND_NOT_SET:

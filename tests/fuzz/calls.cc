@@ -146,6 +146,12 @@ void Coordinator::Take(Call call, const std::string& message) {
         core_->Release(request.worker(), "fuzz", ignore);
       });
       break;
+    case Call::kAsk:
+      With<v1::ExplainRequest>(message, [&](const v1::ExplainRequest& request) {
+        (void)core_->Ask(request.study(), std::make_shared<const std::string>(request.pixels()),
+                         [](const QuestionNews&) {});
+      });
+      break;
     case Call::kCount:
       break;
   }

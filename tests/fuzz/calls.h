@@ -27,6 +27,7 @@ enum class Call : uint8_t {
   kRestart,     // No message: the coordinator ends and starts again.
   kQuarantine,  // v1::QuarantineRequest
   kRelease,     // v1::ReleaseRequest
+  kAsk,         // v1::ExplainRequest
   kCount,
 };
 

@@ -120,15 +120,15 @@ CommandResult TestCluster::Start(int workers, int threads) const {
 
 CommandResult TestCluster::Stop() const { return Run("cluster stop"); }
 
-void TestCluster::Kill9(const std::string& name) const {
+void TestCluster::Signal(const std::string& name, int signal) const {
   std::ifstream in(fs::path(cluster()) / "pids" / name);
   pid_t pid = 0;
   in >> pid;
   if (pid <= 0) return;
   if (name == "coordinator") {
-    kill(pid, SIGKILL);
+    kill(pid, signal);
   } else {
-    Shell(absl::StrCat("pkill -9 -P ", pid));
+    Shell(absl::StrCat("pkill -", signal, " -P ", pid));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <csignal>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -63,7 +64,9 @@ class TestCluster {
   CommandResult Start(int workers, int threads = 1) const;
   CommandResult Stop() const;
 
-  void Kill9(const std::string& name) const;       // "coordinator"; "worker-0" = the child of its supervisor.
+  // "coordinator"; "worker-0" = the child of its supervisor.
+  void Signal(const std::string& name, int signal) const;
+  void Kill9(const std::string& name) const { Signal(name, SIGKILL); }
   std::string Log(const std::string& name) const;
   // Waits until `dermis cluster status` matches the regular expression. False: all studies ended before, or a minute
   // passed.

@@ -277,7 +277,7 @@ inline v1::Payload FakePayload(const v1::TaskSpec& task, const Split& split) {
         }
         break;
       }
-      layer.add_activations(static_cast<float>(FakeNumber(key)));
+      if (!task.activations().cams_only()) layer.add_activations(static_cast<float>(FakeNumber(key)));
       layer.add_grad_cam(0.5f);
       break;
     }

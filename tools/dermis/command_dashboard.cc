@@ -22,7 +22,7 @@ absl::StatusOr<std::string> ReadWord(const std::string& file) {
 }
 
 // The address alone on standard output, for scripts; the rest on standard error.
-absl::Status PrintDashboard(const std::string& directory) {
+absl::Status PrintDashboard(const std::string& directory, bool user) {
   // Says what to do where nothing runs.
   RETURN_IF_ERROR(Client::Connect(directory).status());
   const std::string url = DashboardUrl(directory);
@@ -32,11 +32,12 @@ absl::Status PrintDashboard(const std::string& directory) {
         "HOST:PORT`");
   }
   ASSIGN_OR_RETURN(const std::string token,
-                   ReadWord(absl::StrCat(directory, "/store/dashboard-token")));
+                   ReadWord(absl::StrCat(directory, user ? "/store/user-token" : "/store/dashboard-token")));
   // Behind '#', a browser keeps it to itself.
-  std::printf("%s/#token=%s\n", url.c_str(), token.c_str());
+  std::printf("%s/#%s=%s\n", url.c_str(), user ? "user" : "token", token.c_str());
   std::fflush(stdout);
-  std::fprintf(stderr, "Whoever has this address may look at everything and change nothing.\n");
+  std::fprintf(stderr, user ? "Whoever has this address may look at everything, and ask the models about images.\n"
+                            : "Whoever has this address may look at everything and change nothing.\n");
   if (url.rfind("https:", 0) != 0) return absl::OkStatus();
   const std::string certs = absl::StrCat(directory, "/certs");
   if (const absl::StatusOr<Identity> identity = LoadIdentity(certs, "coordinator"); identity.ok()) {
@@ -62,8 +63,10 @@ void AddDashboardCommand(CLI::App& app, absl::Status& outcome) {
       "dashboard", "Print the dashboard's address, with the token that signs in");
   auto directory = std::make_shared<std::string>();
   AddClusterOption(*dashboard, *directory);
-  dashboard->footer("Examples:\n  dermis dashboard");
-  dashboard->callback([directory, &outcome] { outcome = PrintDashboard(*directory); });
+  auto user = std::make_shared<bool>(false);
+  dashboard->add_flag("--user", *user, "The address for a user, who may also ask about images");
+  dashboard->footer("Examples:\n  dermis dashboard\n  dermis dashboard --user");
+  dashboard->callback([directory, user, &outcome] { outcome = PrintDashboard(*directory, *user); });
 }
 
 }  // namespace dermis

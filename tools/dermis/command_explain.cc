@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/digest.h"
 #include "common/files.h"
 #include "common/image_set.h"
 #include "common/model_spec.h"
@@ -24,6 +26,7 @@
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/explain_output.h"
+#include "tools/dermis/explain_photo.h"
 #include "tools/dermis/output.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
@@ -44,6 +47,9 @@ struct ExplainOptions {
   uint64_t seed = 1;
   std::string cluster;  // Empty: one of its own.
   LocalClusterOptions local;
+  PhotoOptions photo;   // With --study.
+  std::string keep;  // With --study: name of the study that keeps the picture; empty: nothing does.
+  std::string short_o;  // -o: with --model the folder, with --study text or json.
 };
 
 // A folder that is gone with its owner.
@@ -291,7 +297,128 @@ absl::Status Explain(ExplainOptions options) {
   return RunAndWrite(options, options.local.directory, prepared.study, *images);
 }
 
+// The study that keeps a picture: of the one that was asked its model, seed and way of explaining.
+v1::StudySpec KeepingSpec(const std::string& name, const v1::StudySpec& asked,
+                          const PhotoAnswer& answer) {
+  v1::StudySpec spec;
+  spec.set_name(name);
+  spec.set_seed(asked.seed());
+  spec.mutable_images()->set_set(name);
+  spec.mutable_images()->mutable_split()->set_test(1);
+  if (IsBlackBox(asked.model())) {
+    *spec.mutable_model() = asked.model();
+    spec.mutable_images()->set_size(asked.images().size());
+  } else {
+    spec.mutable_model()->set_precision(asked.has_model() ? asked.model().precision()
+                                                          : asked.training().precision());
+    spec.mutable_model()->set_format(v1::MODEL_FORMAT_SAFETENSORS);
+  }
+  spec.mutable_model()->set_file("model");
+  spec.mutable_model()->clear_digest();
+  v1::ExplanationSpec& explanation = *spec.mutable_explanation();
+  explanation.mutable_images()->set_all_test(true);
+  explanation.set_output(asked.explanation().output());
+  if (asked.explanation().has_hiding()) {
+    *explanation.mutable_hiding() = asked.explanation().hiding();
+  }
+  *explanation.mutable_methods() = answer.start.methods();
+  return spec;
+}
+
+bool HidesByTrainingMean(const PhotoAnswer& answer) {
+  return std::any_of(answer.start.methods().begin(), answer.start.methods().end(),
+                     [](const v1::MethodSpec& method) {
+                       return method.lime().hidden() == v1::HIDDEN_VALUE_TRAINING_MEAN ||
+                              method.shapley().hidden() == v1::HIDDEN_VALUE_TRAINING_MEAN;
+                     });
+}
+
+// Before anything is asked: whether a study may be called so.
+absl::Status CheckName(Client& client, const std::string& name) {
+  v1::StudySpec bare;
+  bare.set_name(name);
+  bare.mutable_images()->set_set(name);
+  const absl::Status valid = ResolveSpec(bare).status();
+  if (!valid.ok()) return absl::Status(valid.code(), absl::StrCat("--keep: ", valid.message()));
+  ASSIGN_OR_RETURN(const v1::ListResponse list, client.List());
+  for (const v1::StudyStatus& study : list.studies()) {
+    if (study.id() != name) continue;
+    return absl::AlreadyExistsError(
+        absl::StrCat("there is a study ", name,
+                     " already (--keep): name another one, or dermis delete it first"));
+  }
+  return absl::OkStatus();
+}
+
+// What `explain --model --cluster` does, with the model of a study that the cluster has.
+absl::Status Keep(Client& client, const ExplainOptions& options, const PhotoAnswer& answer) {
+  const ScratchFolder scratch;
+  if (scratch.path().empty())
+    return absl::UnavailableError("no folder for temporary files can be made");
+  ASSIGN_OR_RETURN(const v1::StudyResults results, client.Results(options.photo.study));
+  ASSIGN_OR_RETURN(const auto asked_images, client.OpenImages(results.image_set()));
+  ASSIGN_OR_RETURN(const Digest weights, Digest::FromBytes(results.model().weights()));
+  ASSIGN_OR_RETURN(const std::string model, client.blobs().Get(weights));
+  std::ofstream(scratch.path() / "model", std::ios::binary) << model;
+  Prepared prepared;
+  ASSIGN_OR_RETURN(prepared.study, ReadFiles(KeepingSpec(options.keep, results.spec(), answer),
+                                             scratch.path(), "--keep"));
+  const v1::ImageSetManifest& manifest = asked_images->manifest();
+  prepared.classes.assign(manifest.classes().begin(), manifest.classes().end());
+  ExplainOptions pictures;
+  pictures.images = options.photo.photo;
+  pictures.display = manifest.height();  // As it was asked.
+  ASSIGN_OR_RETURN(const std::unique_ptr<ImageSet> images,
+                   OpenImages(pictures, prepared, scratch.path()));
+  RETURN_IF_ERROR(CheckFiles(prepared.study, images->manifest()));
+  if (Interrupted()) return absl::CancelledError("interrupted; nothing is kept");
+  ASSIGN_OR_RETURN(const v1::SubmitResponse response, Submit(client, prepared.study, *images));
+  // Standard output may be for programs.
+  std::fprintf(stderr,
+               "kept as study %s: dermis results %s shows it, dermis delete %s removes the picture "
+               "and all derived from it\n",
+               response.id().c_str(), response.id().c_str(), response.id().c_str());
+  if (!results.spec().has_model() && HidesByTrainingMean(answer)) {
+    std::fprintf(stderr,
+                 "note: %s has no training images, so what hides by training_mean hides by the "
+                 "model's own grey mean there: its numbers differ from those above\n",
+                 response.id().c_str());
+  }
+  ASSIGN_OR_RETURN(const v1::StudyStatus status, Watch(client, response.id()));
+  return StatusOf(status);
+}
+
+absl::Status ExplainOfStudy(const ExplainOptions& options) {
+  if (options.keep.empty()) return ExplainPhoto(options.photo).status();
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(options.photo.cluster));
+  RETURN_IF_ERROR(CheckName(*client, options.keep));
+  ASSIGN_OR_RETURN(const PhotoAnswer answer, ExplainPhoto(options.photo));
+  const absl::Status kept = Keep(*client, options, answer);
+  if (kept.ok() || absl::IsCancelled(kept)) return kept;
+  return absl::Status(kept.code(), absl::StrCat("--keep ", options.keep, ": ", kept.message()));
+}
+
+// Options of `explain` that --study does not know.
+void OnlyWithModel(CLI::App& explain, CLI::Option* study) {
+  for (const char* name :
+       {"--model", "--images", "--method", "--output", "--classes", "--target", "--labels",
+        "--display", "--seed", "--size", "--range", "--mean", "--deviation", "--channels",
+        "--probabilities", "--allow-torchscript", "--workers", "--threads"}) {
+    explain.get_option(name)->excludes(study);
+  }
+}
+
+// As CLI11's own `required`, of what only one of two uses of the command needs.
+void RequireAll(std::initializer_list<std::pair<const char*, const std::string*>> options) {
+  for (const auto& [name, value] : options) {
+    if (value->empty()) throw CLI::RequiredError(name);
+  }
+}
+
 constexpr char kFooter[] = R"(Examples:
+  dermis explain --study isic-32 lesion.jpg
+  dermis explain --study isic-32 lesion.jpg -o json --out explained
+  dermis explain --study isic-32 lesion.jpg --keep lesion-of-may
   dermis explain --model model.safetensors --images photos -o explained
   dermis explain --model net.onnx --size 224 --mean .485 .456 .406 --deviation .229 .224 .225 \
       --classes benign,malignant --images lesion.jpg --method lime --method 'shapley: {permutations: 32}' -o explained)";
@@ -299,22 +426,33 @@ constexpr char kFooter[] = R"(Examples:
 }  // namespace
 
 void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
-  auto* explain = app.add_subcommand("explain", "Explain what a model says of a folder of images");
+  auto* explain = app.add_subcommand("explain", "Explain what a study's model says of a picture, or a model of a folder of them");
   auto o = std::make_shared<ExplainOptions>();
   o->local.workers = 1;
   o->local.dashboard.clear();  // It ends before anyone could look.
   explain->footer(kFooter);
+  CLI::Option* study = explain->add_option(
+      "--study", o->photo.study,
+      "Ask this study's model about one picture, at once, on its cluster; nothing of it is kept");
   explain
-      ->add_option("--model", o->model, "safetensors (dermis results --model), ONNX or TorchScript")
-      ->required();
-  explain->add_option("--images", o->images, "Folder of JPEG and PNG files, or one of them")
-      ->required();
-  explain->add_option("-o,--out", o->output_folder, "Folder to make: overlays, numbers, report")
-      ->required()
+      ->add_option("--keep", o->keep,
+                   "With --study: keep the picture, too, as a study of this name")
+      ->needs(study);
+  explain->add_option("picture", o->photo.photo, "With --study: a JPEG or PNG file")->needs(study);
+  explain->add_option("--model", o->model,
+                      "safetensors (dermis results --model), ONNX or TorchScript");
+  explain->add_option("--images", o->images, "Folder of JPEG and PNG files, or one of them");
+  explain
+      ->add_option("--out", o->output_folder,
+                   "Folder to make: overlays, numbers and, with --model, a report")
+      ->check(NamedFile());
+  explain
+      ->add_option("-o", o->short_o,
+                   "With --model: as --out. With --study: text (default), or json for programs")
       ->check(NamedFile());
   explain
       ->add_option("--method", o->methods,
-                   "A method as a study file spells it; again for another (default: lime, "
+                   "With --model: a method as a study file spells it; again for another (default: lime, "
                    "shapley and, for safetensors, grad_cam and activation_maps)")
       ->type_name("NAME")
       ->expected(1)
@@ -336,7 +474,8 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
                  "Run a TorchScript file, which is code")
       ->group(kBlackBoxGroup);
   explain->add_option("--cluster", o->cluster,
-                      "Directory of a cluster that runs (default: one for this command)");
+                      "Directory of a cluster that runs (default: with --model one for this command, "
+                      "with --study the usual one)");
   explain->add_option("--workers", o->local.workers, "Workers of its own cluster")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
@@ -344,7 +483,23 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
       ->add_option("--threads", o->local.threads,
                    "Compute threads a worker (default: cores / workers)")
       ->check(CLI::Range(1, 1024));
-  explain->callback([o, &outcome] { outcome = Explain(*o); });
+  OnlyWithModel(*explain, study);
+  explain->callback([o, &outcome] {
+    if (o->photo.study.empty()) {
+      if (o->output_folder.empty()) o->output_folder = o->short_o;
+      RequireAll({{"--model", &o->model}, {"--images", &o->images}, {"--out", &o->output_folder}});
+      outcome = Explain(*o);
+      return;
+    }
+    RequireAll({{"picture", &o->photo.photo}});
+    if (!o->short_o.empty()) o->photo.format = o->short_o;
+    if (o->photo.format != "text" && o->photo.format != "json") {
+      throw CLI::ValidationError("-o", "with --study it is text or json; a folder is --out DIR");
+    }
+    o->photo.folder = o->output_folder;
+    o->photo.cluster = o->cluster.empty() ? DefaultClusterDirectory() : o->cluster;
+    outcome = ExplainOfStudy(*o);
+  });
 }
 
 }  // namespace dermis

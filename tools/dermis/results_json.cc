@@ -16,9 +16,8 @@
 #include "tools/report/judgement.h"
 
 namespace dermis {
-namespace {
 
-Json JsonOf(const google::protobuf::Message& message) {
+Json MessageJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
@@ -26,17 +25,23 @@ Json JsonOf(const google::protobuf::Message& message) {
   return status.ok() ? Json::parse(text) : Json();
 }
 
+Json PayloadJson(v1::Payload payload) {
+  if (payload.has_activations()) {
+    for (v1::LayerMaps& layer : *payload.mutable_activations()->mutable_layers()) {
+      layer.clear_activations();
+    }
+  }
+  return MessageJson(payload);
+}
+
+namespace {
+
 // The result's payload, of whatever kind.
 Json PayloadOf(const v1::TaskResult& result, const ReportInputs& inputs) {
   if (result.task().empty()) return nullptr;
   absl::StatusOr<v1::Payload> payload = inputs.fetch_payload(result);
   if (!payload.ok()) return nullptr;
-  if (payload->has_activations()) {
-    for (v1::LayerMaps& layer : *payload->mutable_activations()->mutable_layers()) {
-      layer.clear_activations();
-    }
-  }
-  return JsonOf(*payload);
+  return PayloadJson(*std::move(payload));
 }
 
 Json LabelOf(const v1::ImageSetManifest& manifest, uint32_t image) {
@@ -162,7 +167,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
   };
   Json json = {{"study", results.status().id()},
                {"phase", PhaseName(results.status())},
-               {"spec", JsonOf(results.spec())},
+               {"spec", MessageJson(results.spec())},
                {"model", absl::BytesToHexString(results.model().weights())}};
   const auto scores = [&](const auto& images, const auto& logits) {
     Json list = Json::array();
@@ -208,7 +213,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
   json["baselines"] = std::move(baselines);
   Json embeddings = Json::array();
   for (const v1::SummaryResult& embedding : results.embeddings()) {
-    embeddings.push_back({{"task", JsonOf(embedding.task())}, {"result", PayloadOf(embedding.result(), inputs)}});
+    embeddings.push_back({{"task", MessageJson(embedding.task())}, {"result", PayloadOf(embedding.result(), inputs)}});
   }
   json["embeddings"] = std::move(embeddings);
   Json explained = Json::array();
@@ -216,13 +221,13 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
     Json attributions = Json::array(), checks = Json::array();
     for (const v1::MethodResult& method : image.results()) {
       attributions.push_back(
-          {{"method", JsonOf(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
+          {{"method", MessageJson(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
     }
     Json baselines = Json::array();
     for (const v1::ExplainedBaseline& baseline : image.baselines()) {
       Json of_baseline = Json::array();
       for (const v1::MethodResult& method : baseline.results()) {
-        of_baseline.push_back({{"method", JsonOf(method.method())},
+        of_baseline.push_back({{"method", MessageJson(method.method())},
                                {"output", v1::OutputKind_Name(method.task().fit().output())},
                                {"result", PayloadOf(method.result(), inputs)}});
       }
@@ -235,7 +240,7 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
            {"attributions", std::move(of_baseline)}});
     }
     for (const v1::CheckResult& check : image.checks()) {
-      checks.push_back({{"method", check.has_method() ? JsonOf(check.method()) : Json()},
+      checks.push_back({{"method", check.has_method() ? MessageJson(check.method()) : Json()},
                         {"result", PayloadOf(check.result(), inputs)}});
     }
     explained.push_back({{"image", entry(image.image())},

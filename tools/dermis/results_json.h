@@ -7,9 +7,15 @@
 #include "absl/status/statusor.h"
 
 #include "dermis/v1/studies.pb.h"
+#include "dermis/v1/task.pb.h"
+#include "tools/dermis/output.h"
 #include "tools/report/report.h"
 
 namespace dermis {
+
+// As messages and results are spelt in it; of a result the activations are left out.
+Json MessageJson(const google::protobuf::Message& message);
+Json PayloadJson(v1::Payload payload);
 
 // One JSON object: study, phase, spec (resolved), model, test (image, logits), explained
 // (attributions and checks of each image as they are stored, activations left out because they are

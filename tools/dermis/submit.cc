@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -62,6 +64,19 @@ void CatchInterrupts() {
 
 bool Interrupted() { return interrupted != 0; }
 
+Canceller::Canceller(grpc::ClientContext& context, std::function<bool()> until)
+    : thread_([this, &context, until = std::move(until)] {
+        while (!done_ && !Interrupted() && !(until && until())) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        }
+        if (!done_) context.TryCancel();
+      }) {}
+
+Canceller::~Canceller() {
+  done_ = true;
+  thread_.join();
+}
+
 absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,
                                           const ImageSet& images,
                                           const v1::Adjustment& adjust) {
@@ -98,15 +113,12 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id, con
     // A channel gets on with its handshake only while a call waits for it: so wait in the call.
     context.set_wait_for_ready(true);
     auto reader = client.studies().Watch(&context, request);
-    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away: a thread of its
-    // own cancels it. (The first state comes at once; later silence only says that nothing
-    // changes.)
-    std::atomic<bool> done = false, heard = false;
-    std::thread canceller([&, until = last_heard + kPatience] {
-      while (!done && !interrupted && Clock::Real().Now() < (heard ? deadline : std::min(until, deadline))) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      }
-      if (!done) context.TryCancel();
+    // Ctrl-C must end a Read that waits, and so must a coordinator that stays away. (The first
+    // state comes at once; later silence only says that nothing changes.)
+    std::atomic<bool> heard = false;
+    std::optional<Canceller> canceller;
+    canceller.emplace(context, [&heard, deadline, until = last_heard + kPatience] {
+      return Clock::Real().Now() >= (heard ? deadline : std::min(until, deadline));
     });
     v1::StudyStatus status, last;
     while (reader->Read(&status)) {
@@ -117,8 +129,7 @@ absl::StatusOr<v1::StudyStatus> Watch(Client& client, const std::string& id, con
       if (OutOfBudget(status)) context.TryCancel();
     }
     const grpc::Status end = reader->Finish();
-    done = true;
-    canceller.join();
+    canceller.reset();
     if (heard) last_heard = Clock::Real().Now();  // Until just now it was there, if silent.
     if (interrupted) return absl::CancelledError("interrupted");
     if (OutOfBudget(last)) return last;

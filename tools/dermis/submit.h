@@ -2,11 +2,14 @@
 #ifndef DERMIS_TOOLS_DERMIS_SUBMIT_H_
 #define DERMIS_TOOLS_DERMIS_SUBMIT_H_
 
+#include <atomic>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "grpcpp/client_context.h"
 
 #include "common/image_set.h"
 #include "dermis/v1/studies.pb.h"
@@ -18,6 +21,19 @@ namespace dermis {
 // From now on Ctrl-C (and SIGTERM, SIGHUP) only sets what Interrupted() says.
 void CatchInterrupts();
 bool Interrupted();
+
+// Cancels a call that waits, once `until` says so (asked 20 times a second) or Ctrl-C is pressed.
+class Canceller {
+ public:
+  explicit Canceller(grpc::ClientContext& context, std::function<bool()> until = nullptr);
+  ~Canceller();
+  Canceller(const Canceller&) = delete;
+  Canceller& operator=(const Canceller&) = delete;
+
+ private:
+  std::atomic<bool> done_ = false;
+  std::thread thread_;
+};
 
 // Sends what the cluster does not have, then the study. Errors say what was not taken, and why.
 absl::StatusOr<v1::SubmitResponse> Submit(Client& client, const StudyFile& study,

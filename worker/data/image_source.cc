@@ -205,6 +205,10 @@ absl::StatusOr<std::shared_ptr<const ImageData>> Load(const v1::ImageSource& sou
 }  // namespace
 
 absl::StatusOr<PinnedImage> ImageData::Pin(uint32_t i) const {
+  if (base != nullptr) {
+    if (i < base->labels.size()) return base->Pin(i);
+    return PinnedImage(pixels.data(), ChunkCache::Pin());
+  }
   if (chunks == nullptr) return PinnedImage(image(i), ChunkCache::Pin());
   const uint32_t chunk = ChunkOf(*this, i);
   ASSIGN_OR_RETURN(ChunkCache::Pin pin, chunks->Get(chunk));
@@ -242,6 +246,7 @@ uint32_t ImageData::FittingWindow() const {
 struct ImageSources::Cache {
   struct Entry {
     Digest key;
+    std::string image_set;
     absl::Mutex mutex;  // Held while loading: others that want the same data wait for it here.
     std::shared_ptr<const ImageData> data ABSL_GUARDED_BY(mutex);
   };
@@ -273,6 +278,7 @@ absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::Ima
     } else {
       entries.push_front(std::make_shared<Cache::Entry>());
       entries.front()->key = key;
+      entries.front()->image_set = source.image_set();
       // Who still uses the data that goes holds it by its own pointer.
       if (entries.size() > kKept) entries.pop_back();
     }
@@ -284,6 +290,12 @@ absl::StatusOr<std::shared_ptr<const ImageData>> ImageSources::Get(const v1::Ima
     ASSIGN_OR_RETURN(entry->data, Load(source, cache_->fetch, cache_->memory));
   }
   return entry->data;
+}
+
+void ImageSources::Forget(const Digest& image_set) {
+  absl::MutexLock lock(&cache_->mutex);
+  cache_->entries.remove_if(
+      [&](const auto& entry) { return entry->image_set == image_set.bytes(); });
 }
 
 Normalisation NormalisationOf(const ImageData& data) {

@@ -45,6 +45,8 @@ struct ImageData {
   std::vector<uint8_t> pixels;
   std::shared_ptr<ChunkCache> chunks;     // Null: all are in `pixels`.
   std::vector<uint32_t> chunk_begin;      // First image of each chunk.
+  // Set: all images but the last, which alone is in `pixels`, are this one's (given.h).
+  std::shared_ptr<const ImageData> base;
   std::vector<uint32_t> labels;           // n
   uint32_t classes = 0;
   // Over all pixels and channels of the training split at model size, by integer sums, in 0..255;
@@ -74,6 +76,8 @@ class ImageSources {
   explicit ImageSources(Fetch fetch, uint64_t memory = std::numeric_limits<uint64_t>::max());
   ~ImageSources();
   absl::StatusOr<std::shared_ptr<const ImageData>> Get(const v1::ImageSource& source);
+  // Does not keep images of this set any longer.
+  void Forget(const Digest& image_set);
 
  private:
   struct Cache;

@@ -1,6 +1,8 @@
-// Which page is shown, and how often it looks again. Reads only; the address after '#/' is the page.
+// Which page is shown, and how often it looks again. Reads only, but for questions about images (photo.js); the address after '#/' is
+// the page.
 import {SignedOut, bytes, draw, get, h, number, percent, say, session} from './api.js';
 import {EventsPage, StudiesPage, WorkersPage} from './cluster.js';
+import {PhotoPage, keepUser} from './photo.js';
 import {StudyPage} from './study.js';
 
 const kEvery = 2000;
@@ -11,6 +13,7 @@ let page = null, timer = 0, turn = 0, reached = true;
 function route() {
   const [, name, ...rest] = location.hash.replace(/^#/, '').split('/');
   if (name === 'study' && rest.length > 0) return new StudyPage(decodeURIComponent(rest.join('/')));
+  if (name === 'explain') return new PhotoPage(rest.length > 0 ? decodeURIComponent(rest.join('/')) : '');
   if (name === 'workers') return new WorkersPage();
   if (name === 'events') return new EventsPage();
   return new StudiesPage();
@@ -30,6 +33,7 @@ function pulse(cluster) {
 
 function signIn(message) {
   clearTimeout(timer);
+  if (page && page.left) page.left();
   page = null;
   document.getElementById('sign-out').hidden = true;
   draw(document.getElementById('pulse'));
@@ -70,6 +74,7 @@ async function look() {
 
 function show() {
   if (location.hash && !location.hash.startsWith('#/')) return;
+  if (page && page.left) page.left();
   page = route();
   document.title = `${page.title} · Dermis`;
   for (const link of document.querySelectorAll('nav a')) {
@@ -97,11 +102,11 @@ main.addEventListener('submit', async event => {
     if (wrong) signIn(wrong); else show();
   } else if (page && page.act) {
     page.act(form.dataset.form, Object.fromEntries(new FormData(form)));
-    form.reset();
+    if (!('stays' in form.dataset)) form.reset();
     look();
   }
 });
-document.getElementById('sign-out').addEventListener('click', async () => { await session(''); signIn(); });
+document.getElementById('sign-out').addEventListener('click', async () => { if (page && page.left) page.left(); keepUser(''); await session(''); signIn(); });
 document.querySelector('.skip').addEventListener('click', event => { event.preventDefault(); main.focus(); });
 document.addEventListener('visibilitychange', look);
 addEventListener('hashchange', () => { begin(); });
@@ -110,11 +115,13 @@ addEventListener('resize', () => page && page.resized && page.resized());
 addEventListener('look', look);
 
 async function begin() {
-  const found = location.hash.match(/^#token=([0-9a-f]+)$/);
+  const found = location.hash.match(/^#(token|user)=([0-9a-f]+)$/);
   if (!found) return show();
+  const user = found[1] === 'user';
   // Out of the address bar and the history before anything else.
-  history.replaceState(null, '', location.pathname + '#/');
-  const wrong = await session(found[1]);
+  history.replaceState(null, '', location.pathname + (user ? '#/explain' : '#/'));
+  const wrong = await session(found[2]);
+  if (user && !wrong) keepUser(found[2]);
   if (wrong) signIn(wrong); else show();
 }
 begin();

@@ -48,7 +48,7 @@ export class Explanations {
 
   async paintOne(canvas) {
     const want = canvas.drawn, g = canvas.getContext('2d');
-    const [image, maps] = await Promise.all([this.image(canvas.dataset.image),
+    const [image, maps] = await Promise.all([loadImage(`/api/${this.path}images/${canvas.dataset.image}`),
       canvas.dataset.map ? get(this.path + 'explanations/' + canvas.dataset.map).catch(() => null) : null]);
     if (canvas.drawn !== want) return;
     g.clearRect(0, 0, kSide, kSide);
@@ -56,18 +56,19 @@ export class Explanations {
     if (!maps || maps.maps.length === 0) return;
     g.drawImage(heat(maps.maps[0]), 0, 0, kSide, kSide);
   }
-
-  image(index) {
-    return new Promise((resolve, reject) => {
-      const image = new Image();
-      image.onload = () => resolve(image);
-      image.onerror = reject;
-      image.src = '/api/' + this.path + 'images/' + index;
-    });
-  }
 }
 
-function heat(map) {
+export function loadImage(source) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = reject;
+    image.src = source;
+  });
+}
+
+// Each part's value as a colour, the strongest one the fullest.
+export function heat(map) {
   let values = map.values;
   if (map.cells) {
     const bytes = atob(map.cells);

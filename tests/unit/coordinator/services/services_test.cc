@@ -47,7 +47,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
   for (const google::protobuf::FileDescriptor* file :
        {v1::StudyRequest::descriptor()->file(), v1::Beat::descriptor()->file(),
         v1::GetRequest::descriptor()->file(), v1::SignRequest::descriptor()->file(),
-        v1::AuditReadRequest::descriptor()->file()}) {
+        v1::AuditReadRequest::descriptor()->file(), v1::ExplainRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const std::string method =
@@ -68,7 +68,8 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
       }
     }
   }
-  EXPECT_EQ(rpcs, 28);
+  EXPECT_EQ(rpcs, 29);
+  EXPECT_FALSE(Allowed("worker", "Questions/Explain"));
   EXPECT_FALSE(Allowed("user", "Cluster/CompleteTasks"));
   EXPECT_FALSE(Allowed("user", "Blobs/Holding"));
   EXPECT_FALSE(Allowed("worker", "Studies/Submit"));

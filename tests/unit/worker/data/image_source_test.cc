@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <thread>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/common/test_images.h"
+#include "worker/data/given.h"
 
 namespace dermis {
 namespace {
@@ -226,6 +228,50 @@ TEST_F(ImageSourceTest, BlobThatIsNoManifest_IsRefused) {
   v1::ImageSource source = Source(8);
   source.set_image_set(file_->manifest().chunks(0).pixels());
   EXPECT_EQ(sources.Get(source).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ImageSourceTest, ForgottenSet_IsNotKept_WhoUsesItGoesOn) {
+  ImageSources sources(Fetch());
+  std::shared_ptr<const ImageData> data = *sources.Get(Source(8));
+  const std::weak_ptr<const ImageData> known = data;
+  sources.Forget(Sha256Of("another set"));
+  EXPECT_EQ(*sources.Get(Source(8)), data);
+  sources.Forget(file_->digest());
+  EXPECT_TRUE(data->Pin(0).ok());
+  data.reset();
+  EXPECT_TRUE(known.expired());
+  EXPECT_TRUE(sources.Get(Source(8)).ok());
+}
+
+TEST_F(WindowedSourceTest, GivenImage_IsWhatItWouldBeInTheSet_AndTheOnlyTestImage) {
+  // All in memory, and by chunks of which memory holds a part.
+  for (const uint64_t memory : {std::numeric_limits<uint64_t>::max(), kMemory}) {
+    ImageSources sources(Fetch(), memory);
+    const auto data = *sources.Get(Chunked());
+    const auto n = static_cast<uint32_t>(images_.size());
+    const uint32_t known = data->split.test[0];
+    const auto pixels = std::make_shared<const std::string>(*data->set->Pixels(known));
+    const auto with = WithGiven(data, pixels);
+    ASSERT_TRUE(with.ok()) << with.status();
+    EXPECT_EQ((*with)->split.test, std::vector<uint32_t>{n});
+    EXPECT_EQ((*with)->split.training, data->split.training);
+    EXPECT_EQ((*with)->channel_mean, data->channel_mean);
+    EXPECT_EQ((*with)->labels.size(), n + 1);
+    EXPECT_EQ((*with)->set->manifest().images_size(), static_cast<int>(n) + 1);
+    EXPECT_EQ(*(*with)->set->Pixels(n), *pixels);
+    EXPECT_EQ(*(*with)->set->Pixels(3), *data->set->Pixels(3));
+    EXPECT_FALSE((*with)->set->Mask(n).ok());
+    // The model sees the very bytes that it sees of the set's image, and the others are still there.
+    const auto bytes = [&](const ImageData& of, uint32_t image) {
+      const auto pinned = of.Pin(image);
+      EXPECT_TRUE(pinned.ok()) << pinned.status();
+      return std::vector<uint8_t>(pinned->data(), pinned->data() + of.image_bytes());
+    };
+    EXPECT_EQ(bytes(**with, n), bytes(*data, known));
+    for (uint32_t i = 0; i < n; ++i) EXPECT_EQ(bytes(**with, i), bytes(*data, i)) << i;
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        WithGiven(data, std::make_shared<const std::string>("short")).status()));
+  }
 }
 
 }  // namespace

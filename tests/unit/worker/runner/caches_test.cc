@@ -100,6 +100,18 @@ TEST(BlobCacheTest, Limit_DeletesWhatWasUsedLongestAgo) {
   EXPECT_EQ(limited.downloads, 5);
 }
 
+TEST(BlobCacheTest, Forgotten_IsGoneFromTheDisk_AndFetchedAgainWhereItIsWanted) {
+  LimitedCache limited(1'000'000);
+  const Digest a = limited.Offer('a'), b = limited.Offer('b');
+  for (const Digest& digest : {a, b}) ASSERT_TRUE(limited.cache.Get(digest).ok());
+  limited.cache.Forget(a);
+  limited.cache.Forget(a);  // And where it is not.
+  EXPECT_FALSE(limited.Here(a));
+  EXPECT_TRUE(limited.Here(b));
+  EXPECT_EQ(*limited.cache.Get(a), limited.source[a]);
+  EXPECT_EQ(limited.downloads, 3);
+}
+
 TEST(BlobCacheTest, Limit_HoldsForWhatAnEarlierProcessLeft) {
   LimitedCache limited(1'000'000);
   const Digest a = limited.Offer('a'), b = limited.Offer('b');
@@ -215,6 +227,14 @@ TEST_F(ResultCacheTest, WhatIsTaken_IsNotedWithItsPayload_AndForgottenOnesAreFet
   const UsedResults results;
   ASSERT_TRUE(cache.Get({Noop(1), Noop(2)}).ok());
   EXPECT_EQ(results.used().size(), 2u);
+  EXPECT_EQ(fetches, 2);
+}
+
+TEST_F(ResultCacheTest, Cleared_IsFetchedAgain) {
+  Store(Noop(1), false);
+  ASSERT_TRUE(cache.Get({Noop(1)}).ok());
+  cache.Clear();
+  ASSERT_TRUE(cache.Get({Noop(1)}).ok());
   EXPECT_EQ(fetches, 2);
 }
 

@@ -85,5 +85,52 @@ TEST_F(UnitPoolTest, Bundle_StopsAtTheNextTask_WhenCancelled) {
   EXPECT_EQ(bench.coordinator.Stored(), 3u);
 }
 
+// A question's results go to whoever asked, and to nobody else.
+TEST_F(UnitPoolTest, BundleOfAQuestion_SendsItsResultsWithItsEnd_AndStoresNothing) {
+  UnitPool* pool = nullptr;
+  Attempts attempts([&](std::shared_ptr<RunningWork> work) { pool->Start(work); });
+  UnitPool units(
+      [&](const v1::TaskSpec& task, PlanCache& plans, uint64_t* items) -> absl::StatusOr<v1::Payload> {
+        EXPECT_NE(GivenBundle::Current(), nullptr);  // What the bundle brought is there.
+        if (task.noop().index() == 2) return absl::InvalidArgumentError("no such thing");
+        return Compute(task, plans, items);
+      },
+      &bench.completer, &attempts,
+      {.threads = 2,
+       .worker = "w",
+       .familiarity = [](const v1::FamiliarityQuestion& question,
+                         GivenBundle&) -> absl::StatusOr<v1::Familiarity> {
+         v1::Familiarity familiarity;
+         familiarity.set_validation_images(question.neighbours());
+         return familiarity;
+       }});
+  pool = &units;
+  v1::Assign assign;
+  assign.set_assignment(1);
+  for (int i = 0; i < 4; ++i) *assign.mutable_bundle()->add_tasks() = Noop(i);
+  assign.mutable_bundle()->mutable_given()->set_pixels("pixels");
+  assign.mutable_bundle()->mutable_given()->mutable_familiarity()->set_neighbours(12);
+  attempts.Assign(assign);
+  const std::atomic<bool> never{false};
+  while (attempts.Ends().empty()) attempts.WaitForEnds(absl::Seconds(30), never);
+  const v1::AttemptEnded ended = attempts.Ends()[0];
+  EXPECT_EQ(ended.outcome(), v1::OUTCOME_FAILED);
+  EXPECT_EQ(ended.task(), TaskDigest(Noop(2))->bytes());
+  EXPECT_EQ(ended.results_size(), 4);  // Those that were computed.
+  for (const v1::GivenResult& result : ended.results()) {
+    if (result.task().empty()) {
+      v1::Familiarity familiarity;
+      ASSERT_TRUE(familiarity.ParseFromString(result.payload()));
+      EXPECT_EQ(familiarity.validation_images(), 12u);
+      continue;
+    }
+    v1::Payload payload;
+    ASSERT_TRUE(payload.ParseFromString(result.payload()));
+    EXPECT_EQ(result.task(), TaskDigest(Noop(static_cast<int>(payload.noop())))->bytes());
+  }
+  EXPECT_EQ(GivenBundle::Current(), nullptr);
+  EXPECT_EQ(bench.coordinator.Stored(), 0u);
+}
+
 }  // namespace
 }  // namespace dermis
