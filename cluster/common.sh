@@ -29,3 +29,6 @@ programs() {
 }
 
 cluster_folder() { printf '%s\n' "${DERMIS_CLUSTER:-${HOME:?}/.local/state/dermis}"; }
+
+# Whether a file begins as a join token does.
+is_token() { [[ -r $1 && $(head -c 14 "$1") == dermis-join-1/ ]]; }

@@ -40,6 +40,7 @@ struct Submission {
   std::vector<std::string> warnings;
   v1::Adjustment adjust;
   Brought brings;
+  std::vector<Digest> named;  // All blobs of these.
 };
 
 }  // namespace dermis

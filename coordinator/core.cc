@@ -1,6 +1,7 @@
 #include "coordinator/core.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -67,7 +68,18 @@ absl::Status Core::Open() {
   event.mutable_started()->set_version(kVersion);
   event.mutable_started()->set_spot_checks(spot_checks_);
   studies_.Record(std::move(event));
+  std::set<std::string> users;
+  for (const auto& [id, record] : studies_.state().studies()) users.insert(record.user);
+  for (const std::string& user : users) SayBrought(user, {});
   return Flush();
+}
+
+void Core::SayBrought(const std::string& user, const std::vector<Digest>& named) const {
+  if (brings_) brings_(user, studies_.state().UsageOf(user, ""), named);
+}
+
+void Core::DropUnused(const std::vector<Digest>& blobs) {
+  for (const Digest& blob : blobs) studies_.RemoveUnused(blob);
 }
 
 void Core::WorkerConnected(ConnectionId connection, const v1::Register& hello) {
@@ -311,13 +323,14 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
   studies_.Keep(submission.image_set, submission.manifest);
   v1::SubmitResponse response;
   std::string numerics_class = fleet_.CommonClass();
-  std::string id = submission.spec.name();
+  std::string id = submission.spec.name(), owner;
   for (int n = 2;; ++n) {
     auto it = studies_.state().studies().find(id);
     if (it == studies_.state().studies().end()) break;
     ASSIGN_OR_RETURN(const Digest other, MessageDigest(it->second.spec));
     if (other == digest && it->second.image_set == submission.image_set) {
       response.set_attached(true);
+      owner = it->second.user;
       if (!it->second.numerics_class.empty()) numerics_class = it->second.numerics_class;
       break;
     }
@@ -364,6 +377,8 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
   v1::Adjustment adjust = submission.adjust;
   if (adjust.paused()) adjust.clear_paused();  // It was submitted to run.
   RETURN_IF_ERROR(DoAdjust(id, adjust, submission.user));
+  SayBrought(submission.user, submission.named);
+  if (!owner.empty() && owner != submission.user) SayBrought(owner, {});  // It may have become the other's.
   const Study& study = *studies_.FindStudy(id);
   for (uint64_t reused : study.reused) response.set_reused(response.reused() + reused);
   DERMIS_LOG(kInfo, "study ", id, response.attached() ? " attached" : " submitted", ", ",
@@ -467,11 +482,13 @@ absl::StatusOr<v1::DeleteResponse> Core::DoDelete(const v1::DeleteRequest& reque
   response.set_bytes(leavings.bytes);
   response.set_images(leavings.images);
   if (request.dry_run()) return response;
+  const std::string owner = studies_.state().studies().at(id).user;
   leavings.event.set_user(user);
   DERMIS_LOG(kInfo, "study ", id, " deleted by ", user, ": ", response.results(), " results, ",
              response.bytes() >> 20, " MiB");
   const std::vector<Digest> blobs = leavings.blobs;
   studies_.Delete(std::move(leavings));
+  SayBrought(owner, {});
   fleet_.TellDeleted(blobs);
   fleet_.StopUnwanted();
   return response;

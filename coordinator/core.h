@@ -68,6 +68,11 @@ class Core {
   // INVALID_ARGUMENT: the split or the training part cannot be made. RESOURCE_EXHAUSTED: disk low; the user's quota.
   void Submit(Submission submission,
               std::function<void(const absl::StatusOr<v1::SubmitResponse>&)> reply);
+  // Hears what a user has by studies, at Open and whenever it has changed, and which blobs a study of his has just named. Before Open.
+  using Brings = std::function<void(const std::string& user, const Usage& has, const std::vector<Digest>& named)>;
+  void OnBrought(Brings brings) { brings_ = std::move(brings); }
+  // Uploads that no study was made of: those that nothing names go.
+  void DropUnused(const std::vector<Digest>& blobs);
   // NOT_FOUND names the studies there are. Both are idempotent.
   using StatusReply = std::function<void(const absl::StatusOr<v1::StudyStatus>&)>;
   void Cancel(const std::string& id, StatusReply reply);
@@ -135,6 +140,7 @@ class Core {
 
  private:
   absl::StatusOr<v1::SubmitResponse> DoSubmit(Submission submission);
+  void SayBrought(const std::string& user, const std::vector<Digest>& named) const;
   absl::Status DoAdjust(const std::string& id, const v1::Adjustment& adjust,
                         const std::string& user);
   absl::StatusOr<v1::DeleteResponse> DoDelete(const v1::DeleteRequest& request,
@@ -163,6 +169,7 @@ class Core {
   absl::Duration next_disk_look_;
   const double spot_checks_;
   const UserQuota quota_;
+  Brings brings_;
 };
 
 }  // namespace dermis

@@ -40,6 +40,7 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/limits.h"
 #include "coordinator/services/question_desk.h"
 #include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
@@ -47,9 +48,6 @@
 
 namespace dermis {
 namespace {
-
-constexpr size_t kCallMemory = size_t{2} << 30;  // Of all messages that are being received.
-constexpr int kStreamsOfAConnection = 256;
 
 // Exit codes, for supervisors and scripts.
 enum Exit { kOk = 0, kUnhealthy = 1, kUsage = 2, kStore = 3, kListen = 4, kCertificates = 5, kCommit = 6 };
@@ -248,13 +246,20 @@ int Serve(const Flags& flags) {
     log->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
   });
 
-  StoredBlobs blobs(**store, reserve);
+  const UserQuota quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30};
+  const absl::StatusOr<std::unique_ptr<UserUploads>> uploads =
+      UserUploads::Open(absl::StrCat(flags.store, "/uploads"), **store, Clock::Real(), {.quota = quota});
+  if (!uploads.ok()) return Fail(kStore, std::string(uploads.status().message()));
+  StoredBlobs blobs(**store, reserve, uploads->get());
   Streams streams;
   Core core(Clock::Real(), **journal, streams, blobs,
             {.bundle = absl::Seconds(flags.bundle),
              .segment = absl::Seconds(flags.segment),
-             .quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30},
+             .quota = quota,
              .spot_checks = flags.spot_checks});
+  core.OnBrought([uploads = uploads->get()](const std::string& user, const Usage& has, const std::vector<Digest>& named) {
+    uploads->Named(user, has, named);
+  });
   const absl::Duration opened = Clock::Real().Now();
   if (const absl::Status status = core.Open(); !status.ok()) {
     return Fail(kStore, absl::StrCat("the journal in ", flags.store,
@@ -287,7 +292,16 @@ int Serve(const Flags& flags) {
       access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
         core_thread.Post(
             [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
-      });
+      },
+      {.uploads = uploads->get(), .unused = [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
+         core_thread.Post([due = std::move(due), uploads](Core& core) mutable {
+           std::erase_if(due, [&](const Digest& blob) { return !uploads->Take(blob); });
+           core.DropUnused(due);
+         });
+       },
+       .refused = [log = audit->get()](const AuditCaller& caller, const absl::Status& why) {
+         log->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
+       }});
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
@@ -302,21 +316,9 @@ int Serve(const Flags& flags) {
   builder.RegisterService(&questions);
   builder.RegisterService(&studies);
   builder.RegisterService(&blob_service);
-  // Nothing that is sent here is larger; results go out in one message however many there are.
-  builder.SetMaxReceiveMessageSize(16 << 20);
-  builder.SetMaxSendMessageSize(-1);
-  // Anyone may begin a call of Join: what is under way is bounded before it is read.
-  grpc::ResourceQuota quota("calls");
-  quota.Resize(kCallMemory);
-  builder.SetResourceQuota(quota);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfAConnection);
+  SetLimits(builder);
   // Two coordinators must not share a port silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // Clients ping (common/tls.h): that is no abuse. Our own pings find dead ones.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return Fail(kListen,

@@ -119,6 +119,8 @@ class Studies {
   };
   Leavings LeavingsOf(const std::string& id) const;
   void Delete(Leavings leavings);
+  // Where neither a study nor a result names the blob. Walks over all studies.
+  void RemoveUnused(const Digest& blob);
   // Blobs that went with deleted studies and were not brought again, the newest of them: workers
   // that were away may have copies.
   std::vector<Digest> Gone() const;
@@ -214,7 +216,6 @@ class Studies {
   // Steps whose states some study's result is taken from, or may be.
   std::set<uint64_t> PinnedSteps(const Digest& recipe) const;
   void Retire(const std::vector<Digest>& tasks);
-  void RemoveUnused(const Digest& blob);
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
   void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);

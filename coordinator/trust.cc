@@ -181,6 +181,20 @@ absl::StatusOr<v1::JoinRevoked> Trust::Revoke(const std::string& certificate, co
   return revoked;
 }
 
+std::optional<Trust::Joined> Trust::JoinedAs(const std::string& name) const {
+  const auto serials = names_.find(name);
+  if (serials == names_.end()) return std::nullopt;
+  std::optional<Joined> joined;
+  for (const std::string& serial : serials->second) {
+    const v1::IssuedCertificate& certificate = certificates_.at(serial).certificate;
+    if (certificate.revoked() || (joined.has_value() && joined->issued_unix_s > certificate.issued_unix_s())) continue;
+    const auto token = tokens_.find(certificate.token());
+    const bool group = token != tokens_.end() && !token->second.token.group().empty();
+    joined = Joined{group ? token->second.token.group() : certificate.token(), certificate.issued_unix_s()};
+  }
+  return joined;
+}
+
 v1::ListJoinsResponse Trust::View() const {
   v1::ListJoinsResponse view;
   std::vector<const Token*> tokens;

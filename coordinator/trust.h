@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -39,6 +40,13 @@ class Trust {
   absl::StatusOr<v1::JoinRevoked> Revoke(const std::string& certificate, const std::string& user) const;
 
   const std::set<std::string>& revoked() const { return revoked_; }  // Serials.
+  // How the worker of this name came in, as far as is known: by its newest certificate, and the token's group, or its number where
+  // it has none. None: it has no certificate of a token that holds.
+  struct Joined {
+    std::string token;
+    uint64_t issued_unix_s = 0;  // Of the certificate: renewed ones are newer than the joining.
+  };
+  std::optional<Joined> JoinedAs(const std::string& name) const;
   v1::ListJoinsResponse View() const;
   std::string Dump() const;
 

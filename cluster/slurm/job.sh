@@ -35,9 +35,18 @@ wait_for() {
   done
 }
 
-# One worker a task, in the background: its srun is $workers.
-start_workers() {  # HOST:PORT CERTS
-  srun --wait=0 --kill-on-bad-exit=0 --no-kill --input=none "$folder/task" "$programs" "$1" "$2" &
+# The join token of this run of the job: a file of ours alone that all nodes see, gone with the script; the token itself ends
+# within the hour, when whoever joined by it has a certificate that renews itself. Its group says in lists whose it was.
+make_token() {  # CLUSTER HOST:PORT
+  token=$1/join-$SLURM_JOB_ID made_token=1
+  "$programs/dermis" cluster token create --cluster "$1" --group "slurm-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" --ttl 1h \
+    --address "$2" -o "$token"
+}
+forget_token() { [[ -z ${made_token:-} ]] || rm -f "$token"; }
+
+# One worker a task, in the background: its srun is $workers. Each joins by $token.
+start_workers() {
+  srun --wait=0 --kill-on-bad-exit=0 --no-kill --input=none "$folder/task" "$programs" "$token" &
   workers=$!
 }
 

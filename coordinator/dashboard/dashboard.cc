@@ -171,6 +171,9 @@ json ClusterOf(const Snapshot& snapshot, absl::Time now) {
                        {"numerics_class", status.numerics_class()},
                        {"busy_now", Short(worker.busy_now)},
                        {"busy", std::move(busy)}});
+    if (worker.joined.has_value()) {
+      workers.back()["joined"] = {{"token", worker.joined->token}, {"ms", worker.joined->issued_unix_s * 1000}};
+    }
   }
   json alarms = json::array();
   for (const std::string& alarm : snapshot.cluster.alarms()) alarms.push_back(alarm);

@@ -246,7 +246,7 @@ std::shared_ptr<const StudySnapshot> Photographer::LookAt(const Core& core, cons
   return out;
 }
 
-void Photographer::LookAtWorkers(absl::Duration passed, Snapshot& out) {
+void Photographer::LookAtWorkers(const Core& core, absl::Duration passed, Snapshot& out) {
   std::map<std::string, Busy> still_here;
   for (const v1::WorkerStatus& status : out.cluster.workers()) {
     Busy& busy = still_here[status.worker()] = std::move(busy_[status.worker()]);
@@ -254,6 +254,7 @@ void Photographer::LookAtWorkers(absl::Duration passed, Snapshot& out) {
     if (!status.doing().empty()) busy.busy += passed;
     WorkerSnapshot& worker = out.workers.emplace_back();
     worker.status = status;
+    worker.joined = core.studies().state().trust().JoinedAs(status.worker());
     worker.busy.assign(busy.buckets.begin(), busy.buckets.end());
     absl::Duration all = busy.seen, worked = busy.busy;
     for (size_t b = busy.buckets.size(); b-- > 0 && b + kBucketsOfAMinute > busy.buckets.size();) {
@@ -288,7 +289,7 @@ std::shared_ptr<const Snapshot> Photographer::Look(const Core& core, absl::Time 
   out->cluster = core.ClusterStatus();
   out->counters = core.counters();
   out->tasks_open = core.studies().units().size();
-  LookAtWorkers(before_ ? std::max(absl::ZeroDuration(), now - *before_) : absl::ZeroDuration(),
+  LookAtWorkers(core, before_ ? std::max(absl::ZeroDuration(), now - *before_) : absl::ZeroDuration(),
                 *out);
   out->cluster.clear_workers();
   if (!first_) first_ = now;

@@ -126,6 +126,7 @@ struct WorkerSnapshot {
   v1::WorkerStatus status;
   std::vector<float> busy;  // By bucket, newest last; as long as it has been here.
   double busy_now = 0;      // Of the last minute.
+  std::optional<Trust::Joined> joined;
 };
 
 // A worker's process that died, as the one after it says. Nothing durable.
@@ -172,7 +173,7 @@ class Photographer {
   void LookAtTrials(const Core& core, const Study& study, const StudySnapshot* before,
                     StudySnapshot& out);
   void LookAtExplanations(const Core& core, const Study& study, Album& album, StudySnapshot& out);
-  void LookAtWorkers(absl::Duration passed, Snapshot& out);
+  void LookAtWorkers(const Core& core, absl::Duration passed, Snapshot& out);
 
   std::map<std::string, Album> albums_;
   void LookAtEnds(const Core& core, absl::Time now);

@@ -1,5 +1,6 @@
 #include "coordinator/services/blob_service.h"
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -18,12 +19,15 @@ constexpr uint64_t kMostRead = 256 << 20;   // Manifests and payloads are far sm
 constexpr int kMaxHas = 100'000;
 constexpr size_t kMaxPeer = 1024;
 constexpr int kMaxAvoid = 64;
+constexpr size_t kMostUnused = 16;  // That go at once: for each the core looks at all studies.
 
 // Writes to a temporary file while it reads; durable (Commit) before it answers.
 class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
  public:
-  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store)
-      : store_(store), good_(std::move(good)) {
+  // `uploads`: where it is counted, for this caller; null: it is not.
+  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store, UserUploads* uploads,
+          std::function<void(const absl::Status&)> refused, std::string user)
+      : store_(store), good_(std::move(good)), uploads_(uploads), refused_(std::move(refused)), user_(std::move(user)) {
     if (access.ok()) {
       StartRead(&piece_);
     } else {
@@ -36,6 +40,7 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
     if (status.ok()) status = ToGrpc(ok ? Take() : Complete());
     if (!ok || !status.ok()) {
       writer_.reset();  // What was not committed is removed.
+      if (counted_) uploads_->End(user_, digest_, size_, store_.Has(digest_));
       Finish(status);
       return;
     }
@@ -56,6 +61,13 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
         return absl::InvalidArgumentError(
             absl::StrCat("blob of ", size_, " bytes: at most ", kMaxBlob, " are taken"));
       }
+      if (uploads_ != nullptr && !store_.Has(digest_)) {
+        if (const absl::Status status = uploads_->Begin(user_, size_); !status.ok()) {
+          refused_(status);
+          return status;
+        }
+        counted_ = true;
+      }
       absl::StatusOr<std::unique_ptr<BlobStore::Writer>> writer = store_.NewWriter();
       if (!writer.ok()) return writer.status();
       writer_ = *std::move(writer);
@@ -75,11 +87,16 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
       return absl::InvalidArgumentError(absl::StrCat("blob ", digest_.short_hex(), ": ", taken_,
                                                      " bytes came of ", size_));
     }
+    if (counted_) RETURN_IF_ERROR(uploads_->Storing(user_, digest_, size_));
     return writer_->Commit(digest_);
   }
 
   BlobStore& store_;
   const Access::StillGood good_;
+  UserUploads* const uploads_;
+  const std::function<void(const absl::Status&)> refused_;
+  const std::string user_;
+  bool counted_ = false;
   v1::PutRequest piece_;
   std::unique_ptr<BlobStore::Writer> writer_;
   Digest digest_;
@@ -125,6 +142,7 @@ grpc::ServerUnaryReactor* BlobService::Has(grpc::CallbackServerContext* context,
   for (int i = 0; status.ok() && i < request->digests_size(); ++i) {
     const absl::StatusOr<Digest> digest = Digest::FromBytes(request->digests(i));
     if (!digest.ok()) status = ToGrpc(digest.status());
+    if (digest.ok() && quotas_.uploads != nullptr) quotas_.uploads->Wanted(*digest);
     response->add_present(digest.ok() && store_.Has(*digest));
   }
   reactor->Finish(status);
@@ -133,7 +151,14 @@ grpc::ServerUnaryReactor* BlobService::Has(grpc::CallbackServerContext* context,
 
 grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerContext* context,
                                                           v1::PutResponse*) {
-  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_);
+  UserUploads* uploads = quotas_.uploads;
+  const AuditCaller caller = access_.Caller(*context);
+  if (caller.role != "user" && caller.role != "admin") uploads = nullptr;  // A worker's results; or on loopback, without certificates.
+  if (uploads != nullptr) {
+    if (std::vector<Digest> due = uploads->Due(kMostUnused); !due.empty()) quotas_.unused(std::move(due));
+  }
+  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, uploads,
+                     [this, caller](const absl::Status& why) { quotas_.refused(caller, why); }, caller.name);
 }
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,

@@ -7,20 +7,27 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/blob_store.h"
 #include "coordinator/blob_index.h"
 #include "coordinator/services/access.h"
 #include "coordinator/services/blob_holders.h"
+#include "coordinator/services/user_uploads.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 
 namespace dermis {
 
 class StoredBlobs : public BlobIndex {
  public:
-  // `reserve_bytes`: below so much free space the disk counts as low. `store` outlives this.
-  StoredBlobs(BlobStore& store, uint64_t reserve_bytes) : store_(store), reserve_(reserve_bytes) {}
-  bool Has(const Digest& digest) const override { return store_.Has(digest); }
+  // `reserve_bytes`: below so much free space the disk counts as low. `uploads`: hears of what is looked for, where not null. All
+  // outlive this.
+  StoredBlobs(BlobStore& store, uint64_t reserve_bytes, UserUploads* uploads = nullptr)
+      : store_(store), reserve_(reserve_bytes), uploads_(uploads) {}
+  bool Has(const Digest& digest) const override {
+    if (uploads_ != nullptr) uploads_->Wanted(digest);
+    return store_.Has(digest);
+  }
   absl::StatusOr<std::string> Read(const Digest& digest) const override;
   uint64_t Size(const Digest& digest) const override { return store_.Size(digest).value_or(0); }
   void Remove(const Digest& digest) override;
@@ -30,6 +37,7 @@ class StoredBlobs : public BlobIndex {
  private:
   BlobStore& store_;
   const uint64_t reserve_;
+  UserUploads* const uploads_;
 };
 
 // Arguments outlive the server.
@@ -37,8 +45,15 @@ class BlobService : public v1::Blobs::CallbackService {
  public:
   // `lost`: told of each blob that was asked for and is not there or damaged; thread-safe.
   using Lost = std::function<void(const Digest&, const absl::Status&)>;
-  BlobService(const Access& access, BlobStore& store, BlobHolders& holders, Lost lost)
-      : access_(access), store_(store), holders_(holders), lost_(std::move(lost)) {}
+  // What people upload is bounded by `uploads` (null: it is not); workers' results are not. `unused` is told of blobs whose time is
+  // over there, `refused` of each upload that would have been too much. Both thread-safe.
+  struct Quotas {
+    UserUploads* uploads = nullptr;
+    std::function<void(std::vector<Digest>)> unused;
+    std::function<void(const AuditCaller& caller, const absl::Status& why)> refused;
+  };
+  BlobService(const Access& access, BlobStore& store, BlobHolders& holders, Lost lost, Quotas quotas)
+      : access_(access), store_(store), holders_(holders), lost_(std::move(lost)), quotas_(std::move(quotas)) {}
   grpc::ServerUnaryReactor* Has(grpc::CallbackServerContext* context, const v1::HasRequest* request,
                                 v1::HasResponse* response) override;
   grpc::ServerReadReactor<v1::PutRequest>* Put(grpc::CallbackServerContext* context,
@@ -56,6 +71,7 @@ class BlobService : public v1::Blobs::CallbackService {
   BlobStore& store_;
   BlobHolders& holders_;
   const Lost lost_;
+  const Quotas quotas_;
   std::atomic<uint64_t> sent_{0};
 };
 

@@ -286,6 +286,9 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request,
   for (const Digest& digest : named_blobs) brings.image_bytes += blobs.Size(digest);
   ASSIGN_OR_RETURN(brings.model, GivenTo(spec));
   if (!brings.model.none()) brings.model_bytes = blobs.Size(brings.model);
+  submission.named.assign(named_blobs.begin(), named_blobs.end());
+  submission.named.push_back(submission.image_set);
+  if (!brings.model.none()) submission.named.push_back(brings.model);
   submission.manifest = std::move(manifest);
   return submission;
 }

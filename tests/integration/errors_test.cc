@@ -48,6 +48,17 @@ TEST(Errors, ATrainingSplitSmallerThanABatchIsRefused) {
   EXPECT_THAT(run.output, HasSubstr("batch"));
 }
 
+TEST(Errors, AnUploadBeyondAUsersQuota_IsRefusedWithTheNumbers_AndAudited) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Run("cluster start --workers 0 --dashboard '' --user-blobs 1").exit_code, 0);
+  const std::string study = cluster.Write("s.yaml", SmallStudy("s"));
+  const CommandResult run = cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, AllOf(HasSubstr("user admin has 0 blobs by studies and 1 that were uploaded"), HasSubstr("a user may have 1"),
+                                HasSubstr("dermis delete"), HasSubstr("--user-blobs")));
+  EXPECT_THAT(cluster.Run("audit show").output, AllOf(HasSubstr("Blobs/Put"), HasSubstr("a user may have 1")));
+}
+
 TEST(Errors, AClassWithOneImageIsRefused) {
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(1).exit_code, 0);

@@ -34,7 +34,7 @@ class FanoutCoordinator {
   explicit FanoutCoordinator(const std::string& folder)
       : store_(*BlobStore::Open(folder, {.durable = false})),
         holders_(Clock::Real()),
-        service_(access_, *store_, holders_, [](const Digest&, const absl::Status&) {}) {
+        service_(access_, *store_, holders_, [](const Digest&, const absl::Status&) {}, {}) {
     // Held for good: gRPC 1.51 may take ten seconds to shut down with its last user.
     [[maybe_unused]] static const bool held = (grpc_init(), true);
     grpc::ServerBuilder builder;

@@ -144,6 +144,10 @@ absl::Status StartCoordinator(const LocalClusterOptions& options, const fs::path
       ProgramFolder() / "dermis-coordinator", "--store", directory / "store", "--certs", directory / "certs",
       "--listen", listen, "--segment", absl::StrCat(options.segment),
       "--spot-checks", absl::StrCat(options.spot_checks)};
+  for (const auto& [option, number] : {std::pair{"--user-studies", options.user_studies}, std::pair{"--user-blobs", options.user_blobs},
+                                       std::pair{"--user-gib", options.user_gib}}) {
+    if (number.has_value()) command.insert(command.end(), {option, absl::StrCat(*number)});
+  }
   if (options.allow_torchscript) command.push_back("--allow-torchscript");
   if (!options.dashboard.empty()) command.insert(command.end(), {"--dashboard", options.dashboard});
   ASSIGN_OR_RETURN(const pid_t pid, Launch(directory, "coordinator", command, options.ends_with_starter));

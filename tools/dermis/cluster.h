@@ -4,6 +4,7 @@
 #define DERMIS_TOOLS_DERMIS_CLUSTER_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct LocalClusterOptions {
   std::string dashboard = "127.0.0.1:0";  // Empty: none.
   double segment = 30;             // Seconds of training between two stored states.
   double spot_checks = 0.01;       // Part of the units that a second worker computes, too.
+  std::optional<uint64_t> user_studies, user_blobs, user_gib;  // What a user may have; else the coordinator's defaults.
   bool allow_torchscript = false;  // Studies may bring models that carry code.
   bool ends_with_starter = false;  // All processes are told to end when the thread that starts them does, however it ends.
   uint64_t image_memory = 0;       // Bytes of an image set that a worker holds; 0 = a quarter of the memory, shared by all.

@@ -220,6 +220,11 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
                     "Part of the units that a second worker computes, too, to find workers whose results are wrong; 0: none")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
+  start->add_option("--user-studies", options->user_studies, "Studies that one user may have; 0: any number (default: 10000)");
+  start->add_option("--user-blobs", options->user_blobs,
+                    "Blobs of image sets and models that one user may have; 0: any number (default: 1000000)");
+  start->add_option("--user-gib", options->user_gib, "GiB that these may hold; 0: no limit (default: 10240)")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 33));
   start->add_flag("--allow-torchscript", options->allow_torchscript,
                   "Take studies of TorchScript models, which carry code");
   start->add_option("--image-memory", options->image_memory,

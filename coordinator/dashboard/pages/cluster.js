@@ -65,7 +65,8 @@ export class WorkersPage {
   draw(main, cluster) {
     const classes = new Set(cluster.workers.map(w => w.numerics_class));
     const rows = cluster.workers.map(w => h('tr', {},
-      h('th', {scope: 'row'}, w.worker, h('small', {}, w.host)),
+      h('th', {scope: 'row'}, w.worker, h('small', {}, w.host),
+        w.joined && h('small', {class: 'wide'}, `token ${w.joined.token}, certificate of `, when(w.joined.ms))),
       h('td', {}, chip(w.state)),
       h('td', {class: 'spark'}, h('span', {}, percent(w.busy_now)), sparkline(w.busy)),
       h('td', {class: 'doing'}, w.doing || 'nothing'),

@@ -407,5 +407,11 @@ TEST(SpecYamlTest, Hiding_IsChecked) {
               HasSubstr("explanation.hiding.blur"));
 }
 
+TEST(SpecYamlTest, AFileOf100Megabytes_IsRefusedBeforeItIsRead) {
+  const absl::Status refused = ParseStudyYaml(std::string(100'000'000, '['), "s.yaml").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("s.yaml: a study file has at most 1 MiB"));
+}
+
 }  // namespace
 }  // namespace dermis

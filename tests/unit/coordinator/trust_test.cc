@@ -148,7 +148,10 @@ TEST_F(TrustTest, Revoke_TakesAllCertificatesOfAName_OrOneByItsNumber_KnownOrNot
   Do(trust.Renew("aaaaaaaa", Certificate("bbbbbbbb", "", "")));
   ASSERT_TRUE(Join(Certificate("cccccccc", "w1", "t1")).ok());
   EXPECT_THAT(trust.Revoke("w0", "admin")->serials(), UnorderedElementsAre("aaaaaaaa", "bbbbbbbb"));
+  EXPECT_EQ(trust.JoinedAs("w1")->issued_unix_s, kNow);
+  EXPECT_FALSE(trust.JoinedAs("nobody").has_value());
   Do(trust.Revoke("CCCCCCCC", "admin"));
+  EXPECT_FALSE(trust.JoinedAs("w1").has_value()) << "it is out";
   Do(trust.Revoke("1234567890abcdef", "admin"));
   EXPECT_THAT(trust.revoked(), UnorderedElementsAre("cccccccc", "1234567890abcdef"));
   EXPECT_TRUE(absl::IsNotFound(trust.Revoke("nobody", "admin").status()));
@@ -167,6 +170,8 @@ TEST_F(TrustTest, CertificatesThatHaveRunOut_AreForgottenWithTheNextOfTheName) {
   }
   EXPECT_LE(trust.View().certificates_size(), 3);
   EXPECT_EQ(trust.View().tokens(0).used(), 1u);
+  EXPECT_EQ(trust.JoinedAs("w0")->token, "spot");
+  EXPECT_EQ(trust.JoinedAs("w0")->issued_unix_s, kNow + 50 * 700);
 }
 
 TEST_F(TrustTest, ATokenThatNobodyCouldBound_IsNotMade) {

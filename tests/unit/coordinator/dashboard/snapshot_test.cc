@@ -237,6 +237,26 @@ TEST_F(SnapshotTest, AWorkerIsBusy_AsLongAsItHasWork) {
   EXPECT_TRUE(photographer_.Look(*core_, kNow + absl::Seconds(16))->workers.empty());
 }
 
+TEST_F(SnapshotTest, AWorkerThatJoinedByAToken_IsShownWithIt) {
+  EXPECT_FALSE(photographer_.Look(*core_, kNow)->workers[0].joined.has_value());
+  core_->ChangeTrust(
+      [](const Trust&) -> absl::StatusOr<v1::Event> {
+        v1::Event event;
+        v1::IssuedCertificate& certificate = *event.mutable_certificate_issued()->mutable_certificate();
+        certificate.set_serial("aaaaaaaa");
+        certificate.set_name("w1");
+        certificate.set_token("5f3a");
+        certificate.set_issued_unix_s(7);
+        return event;
+      },
+      [](const absl::Status& status) { EXPECT_TRUE(status.ok()) << status; });
+  ASSERT_TRUE(core_->Flush().ok());
+  const auto look = photographer_.Look(*core_, kNow);
+  ASSERT_TRUE(look->workers[0].joined.has_value());
+  EXPECT_EQ(look->workers[0].joined->token, "5f3a");
+  EXPECT_EQ(look->workers[0].joined->issued_unix_s, 7u);
+}
+
 TEST_F(SnapshotTest, AProcessThatDied_IsToldOnce_WithItsLog) {
   const auto join = [&](ConnectionId connection, const std::string& process) {
     v1::Register hello;

@@ -6,6 +6,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <list>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -22,6 +27,7 @@
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/limits.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
 #include "dermis/v1/audit.grpc.pb.h"
@@ -77,7 +83,7 @@ TEST(AccessTest, EveryRpcHasARule_AndIsDeniedToStrangers) {
 // The real clock, and what a test adds to it.
 class ShiftedClock : public Clock {
  public:
-  absl::Duration Now() const override { return Real().Now(); }
+  absl::Duration Now() const override { return Real().Now() + absl::Milliseconds(ahead_ms.load()); }
   uint64_t UnixMillis() const override { return Real().UnixMillis() + ahead_ms; }
   std::atomic<uint64_t> ahead_ms{0};
 };
@@ -111,10 +117,14 @@ class ServicesTest : public ::testing::Test {
     folder = mkdtemp(name.data());
     journal = *OpenSqliteJournal(folder + "/store");
     store = *BlobStore::Open(folder + "/store/blobs", {});
-    blobs = std::make_unique<StoredBlobs>(*store, 0);
+    uploads = *UserUploads::Open(folder + "/store/uploads", *store, clock, {.quota = quota});
+    blobs = std::make_unique<StoredBlobs>(*store, 0, uploads.get());
     streams = std::make_unique<Streams>();
     core = std::make_unique<Core>(Clock::Real(), *journal, *streams, *blobs,
                                   Core::Options{.grace = absl::ZeroDuration()});
+    core->OnBrought([this](const std::string& user, const Usage& has, const std::vector<Digest>& named) {
+      uploads->Named(user, has, named);
+    });
     ASSERT_TRUE(core->Open().ok());
     thread = std::make_unique<CoreThread>(*core, [](const absl::Status& s) { FAIL() << s; });
     streams->SetCore(thread.get());
@@ -129,7 +139,11 @@ class ServicesTest : public ::testing::Test {
     blob_service = std::make_unique<BlobService>(
         *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
           lost = {blob, why};
-        });
+        },
+        BlobService::Quotas{.uploads = uploads.get(), .unused = [this](const std::vector<Digest>& due) { unused = due; },
+                            .refused = [this](const AuditCaller& caller, const absl::Status& why) {
+                              audit->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
+                            }});
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
     Identity own;
     if (!insecure) {
@@ -153,6 +167,7 @@ class ServicesTest : public ::testing::Test {
     builder.RegisterService(studies.get());
     builder.RegisterService(joins.get());
     builder.RegisterService(blob_service.get());
+    SetLimits(builder);
     server = builder.BuildAndStart();
     ASSERT_NE(server, nullptr);
     if (insecure) channel = MakeChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
@@ -166,6 +181,9 @@ class ServicesTest : public ::testing::Test {
   std::string folder;
   std::unique_ptr<Journal> journal;
   std::unique_ptr<BlobStore> store;
+  UserQuota quota = {.studies = 0, .blobs = 10, .bytes = 10'000'000};
+  std::unique_ptr<UserUploads> uploads;
+  std::vector<Digest> unused;  // The last ones.
   std::unique_ptr<StoredBlobs> blobs;
   std::unique_ptr<Streams> streams;
   std::unique_ptr<Core> core;
@@ -355,6 +373,85 @@ TEST_F(SecureServicesTest, Roles_AreKeptApart) {
       v1::Cluster::NewStub(ChannelOf("user"))->CompleteTasks(&complete_context, {}, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(status.error_message(), HasSubstr("Cluster/CompleteTasks"));
+}
+
+TEST_F(SecureServicesTest, UploadsThatNoStudyNames_CountForTheirUser_UntilTheyAreNamedOrGo) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5)), worker(ChannelOf("worker"), absl::Seconds(5));
+  const auto put = [](BlobClient& client, const std::string& bytes) { return client.Put(Sha256Of(bytes), bytes); };
+  const std::string large(6'000'000, 'a'), other(6'000'000, 'b');
+  ASSERT_TRUE(put(ann, large).ok());
+  const absl::Status refused = put(ann, other);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("user user has 0 bytes by studies and 6000000 that were uploaded and no study names"),
+                    HasSubstr("would add 6000000"), HasSubstr("may have 10000000"), HasSubstr("--user-gib")));
+  EXPECT_FALSE(store->Has(Sha256Of(other))) << "it was stored all the same";
+  EXPECT_TRUE(put(ann, large).ok()) << "what is there takes no more";
+  EXPECT_TRUE(put(worker, other).ok()) << "a worker's results are not a user's uploads";
+  // Bytes that are not what they were said to be count no longer than the call.
+  EXPECT_FALSE(ann.Put(Sha256Of("else"), std::string(3'000'000, 'c')).ok());
+  EXPECT_TRUE(put(ann, std::string(3'000'000, 'd')).ok());
+
+  // A restart forgets nothing.
+  EXPECT_FALSE((*UserUploads::Open(folder + "/store/uploads", *store, clock, {.quota = quota}))->Begin("user", 2'000'000).ok());
+  // A study names some: they count as what it brought.
+  uploads->Named("user", Usage{.studies = 1, .blobs = 1, .bytes = 6'000'000}, {Sha256Of(large)});
+  EXPECT_FALSE(put(ann, std::string(2'000'000, 'e')).ok());
+  // It was deleted: there is room.
+  uploads->Named("user", Usage(), {});
+  EXPECT_TRUE(put(ann, std::string(2'000'000, 'e')).ok());
+
+  // A day after they were last asked for the others go; what was asked for stays.
+  clock.ahead_ms = 23 * 3'600'000;
+  EXPECT_TRUE(blobs->Has(Sha256Of(std::string(2'000'000, 'e'))));
+  clock.ahead_ms = 25 * 3'600'000;
+  unused.clear();
+  ASSERT_TRUE(put(ann, "a small one").ok());
+  ASSERT_THAT(unused, testing::ElementsAre(Sha256Of(std::string(3'000'000, 'd'))));
+  EXPECT_TRUE(uploads->Take(unused[0]));
+  EXPECT_FALSE(uploads->Take(unused[0])) << "it is gone";
+  EXPECT_FALSE(uploads->Take(Sha256Of(std::string(2'000'000, 'e')))) << "its time is not over";
+}
+
+TEST_F(SecureServicesTest, ManySmallUploads_AreBoundedByTheirNumber) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(ann.Put(Sha256Of(absl::StrCat(i)), absl::StrCat(i)).ok()) << i;
+  const absl::Status refused = ann.Put(Sha256Of("one more"), "one more");
+  EXPECT_THAT(std::string(refused.message()), AllOf(HasSubstr("10 that were uploaded"), HasSubstr("--user-blobs"))) << refused;
+}
+
+TEST_F(SecureServicesTest, AStudy_TakesItsUploadsOutOfWhatNoStudyNames) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5));
+  const v1::ImageSetManifest manifest = *FakeManifest(600);
+  const std::string pixels = "pixels", bytes = manifest.SerializeAsString();
+  ASSERT_TRUE(ann.Put(Sha256Of(pixels), pixels).ok());
+  ASSERT_TRUE(ann.Put(Sha256Of(bytes), bytes).ok());
+  const auto pending = [&] {
+    const std::filesystem::directory_iterator files(folder + "/store/uploads");
+    return std::distance(begin(files), end(files));
+  };
+  EXPECT_EQ(pending(), 2);
+  v1::SubmitRequest request;
+  *request.mutable_spec() = *ParseStudyYaml("name: s", "s.yaml");
+  request.set_image_set(Sha256Of(bytes).bytes());
+  v1::SubmitResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->Submit(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(pending(), 0);
+  // It counts as the study's from now on, and for nobody when that is deleted.
+  const auto refused = [&] { return std::string(uploads->Begin("user", 10'000'001).message()); };
+  EXPECT_THAT(refused(), HasSubstr(absl::StrCat("has ", pixels.size() + bytes.size(), " bytes by studies and 0 that were uploaded")));
+  v1::StudyRequest study;
+  study.set_id("s");
+  v1::StudyStatus end;
+  v1::DeleteRequest away;
+  away.set_id("s");
+  v1::DeleteResponse deleted;
+  grpc::ClientContext first, second;
+  ASSERT_TRUE(v1::Studies::NewStub(ChannelOf("user"))->Cancel(&first, study, &end).ok());
+  ASSERT_TRUE(v1::Studies::NewStub(ChannelOf("user"))->Delete(&second, away, &deleted).ok());
+  EXPECT_THAT(refused(), HasSubstr("has 0 bytes by studies"));
 }
 
 TEST_F(SecureServicesTest, Audit_SaysWhoChangedWhat_AndWhoWasRefused_AndItsHeadIsSigned) {
@@ -606,6 +703,47 @@ TEST_F(JoinTest, Renewal_IsForWhoJoined_AndNobodyLocksHimselfOut) {
             grpc::StatusCode::PERMISSION_DENIED);
   const grpc::Status self = Revoke(BearerOf(LoadIdentity(folder + "/certs", "admin")->certificate)->serial);
   EXPECT_EQ(self.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << self.error_message();
+}
+
+TEST_F(SecureServicesTest, AStudyOf100Megabytes_IsRefused_AndTheConnectionServesOn) {
+  const auto stub = v1::Studies::NewStub(ChannelOf("user"));
+  v1::SubmitRequest request;
+  request.mutable_spec()->set_name(std::string(100'000'000, 'a'));
+  v1::SubmitResponse response;
+  grpc::ClientContext context, after;
+  const grpc::Status status = stub->Submit(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+  v1::ListResponse list;
+  EXPECT_TRUE(stub->List(&after, {}, &list).ok());
+}
+
+TEST_F(SecureServicesTest, ClientsThatAreSilent_OrDribble_HoldUpNobody) {
+  struct Connection {
+    explicit Connection(int port) : fd(socket(AF_INET, SOCK_STREAM, 0)) {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(static_cast<uint16_t>(port));
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    }
+    ~Connection() { close(fd); }
+    const int fd;
+    bool connected = false;
+  };
+  std::list<Connection> clients;
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(clients.emplace_back(port).connected) << i;
+    // The beginning of a TLS record, of which the rest does not come.
+    const size_t said = i % 2 == 0 ? 3 : 0;
+    ASSERT_EQ(send(clients.back().fd, "\x16\x03\x01", said, MSG_NOSIGNAL), static_cast<ssize_t>(said));
+  }
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  context.set_wait_for_ready(true);
+  v1::ListResponse list;
+  const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->List(&context, {}, &list);
+  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 TEST_F(SecureServicesTest, PlainText_IsNotAnswered) {
