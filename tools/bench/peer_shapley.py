@@ -14,7 +14,6 @@ import argparse
 import functools
 import json
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -32,9 +31,7 @@ class Game:
 
     def __init__(self, command, players):
         self.players = players
-        # Ours must not see PyTorch's libraries.
-        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and (k != "LD_LIBRARY_PATH" or "torch" not in sys.modules)}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, command, data=b"", kind=np.float64, count=1):
         self.process.stdin.write(command.encode() + b"\n" + data)
