@@ -32,7 +32,7 @@ def classifier(name, precision, threads, compiled):
     if compiled:
         from torch._inductor import config
         config.freezing = True
-        model = torch.compile(model)
+        model = torch.compile(model, dynamic=False)   # One graph a batch size: the last batch is smaller.
 
     def classify(images):
         x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind)
