@@ -14,26 +14,14 @@
 #include "absl/strings/str_split.h"
 
 #include "tools/bench/bench.h"
+#include "tools/bench/bench_device.h"
 #include "tools/bench/network_plan.h"
 #include "tools/bench/training.h"
-#include "worker/cuda/load.h"
 #include "worker/gpu/gpu_engine.h"
-#include "worker/gpu/gpu_network.h"
-#include "worker/gpu/gpu_plan.h"
 #include "worker/training/optimizer.h"
 
 namespace dermis::bench {
 namespace {
-
-std::unique_ptr<Device> Open(const std::string& device) {
-  if (device == "host") return MakePromptHostDevice();
-  static const auto gpus = FindGpus();
-  if (!gpus.ok()) Die(gpus.status().ToString());
-  PrepareGpuNumerics();
-  auto opened = (*gpus)->Open(0);
-  if (!opened.ok()) Die(opened.status().ToString());
-  return *std::move(opened);
-}
 
 template <typename T>
 T Must(absl::StatusOr<T> value) {
@@ -54,7 +42,7 @@ double Train(const Arguments& arguments, const Network& network, uint32_t shards
   ShardPool pool(1);
   const Loss loss;
   std::atomic<uint64_t> progress{0};
-  const std::unique_ptr<Device> device = Open(arguments.Text("--device", "gpu"));
+  const std::unique_ptr<Device> device = OpenDevice(arguments.Text("--device", "gpu"));
   TrainingState state;
   state.model.layout = Must(LayoutOf(network.kind, network.size, 2, network.stem));
   InitializeModel(1, state.model);
@@ -85,13 +73,8 @@ double Train(const Arguments& arguments, const Network& network, uint32_t shards
 
 double Forward(const Arguments& arguments, const Network& network, v1::Precision precision,
                long batches) {
-  GpuPlans plans(
-      [&]() -> absl::StatusOr<std::unique_ptr<Device>> {
-        return Open(arguments.Text("--device", "gpu"));
-      },
-      network.batch);
-  const auto plan =
-      Must(plans.Make(network.kind, MakeWeights(network), network.size, precision));
+  const PlanMaker plans = PlansOf(arguments.Text("--device", "gpu"), network.batch);
+  const auto plan = Must(plans(network.kind, MakeWeights(network), network.size, precision));
   std::vector<float> logits(size_t{network.batch} * plan->classes());
   for (int k = 0; k < 5; ++k) Must(plan->Run(network.batch, logits.data()));
   const double start = Seconds();

@@ -7,11 +7,10 @@ import statistics
 import time
 
 import numpy as np
-import torch
 from lime import lime_image
 from skimage.segmentation import slic
 
-from peer_model import network
+from peer_model import classifier
 
 
 def main():
@@ -25,22 +24,8 @@ def main():
     p.add_argument("--batch", type=int, default=10)   # lime's own default.
     p.add_argument("--compile", action="store_true")
     a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(1)
-    torch.set_flush_denormal(True)
-    kind = torch.bfloat16 if a.precision == "bf16" else torch.float32
-    model = network(a.model).to(memory_format=torch.channels_last).eval().to(kind)
-    if a.compile:
-        from torch._inductor import config
-        config.freezing = True
-        model = torch.compile(model)
-
-    def classify(images):
-        x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind)
-        x = (x - 127.5) / 73.9
-        with torch.no_grad():
-            return model(x).float().softmax(1).numpy()
-
+    logits = classifier(a.model, a.precision, a.threads, a.compile)
+    classify = lambda images: logits(images).softmax(1).numpy()
     image = np.random.default_rng(1).integers(0, 256, (a.size, a.size, 3), dtype=np.uint8)
     segments = slic(image, n_segments=50, compactness=10, sigma=1, start_label=0)
     explainer = lime_image.LimeImageExplainer(random_state=1)

@@ -3,6 +3,7 @@ import argparse
 import json
 import time
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,26 @@ def network(name):
                              nn.Linear(128 * 4 * 4, 2))
     import torchvision
     return getattr(torchvision.models, name)(num_classes=2)
+
+
+def classifier(name, precision, threads, compiled):
+    """The network as a package calls it: logits of images [N, H, W, 3], 0..255."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    torch.set_flush_denormal(True)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = network(name).to(memory_format=torch.channels_last).eval().to(kind)
+    if compiled:
+        from torch._inductor import config
+        config.freezing = True
+        model = torch.compile(model, dynamic=False)   # One graph a batch size: the last batch is smaller.
+
+    def classify(images):
+        x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind)
+        x = (x - 127.5) / 73.9
+        with torch.no_grad():
+            return model(x).float()
+    return classify
 
 
 def main():

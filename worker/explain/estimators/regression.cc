@@ -96,7 +96,7 @@ uint64_t RowsOfUnits(const CoalitionDesign& design, uint64_t units) {
 }  // namespace
 
 RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double> outputs,
-                          uint64_t units) {
+                          uint64_t units, bool errors) {
   const auto superpixels = static_cast<uint32_t>(design.rows[0].size());
   if (superpixels == 1) return OfOneSuperpixel(outputs);
   const size_t n = UnitsUsed(design, units);
@@ -134,8 +134,8 @@ RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double
   const bool complete =
       std::all_of(open.begin() + 1, open.end(), [](double share) { return share == 0; });
   RegressionFit fit = Fit(equations, superpixels, outputs[0] - outputs[1], /*adjusted=*/true,
-                          !complete && n >= LeastPairsForErrors(superpixels), weigh);
-  if (complete) fit.standard_errors.assign(superpixels, 0.0);
+                          errors && !complete && n >= LeastPairsForErrors(superpixels), weigh);
+  if (errors && complete) fit.standard_errors.assign(superpixels, 0.0);
   fit.rows = RowsOfUnits(design, n);
   return fit;
 }

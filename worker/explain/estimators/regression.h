@@ -35,9 +35,10 @@ struct RegressionFit {
 
 // Each size's draws share the kernel's weight of that size, and the equations are adjusted for what
 // the size of a mask does (normal_equations.h): ten to thirty times less squared error than the
-// regression alone.
+// regression alone. errors: whether standard errors are wanted; they cost twenty times what the
+// values do.
 RegressionFit FitLeverage(const CoalitionDesign& design, absl::Span<const double> outputs,
-                          uint64_t units);
+                          uint64_t units, bool errors = true);
 
 // Weights as in shap's _kernel.py: enumerated coalitions have the kernel's, the draws share what is
 // left; a coalition that was drawn twice weighs twice.

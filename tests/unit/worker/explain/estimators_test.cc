@@ -241,6 +241,16 @@ TEST(Regression, WhatTheSizeOfAMaskDoes_IsNoNoise) {
   EXPECT_GT(error_of_kernel, 0.1);
 }
 
+TEST(Regression, StandardErrorsLeftOut_ChangeNoValue) {
+  const CoalitionDesign design = LeverageDesign(9, 14, 64);
+  const auto outputs = OutputsOf(RandomGame(5), design.rows);
+  const RegressionFit with = FitLeverage(design, outputs, 0);
+  const RegressionFit without = FitLeverage(design, outputs, 0, /*errors=*/false);
+  EXPECT_EQ(with.values, without.values);
+  EXPECT_FALSE(with.standard_errors.empty());
+  EXPECT_TRUE(without.standard_errors.empty());
+}
+
 TEST(Regression, APrefix_IsWhatFewerDrawsGive) {
   const Game game = RandomGame(5);
   const CoalitionDesign longer = LeverageDesign(9, 14, 300), shorter = LeverageDesign(9, 14, 64);
