@@ -93,6 +93,12 @@ TEST(WorkerErrors, AWorkerThatComputesWrong_IsFoundAndOutvoted_AndTheStudyIsWith
   const CommandResult run =
       cluster.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images()));
   EXPECT_EQ(run.exit_code, 0) << run.output;
+  const TestCluster honest;
+  ASSERT_EQ(honest.Start(1).exit_code, 0);
+  const std::string bits = "Bits of all results";
+  EXPECT_EQ(LineValue(run.output, bits),
+            LineValue(honest.Run(absl::StrCat("run ", study, " --images ", TestCluster::Images())).output, bits));
+  EXPECT_EQ(honest.Stop().exit_code, 0);
   const std::string status = cluster.Run("cluster status").output;
   EXPECT_THAT(status, AllOf(HasSubstr("worker wrong is quarantined: it gave payload"),
                             HasSubstr("worker-0 and worker-1 gave"),
