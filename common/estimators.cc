@@ -86,6 +86,10 @@ bool MasksDependOnCount(const v1::MethodSpec& method) {
   return !permutation || spec.has_budget();
 }
 
+v1::Precision ExactPrecision(v1::Precision precision) {
+  return precision == v1::PRECISION_BF16 ? v1::PRECISION_FP32 : precision;
+}
+
 void SetMasks(const v1::MethodSpec& method, uint32_t superpixels, v1::Perturbation& perturbation) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
@@ -109,7 +113,11 @@ void SetMasks(const v1::MethodSpec& method, uint32_t superpixels, v1::Perturbati
         v1::CoalitionMasks& masks = *perturbation.mutable_coalitions();
         masks.set_estimator(estimator);
         masks.set_superpixels(superpixels);
-        if (estimator != v1::ESTIMATOR_EXACT) masks.set_budget(BudgetOf(spec, superpixels));
+        if (estimator == v1::ESTIMATOR_EXACT) {
+          perturbation.set_precision(ExactPrecision(perturbation.precision()));
+        } else {
+          masks.set_budget(BudgetOf(spec, superpixels));
+        }
       }
       break;
     }

@@ -34,8 +34,10 @@ uint32_t BudgetOf(const v1::ShapleySpec& spec, uint32_t superpixels);
 bool HasMasks(const v1::MethodSpec& method);
 // What SetMasks sets depends on the image's number of superpixels.
 bool MasksDependOnCount(const v1::MethodSpec& method);
-// Sets `perturbation.masks` of a method that HasMasks. `superpixels` is read only where
-// MasksDependOnCount.
+// What exact Shapley values are computed in: they have no other error than that of the numbers.
+v1::Precision ExactPrecision(v1::Precision precision);
+// Sets `perturbation.masks` of a method that HasMasks, and of exact Shapley values the precision.
+// `superpixels` is read only where MasksDependOnCount.
 void SetMasks(const v1::MethodSpec& method, uint32_t superpixels, v1::Perturbation& perturbation);
 // Sets `fit.lime` where the method's options are not the package's defaults.
 void SetFitOptions(const v1::MethodSpec& method, v1::FitTask& fit);

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/estimators.h"
 #include "common/lesion_tasks.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -51,7 +52,7 @@ LesionPlanner::LesionPlanner(const v1::StudySpec& study, const v1::Recipe& recip
     v1::LesionTask& lesion = *summary.mutable_lesion();
     *lesion.mutable_images() = recipe.images();
     *lesion.mutable_model() = model;
-    lesion.set_precision(recipe.precision());
+    lesion.set_precision(ExactPrecision(recipe.precision()));
     lesion.set_band(spec.band());
     lesion.set_hidden(spec.hidden());
     if (auto hiding = HidingOf(explanation, spec.hidden(), study.seed())) {

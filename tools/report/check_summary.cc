@@ -230,6 +230,30 @@ Spread Agreement(const Collected& a, const Collected& b) {
   return SpreadOf(ranks);
 }
 
+std::string ReferenceOf(const v1::MethodSpec& method) {
+  switch (method.kind_case()) {
+    case v1::MethodSpec::kLime:
+      return HiddenText(method.lime().hidden());
+    case v1::MethodSpec::kShapley:
+      return HiddenText(method.shapley().hidden());
+    case v1::MethodSpec::kOcclusion:
+      return HiddenText(method.occlusion().hidden());
+    case v1::MethodSpec::kRise:
+      return HiddenText(method.rise().hidden());
+    case v1::MethodSpec::kDeepShap:
+    case v1::MethodSpec::kExpectedGradients:
+      return HiddenText(v1::HIDDEN_VALUE_BACKGROUND);
+    case v1::MethodSpec::kIntegratedGradients:
+      return HiddenText(v1::HIDDEN_VALUE_TRAINING_MEAN);
+    default:
+      return "";
+  }
+}
+
+bool Comparable(const CheckedMap& a, const CheckedMap& b) {
+  return a.reference.empty() || b.reference.empty() || a.reference == b.reference;
+}
+
 // Methods by their bytes: the study may name one twice with other settings.
 using Key = std::pair<std::string, std::string>;  // Method, map.
 
@@ -257,6 +281,7 @@ class Collector {
       collected.out.layer = !collected.out.prior && !map.empty();
       const std::string title = check.has_method() ? titles_[method] : "";
       collected.out.method = title;
+      if (check.has_method()) collected.out.reference = ReferenceOf(check.method());
       collected.out.title = title.empty() ? map
                             : map.empty() ? title
                                           : absl::StrCat(title, " ", map);
@@ -338,7 +363,9 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
   if (priors.size() != kPriors) priors.clear();
   for (const Collected* a : maps) {
     std::vector<Spread>& row = summary.agreement.emplace_back();
-    for (const Collected* b : maps) row.push_back(Agreement(*a, *b));
+    for (const Collected* b : maps) {
+      row.push_back(Comparable(a->out, b->out) ? Agreement(*a, *b) : Spread());
+    }
   }
   for (Collected* map : maps) summary.maps.push_back(Finish(*map, priors));
   return summary;

@@ -52,6 +52,9 @@ struct CheckedMap {
   bool prior = false;
   bool layer = false;  // One of several maps of its method.
   std::string method;  // "Grad-CAM"; empty for a prior.
+  // What its values are measured against: "the training images' mean colour". Empty: against nothing
+  // (priors, CAMs).
+  std::string reference;
 
   // Area under a curve: its mean height. A good order has a small one in deletion, a large one in
   // insertion.
@@ -76,7 +79,8 @@ struct CheckedMap {
 
 struct CheckSummary {
   std::vector<CheckedMap> maps;  // Methods in the order of the study; then the priors.
-  std::vector<std::vector<Spread>> agreement;  // Rank correlation of maps[i] and maps[j].
+  // Rank correlation of maps[i] and maps[j]; of two with different references nothing.
+  std::vector<std::vector<Spread>> agreement;
   std::vector<std::string> layers;             // That were randomised, from the output on.
   uint32_t fidelity_images = 0, stability_images = 0;
   uint32_t pending = 0;  // Checks that are not there yet, or could not be read.

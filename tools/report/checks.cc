@@ -181,6 +181,7 @@ std::string Curves(const CheckSummary& summary) {
 // A square of rank correlations: warm where methods agree.
 std::string AgreementTable(const CheckSummary& summary) {
   std::string head, body;
+  bool others = false;
   for (size_t i = 0; i < summary.maps.size(); ++i) {
     if (!HasCurves(summary.maps[i])) continue;
     const std::string title = Escape(Title(summary.maps[i]));
@@ -190,7 +191,12 @@ std::string AgreementTable(const CheckSummary& summary) {
       if (!HasCurves(summary.maps[j])) continue;
       const Spread& spread = summary.agreement[i][j];
       if (i == j || spread.images == 0) {
-        body += kNone;
+        const std::string &a = summary.maps[i].reference, &b = summary.maps[j].reference;
+        const bool apart = !a.empty() && !b.empty() && a != b;
+        others |= apart;
+        body += apart ? absl::StrCat("<td class=\"none\" title=\"against ", Escape(a), "; against ",
+                                     Escape(b), "\">≠</td>")
+                      : kNone;
         continue;
       }
       absl::StrAppendFormat(
@@ -204,7 +210,12 @@ std::string AgreementTable(const CheckSummary& summary) {
       "<details open><summary>Agreement between methods <span>median rank correlation on the same "
       "superpixels</span></summary><div class=\"scroll\"><table "
       "class=\"agreement\"><thead><tr><td></td>",
-      head, "</tr></thead><tbody>", body, "</tbody></table></div></details>");
+      head, "</tr></thead><tbody>", body, "</tbody></table></div>",
+      others ? "<p class=\"note\">≠: one measures against another value than the other (what stands in the "
+               "place of what is hidden), so their ranks are no answer to one question. The study's "
+               "<code>hidden</code> of both makes them comparable.</p>"
+             : "",
+      "</details>");
 }
 
 std::string VerdictCell(const CheckedMap& map) {

@@ -116,7 +116,7 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, c
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
   const auto& errors = fit.standard_errors();
   absl::StrAppend(&row, errors.empty()
-                            ? none
+                            ? "<td class=\"none\">not available</td>"
                             : absl::StrCat("<td>", Number(*std::max_element(errors.begin(), errors.end()), 4),
                                            "</td>"));
   return row + "</tr>";
@@ -245,6 +245,25 @@ std::string Number(double value, int digits) {
   if (text.find_first_not_of("-0.") == std::string::npos && text[0] == '-') text.erase(0, 1);
   if (text[0] == '-') text.replace(0, 1, "−");
   return text;
+}
+
+std::string HiddenText(v1::HiddenValue hidden) {
+  switch (hidden) {
+    case v1::HIDDEN_VALUE_TRAINING_MEAN:
+      return "the training images' mean colour";
+    case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
+      return "the mean colour of what is hidden";
+    case v1::HIDDEN_VALUE_BLUR:
+      return "the blurred image";
+    case v1::HIDDEN_VALUE_INPAINT:
+      return "a smooth continuation";
+    case v1::HIDDEN_VALUE_CONSTANT:
+      return "one colour";
+    case v1::HIDDEN_VALUE_BACKGROUND:
+      return "training images";
+    default:
+      return "?";
+  }
 }
 
 std::string MethodTitle(const v1::MethodSpec& method) {

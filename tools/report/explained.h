@@ -22,6 +22,9 @@ absl::StatusOr<std::string> RenderExplained(const ExplainedView& view, const Rep
 // "shapley · slic" and the like.
 std::string MethodTitle(const v1::MethodSpec& method);
 
+// "the training images' mean colour".
+std::string HiddenText(v1::HiddenValue hidden);
+
 // -0.12 with a real minus sign.
 std::string Number(double value, int digits = 3);
 

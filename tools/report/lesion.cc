@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 
 #include "common/bootstrap.h"
+#include "tools/report/explained.h"
 #include "tools/report/forest.h"
 #include "tools/report/picture.h"
 #include "tools/report/plot.h"
@@ -68,25 +69,6 @@ std::string NameOf(v1::LesionRegion region) {
       return "bounding box only";
     default:
       return "whole image";
-  }
-}
-
-std::string NameOf(v1::HiddenValue hidden) {
-  switch (hidden) {
-    case v1::HIDDEN_VALUE_TRAINING_MEAN:
-      return "the training images' mean colour";
-    case v1::HIDDEN_VALUE_SUPERPIXEL_MEAN:
-      return "the mean colour of what is hidden";
-    case v1::HIDDEN_VALUE_BLUR:
-      return "the blurred image";
-    case v1::HIDDEN_VALUE_INPAINT:
-      return "a smooth continuation";
-    case v1::HIDDEN_VALUE_CONSTANT:
-      return "one colour";
-    case v1::HIDDEN_VALUE_BACKGROUND:
-      return "training images";
-    default:
-      return "?";
   }
 }
 
@@ -217,7 +199,7 @@ std::string LesionTest(const v1::StudyResults& results, const ReportInputs& inpu
                   "<p class=\"note\">Exact Shapley values of four zones (16 masked inputs) on ",
                   summary.images(), " test images of ", summary.lesions(), " lesions with ",
                   MasksOf(summary.mask_origin()), "; what is hidden is replaced by ",
-                  NameOf(spec.hidden()), ". A band is ", absl::StrFormat("%g", 100 * spec.band()),
+                  HiddenText(spec.hidden()), ". A band is ", absl::StrFormat("%g", 100 * spec.band()),
                   " % of the lesion's equivalent diameter. Statistic: (a − b) / (a + b) of |value| "
                   "per area; its unit is the lesion, "
                   "never the pixel. Null: the same zones laid elsewhere, ",
@@ -259,7 +241,7 @@ std::string Shortcut(const v1::StudyResults& results, const ReportInputs& inputs
     }
   }
   for (const v1::HiddenValue hidden : seen) {
-    forest.rows.push_back({absl::StrCat("The rest is ", NameOf(hidden)), true});
+    forest.rows.push_back({absl::StrCat("The rest is ", HiddenText(hidden)), true});
     for (const v1::ShortcutArea& area : shortcut.areas()) {
       if (area.has_hide() && area.hide().hidden() == hidden) add(area);
     }
@@ -289,7 +271,7 @@ std::vector<std::string> ShortcutWarnings(const v1::ShortcutOutput& shortcut) {
     if (area.hide().show() != v1::LESION_REGION_SURROUNDINGS || area.low() <= 0.5) continue;
     warnings.push_back(
         absl::StrCat(WarningText("this network", area.low(), area.high(), area.area()),
-                     ", the lesion replaced by ", NameOf(area.hide().hidden()), "."));
+                     ", the lesion replaced by ", HiddenText(area.hide().hidden()), "."));
   }
   return warnings;
 }
@@ -308,7 +290,7 @@ std::vector<std::string> RetrainedWarnings(const v1::StudyResults& results,
   return {
       absl::StrCat(WarningText("a network that was trained on the surroundings alone", interval.low,
                                interval.high, area(std::vector<uint32_t>(images.size(), 1))),
-                   ", the lesion replaced by ", NameOf(hide.hidden()), ".")};
+                   ", the lesion replaced by ", HiddenText(hide.hidden()), ".")};
 }
 
 std::string RenderLesionWarnings(const v1::StudyResults& results, const ReportInputs& inputs) {

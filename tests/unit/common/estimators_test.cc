@@ -36,6 +36,18 @@ v1::Perturbation Masks(const std::string& yaml, uint32_t superpixels) {
   return perturbation;
 }
 
+TEST(Estimators, ExactValues_AreOfFp32_WhateverTheModelRunsIn) {
+  const auto precision = [](const std::string& yaml, v1::Precision of_model) {
+    v1::Perturbation perturbation;
+    perturbation.set_precision(of_model);
+    SetMasks(Method(yaml), 8, perturbation);
+    return perturbation.precision();
+  };
+  EXPECT_EQ(precision("{shapley: {estimator: auto}}", v1::PRECISION_BF16), v1::PRECISION_FP32);
+  EXPECT_EQ(precision("{shapley: {estimator: exact}}", v1::PRECISION_FP32), v1::PRECISION_FP32);
+  EXPECT_EQ(precision("{shapley: {permutations: 4}}", v1::PRECISION_BF16), v1::PRECISION_BF16);
+}
+
 TEST(Estimators, Auto_IsExactWhereAllSubsetsAreAffordable_ElseLeverage_AndSaysWhy) {
   const auto choose = [](const std::string& yaml, uint32_t superpixels) {
     return ChooseEstimator(Method(yaml).shapley(), superpixels);

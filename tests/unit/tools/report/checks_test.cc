@@ -113,6 +113,26 @@ TEST(CheckSummary, AreasAndComparisons_ByHand) {
   EXPECT_DOUBLE_EQ(summary.agreement[0][3].median, -0.5);
 }
 
+TEST(CheckSummary, MethodsThatHideByOtherValues_AreNotCompared_AndTheReportSaysSo) {
+  Checked checked(1);
+  v1::ExplanationSpec& explanation = *checked.results.mutable_spec()->mutable_explanation();
+  explanation.mutable_methods(0)->mutable_shapley()->set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  explanation.add_methods()->mutable_lime()->set_hidden(v1::HIDDEN_VALUE_SUPERPIXEL_MEAN);
+  explanation.add_methods()->mutable_occlusion()->set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  explanation.add_methods()->mutable_grad_cam();
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    Checked::Curves(1, {1, 2, 3}, "", checked.Add(0, &method));
+  }
+  const CheckSummary summary = checked.Summary();
+  ASSERT_EQ(summary.maps.size(), 4u);
+  EXPECT_EQ(summary.agreement[0][1].images, 0u);  // Shapley, LIME.
+  EXPECT_EQ(summary.agreement[1][2].images, 0u);
+  EXPECT_EQ(summary.agreement[0][2].images, 1u);  // Shapley, occlusion: the same value.
+  EXPECT_EQ(summary.agreement[1][3].images, 1u);  // Grad-CAM hides nothing.
+  EXPECT_THAT(RenderChecks(summary, explanation),
+              AllOf(HasSubstr("against the mean colour of what is hidden"), HasSubstr("≠:")));
+}
+
 TEST(CheckSummary, AMethodThatForgetsWithTheWeights_Passes) {
   Checked checked(5);
   for (int image = 0; image < 5; ++image) {
