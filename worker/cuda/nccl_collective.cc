@@ -269,6 +269,7 @@ absl::Status NcclCollective::Await(const char* what, absl::Duration patience, bo
   const absl::Cleanup over = [this] { exchanging_ = false; };
   const absl::Duration start = Now();
   absl::Duration checked = start;
+  bool done = false;  // The stream is at rest.
   for (uint64_t polls = 0;; ++polls) {
     NcclResult result = kNcclSuccess;
     {
@@ -283,9 +284,10 @@ absl::Status NcclCollective::Await(const char* what, absl::Duration patience, bo
     if (result != kNcclSuccess && result != kNcclInProgress) return FailNccl(result, what);
     // The stream says nothing before the communicator is ready: NCCL may not have launched yet.
     if (result == kNcclSuccess) {
-      if (!idle) return absl::OkStatus();
-      ASSIGN_OR_RETURN(const bool done, device_->Idle());
-      if (done) return absl::OkStatus();
+      // Asked once more after the stream's end: an error ends it, too, and comes before that.
+      if (!idle || done) return absl::OkStatus();
+      ASSIGN_OR_RETURN(done, device_->Idle());
+      if (done) continue;
     }
     const absl::Duration now = Now();
     if (now - checked > absl::Milliseconds(1)) {
