@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The dashboard of a running cluster, in headless Chromium, as people use it: signed in by the printed address, at phone
+"""The dashboard of a running cluster, in headless Chromium, as people use it: signed in by the printed address, asked about a picture, at phone
 and desktop width, by keyboard, through the coordinator's death. Exit code 77 (skipped) where there is no Chromium.
 
   dashboard_test.py [FOLDER for pictures]
