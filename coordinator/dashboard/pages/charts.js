@@ -1,5 +1,5 @@
 // Plots, on D3. Each draws into an element with data-keep, redraws when told, and can be read without a mouse.
-import {digits, h, say} from './api.js';
+import {digits, h} from './api.js';
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -242,6 +242,5 @@ export class ParallelPlot {
       g.lineWidth = rank < .02 ? 1.8 : 1;
       paint(i, color(rank), rank < .02 ? 1 : Math.min(1, many * (rank < .25 ? 2 : 1)));
     });
-    say('');
   }
 }

@@ -1,5 +1,5 @@
 // The trials of a sweep: leaderboard, parallel coordinates, which settings matter.
-import {chip, digits, get, h, isOpen, number, pager, percent} from './api.js';
+import {chip, digits, get, h, isOpen, number, pager, percent, say} from './api.js';
 import {ParallelPlot} from './charts.js';
 
 const kRows = 25;
@@ -12,16 +12,19 @@ export class Trials {
   offset = 0;
   brushed = [];  // Clauses of the plot,
   typed = [];    // and of the form.
+  told = true;   // What was asked of the table last has been said.
   picked = new Set();
 
   constructor(id) {
     this.path = `studies/${encodeURIComponent(id)}/`;
-    this.plot = new ParallelPlot(clauses => { this.brushed = clauses; this.offset = 0; dispatchEvent(new Event('look')); });
+    this.plot = new ParallelPlot(clauses => { this.brushed = clauses; this.offset = 0; this.told = false; dispatchEvent(new Event('look')); });
   }
 
   where() { return [...this.brushed, ...this.typed].join(';'); }
 
   async load() {
+    const told = this.told;
+    this.told = true;
     const query = new URLSearchParams({sort: this.sort, desc: this.desc ? '1' : '0', offset: this.offset, limit: kRows});
     if (this.state) query.set('state', this.state);
     if (this.where()) query.set('where', this.where());
@@ -35,9 +38,20 @@ export class Trials {
     });
     [this.page, this.lines, this.importance] =
       await Promise.all([page, get(this.path + 'parallel'), get(this.path + 'importance')]);
+    if (!told) this.tell();
   }
 
+  // The table changes far from the button that was pressed, or not at all.
+  tell() {
+    const {matching, trials} = this.page;
+    say(`Sorted by ${this.sort}, ${this.rising() ? 'ascending' : 'descending'}. ` +
+      (trials.length > 0 ? `Trials ${number(this.offset + 1)} to ${number(this.offset + trials.length)} of ${number(matching)}.` : 'No trial is like that.'));
+  }
+
+  rising() { return this.sort === 'score' ? this.desc === this.page.higher_is_better : !this.desc; }
+
   act(what, data) {
+    if (['page', 'sort', 'state', 'filter', 'unfilter', 'unbrush'].includes(what)) this.told = false;
     if (what === 'page') this.offset = +data.to;
     if (what === 'sort') {
       this.desc = this.sort === data.key && !this.desc;
@@ -58,8 +72,7 @@ export class Trials {
   }
 
   heading(key, text, numeric) {
-    const on = this.sort === key;
-    const up = on && (key === 'score' ? this.desc === this.page.higher_is_better : !this.desc);
+    const on = this.sort === key, up = this.rising();
     return h('th', {scope: 'col', class: numeric ? 'n' : null, 'aria-sort': on ? (up ? 'ascending' : 'descending') : null},
       h('button', {type: 'button', class: 'sort' + (on ? ' on' : ''), 'data-act': 'sort', 'data-key': key}, text, on && h('span', {'aria-hidden': 'true'}, up ? ' ↑' : ' ↓')));
   }

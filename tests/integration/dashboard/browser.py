@@ -16,6 +16,7 @@ def find():
 
 class Browser:
     def __init__(self, width=1400, height=900, mobile=False, dark=False):
+        self.width = width
         self.profile = tempfile.mkdtemp(prefix="dermis-browser-")
         to_browser, self.write_end = os.pipe()
         self.read_end, from_browser = os.pipe()
@@ -118,6 +119,17 @@ class Browser:
     def drag(self, x, y0, y1):
         for kind, y in (("mousePressed", y0), ("mouseMoved", (y0 + y1) / 2), ("mouseMoved", y1), ("mouseReleased", y1)):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def choose(self, selector, path):
+        """A file in a file field, as the browser's own dialog would set it."""
+        field = self.call("Runtime.evaluate", expression=f"document.querySelector('{selector}')")["result"]["objectId"]
+        self.call("DOM.setFileInputFiles", objectId=field, files=[str(path)])
+
+    def nameless(self):
+        """Controls and pictures of which a screen reader could only say what they are."""
+        kinds = {"button", "link", "image", "img", "textbox", "combobox", "checkbox", "progressbar"}
+        return [node for node in self.call("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]
+                and node["role"]["value"] in kinds and not node.get("name", {}).get("value", "").strip()]
 
     def complaints(self):
         """What the page's console said was wrong: errors, refused scripts, exceptions."""
