@@ -1,4 +1,4 @@
-// An input of the target `calls`: one call after the other, each a byte that says which, two bytes
+// An input of the targets `calls` and `services`: one call after the other, each a byte that says which, two bytes
 // for the length of its message, and the message.
 #ifndef DERMIS_TESTS_FUZZ_CALLS_H_
 #define DERMIS_TESTS_FUZZ_CALLS_H_
@@ -31,7 +31,24 @@ enum class Call : uint8_t {
   kCount,
 };
 
-inline void AddCall(Call call, const std::string& message, std::string& input) {
+// Calls that the services answer themselves, or by a decision about trust: of the target `services`, in the same form.
+enum class ServiceCall : uint8_t {
+  kSign,         // v1::SignRequest; an empty number means the newest token, whose number is random
+  kRenew,        // v1::RenewRequest
+  kCreateToken,  // v1::CreateTokenRequest
+  kListJoins,    // v1::ListJoinsRequest
+  kRevokeToken,  // v1::RevokeTokenRequest; empty as above
+  kRevoke,       // v1::RevokeRequest
+  kHas,          // v1::HasRequest
+  kHolding,      // v1::HoldingRequest
+  kFetch,        // v1::FetchResultsRequest
+  kAuditHead,    // v1::AuditHeadRequest
+  kAuditRead,    // v1::AuditReadRequest
+  kCount,
+};
+
+template <typename Kind>
+void AddCall(Kind call, const std::string& message, std::string& input) {
   input += static_cast<char>(call);
   input += static_cast<char>(message.size() & 0xff);
   input += static_cast<char>(message.size() >> 8);

@@ -9,11 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "common/certificates.h"
 #include "common/image_set.h"
+#include "common/join_token.h"
 #include "common/log.h"
 #include "common/safetensors.h"
 #include "common/shuffle.h"
 #include "coordinator/core.h"
+#include "dermis/v1/audit.pb.h"
+#include "dermis/v1/blobs.pb.h"
+#include "dermis/v1/join.pb.h"
 #include "tests/fuzz/calls.h"
 #include "tests/simulation/fakes.h"
 
@@ -178,6 +183,48 @@ class Story {
   uint64_t per_epoch_ = 0;
 };
 
+// A worker joins and is put out, and people look: each call of the services once.
+std::string EachServiceCall(const std::string& request) {
+  std::string input;
+  const auto add = [&](ServiceCall call, const auto& message) { AddCall(call, message.SerializeAsString(), input); };
+  const std::string secret(kSecretBytes, 's');
+  v1::CreateTokenRequest token;
+  token.set_secret_hash(Sha256Of(secret).bytes());
+  token.set_ttl_s(3600);
+  token.set_uses(2);
+  token.set_group("spot");
+  add(ServiceCall::kCreateToken, token);
+  v1::SignRequest sign;
+  sign.set_secret(secret);
+  sign.set_name("gpu1-0");
+  sign.set_request(request);
+  add(ServiceCall::kSign, sign);
+  v1::RenewRequest renew;
+  renew.set_request(request);
+  add(ServiceCall::kRenew, renew);
+  add(ServiceCall::kListJoins, v1::ListJoinsRequest());
+  v1::RevokeRequest revoke;
+  revoke.set_certificate("gpu1-0");
+  add(ServiceCall::kRevoke, revoke);
+  v1::RevokeTokenRequest end;
+  end.set_token("spot");
+  add(ServiceCall::kRevokeToken, end);
+  v1::HasRequest has;
+  has.add_digests(Sha256Of("a blob").bytes());
+  add(ServiceCall::kHas, has);
+  v1::HoldingRequest holding;
+  holding.set_digest(Sha256Of("a blob").bytes());
+  holding.mutable_me()->set_worker("gpu1-0");
+  holding.set_held(true);
+  add(ServiceCall::kHolding, holding);
+  v1::FetchResultsRequest fetch;
+  fetch.add_tasks(Sha256Of("a task").bytes());
+  add(ServiceCall::kFetch, fetch);
+  add(ServiceCall::kAuditHead, v1::AuditHeadRequest());
+  add(ServiceCall::kAuditRead, v1::AuditReadRequest());
+  return input;
+}
+
 }  // namespace
 }  // namespace dermis
 
@@ -190,6 +237,13 @@ int main(int argc, char** argv) {
   const std::filesystem::path corpus = argv[1];
   dermis::Write(corpus / "safetensors/small", dermis::SmallTensors());
   dermis::Write(corpus / "image_set/small", dermis::SmallSet(corpus / "set.images"));
+  const std::string request = *dermis::MakeSigningRequest(*dermis::NewKey());
+  dermis::Write(corpus / "signing_request/p256", request);
+  dermis::Write(corpus / "services/each_once", dermis::EachServiceCall(request));
+  dermis::Write(corpus / "join_token/good",
+                dermis::FormatJoinToken({"gpu1.lab:7433", dermis::Sha256Of("a key"), "12ab34cd",
+                                         std::string(dermis::kSecretBytes, 's')}) +
+                    "\n");
   dermis::Story story;
   dermis::Write(corpus / "calls/a_study", story.Tell());
   if (const std::string problem = story.problem(); !problem.empty()) {

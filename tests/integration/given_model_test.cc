@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <regex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -22,6 +24,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 std::string Golden(const std::string& name) {
   const char* source = std::getenv("DERMIS_SOURCE_DIR");
@@ -105,6 +108,70 @@ TEST(BlackBoxStudy, OfTorchScript_IsRefusedWithWhatToDo_AndRunsWhereItIsAllowed)
   EXPECT_EQ(BitsOf(run).size(), 64u);
   const std::string report = (open.directory() / "report.html").string();
   EXPECT_EQ(open.Run(absl::StrCat("report script -o ", report)).exit_code, 0);
+}
+
+// "12:5f3a...", as `dermis audit verify --head` takes it; of the line behind its name.
+std::string AuditHeadIn(const fs::path& page) {
+  const std::string html = ReadAll(page);
+  const size_t name = html.find("audit log at this report");
+  std::smatch head;
+  EXPECT_NE(name, std::string::npos) << page;
+  EXPECT_TRUE(name != std::string::npos &&
+              std::regex_search(html.begin() + static_cast<ptrdiff_t>(name), html.end(), head,
+                                std::regex("[0-9]+:[0-9a-f]{64}, signature [^<]{90,}, certificate [0-9A-F:]{95}<")))
+      << page;
+  const std::string text = head.str();
+  return text.substr(0, text.find(','));
+}
+
+TEST(Reports, PrintTheHeadOfTheAuditLog_WithWhichItsLinesAreProven) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(1).exit_code, 0);
+  fs::copy_file(Golden("classifier.onnx"), cluster.directory() / "classifier.onnx");
+  const std::string box = " --size 16 --mean .485 .456 .406 --deviation .229 .224 .225 --classes malignant,other,benign";
+  const std::string model = absl::StrCat(" --model ", (cluster.directory() / "classifier.onnx").string(), box);
+  const auto path = [&](const char* name) { return (cluster.directory() / name).string(); };
+  EXPECT_EQ(cluster.Run("cancel nobody").exit_code, 1);
+  const CommandResult explained =
+      cluster.Run(absl::StrCat("explain", model, " --method 'lime: {samples: 64}' --images ",
+                               Pictures(cluster, 1), " -o ", path("explained")));
+  ASSERT_EQ(explained.exit_code, 0) << explained.output;
+  const CommandResult report = cluster.Run(absl::StrCat("report explain-classifier -o ", path("report.html")));
+  ASSERT_EQ(report.exit_code, 0) << report.output;
+  // What is done later does not matter to the heads.
+  EXPECT_EQ(cluster.Run("cancel explain-classifier").exit_code, 0);
+
+  const std::string log = ReadAll(fs::path(cluster.cluster()) / "store/audit.jsonl");
+  const std::string copy = cluster.Write("audit.jsonl", log);
+  for (const char* page : {"explained/report.html", "report.html"}) {
+    const std::string head = AuditHeadIn(path(page));
+    for (const std::string& where : {std::string(), copy}) {
+      const CommandResult verified = cluster.Run(absl::StrCat("audit verify ", where, " --head ", head));
+      EXPECT_EQ(verified.exit_code, 0) << page << verified.output;
+      EXPECT_THAT(verified.output, AllOf(HasSubstr("each follows the one before it"),
+                                         HasSubstr("it holds what it held at " + head)));
+    }
+  }
+  EXPECT_THAT(cluster.Run("audit verify").output, HasSubstr("signed by the coordinator, certificate "));
+
+  // One byte changed, or lines gone: the copy tells which.
+  const std::string head = AuditHeadIn(path("report.html"));
+  ASSERT_THAT(head, StartsWith("2:"));
+  const size_t second = log.find('\n') + 1, third = log.find('\n', second) + 1;
+  const auto verify = [&](std::string lines, size_t changed) {
+    if (changed < lines.size()) lines[changed] = lines[changed] == 'x' ? 'y' : 'x';
+    return Dermis(absl::StrCat("audit verify ", cluster.Write("changed.jsonl", lines), " --head ", head));
+  };
+  const auto who = [&](size_t line) { return log.find("\"who\":\"", line) + 7; };
+  for (const auto& [run, what] : {std::pair(verify(log, who(0)), "line 2 does not follow the line before it"),
+                                  std::pair(verify(log, who(second)), "line 3 does not follow the line before it"),
+                                  std::pair(verify(log.substr(0, third), who(second)), "none of them is number 2 with the digest"),
+                                  std::pair(verify(log.substr(0, second), log.size()), "the log has 1 lines, and none of them is number 2"),
+                                  std::pair(verify(log.substr(0, third - 1), log.size()), "line 2 is cut off")}) {
+    EXPECT_EQ(run.exit_code, 1) << what;
+    EXPECT_THAT(run.output, HasSubstr(what));
+  }
+  EXPECT_EQ(verify(log, who(third)).exit_code, 0) << "later than the report: only a later head can tell";
 }
 
 TEST(GivenModel, ThatAStudySaved_GivesTheLogitsOfThatStudy) {

@@ -22,6 +22,7 @@
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
 #include "tools/dermis/black_box.h"
+#include "tools/dermis/command_audit.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
@@ -270,6 +271,10 @@ absl::Status RunAndWrite(const ExplainOptions& options, const std::string& direc
   ReportInputs inputs;
   inputs.images = &images;
   inputs.fetch_payload = [&](const v1::TaskResult& result) { return client->FetchPayload(result); };
+  // A cluster of this command's own is gone when it ends, and its log with it.
+  if (!options.cluster.empty()) {
+    ASSIGN_OR_RETURN(inputs.audit, AuditText(directory));
+  }
   ASSIGN_OR_RETURN(const uint32_t overlays, MakeExplanations(results, inputs, options.output_folder));
   std::printf("%d images explained, %u overlays: %s/report.html\n", results.explained_size(),
               overlays, options.output_folder.c_str());

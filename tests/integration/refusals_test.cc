@@ -1,0 +1,212 @@
+// Bad input over a real coordinator: each gets a clear refusal, what reached a call leaves one line
+// in the audit log, what was stopped before leaves none (docs/security.md), and the coordinator
+// serves on. The refusals' kinds are tested elsewhere.
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "nlohmann/json.hpp"
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include "common/certificates.h"
+#include "common/tls.h"
+#include "dermis/v1/studies.grpc.pb.h"
+#include "tests/integration/test_cluster.h"
+
+namespace dermis {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class RefusalsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const CommandResult start = cluster.Start(0);
+    ASSERT_EQ(start.exit_code, 0) << start.output;
+    address = std::string(absl::StripAsciiWhitespace(ReadAll(Own("store/address"))));
+  }
+
+  std::string Own(const std::string& name) const { return cluster.cluster() + "/" + name; }
+  // A cluster's folder as somebody else has it: with this certificate and key as those of its user.
+  std::string FolderWith(const std::string& name, const std::string& certificate,
+                         const std::string& key) const {
+    const fs::path folder = cluster.directory() / name;
+    fs::create_directories(folder / "certs");
+    fs::create_directories(folder / "store");
+    fs::copy(Own("store/address"), folder / "store/address");
+    fs::copy(Own("certs/ca.crt"), folder / "certs/ca.crt");
+    EXPECT_TRUE(WriteSecret(folder / "certs/user.crt", certificate).ok());
+    EXPECT_TRUE(WriteSecret(folder / "certs/user.key", key).ok());
+    return folder.string();
+  }
+  std::unique_ptr<v1::Studies::Stub> Studies(
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
+    return v1::Studies::NewStub(MakeChannel(address, credentials));
+  }
+
+  std::vector<nlohmann::json> Log() const {
+    std::vector<nlohmann::json> lines;
+    const std::string shown = cluster.Run("audit show -o json").output;
+    for (const std::string& line :
+         std::vector<std::string>(absl::StrSplit(shown, '\n', absl::SkipEmpty()))) {
+      lines.push_back(nlohmann::json::parse(line, nullptr, false));
+      EXPECT_TRUE(lines.back().is_object()) << line;
+    }
+    return lines;
+  }
+  // What the audit log has more after it.
+  std::vector<nlohmann::json> Audited(const std::function<void()>& action) const {
+    std::vector<nlohmann::json> before = Log();
+    action();
+    std::vector<nlohmann::json> after = Log();
+    after.erase(after.begin(),
+                after.begin() + static_cast<ptrdiff_t>(std::min(before.size(), after.size())));
+    return after;
+  }
+  // One line of that call by that role, with these words, counted once.
+  static void ExpectOne(const std::vector<nlohmann::json>& lines, const std::string& role,
+                        const std::string& call, const std::string& outcome) {
+    ASSERT_THAT(lines, SizeIs(1)) << nlohmann::json(lines).dump();
+    EXPECT_EQ(lines[0].value("role", "?"), role);
+    EXPECT_EQ(lines[0].value("call", "?"), call);
+    EXPECT_THAT(lines[0].value("outcome", "?"), HasSubstr(outcome));
+    EXPECT_EQ(lines[0].value("times", 1), 1);
+  }
+
+  TestCluster cluster;
+  std::string address;
+};
+
+TEST_F(RefusalsTest, OfWhatReachesACall_LeaveOneLineEach_AndTheServiceStaysUp) {
+  // A join token whose secret is another's.
+  ASSERT_EQ(
+      cluster.Run("cluster token create -o " + (cluster.directory() / "token").string()).exit_code,
+      0);
+  std::string token = ReadAll(cluster.directory() / "token");
+  char& changed = token[token.size() - 10];
+  changed = changed == 'a' ? 'b' : 'a';
+  CommandResult joined;
+  const auto join = Audited([&] {
+    joined = Shell(absl::StrCat("timeout 60 ", Program("dermis-worker"),
+                                " --name stranger --listen 127.0.0.1:0 --certs ",
+                                (cluster.directory() / "w-certs").string(), " --cache ",
+                                (cluster.directory() / "w-cache").string(), " --join ",
+                                cluster.Write("wrong", token), " 2>&1"));
+  });
+  EXPECT_EQ(joined.exit_code, 78);
+  EXPECT_THAT(joined.output, HasSubstr("not known here"));
+  ExpectOne(join, "", "Join/Sign", "not known here");
+  EXPECT_EQ(join.at(0).value("what", "?"), "stranger");
+  EXPECT_THAT(join.at(0).value("who", "?"), HasSubstr("127.0.0.1"));
+
+  // A worker's certificate, used as a user's.
+  const std::string stolen =
+      FolderWith("stolen", ReadAll(Own("certs/worker.crt")), ReadAll(Own("certs/worker.key")));
+  CommandResult run;
+  const auto worker = Audited([&] { run = Dermis("status --cluster " + stolen); });
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, HasSubstr("a certificate of role 'worker' may not call Studies/List"));
+  ExpectOne(worker, "worker", "Studies/List", "may not call");
+
+  // A user where the owner is asked for.
+  const std::string guest =
+      FolderWith("guest", ReadAll(Own("certs/user.crt")), ReadAll(Own("certs/user.key")));
+  const auto user = Audited([&] { run = Dermis("audit show --cluster " + guest); });
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output,
+              AllOf(HasSubstr("role 'user' may not call Audit/Read"), HasSubstr("admin.crt")));
+  ExpectOne(user, "user", "Audit/Read", "may not call");
+
+  // Nobody: without any certificate.
+  grpc::Status status;
+  const auto nobody = Audited([&] {
+    grpc::ClientContext context;
+    v1::ListResponse list;
+    status = Studies(StrangerCredentials(ReadAll(Own("certs/ca.crt"))))->List(&context, {}, &list);
+  });
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("certificate"));
+  ExpectOne(nobody, "", "Studies/List", status.error_message());
+
+  EXPECT_EQ(Dermis("status --cluster " + guest).exit_code, 0);
+  EXPECT_EQ(cluster.Run("audit verify").exit_code, 0);
+}
+
+TEST_F(RefusalsTest, OfWhatIsStoppedBeforeACall_LeaveNoLine_AndTheServiceStaysUp) {
+  const std::string key = ReadAll(Own("certs/user.key"));
+  // A certificate that has run out: at the handshake.
+  const auto authority = CertificateAuthority::Load(Own("certs"));
+  ASSERT_TRUE(authority.ok()) << authority.status();
+  const auto expired = (*authority)
+                           ->Sign(*MakeSigningRequest(key),
+                                  {"user",
+                                   "user",
+                                   "ab12ab12",
+                                   {absl::Now() - absl::Hours(48), absl::Now() - absl::Hours(1)}});
+  ASSERT_TRUE(expired.ok()) << expired.status();
+  CommandResult run;
+  EXPECT_THAT(
+      Audited([&] { run = Dermis("status --cluster " + FolderWith("expired", *expired, key)); }),
+      IsEmpty());
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, HasSubstr("expired"));
+
+  // Another cluster's: the same.
+  const std::string other = (cluster.directory() / "other").string();
+  ASSERT_TRUE(MakeClusterCertificates(other, {}).ok());
+  const Identity theirs = *LoadIdentity(other, "user");
+  grpc::Status status;
+  v1::ListResponse list;
+  EXPECT_THAT(Audited([&] {
+                grpc::ClientContext context;
+                status = Studies(ClientCredentials({ReadAll(Own("certs/ca.crt")),
+                                                    theirs.certificate, theirs.key}))
+                             ->List(&context, {}, &list);
+              }),
+              IsEmpty());
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
+
+  // A message beyond 16 MiB: refused before it is parsed, and the connection serves on.
+  const auto studies = Studies(ClientCredentials(*LoadIdentity(Own("certs"), "user")));
+  EXPECT_THAT(Audited([&] {
+                grpc::ClientContext context;
+                v1::SubmitRequest request;
+                request.mutable_spec()->set_name(std::string((16 << 20) + 1, 'a'));
+                v1::SubmitResponse response;
+                status = studies->Submit(&context, request, &response);
+              }),
+              IsEmpty());
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+  grpc::ClientContext after;
+  EXPECT_TRUE(studies->List(&after, {}, &list).ok());
+
+  // A study file of 100 MB: refused where it is read.
+  const std::string large =
+      cluster.Write("large.yaml", absl::StrCat("name: ", std::string(100'000'000, 'a'), "\n"));
+  EXPECT_THAT(Audited([&] {
+                run = cluster.Run(absl::StrCat("run ", large, " --images ", TestCluster::Images()));
+              }),
+              IsEmpty());
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, AllOf(HasSubstr("large.yaml"), HasSubstr("1 MiB")));
+  EXPECT_LT(run.output.size(), 2000u);
+
+  EXPECT_EQ(cluster.Run("status").exit_code, 0);
+}
+
+}  // namespace
+}  // namespace dermis
