@@ -21,6 +21,7 @@
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
 #include "tools/dermis/black_box.h"
+#include "tools/dermis/command_audit.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
@@ -194,10 +195,11 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
                          report.validation_images, " validation images chose");
   JudgedView view;
   view.models.push_back(std::move(report));
+  ASSIGN_OR_RETURN(const std::string audit, AuditText(options.cluster));
   RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()),
                                   absl::StrCat("External validation: ", chosen,
                                                "; no image of this set took part in any choice."),
-                                  view, other.manifest(), options.page));
+                                  view, other.manifest(), audit, options.page));
   std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
 }

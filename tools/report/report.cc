@@ -181,6 +181,8 @@ std::string Fact(const std::string& name, const std::string& value, bool code = 
                       "</dd></div>");
 }
 
+std::string AuditFact(const std::string& audit) { return Fact("audit log at this report", audit, true); }
+
 std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManifest& manifest,
                        const std::string& audit) {
   const v1::StudySpec& spec = results.spec();
@@ -195,7 +197,7 @@ std::string Provenance(const v1::StudyResults& results, const v1::ImageSetManife
   html += Fact("weights", Hex(results.model().weights()), true);
   html += Fact("numerics class", results.numerics_class(), true);
   html += Fact("software", absl::StrCat("Dermis ", kVersion));
-  if (!audit.empty()) html += Fact("audit log at this report", audit, true);
+  if (!audit.empty()) html += AuditFact(audit);
   if (results.training().epochs_size() > 0) {
     const bool early = spec.training().has_early_stopping();
     const std::string ran = results.stop_epoch() > 0
@@ -422,9 +424,13 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
 }
 
 absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
-                             const v1::ImageSetManifest& manifest, const std::string& path) {
-  return WriteFileAtomically(path, Page(Escape(title), Escape(lead), "",
-                                        Section("evaluation", "Evaluation", RenderJudged(view, manifest))));
+                             const v1::ImageSetManifest& manifest, const std::string& audit, const std::string& path) {
+  std::string body = Section("evaluation", "Evaluation", RenderJudged(view, manifest));
+  if (!audit.empty()) {
+    body += Section("provenance", "Provenance",
+                    absl::StrCat("<dl class=\"provenance\">", AuditFact(audit), "</dl>"));
+  }
+  return WriteFileAtomically(path, Page(Escape(title), Escape(lead), "", body));
 }
 
 absl::Status WriteReport(const v1::StudyResults& results, const ReportInputs& inputs,
