@@ -89,9 +89,12 @@ std::string KeyBeneath(const Descriptor& type, const std::string& name) {
 // Suggest says.
 std::string SuggestKey(const std::string& key, const Descriptor& type, const std::string& path,
                        const std::vector<std::string>& known) {
-  if (path == "sweep.grid") {  // As others write one.
-    return absl::StrCat(": it takes no keys; what varies stands in sweep.axes: [{key: "
-                        "training.optimizer.sgd.momentum, values: [0, 0.9]}]");
+  if (known.empty()) {
+    // As others write a grid.
+    return absl::StrCat(": it takes no keys", path == "sweep.grid"
+                            ? "; what varies stands in sweep.axes: [{key: "
+                              "training.optimizer.sgd.momentum, values: [0, 0.9]}]"
+                            : "");
   }
   const std::string word = WordHere(key);
   const bool here = std::find(known.begin(), known.end(), word) != known.end();
