@@ -9,10 +9,6 @@
 #include <filesystem>
 #include <list>
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/blob_client.h"
@@ -36,6 +32,7 @@
 #include "dermis/v1/join.grpc.pb.h"
 #include "dermis/v1/peer.pb.h"
 #include "tests/simulation/fakes.h"
+#include "tests/unit/coordinator/loopback_socket.h"
 
 namespace dermis {
 namespace {
@@ -757,24 +754,11 @@ TEST_F(SecureServicesTest, AStudyOf100Megabytes_IsRefused_AndTheConnectionServes
 }
 
 TEST_F(SecureServicesTest, ClientsThatAreSilent_OrDribble_HoldUpNobody) {
-  struct Connection {
-    explicit Connection(int port) : fd(socket(AF_INET, SOCK_STREAM, 0)) {
-      sockaddr_in address{};
-      address.sin_family = AF_INET;
-      address.sin_port = htons(static_cast<uint16_t>(port));
-      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-    }
-    ~Connection() { close(fd); }
-    const int fd;
-    bool connected = false;
-  };
-  std::list<Connection> clients;
+  std::list<Socket> clients;
   for (int i = 0; i < 200; ++i) {
-    ASSERT_TRUE(clients.emplace_back(port).connected) << i;
-    // The beginning of a TLS record, of which the rest does not come.
-    const size_t said = i % 2 == 0 ? 3 : 0;
-    ASSERT_EQ(send(clients.back().fd, "\x16\x03\x01", said, MSG_NOSIGNAL), static_cast<ssize_t>(said));
+    // The beginning of a TLS record, of which the rest does not come; or nothing.
+    const std::string begun = i % 2 == 0 ? "\x16\x03\x01" : "";
+    ASSERT_TRUE(clients.emplace_back(port).Say(begun)) << i;
   }
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
