@@ -201,9 +201,12 @@ class Fleet {
   void GangMemberEnded(const std::string& name, Worker& worker, Assignment& gang,
                        const v1::AttemptEnded& ended);
   void FinishGang(Assignment& gang);
-  // Everyone who is still in the gang is told to stop without a result.
-  void Doom(Assignment& gang, const std::string& why);
-  void YieldGang(Assignment& gang, const std::string& why);
+  // Who is still in the gang, or has the bundle.
+  std::vector<Worker*> WorkersOf(const Assignment& assignment);
+  // They are told to stop without a result,
+  void Doom(Assignment& assignment, const std::string& why);
+  // or after the step, or the unit, that they are at.
+  void Yield(Assignment& assignment, const std::string& why);
   void YieldUnwanted(Assignment& gang);
   // The worker does not have the assignment (any more), by nobody's fault.
   void Leave(uint64_t id, const std::string& name);

@@ -205,7 +205,7 @@ bool Fleet::Assign(absl::Duration now) {
   const Plan plan = Schedule(cluster);
   looks += plan.looks;
   for (size_t t : plan.yields) {
-    YieldGang(assignments_.at(works_.at(recipes[t]).assignment),
+    Yield(assignments_.at(works_.at(recipes[t]).assignment),
               "its workers are wanted for a larger gang or another study");
   }
   bool assigned = false;

@@ -121,23 +121,16 @@ void Fleet::WaiveChecks(absl::Duration now) {
 }
 
 void Fleet::Expel(const std::string& name, const std::set<Digest>& recipes) {
-  const absl::Duration now = clock_.Now();
   const std::string why = absl::StrCat("worker ", name, " is quarantined for wrong results");
   if (const auto it = workers_.find(name); it != workers_.end()) {
-    Worker& worker = it->second;
-    if (const auto held = assignments_.find(worker.assignment); held != assignments_.end()) {
+    if (const auto held = assignments_.find(it->second.assignment); held != assignments_.end()) {
       Assignment& assignment = held->second;
-      if (assignment.gang) {
-        Doom(assignment, why);
-      } else {
+      if (!assignment.gang) {
         for (const Digest& task : Remaining(assignment)) {
           studies_.Release(task, studies_.units().at(task), false);
         }
-        assignment.doomed = true;
-        assignment.why = why;
-        worker.told = now;
-        batch_.SendCancel(worker.connection, assignment.id, why);
       }
+      Doom(assignment, why);
     }
   }
   for (auto& [id, assignment] : assignments_) {

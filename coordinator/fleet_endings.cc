@@ -77,7 +77,7 @@ void Fleet::GangMemberEnded(const std::string& name, Worker& worker, Assignment&
       break;
     case v1::OUTCOME_YIELDED:
       // It drains. All ranks stop at the same step, and rank 0 may be storing the state now.
-      YieldGang(gang, cause);
+      Yield(gang, cause);
       break;
     case v1::OUTCOME_FAILED:
       // A rank calls only its own error a failure: what a lost peer or a cancel does to it has
@@ -112,30 +112,39 @@ void Fleet::FinishGang(Assignment& gang) {
   EraseAssignment(gang.id);
 }
 
-void Fleet::Doom(Assignment& gang, const std::string& why) {
-  if (gang.doomed) return;
-  gang.doomed = true;
-  gang.why = why;
-  for (const std::string& member : gang.members) {
-    auto it = workers_.find(member);
-    if (it == workers_.end()) continue;
-    it->second.told = clock_.Now();
+std::vector<Worker*> Fleet::WorkersOf(const Assignment& assignment) {
+  std::vector<Worker*> workers;
+  const auto add = [&](const std::string& name) {
+    if (const auto it = workers_.find(name); it != workers_.end()) workers.push_back(&it->second);
+  };
+  for (const std::string& member : assignment.members) add(member);
+  if (!assignment.gang) add(assignment.worker);
+  return workers;
+}
+
+void Fleet::Doom(Assignment& assignment, const std::string& why) {
+  if (assignment.doomed) return;
+  assignment.doomed = true;
+  assignment.why = why;
+  for (Worker* const worker : WorkersOf(assignment)) {
+    worker->told = clock_.Now();
     // What it waited for is gone: it is not stuck for that.
-    if (!gang.under_way) it->second.progress_at = clock_.Now();
-    batch_.SendCancel(it->second.connection, gang.id, why);
+    if (assignment.gang && !assignment.under_way) worker->progress_at = clock_.Now();
+    batch_.SendCancel(worker->connection, assignment.id, why);
   }
 }
 
-void Fleet::YieldGang(Assignment& gang, const std::string& why) {
-  if (gang.yielding || gang.doomed) return;
-  gang.yielding = true;
-  gang.why = why;
-  DERMIS_LOG(kInfo, "study ", gang.study, ": its gang of ", gang.members.size(), " yields: ", why);
-  for (const std::string& member : gang.members) {
-    auto it = workers_.find(member);
-    if (it == workers_.end()) continue;
-    it->second.told = clock_.Now();
-    batch_.SendYield(it->second.connection, gang.id, why);
+void Fleet::Yield(Assignment& assignment, const std::string& why) {
+  if (assignment.yielding || assignment.doomed) return;
+  assignment.yielding = true;
+  assignment.why = why;
+  if (assignment.gang) {
+    DERMIS_LOG(kInfo, "study ", assignment.study, ": its gang of ", assignment.members.size(),
+               " yields: ", why);
+  }
+  for (Worker* const worker : WorkersOf(assignment)) {
+    worker->told = clock_.Now();
+    batch_.SendYield(worker->connection, assignment.id, why);
   }
 }
 
@@ -271,12 +280,7 @@ void Fleet::StopUnwanted() {
     if (std::none_of(remaining.begin(), remaining.end(), [&](const Digest& task) {
           return studies_.IsToBeRun(studies_.units().at(task));
         })) {
-      assignment.doomed = true;
-      assignment.why = "no study that is not paused wants it any more";
-      auto worker = workers_.find(assignment.worker);
-      if (worker == workers_.end()) continue;
-      worker->second.told = clock_.Now();
-      batch_.SendCancel(worker->second.connection, id, assignment.why);
+      Doom(assignment, "no study that is not paused wants it any more");
     }
   }
 }
@@ -292,7 +296,7 @@ void Fleet::StopTrained(const std::vector<Digest>& recipes) {
 
 void Fleet::YieldUnwanted(Assignment& gang) {
   if (!studies_.IsToBeTrained(gang.recipe)) {
-    YieldGang(gang, "no study that is not paused wants it any more");
+    Yield(gang, "no study that is not paused wants it any more");
   }
 }
 

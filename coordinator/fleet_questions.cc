@@ -24,13 +24,8 @@ void Fleet::GiveOutQuestions(absl::Duration now) {
   studies_.counters().looks += question_assignments_.size();
   for (const uint64_t id : question_assignments_) {
     Assignment& assignment = assignments_.at(id);
-    if (assignment.doomed || questions_.Has(assignment.question)) continue;
-    assignment.doomed = true;
-    assignment.why = "whoever asked has the answer, or has gone";
-    const auto worker = workers_.find(assignment.worker);
-    if (worker == workers_.end()) continue;
-    worker->second.told = now;
-    batch_.SendCancel(worker->second.connection, id, assignment.why);
+    if (questions_.Has(assignment.question)) continue;
+    Doom(assignment, "whoever asked has the answer, or has gone");
   }
   if (questions_.size() == 0) return;
   const std::set<std::string> suspects = Suspects();
@@ -105,7 +100,7 @@ void Fleet::MakeRoomForQuestions(const std::string& numerics_class, size_t ready
                                  absl::Duration now) {
   const std::string why = "an image is to be explained";
   size_t coming = 0;  // Will be free in a moment.
-  std::vector<std::pair<std::string, uint64_t>> bundles;
+  std::vector<uint64_t> bundles;
   std::set<uint64_t> gangs;
   studies_.counters().looks += workers_.size();
   for (const auto& [name, worker] : workers_) {
@@ -119,16 +114,12 @@ void Fleet::MakeRoomForQuestions(const std::string& numerics_class, size_t ready
     } else if (assignment.gang) {
       gangs.insert(assignment.id);
     } else {
-      bundles.emplace_back(name, assignment.id);
+      bundles.push_back(assignment.id);
     }
   }
-  for (const auto& [name, id] : bundles) {
+  for (const uint64_t id : bundles) {
     if (coming >= ready) return;
-    Assignment& assignment = assignments_.at(id);
-    assignment.yielding = true;
-    assignment.why = why;
-    workers_.at(name).told = now;
-    batch_.SendYield(workers_.at(name).connection, id, why);
+    Yield(assignments_.at(id), why);
     ++coming;
   }
   if (coming > 0 || gangs.empty()) return;
@@ -137,7 +128,7 @@ void Fleet::MakeRoomForQuestions(const std::string& numerics_class, size_t ready
       *std::min_element(gangs.begin(), gangs.end(), [&](uint64_t a, uint64_t b) {
         return assignments_.at(a).members.size() < assignments_.at(b).members.size();
       });
-  YieldGang(assignments_.at(smallest), why);
+  Yield(assignments_.at(smallest), why);
 }
 
 }  // namespace dermis
