@@ -4,13 +4,13 @@
 #define DERMIS_COORDINATOR_PLANNERS_BASELINES_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -75,7 +75,7 @@ class BaselinePlanner {
   const uint32_t folds_, batch_size_;
   const std::vector<uint32_t> test_, validation_;
   std::vector<Family> families_;
-  std::map<Digest, Node> nodes_;
+  absl::node_hash_map<Digest, Node> nodes_;  // Never walked: its order is not the same twice.
   size_t evaluated_ = 0;
   uint64_t tasks_done_ = 0, tasks_total_ = 0;
 };
