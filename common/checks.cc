@@ -36,9 +36,10 @@ Parts PartsOf(v1::TaskSpec& attribution) {
   }
 }
 
-// Comparisons need no activations, which are large.
-v1::TaskSpec WithoutActivations(v1::TaskSpec attribution) {
+// Comparisons need no activations, which are large, and no standard errors.
+v1::TaskSpec MapsAlone(v1::TaskSpec attribution) {
   if (attribution.has_activations()) attribution.mutable_activations()->set_cams_only(true);
+  if (attribution.has_gradient()) attribution.mutable_gradient()->clear_standard_errors();
   return attribution;
 }
 
@@ -103,7 +104,7 @@ v1::HiddenValue SecondHidden(const v1::TaskSpec& attribution, v1::HiddenValue wa
 Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_class) {
   Variants variants;
   if (!task.has_attribution()) return variants;
-  const v1::TaskSpec base = MakeTask(WithoutActivations(task.attribution()), numerics_class);
+  const v1::TaskSpec base = MakeTask(MapsAlone(task.attribution()), numerics_class);
   for (uint32_t draw = 0; draw < task.noise_draws(); ++draw) {
     v1::TaskSpec variant = base;
     v1::ImageNoise& noise = *PartsOf(variant).images->mutable_noise();

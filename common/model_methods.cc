@@ -16,7 +16,10 @@ v1::GradientTask GradientTaskOf(const v1::MethodSpec& method, const ModelMethodC
     task.mutable_background()->set_seed(context.seed);
   }
   // Not of a method that draws nothing: other studies' results serve.
-  if (method.has_expected_gradients() || method.has_smooth_grad()) task.set_seed(context.seed);
+  if (method.has_expected_gradients() || method.has_smooth_grad()) {
+    task.set_seed(context.seed);
+    task.set_standard_errors(true);
+  }
   switch (method.kind_case()) {
     case v1::MethodSpec::kDeepShap:
       *task.mutable_deep_shap() = method.deep_shap();

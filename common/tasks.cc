@@ -182,7 +182,14 @@ absl::Status CheckGradient(const v1::GradientTask& task, const v1::PixelAttribut
     return Bad(absl::StrCat(output.values_size(), " values for ", output.height(), " x ",
                             output.width(), " x ", output.channels(), " pixels"));
   }
-  if (!AllFinite(output.values()) || !std::isfinite(output.full()) ||
+  const int errors = output.standard_errors_size();
+  if ((errors != 0 && (!task.standard_errors() || 3 * errors != output.values_size())) ||
+      output.has_sum_standard_error() != (errors != 0)) {
+    return Bad(absl::StrCat(errors, " standard errors for ", output.height(), " x ", output.width(),
+                            " pixels"));
+  }
+  if (!AllFinite(output.values()) || !AllFinite(output.standard_errors()) ||
+      !std::isfinite(output.sum_standard_error()) || !std::isfinite(output.full()) ||
       !std::isfinite(output.reference()) || !std::isfinite(output.additivity_residual())) {
     return Bad("the attribution is not finite");
   }
@@ -599,6 +606,8 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
     const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
     size.tasks += price.tasks;
     size.inputs += price.inputs;
+    // The margin's fit beside it.
+    if (method.has_lime() && spec.output() == v1::OUTPUT_KIND_PROBABILITY) ++size.tasks;
   }
   size.tasks *= size.images;
   size.inputs *= size.images;

@@ -170,7 +170,7 @@ absl::StatusOr<uint64_t> Questions::Ask(const std::string& id,
   }
   question.planner = std::make_unique<ExplanationPlanner>(
       explanation, recipe, model, run.spec().seed(), std::vector<ChosenImage>{{index, "asked for"}},
-      question.numerics_class, /*cams_only=*/true);
+      question.numerics_class, /*brief=*/true);
   RETURN_IF_ERROR(AddAll(question, question.planner->Start()));
 
   news.start.mutable_notes()->Assign(notes.begin(), notes.end());

@@ -252,6 +252,9 @@ absl::StatusOr<v1::MethodResult> ViewMethod(const Studies& studies, const Batch&
   if (!task.superpixels.none() && studies.state().Find(task.superpixels) != nullptr) {
     ASSIGN_OR_RETURN(*out.mutable_superpixels(), batch.ReadResult(task.superpixels));
   }
+  if (!task.margin.none() && studies.state().Find(task.margin) != nullptr) {
+    ASSIGN_OR_RETURN(*out.mutable_margin(), batch.ReadResult(task.margin));
+  }
   return out;
 }
 

@@ -140,7 +140,7 @@ std::vector<ChosenImage> ChooseImages(const v1::ExplainedImages& spec,
 ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe,
                                        v1::ModelRef model, uint64_t seed,
                                        std::vector<ChosenImage> chosen, std::string numerics_class,
-                                       bool cams_only)
+                                       bool brief)
     : spec_(spec),
       images_(recipe.images()),
       precision_(recipe.precision()),
@@ -148,11 +148,11 @@ ExplanationPlanner::ExplanationPlanner(const v1::ExplanationSpec& spec, const v1
       seed_(seed),
       chosen_(std::move(chosen)),
       numerics_class_(std::move(numerics_class)),
-      cams_only_(cams_only) {}
+      brief_(brief) {}
 
 v1::TaskSpec ExplanationPlanner::ModelTask(uint32_t image, const v1::MethodSpec& method) const {
   v1::TaskSpec task = ModelTaskOf(method, {images_, image, model_, spec_, seed_});
-  if (cams_only_ && task.has_activations()) task.mutable_activations()->set_cams_only(true);
+  if (brief_ && task.has_activations()) task.mutable_activations()->set_cams_only(true);
   return MakeTask(std::move(task), numerics_class_);
 }
 
@@ -188,14 +188,20 @@ bool ExplanationPlanner::PerturbationOf(uint32_t image, const v1::MethodSpec& me
   return true;
 }
 
-v1::TaskSpec ExplanationPlanner::FitOf(const Job& job) const {
+v1::TaskSpec ExplanationPlanner::FitOf(const Job& job, v1::OutputKind output) const {
   v1::TaskSpec task;
   v1::FitTask& fit = *task.mutable_fit();
   *fit.mutable_perturbation() = job.perturbation;
-  fit.set_output(spec_.output());
+  fit.set_output(output);
   SetFitOptions(*job.method, fit);
   if (job.at < job.checkpoints.size()) fit.set_units(job.checkpoints[job.at]);
   return MakeTask(std::move(task), numerics_class_);
+}
+
+// Not of a forest, whose margin may be infinite.
+bool ExplanationPlanner::FitsMargin(const Job& job) const {
+  return !brief_ && job.method->has_lime() && spec_.output() == v1::OUTPUT_KIND_PROBABILITY &&
+         !model_.baseline().has_forest();
 }
 
 absl::StatusOr<ExplanationPlanner::Node*> ExplanationPlanner::Want(v1::TaskSpec task, Kind kind,
@@ -213,7 +219,7 @@ void ExplanationPlanner::Expect(Job& job) {
   expected_ -= job.expected;
   job.expected = job.finished ? 0
                               : RunCount(job.perturbation) - job.runs_wanted +
-                                    (job.checkpoints.size() - job.at) + 1;
+                                    (job.checkpoints.size() - job.at) + 1 + FitsMargin(job);
   expected_ += job.expected;
 }
 
@@ -239,7 +245,7 @@ absl::Status ExplanationPlanner::Advance(size_t index, Wants& wants) {
 }
 
 absl::Status ExplanationPlanner::AdvanceToFit(size_t index, Wants& wants) {
-  ASSIGN_OR_RETURN(Node * const fit, Want(FitOf(jobs_[index]), Kind::kFit, wants));
+  ASSIGN_OR_RETURN(Node * const fit, Want(FitOf(jobs_[index], spec_.output()), Kind::kFit, wants));
   if (fit->done) return Judge(index, fit->error, wants);
   fit->dependents.push_back(index);
   Job& job = jobs_[index];
@@ -253,7 +259,8 @@ absl::Status ExplanationPlanner::Judge(size_t index, double error, Wants& wants)
   if (job.at == job.checkpoints.size() || error <= ToleranceOf(*job.method)) {
     job.finished = true;
     Expect(job);
-    return absl::OkStatus();
+    if (!FitsMargin(job)) return absl::OkStatus();
+    return Want(FitOf(job, v1::OUTPUT_KIND_MARGIN), Kind::kFit, wants).status();
   }
   ++job.at;
   return Advance(index, wants);
@@ -343,7 +350,11 @@ absl::StatusOr<ExplanationPlanner::MethodTask> ExplanationPlanner::TaskOf(
   if (const auto job = job_of_.find({image, method.SerializeAsString()}); job != job_of_.end()) {
     const v1::Perturbation& perturbation = jobs_[job->second].perturbation;
     ASSIGN_OR_RETURN(out.superpixels, TaskDigest(SuperpixelTaskOf(perturbation, numerics_class_)));
-    out.task = FitOf(jobs_[job->second]);
+    out.task = FitOf(jobs_[job->second], spec_.output());
+    if (FitsMargin(jobs_[job->second])) {
+      ASSIGN_OR_RETURN(out.margin,
+                       TaskDigest(FitOf(jobs_[job->second], v1::OUTPUT_KIND_MARGIN)));
+    }
   } else {
     out.task = ModelTask(image, method);
   }

@@ -42,15 +42,17 @@ using PayloadReader = std::function<absl::StatusOr<v1::Payload>()>;
 
 // superpixels -> perturbation runs -> fit, for the methods with masks; one activation task for both
 // Grad-CAM and activation maps. Equal tasks are one. Where masks depend on the number of superpixels, that is read from the
-// superpixels' result. With a tolerance, runs are wanted up to the next checkpoint, then a fit of those; the
+// superpixels' result. Of a probability LIME is fitted to the margin, too, from the same runs: where the probability is nearly 0
+// or 1 whatever is hidden, its own coefficients say nothing. With a tolerance, runs are wanted up to the next checkpoint, then a fit of those; the
 // next ones only if its error is larger. Which fit is the last follows from results alone, in any order.
 class ExplanationPlanner {
  public:
-  // `spec` resolved; `recipe` gives images, precision; model: the trained one. cams_only: a network's
-  // maps come without the activations they are made of, which are large.
+  // `spec` resolved; `recipe` gives images, precision; model: the trained one. brief: a network's
+  // maps come without the activations they are made of, which are large, and there is no fit of a
+  // probability's margin.
   ExplanationPlanner(const v1::ExplanationSpec& spec, const v1::Recipe& recipe, v1::ModelRef model,
                      uint64_t seed, std::vector<ChosenImage> chosen, std::string numerics_class,
-                     bool cams_only = false);
+                     bool brief = false);
   ExplanationPlanner(const ExplanationPlanner&) = delete;  // Jobs point into its spec.
   ExplanationPlanner& operator=(const ExplanationPlanner&) = delete;
 
@@ -77,6 +79,7 @@ class ExplanationPlanner {
     v1::TaskSpec task;
     Digest digest;
     Digest superpixels;
+    Digest margin;  // The margin's fit beside the probability's; none: no such.
   };
   absl::StatusOr<MethodTask> TaskOf(size_t chosen, const v1::MethodSpec& method) const;
 
@@ -104,7 +107,9 @@ class ExplanationPlanner {
   bool PerturbationOf(uint32_t image, const v1::MethodSpec& method, v1::Perturbation& out) const;
   // Of a method that looks into the model: one task an image.
   v1::TaskSpec ModelTask(uint32_t image, const v1::MethodSpec& method) const;
-  v1::TaskSpec FitOf(const Job& job) const;  // Of the checkpoint where it is.
+  // Of the checkpoint where it is.
+  v1::TaskSpec FitOf(const Job& job, v1::OutputKind output) const;
+  bool FitsMargin(const Job& job) const;
   // Wants the task unless it is known. Gives its node.
   absl::StatusOr<Node*> Want(v1::TaskSpec task, Kind kind, Wants& wants);
   // The masks are known: sets the checkpoints.
@@ -122,7 +127,7 @@ class ExplanationPlanner {
   const uint64_t seed_;
   const std::vector<ChosenImage> chosen_;
   const std::string numerics_class_;
-  const bool cams_only_;
+  const bool brief_;
   absl::node_hash_map<Digest, Node> nodes_;  // Never walked: its order is not the same twice.
   std::vector<Job> jobs_;
   std::map<std::pair<uint32_t, std::string>, size_t> job_of_;  // By image and method, as bytes.

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <numeric>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,8 @@
 
 #include "common/image_set.h"
 #include "tests/integration/test_cluster.h"
+#include "tools/dermis/client.h"
+#include "worker/classical/model_file.h"
 
 namespace dermis {
 namespace {
@@ -71,6 +75,85 @@ std::string Set(const TestCluster& cluster, bool inverted) {
   return path;
 }
 
+// phi = sum of w (x - b) over a superpixel's pixels, from the image's bytes and the model's file. A pixel of the model is the
+// mean of a block of the image's; what rounding that mean to a byte adds goes to the superpixels by their share of the block.
+std::vector<double> ClosedForm(const LogisticModel& model, std::string_view image, uint32_t side,
+                               const v1::SuperpixelOutput& cut) {
+  const uint32_t block = side / model.size;
+  const double share = 1.0 / (block * block);
+  double hidden[3] = {};  // The training images' mean colour.
+  for (size_t i = 0; i < model.mean.size(); ++i) {
+    hidden[i % 3] += model.mean[i] * 255 * 3 / static_cast<double>(model.mean.size());
+  }
+  std::vector<double> values(cut.count(), 0.0);
+  for (uint32_t y = 0; y < side; ++y) {
+    for (uint32_t x = 0; x < side; ++x) {
+      const size_t pixel = size_t{y} * side + x;
+      const size_t label = static_cast<uint8_t>(cut.labels()[2 * pixel]);
+      const size_t cell = (size_t{y / block} * model.size + x / block) * 3;
+      for (size_t c = 0; c < 3; ++c) {
+        double sum = 0;
+        for (uint32_t v = 0; v < block; ++v) {
+          for (uint32_t u = 0; u < block; ++u) {
+            const size_t at = size_t{y / block * block + v} * side + x / block * block + u;
+            sum += static_cast<uint8_t>(image[3 * at + c]);
+          }
+        }
+        const double rounding = std::floor(sum * share + 0.5) - sum * share;
+        const double own = static_cast<uint8_t>(image[3 * pixel + c]) + rounding - hidden[c];
+        values[label] += model.weights[cell + c] / 255 * share * own;
+      }
+    }
+  }
+  return values;
+}
+
+// Of each logistic regression, as it stands in the cluster's store.
+void ExpectLinearModelsAreExplainedByTheirWeights(const TestCluster& cluster) {
+  auto client = Client::Connect(cluster.cluster());
+  ASSERT_TRUE(client.ok()) << client.status();
+  const auto results = (*client)->Results("seed");
+  ASSERT_TRUE(results.ok()) << results.status();
+  const auto images = (*client)->OpenImages(results->image_set());
+  ASSERT_TRUE(images.ok()) << images.status();
+  int compared = 0;
+  for (const v1::ExplainedImage& image : results->explained()) {
+    const auto pixels = (*images)->Pixels(image.image());
+    ASSERT_TRUE(pixels.ok()) << pixels.status();
+    for (const v1::ExplainedBaseline& by : image.baselines()) {
+      const v1::BaselineResult& baseline = results->baselines(static_cast<int>(by.baseline()));
+      const auto fit = (*client)->FetchPayload(baseline.fit());
+      ASSERT_TRUE(fit.ok()) << fit.status();
+      const auto model = ParseClassicalModel(fit->baseline().model());
+      ASSERT_TRUE(model.ok()) << model.status();
+      const auto* const logistic = std::get_if<LogisticModel>(&*model);
+      if (logistic == nullptr) continue;
+      const auto cut = (*client)->FetchPayload(by.results(0).superpixels());
+      ASSERT_TRUE(cut.ok()) << cut.status();
+      const std::vector<double> due = ClosedForm(
+          *logistic, *pixels, (*images)->manifest().height(), cut->superpixels());
+      double scale = 0;
+      for (const double value : due) scale = std::max(scale, std::abs(value));
+      EXPECT_GT(scale, 1e-3) << "a model that looks at nothing shows nothing";
+      for (const v1::MethodResult& method : by.results()) {  // Exact Shapley values, occlusion.
+        const auto attribution = (*client)->FetchPayload(method.result());
+        ASSERT_TRUE(attribution.ok()) << attribution.status();
+        const v1::Attribution& values = attribution->fit();
+        ASSERT_EQ(static_cast<size_t>(values.values_size()), due.size());
+        // A logit is a float.
+        const double rounding =
+            1e-6 * std::max({1.0, std::abs(values.full()), std::abs(values.hidden())}) +
+            1e-5 * scale;
+        for (size_t k = 0; k < due.size(); ++k) {
+          EXPECT_NEAR(values.values(static_cast<int>(k)), due[k], rounding) << baseline.size();
+        }
+        ++compared;
+      }
+    }
+  }
+  EXPECT_GE(compared, 8) << "two sizes, two methods, two images at least";
+}
+
 Json ResultsOn(int workers, bool inverted, bool crash = false) {
   TestCluster cluster;
   const CommandResult start = cluster.Start(workers);
@@ -90,6 +173,7 @@ Json ResultsOn(int workers, bool inverted, bool crash = false) {
   const CommandResult ran = cluster.Run(run, 300);
   EXPECT_EQ(ran.exit_code, 0) << ran.output;
   EXPECT_THAT(ran.output, HasSubstr("Baseline random forest at 16 px: "));
+  if (!crash) ExpectLinearModelsAreExplainedByTheirWeights(cluster);
   const CommandResult json = cluster.Run("results seed -o json");
   EXPECT_EQ(json.exit_code, 0) << json.output;
   const std::string page = (cluster.directory() / "report.html").string();

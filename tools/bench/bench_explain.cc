@@ -1,8 +1,12 @@
 // What a finished explanation took, read from the journal of a coordinator that has stopped.
-//   dermis_bench_explain --store DIR --plain RATE
-// RATE: images a second of the plain forward pass of all workers together, measured beside it.
-// Value: (model inputs run / RATE) / wall, from the first assignment to the last result. On
-// standard error: where the workers' time went.
+//   dermis_bench_explain --store DIR --plain RATE [--deep-shap RATE] [--what rate]
+// Rates of all workers together, measured beside it with nothing else to do: images a second of the
+// plain forward pass, and images a second that DeepSHAP explains. Value: the seconds that model
+// inputs and DeepSHAP would take at these rates, over the wall from the first assignment to the
+// last result: 1 where the workers did nothing else and never waited. A DeepSHAP image is no model
+// input: its passes go backward, too. What superpixels, fits, comparisons and layers' maps take is
+// counted as nothing but the latter's one pass. --what rate: model inputs a second. On standard
+// error: where the workers' time went.
 #include <algorithm>
 #include <map>
 #include <string>
@@ -34,10 +38,11 @@ int Main(int argc, char** argv) {
   const Arguments arguments(argc, argv);
   const double plain = std::atof(arguments.Text("--plain").c_str());
   if (plain <= 0) Die("--plain RATE is missing");
+  const double deep_shap = std::atof(arguments.Text("--deep-shap").c_str());
   auto journal = OpenSqliteJournal(arguments.Text("--store"));
   if (!journal.ok()) Die(journal.status().ToString());
   std::map<std::string, Kind> kinds;
-  uint64_t first = UINT64_MAX, last = 0, inputs = 0;
+  uint64_t first = UINT64_MAX, last = 0, inputs = 0, gradients = 0;
   double busy = 0;
   const absl::Status status = (*journal)->Replay([&](uint64_t, const JournalEntry& entry) {
     if (!entry.event.has_task_completed()) return absl::OkStatus();
@@ -49,23 +54,38 @@ int Main(int argc, char** argv) {
     ++kind.tasks;
     kind.seconds += done.attempt().seconds();
     busy += done.attempt().seconds();
-    kind.inputs += done.attempt().items();   // Of perturbations and of their checks.
-    inputs += done.attempt().items();
+    if (done.spec().has_gradient()) {
+      ++gradients;
+      if (!done.spec().gradient().has_deep_shap()) {
+        return absl::UnimplementedError("of methods by gradients only deep_shap has a rate here");
+      }
+    } else {
+      kind.inputs += done.attempt().items();  // Of perturbations and of their checks.
+      inputs += done.attempt().items();
+    }
     first = std::min(first, done.attempt().started_unix_ms());
     last = std::max(last, entry.event.unix_ms());
     return absl::OkStatus();
   });
   if (!status.ok()) Die(status.ToString());
   if (inputs == 0 || last <= first) Die("the store holds no explanation");
+  if (gradients > 0 && deep_shap <= 0) Die("there is DeepSHAP, but no --deep-shap RATE");
   const double wall = static_cast<double>(last - first) / 1e3;
   for (const auto& [name, kind] : kinds) {
     std::fprintf(stderr, "%-24s %8lu tasks %10lu inputs %9.2f s of compute threads\n", name.c_str(),
                  kind.tasks, kind.inputs, kind.seconds);
   }
-  std::fprintf(stderr, "%lu inputs in %.2f s: %.0f/s, plain %.0f/s; threads computed for %.2f s\n",
-               inputs, wall, static_cast<double>(inputs) / wall, plain, busy);
-  Report(static_cast<double>(inputs) / (arguments.Text("--what") == "rate" ? wall : plain * wall),
-         arguments.Text("--what") == "rate" ? "inputs/s" : "of plain forward");
+  const double of_inputs = static_cast<double>(inputs) / plain;
+  const double of_gradients = gradients == 0 ? 0 : static_cast<double>(gradients) / deep_shap;
+  std::fprintf(stderr,
+               "%lu inputs (%.2f s at %.0f/s) and DeepSHAP of %lu images (%.2f s at %.1f/s) in "
+               "%.2f s; threads computed for %.2f s\n",
+               inputs, of_inputs, plain, gradients, of_gradients, deep_shap, wall, busy);
+  if (arguments.Text("--what") == "rate") {
+    Report(static_cast<double>(inputs) / wall, "inputs/s");
+  } else {
+    Report((of_inputs + of_gradients) / wall, "of its own rates");
+  }
   return 0;
 }
 

@@ -232,6 +232,10 @@ class Writer {
     tensors_.Add(absl::StrCat(image, "/", method), "F32",
                  {pixels.height(), pixels.width(), pixels.channels()}, pixels.values().data(),
                  cells * channels);
+    if (static_cast<size_t>(pixels.standard_errors_size()) == cells) {
+      tensors_.Add(absl::StrCat(image, "/", method, "/standard_errors"), "F32",
+                   {pixels.height(), pixels.width()}, pixels.standard_errors().data(), cells);
+    }
     std::vector<double> sums(cells);
     for (size_t i = 0; i < cells * channels; ++i)
       sums[i / channels] += pixels.values(static_cast<int>(i));

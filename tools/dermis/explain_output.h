@@ -28,7 +28,8 @@ std::string ModelKey(const v1::BaselineResult& baseline);
 //                         superpixel; model: "network" or a baseline's short name
 //   attributions.safetensors
 //     IMAGE/METHOD/values, /standard_errors   [S] F64
-//     IMAGE/METHOD                            [h, w, channels] F32, of pixels
+//     IMAGE/METHOD                            [h, w, channels] F32, of pixels; /standard_errors
+//                                             [h, w] F32, of their sums over channels
 //     IMAGE/METHOD/LAYER                      [h, w] F32, of maps
 //     IMAGE/superpixels, /superpixels-2, ...  [H, W] U16, labels from 0; the metadata's
 //                                             "superpixels of METHOD" says which are a method's

@@ -220,8 +220,9 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
   for (const v1::ExplainedImage& image : results.explained()) {
     Json attributions = Json::array(), checks = Json::array();
     for (const v1::MethodResult& method : image.results()) {
-      attributions.push_back(
-          {{"method", MessageJson(method.method())}, {"result", PayloadOf(method.result(), inputs)}});
+      attributions.push_back({{"method", MessageJson(method.method())},
+                              {"result", PayloadOf(method.result(), inputs)},
+                              {"margin", PayloadOf(method.margin(), inputs)}});
     }
     Json baselines = Json::array();
     for (const v1::ExplainedBaseline& baseline : image.baselines()) {

@@ -21,7 +21,9 @@ Digest BitsOf(const v1::StudyResults& results) {
   hash.Update(results.test_logits().data(), results.test_logits_size() * sizeof(float));
   for (const v1::ExplainedImage& image : results.explained()) {
     for (const v1::MethodResult& method : image.results()) {
-      hash.Update(method.result().payload_digest().data(), method.result().payload_digest().size());
+      for (const v1::TaskResult* result : {&method.result(), &method.margin()}) {
+        hash.Update(result->payload_digest().data(), result->payload_digest().size());
+      }
     }
     for (const v1::CheckResult& check : image.checks()) {
       hash.Update(check.result().payload_digest().data(), check.result().payload_digest().size());

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -25,6 +26,10 @@ std::string EstimatorNote(const v1::MethodSpec& method, const v1::Attribution& f
   }
   if (method.shapley().estimator() == v1::ESTIMATOR_PARTITION && fit.standard_errors().empty()) {
     notes.push_back("cut off by its budget: its error is not known");
+  }
+  if (!fit.background().empty()) {
+    notes.push_back(absl::StrCat("hidden by the background set ",
+                                 absl::BytesToHexString(fit.background().substr(0, 6))));
   }
   return absl::StrJoin(notes, "; ");
 }

@@ -28,6 +28,8 @@ namespace {
 
 constexpr size_t kLimeShown = 5;    // lime's own display of positive evidence.
 constexpr size_t kSignsShown = 10;
+// Where no superpixel moves a probability by so much, LIME's coefficients say nothing.
+constexpr double kHardlyMoves = 0.01;
 
 std::string LimeFigures(const Scene& scene, const v1::Attribution& fit, const std::vector<int>& labels,
                         const std::string& title) {
@@ -102,11 +104,22 @@ std::string TileFigures(const v1::ActivationOutput& maps) {
   return html;
 }
 
-std::string NumbersRow(const v1::MethodSpec& method, const std::string& title, const v1::Attribution& fit) {
+// Of a fit of a probability that is nearly the same whatever is hidden: nearly 0 or 1, mostly.
+bool HardlyMoves(const v1::Attribution& fit) {
+  return std::all_of(fit.values().begin(), fit.values().end(),
+                     [](double value) { return std::abs(value) < kHardlyMoves; });
+}
+
+// `name`: of the row; `title`: of the method that it belongs to. `more`: a note, plain text.
+std::string NumbersRow(const v1::MethodSpec& method, const std::string& title,
+                       const v1::Attribution& fit, const std::string& name,
+                       const std::string& more) {
   const bool lime = method.has_lime(), adds_up = method.has_shapley();
   const std::string none = "<td class=\"none\">–</td>";
-  const std::string note = EstimatorNote(method, fit);
-  std::string row = absl::StrCat("<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(title),
+  std::vector<std::string> notes = {EstimatorNote(method, fit), more};
+  std::erase(notes, "");
+  const std::string note = absl::StrJoin(notes, "; ");
+  std::string row = absl::StrCat("<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(name),
                                  note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
                                  "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>",
                                  Number(fit.full()), "</td>",
@@ -165,7 +178,27 @@ void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const F
                                                              WaterfallNumbers(scene, fit, labels)) +
                                                    RenderWaterfall(scene, fit, title)
                                              : ShapleyFigure(scene, fit, labels, title));
-  shown.rows += NumbersRow(method.method(), title, fit);
+  const bool dull = method.method().has_lime() && HardlyMoves(fit) &&
+                    method.task().fit().output() == v1::OUTPUT_KIND_PROBABILITY;
+  shown.rows += NumbersRow(
+      method.method(), title, fit, title,
+      dull ? absl::StrCat("no coefficient reaches ", kHardlyMoves,
+                          ": the probability hardly changes, whatever is hidden")
+           : "");
+  if (method.margin().task().empty()) return;
+  const auto beside = fetch(method.margin());
+  const std::string name = title + ", of the margin";
+  if (const absl::Status fits =
+          beside.ok() ? CheckFits(scene, (*beside)->fit(), (*superpixels)->superpixels(), labels)
+                      : beside.status();
+      !fits.ok()) {
+    shown.missing += Missing(name, std::string(fits.message()));
+    return;
+  }
+  if (dull) shown.figures += OfMethod(title, LimeFigures(scene, (*beside)->fit(), labels, name));
+  v1::MethodSpec of_margin;
+  of_margin.mutable_lime();  // A tolerance was the probability's.
+  shown.rows += NumbersRow(of_margin, title, (*beside)->fit(), name, "");
 }
 
 std::string NumbersTable(const std::string& rows) {

@@ -103,6 +103,14 @@ std::string PixelNumbersRow(const v1::PixelAttribution& pixels, const std::strin
   } else {
     row += none + none;
   }
+  const auto& errors = pixels.standard_errors();
+  if (errors.empty()) {
+    row += none + none;
+  } else {
+    const double largest = *std::max_element(errors.begin(), errors.end());
+    absl::StrAppend(&row, absl::StrFormat("<td>%.1e</td><td>%.1e</td>",
+                                          pixels.sum_standard_error(), largest));
+  }
   absl::StrAppend(&row, pixels.background().empty()
                             ? none
                             : absl::StrCat("<td><code>",
@@ -115,6 +123,7 @@ std::string PixelNumbersTable(const std::string& rows) {
   return absl::StrCat(
       "<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>method</th><th>gradients</th>"
       "<th>f(x)</th><th>mean f of what it is compared with</th><th>additivity residual</th>"
+      "<th>standard error of the sum</th><th>largest standard error of a pixel</th>"
       "<th>background set</th></tr></thead><tbody>",
       rows, "</tbody></table></div>");
 }
@@ -131,7 +140,8 @@ std::string CamSection(const Scene& scene, const std::string& title,
   }
   return absl::StrCat(open ? "<details open>" : "<details>", "<summary>", Escape(title),
                       " by layer <span>towards ", Escape(scene.cam_target),
-                      "; bilinear over the image, its own grid beside</span></summary><div "
+                      "; bilinear over the image, its own grid beside; standard errors not "
+                      "available</span></summary><div "
                       "class=\"figures cams\">",
                       figures, "</div></details>");
 }

@@ -25,6 +25,7 @@
 #include "worker/models/network.h"
 #include "worker/models/normals.h"
 #include "worker/models/quadrature.h"
+#include "worker/models/sample_errors.h"
 
 namespace dermis {
 namespace {
@@ -116,7 +117,9 @@ class GradientRun {
         cache_(cache),
         entry_(*cache.entry_),
         rows_(RowsPerPass(entry_.model.layout)),
-        values_(data.image_bytes(), 0.0) {}
+        values_(data.image_bytes(), 0.0) {
+    if (task.standard_errors()) errors_.emplace(values_.size() / 3);
+  }
 
   // The cache's entry is the task's from here on.
   static absl::Status Prepare(const v1::GradientTask& task, const ImageData& data,
@@ -280,8 +283,12 @@ class GradientRun {
           return absl::OkStatus();
         },
         [&](uint32_t i, const float* gradient) {
-          AddProduct(gradient, image_.const_data_ptr<float>(), froms[i].const_data_ptr<float>(),
-                     1.0 / samples, values_);
+          const float* const image = image_.const_data_ptr<float>();
+          const float* const from = froms[i].const_data_ptr<float>();
+          AddProduct(gradient, image, from, 1.0 / samples, values_);
+          NoteSample([&](size_t k) {
+            return gradient[k] * (static_cast<double>(image[k]) - static_cast<double>(from[k]));
+          });
           froms[i].reset();
         }));
     return absl::OkStatus();
@@ -337,7 +344,17 @@ class GradientRun {
         },
         [&](uint32_t, const float* gradient) {
           for (size_t i = 0; i < values_.size(); ++i) values_[i] += range / samples * gradient[i];
+          NoteSample([&](size_t k) { return range * gradient[k]; });
         });
+  }
+
+  // What one draw says of each value, for the errors of their mean, where the task asks for them.
+  template <typename Value>
+  void NoteSample(Value value) {
+    if (!errors_) return;
+    const size_t pixels = errors_->pixels();
+    errors_->Add(
+        [&](size_t p) { return value(p) + value(pixels + p) + value(2 * pixels + p); });
   }
 
   absl::StatusOr<v1::PixelAttribution> Result() const {
@@ -362,6 +379,12 @@ class GradientRun {
       result.set_reference(*reference_);
       result.set_additivity_residual(full_ - *reference_ - sum);
     }
+    if (errors_ && errors_->available()) {
+      for (size_t p = 0; p < pixels; ++p) {
+        result.add_standard_errors(static_cast<float>(errors_->of(p)));
+      }
+      result.set_sum_standard_error(errors_->of_sum());
+    }
     if (NeedsBackground(task_)) result.set_background(entry_.background_digest.bytes());
     result.set_evaluations(static_cast<uint32_t>(evaluations_));
     return result;
@@ -376,6 +399,7 @@ class GradientRun {
   torch::Tensor image_;         // [1, 3, size, size]
   double full_ = 0;
   std::optional<double> reference_;
+  std::optional<SampleErrors> errors_;  // Where the task asks for them.
   uint64_t evaluations_ = 0;
 };
 

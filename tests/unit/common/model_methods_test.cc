@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 
 #include "common/background.h"
+#include "common/checks.h"
 #include "common/spec_yaml.h"
 #include "common/tasks.h"
 
@@ -60,6 +61,29 @@ TEST(ModelMethodsTest, OnlyWhatDrawsDependsOnTheSeed) {
     const bool draws =
         method.has_deep_shap() || method.has_expected_gradients() || method.has_smooth_grad();
     EXPECT_EQ(*TaskDigest(study.Task(m, 1)) != *TaskDigest(study.Task(m, 2)), draws) << m;
+  }
+}
+
+TEST(ModelMethodsTest, OnlyMeansOverDraws_AskForStandardErrors) {
+  const Study study;
+  for (int m = 0; m < 4; ++m) {
+    const v1::GradientTask task = study.Task(m).gradient();
+    EXPECT_EQ(task.standard_errors(), task.has_expected_gradients() || task.has_smooth_grad());
+  }
+  // What an attribution is compared with needs none.
+  v1::StabilityTask stability;
+  *stability.mutable_attribution() = study.Task(3);
+  stability.set_seeds(1);
+  stability.set_noise_draws(1);
+  for (const v1::TaskSpec& need :
+       NeedsOf([&] {
+         v1::TaskSpec task;
+         *task.mutable_stability() = stability;
+         return MakeTask(task, "cpu/test");
+       }())) {
+    if (!need.has_gradient()) continue;
+    const bool own = *TaskDigest(need) == *TaskDigest(study.Task(3));
+    EXPECT_EQ(need.gradient().standard_errors(), own);
   }
 }
 
@@ -120,6 +144,15 @@ TEST(ModelMethodsTest, PayloadsThatDoNotFit_AreRefused) {
   payload.mutable_gradient()->clear_background();
   EXPECT_THAT(why(payload), HasSubstr("background"));
   EXPECT_THAT(why(Pixels(), 3), HasSubstr("background"));
+  payload = Pixels();
+  payload.mutable_gradient()->add_standard_errors(1);
+  payload.mutable_gradient()->add_standard_errors(1);
+  EXPECT_THAT(why(payload, 1), HasSubstr("2 standard errors for 2 x 1")) << "none of the sum";
+  payload.mutable_gradient()->set_sum_standard_error(2);
+  EXPECT_EQ(why(payload, 1), "");
+  EXPECT_THAT(why(payload, 0), HasSubstr("standard errors")) << "deep_shap draws nothing";
+  payload.mutable_gradient()->set_standard_errors(1, INFINITY);
+  EXPECT_THAT(why(payload, 1), HasSubstr("not finite"));
   payload = Pixels();
   payload.mutable_gradient()->clear_reference();
   EXPECT_THAT(why(payload), HasSubstr("come together"));

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <random>
 
+#include "absl/strings/str_replace.h"
 #include <gtest/gtest.h>
 
 #include "common/estimators.h"
+#include "common/tasks.h"
 #include "coordinator/planners/explanation.h"
 #include "coordinator/planners/training.h"
 #include "coordinator/study_run.h"
@@ -343,6 +345,35 @@ TEST(StudyRun, Tolerance_SparesTheRunsBeyondItsCheckpoint) {
   const size_t tolerant = wanted_with("{permutations: 2000, tolerance: 0.9}");
   EXPECT_LT(tolerant, all / 10);
   EXPECT_GT(wanted_with("{permutations: 2000, tolerance: 0.000001}"), all);  // And the fits in between.
+}
+
+TEST(StudyRun, OfAProbability_LimeIsFittedToTheMarginToo_FromTheSameRuns) {
+  const std::string sampled =
+      "explanation:\n"
+      "  output: probability\n"
+      "  images: {per_confusion_cell: {most_confident: 1, least_confident: 1, random: 2}}\n"
+      "  checks: {fidelity: false}\n"
+      "  methods: [lime: {samples: 700, tolerance: 0.3}, shapley: {permutations: 3}]\n";
+  const Folded folded = Fold(1, sampled);
+  EXPECT_TRUE(folded.done);
+  size_t margins = 0;
+  for (const ExplanationPlanner::MethodTask& last : folded.last) {
+    const v1::FitTask& fit = last.task.fit();
+    EXPECT_EQ(fit.output(), v1::OUTPUT_KIND_PROBABILITY);
+    EXPECT_EQ(last.margin.none(), !fit.perturbation().has_lime());
+    if (last.margin.none()) continue;
+    v1::TaskSpec margin = last.task;
+    margin.mutable_fit()->set_output(v1::OUTPUT_KIND_MARGIN);
+    EXPECT_EQ(last.margin, *TaskDigest(margin)) << "of the same masks";
+    EXPECT_TRUE(folded.wanted.contains(last.margin));
+    ++margins;
+  }
+  EXPECT_EQ(margins, folded.chosen.size());
+  const std::string of_margin = absl::StrReplaceAll(sampled, {{"probability", "margin"}});
+  for (const ExplanationPlanner::MethodTask& last : Fold(1, of_margin).last) {
+    EXPECT_TRUE(last.margin.none());
+  }
+  for (uint64_t seed = 2; seed < 8; ++seed) EXPECT_EQ(Fold(seed, sampled).wanted, folded.wanted);
 }
 
 TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {

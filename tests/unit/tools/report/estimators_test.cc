@@ -35,6 +35,14 @@ TEST(EstimatorNote, SaysWhetherTheToleranceWasMet) {
             "error 0.3 of the range, the budget ended before the tolerance of 0.2");
 }
 
+TEST(EstimatorNote, SaysWhichImagesTookTheHiddenSuperpixelsPlace) {
+  v1::MethodSpec method;
+  method.mutable_lime()->set_hidden(v1::HIDDEN_VALUE_BACKGROUND);
+  v1::Attribution fit = Fit(5, 0);
+  fit.set_background(std::string(32, '\xab'));
+  EXPECT_EQ(EstimatorNote(method, fit), "hidden by the background set abababababab");
+}
+
 TEST(EstimatorNote, AnErrorThatIsNotKnown_IsSaid) {
   v1::MethodSpec method;
   method.mutable_shapley()->set_estimator(v1::ESTIMATOR_PARTITION);

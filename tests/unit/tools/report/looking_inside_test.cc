@@ -57,13 +57,18 @@ TEST(LookingInsideTest, Numbers_SayWhatIsNotAvailable) {
   const std::string row = PixelNumbersRow(Pixels(), "DeepSHAP");
   EXPECT_THAT(row, HasSubstr("<td>100</td><td>1.500</td><td>1.125</td><td>3.0e-07</td>"));
   EXPECT_THAT(row, HasSubstr("<code>abababababab</code>"));
-  EXPECT_THAT(row, Not(HasSubstr("not available")));
+  const std::string none = "<td class=\"none\">not available</td>";
+  EXPECT_THAT(row, HasSubstr("<td>3.0e-07</td>" + none + none + "<td><code>")) << "it draws nothing";
+  v1::PixelAttribution drawn = Pixels();
+  for (const float error : {0.02f, 0.01f, 0.03f, 0.02f}) drawn.add_standard_errors(error);
+  drawn.set_sum_standard_error(0.125);
+  EXPECT_THAT(PixelNumbersRow(drawn, "Expected gradients"),
+              HasSubstr("<td>3.0e-07</td><td>1.2e-01</td><td>3.0e-02</td><td><code>"));
   v1::PixelAttribution smooth = Pixels();
   smooth.clear_reference();
   smooth.clear_additivity_residual();
   smooth.clear_background();
-  const std::string none = "<td class=\"none\">not available</td>";
-  EXPECT_THAT(PixelNumbersRow(smooth, "SmoothGrad"), HasSubstr(none + none + none));
+  EXPECT_THAT(PixelNumbersRow(smooth, "SmoothGrad"), HasSubstr(none + none + none + none + none));
 }
 
 TEST(LookingInsideTest, ValuesThatDoNotFit_AreAnError) {
@@ -132,7 +137,7 @@ TEST(LookingInsideTest, AReport_HasThemAll) {
   const auto html = RenderReport(study.results, study.Inputs());
   ASSERT_TRUE(html.ok()) << html.status();
   EXPECT_THAT(*html, HasSubstr("<b>DeepSHAP</b>"));
-  EXPECT_THAT(*html, HasSubstr("<th>additivity residual</th><th>background set</th>"));
+  EXPECT_THAT(*html, HasSubstr("<th>largest standard error of a pixel</th><th>background set</th>"));
   EXPECT_THAT(*html, HasSubstr("<details><summary>HiResCAM by layer"));
   EXPECT_THAT(*html, HasSubstr("<details open><summary>Grad-CAM by layer"));
   EXPECT_THAT(*html, HasSubstr("<b>Integrated gradients</b> the attribution"));

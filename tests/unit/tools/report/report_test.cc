@@ -279,6 +279,35 @@ TEST(ReportTest, Baselines_StandBeneathTheNetwork_ByTheirOwnPredictionAndTheirOw
   EXPECT_THAT(*RenderReport(study.results, study.Inputs()), HasSubstr("no such payload"));
 }
 
+// A probability of nearly 1 whatever is hidden: LIME's coefficients are all but 0, the margin's are not.
+TEST(ReportTest, LimeOfAProbabilityThatHardlyMoves_IsSaid_WithTheMarginsFitBesideIt) {
+  FakeStudy study(60, 32, 1);
+  v1::MethodResult& lime = *study.results.mutable_explained(0)->mutable_results(0);
+  lime.mutable_task()->mutable_fit()->set_output(v1::OUTPUT_KIND_PROBABILITY);
+  *lime.mutable_margin() = study.Store(study.payloads.at(lime.result().task()));
+  v1::Attribution& fit = *study.payloads.at(lime.result().task()).mutable_fit();
+  const std::string note = "no coefficient reaches 0.01: the probability hardly changes";
+  const std::string row = "<th scope=\"row\">LIME · SLIC, of the margin</th>";
+  const std::string figure = "<b>LIME · SLIC, of the margin</b>";
+
+  fit.set_values(3, .02);  // It does move.
+  std::string html = Render(study);
+  EXPECT_THAT(html, HasSubstr(row));
+  EXPECT_THAT(html, Not(HasSubstr(note)));
+  EXPECT_THAT(html, Not(HasSubstr(figure)));
+
+  for (double& value : *fit.mutable_values()) value = 1e-5;
+  html = Render(study);
+  EXPECT_THAT(html, HasSubstr(note));
+  EXPECT_EQ(Count(html, row), 1u);
+  EXPECT_EQ(Count(html, figure), 2u) << "its outlines and its signs";
+
+  lime.clear_margin();
+  html = Render(study);
+  EXPECT_THAT(html, HasSubstr(note));
+  EXPECT_THAT(html, Not(HasSubstr("of the margin")));
+}
+
 TEST(ReportTest, WhatIsMissing_IsSaid) {
   FakeStudy study(60, 32, 2);
   study.results.mutable_explained(0)->mutable_results(0)->mutable_result()->Clear();

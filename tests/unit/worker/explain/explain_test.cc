@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "tests/unit/worker/explain/test_data.h"
 #include "tests/unit/worker/plan/model_bytes.h"
 #include "worker/explain/composer.h"
+#include "worker/explain/lime.h"
 #include "worker/explain/superpixels.h"
 
 namespace dermis {
@@ -235,6 +237,76 @@ TEST(Explain, LinearModel_IsExplainedExactly_ByEveryEstimator) {
     }
     EXPECT_NEAR(fit.additivity_residual(), 0, 1e-9);
     EXPECT_EQ(fit.evaluations(), plan.inputs.size());
+  }
+}
+
+// LIME's weighted ridge of outputs that are linear in the masks has a closed form: with what is due
+// d, the masks' weighted covariance A and the penalty a, (A + a I) c = A d.
+TEST(Explain, LinearModel_IsWhatLimeFinds_ButForItsPenalty) {
+  const Case c = MakeCase();
+  const LinearModel model(c);
+  const uint32_t n = c.segmentation.count;
+  const v1::Perturbation perturbation = Lime(500, v1::HIDDEN_VALUE_TRAINING_MEAN);
+  FunctionPlan plan = model.Plan();
+  std::vector<v1::PerturbOutput> runs;
+  std::vector<Mask> masks;
+  for (uint32_t run = 0; run < RunCount(perturbation); ++run) {
+    runs.push_back(*Perturb(perturbation, run, c, plan));
+    for (Mask& mask : MasksOfRun(perturbation, run, n)) masks.push_back(std::move(mask));
+  }
+  std::vector<double> weights, mean(n, 0.0);
+  double all = 0;
+  for (const Mask& mask : masks) {
+    weights.push_back(LimeWeight(std::accumulate(mask.begin(), mask.end(), 0u), n));
+    all += weights.back();
+    for (uint32_t k = 0; k < n; ++k) mean[k] += weights.back() * mask[k];
+  }
+  for (double& m : mean) m /= all;
+  v1::FitTask task;
+  *task.mutable_perturbation() = perturbation;
+  task.set_output(v1::OUTPUT_KIND_MARGIN);
+  for (const double penalty : {1.0, 1e-9}) {
+    task.mutable_lime()->set_alpha(penalty);
+    const v1::Attribution fit = *RunFit(task, n, runs);
+    std::vector<double> left(n, 0.0);  // A (d - c)
+    for (size_t r = 0; r < masks.size(); ++r) {
+      double off = 0;
+      for (uint32_t k = 0; k < n; ++k) {
+        off += (masks[r][k] - mean[k]) * (model.due[k] - fit.values(static_cast<int>(k)));
+      }
+      for (uint32_t k = 0; k < n; ++k) left[k] += weights[r] * (masks[r][k] - mean[k]) * off;
+    }
+    for (uint32_t k = 0; k < n; ++k) {
+      const double value = fit.values(static_cast<int>(k));
+      EXPECT_NEAR(left[k] / all, penalty * value / all, 1e-5 * model.scale);
+      if (penalty < 1) {
+        EXPECT_NEAR(value, model.due[k], 1e-4 * model.scale);
+      }
+    }
+    EXPECT_GT(fit.r_squared(), 0.99);
+  }
+}
+
+// A mask that shows superpixel k shows each other one with probability p.
+TEST(Explain, LinearModel_IsWhatRiseFinds_WithinItsError) {
+  const Case c = MakeCase();
+  const LinearModel model(c);
+  const double all = std::accumulate(model.due.begin(), model.due.end(), 0.0);
+  for (const double p : {0.5, 0.2}) {
+    v1::Perturbation perturbation = Shapley(1);
+    perturbation.mutable_rise()->set_samples(3000);
+    perturbation.mutable_rise()->set_probability(p);
+    FunctionPlan plan = model.Plan();
+    const v1::Attribution fit = Explain(perturbation, c, plan);
+    const double hidden = fit.full() - all;
+    int beyond = 0;
+    for (uint32_t k = 0; k < c.segmentation.count; ++k) {
+      const double expected = hidden + model.due[k] + p * (all - model.due[k]);
+      const double off = std::abs(fit.values(static_cast<int>(k)) - expected);
+      EXPECT_LE(off, 5 * fit.standard_errors(static_cast<int>(k)));
+      beyond += off > 2 * fit.standard_errors(static_cast<int>(k));
+    }
+    EXPECT_LE(beyond, 2);
   }
 }
 

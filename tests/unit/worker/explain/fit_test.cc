@@ -161,6 +161,34 @@ TEST(Lime, StandardErrors_AreTheSpreadOverSeeds) {
   EXPECT_LT(reported, 1.4 * spread);
 }
 
+TEST(Lime, Intervals_CoverTheValuesOfAllMasks_In90To99PercentOf200Repeats) {
+  constexpr uint32_t kPlayers = 10, kRows = 500, kMany = 200'000;
+  const Game game = [](uint32_t set) {  // A few interactions and noise of all orders.
+    double sum = 0;
+    for (uint32_t k = 0; k < kPlayers; ++k) sum += (set >> k & 1) * Uniform(8, 4, k);
+    return std::tanh(sum) + 0.2 * Uniform(8, 5, set);
+  };
+  const auto fit = [&](uint64_t seed, uint32_t rows, double alpha) {
+    std::vector<Mask> masks;
+    for (uint32_t r = 0; r < rows; ++r) masks.push_back(LimeMask(seed, r, kPlayers));
+    LimeOptions options;
+    options.alpha = alpha;
+    return FitLime(masks, OutputsOf(game, masks), options);
+  };
+  // With masks almost without end, and as much of a penalty a mask.
+  const std::vector<double> truth = fit(777, kMany, 1.0 * kMany / kRows).coefficients;
+  int covered = 0;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    const LimeFit one = fit(seed, kRows, 1);
+    ASSERT_EQ(one.standard_errors.size(), kPlayers);
+    for (uint32_t k = 0; k < kPlayers; ++k) {
+      covered += std::abs(one.coefficients[k] - truth[k]) <= 1.96 * one.standard_errors[k];
+    }
+  }
+  EXPECT_GE(covered, 0.90 * 200 * kPlayers);
+  EXPECT_LE(covered, 0.99 * 200 * kPlayers);
+}
+
 // Three players count for much, two of them together as well; the others hardly at all.
 double OfThreePlayers(const Mask& mask, double others) {
   double y = 3 * mask[1] - 2 * mask[4] + 1.5 * mask[6] + 1.2 * mask[1] * mask[4];
