@@ -260,8 +260,8 @@ struct Sampled {
     if (smooth) {
       for (uint32_t k = 0; k < at.numel(); ++k) {
         const auto words = PhiloxBlock(9, Purpose::kSmoothGrad, i, 1, k / 4);
-        const auto [first, second] = k % 4 < 2 ? Normals(words[0], words[1])
-                                               : Normals(words[2], words[3]);
+        const auto [first, second] =
+            k % 4 < 2 ? Normals(words[0], words[1]) : Normals(words[2], words[3]);
         at.data_ptr<float>()[k] +=
             static_cast<float>(0.1 * InputRange(model) * (k % 2 == 0 ? first : second));
       }
@@ -380,7 +380,8 @@ TEST(ExpectedGradientsTest, WhatIsLeftOver_IsAsLargeAsTheSumsError_Over200Seeds)
     task.set_seed(seed);
     const auto result = RunGradient(task, data, weights, cache);
     ASSERT_TRUE(result.ok()) << result.status();
-    covered += std::abs(result->additivity_residual()) <= 2.2 * result->sum_standard_error();  // Student's t.
+    covered += std::abs(result->additivity_residual()) <=
+               2.2 * result->sum_standard_error();  // Student's t.
   }
   EXPECT_GE(covered, 180);
   EXPECT_LE(covered, 198);
