@@ -245,7 +245,7 @@ absl::Status ExplanationPlanner::Advance(size_t index, Wants& wants) {
 }
 
 absl::Status ExplanationPlanner::AdvanceToFit(size_t index, Wants& wants) {
-  ASSIGN_OR_RETURN(Node * const fit, Want(FitOf(jobs_[index], spec_.output()), Kind::kFit, wants));
+  ASSIGN_OR_RETURN(Node* const fit, Want(FitOf(jobs_[index], spec_.output()), Kind::kFit, wants));
   if (fit->done) return Judge(index, fit->error, wants);
   fit->dependents.push_back(index);
   Job& job = jobs_[index];
@@ -352,8 +352,7 @@ absl::StatusOr<ExplanationPlanner::MethodTask> ExplanationPlanner::TaskOf(
     ASSIGN_OR_RETURN(out.superpixels, TaskDigest(SuperpixelTaskOf(perturbation, numerics_class_)));
     out.task = FitOf(jobs_[job->second], spec_.output());
     if (FitsMargin(jobs_[job->second])) {
-      ASSIGN_OR_RETURN(out.margin,
-                       TaskDigest(FitOf(jobs_[job->second], v1::OUTPUT_KIND_MARGIN)));
+      ASSIGN_OR_RETURN(out.margin, TaskDigest(FitOf(jobs_[job->second], v1::OUTPUT_KIND_MARGIN)));
     }
   } else {
     out.task = ModelTask(image, method);

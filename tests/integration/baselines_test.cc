@@ -75,8 +75,9 @@ std::string Set(const TestCluster& cluster, bool inverted) {
   return path;
 }
 
-// phi = sum of w (x - b) over a superpixel's pixels, from the image's bytes and the model's file. A pixel of the model is the
-// mean of a block of the image's; what rounding that mean to a byte adds goes to the superpixels by their share of the block.
+// phi = sum of w (x - b) over a superpixel's pixels, from the image's bytes and the model's file. A
+// pixel of the model is the mean of a block of the image's; what rounding that mean to a byte adds
+// goes to the superpixels by their share of the block.
 std::vector<double> ClosedForm(const LogisticModel& model, std::string_view image, uint32_t side,
                                const v1::SuperpixelOutput& cut) {
   const uint32_t block = side / model.size;
@@ -130,8 +131,8 @@ void ExpectLinearModelsAreExplainedByTheirWeights(const TestCluster& cluster) {
       if (logistic == nullptr) continue;
       const auto cut = (*client)->FetchPayload(by.results(0).superpixels());
       ASSERT_TRUE(cut.ok()) << cut.status();
-      const std::vector<double> due = ClosedForm(
-          *logistic, *pixels, (*images)->manifest().height(), cut->superpixels());
+      const std::vector<double> due =
+          ClosedForm(*logistic, *pixels, (*images)->manifest().height(), cut->superpixels());
       double scale = 0;
       for (const double value : due) scale = std::max(scale, std::abs(value));
       EXPECT_GT(scale, 1e-3) << "a model that looks at nothing shows nothing";

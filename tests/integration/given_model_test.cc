@@ -208,38 +208,49 @@ TEST(Explain, OfASafetensorsModel_ByWhatLooksInside_AndByDeepShapWhereThereIsABa
   TestCluster cluster;
   ASSERT_EQ(cluster.Start(1, 2).exit_code, 0);
   const std::string model = (cluster.directory() / "model.safetensors").string();
-  EXPECT_EQ(RunStudy(cluster, cluster.Write("t.yaml", "name: trained\nimages: {size: 16, split: {test: 0.25, validation: 0.2}}\n"
-                                                      "training: {epochs: 1, logical_shards: 2, batch_size: 16}\n"))
-                .exit_code, 0);
+  EXPECT_EQ(RunStudy(cluster,
+                     cluster.Write(
+                         "t.yaml",
+                         "name: trained\nimages: {size: 16, split: {test: 0.25, validation: 0.2}}\n"
+                         "training: {epochs: 1, logical_shards: 2, batch_size: 16}\n"))
+                .exit_code,
+            0);
   EXPECT_EQ(cluster.Run("results trained --model " + model).exit_code, 0);
   const fs::path out = cluster.directory() / "out";
-  const std::string explain = absl::StrCat("explain --model ", model, " --display 64 --method hires_cam --images ",
-                                           Pictures(cluster, 2), " -o ", out.string());
+  const std::string explain =
+      absl::StrCat("explain --model ", model, " --display 64 --method hires_cam --images ",
+                   Pictures(cluster, 2), " -o ", out.string());
   const CommandResult refused = cluster.Run(explain + " --method deep_shap");
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_THAT(refused.output, HasSubstr("integrated_gradients and smooth_grad need none"));
   EXPECT_FALSE(fs::exists(out));
-  const CommandResult run = cluster.Run(explain + " --method 'smooth_grad: {samples: 5}' --method integrated_gradients");
+  const CommandResult run =
+      cluster.Run(explain + " --method 'smooth_grad: {samples: 5}' --method integrated_gradients");
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_THAT(run.output, HasSubstr("2 images explained, "));
-  for (const char* file : {"overlays/lesion0.png.hires_cam.pool3.png", "overlays/lesion1.png.smooth_grad.png",
-                           "overlays/lesion0.png.integrated_gradients.png"}) {
+  for (const char* file :
+       {"overlays/lesion0.png.hires_cam.pool3.png", "overlays/lesion1.png.smooth_grad.png",
+        "overlays/lesion0.png.integrated_gradients.png"}) {
     EXPECT_TRUE(fs::exists(out / file)) << file;
   }
   const std::string tensors = ReadAll(out / "attributions.safetensors");
   EXPECT_THAT(tensors, HasSubstr("lesion0.png/smooth_grad/standard_errors"));
-  EXPECT_THAT(tensors, Not(HasSubstr("integrated_gradients/standard_errors"))) << "nothing is drawn";
+  EXPECT_THAT(tensors, Not(HasSubstr("integrated_gradients/standard_errors")))
+      << "nothing is drawn";
   EXPECT_THAT(ReadAll(out / "report.html"), HasSubstr("standard error of the sum"));
 
   const std::string study = cluster.Write(
       "d.yaml",
       "name: deep\nseed: 3\nimages: {split: {test: 0.25}}\nmodel: {file: model.safetensors}\n"
-      "explanation: {images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: 0}}, "
-      "background: {per_class: 4}, methods: [deep_shap, {expected_gradients: {samples: 20}}, grad_cam]}\n");
+      "explanation: {images: {per_confusion_cell: {most_confident: 1, least_confident: 0, random: "
+      "0}}, "
+      "background: {per_class: 4}, methods: [deep_shap, {expected_gradients: {samples: 20}}, "
+      "grad_cam]}\n");
   EXPECT_EQ(RunStudy(cluster, study).exit_code, 0);
   const CommandResult results = cluster.Run("results deep -o json");
   EXPECT_EQ(results.exit_code, 0);
-  const std::regex residual("\"additivity_residual\":(-?[0-9.e-]+),\"background\":\"[A-Za-z0-9+/=]{44}\"");
+  const std::regex residual(
+      "\"additivity_residual\":(-?[0-9.e-]+),\"background\":\"[A-Za-z0-9+/=]{44}\"");
   std::smatch found;
   EXPECT_TRUE(std::regex_search(results.output, found, residual)) << results.output;
   EXPECT_LT(std::abs(std::strtod(found[1].str().c_str(), nullptr)), 1e-3) << "DeepSHAP adds up";

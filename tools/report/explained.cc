@@ -119,11 +119,11 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title,
   std::vector<std::string> notes = {EstimatorNote(method, fit), more};
   std::erase(notes, "");
   const std::string note = absl::StrJoin(notes, "; ");
-  std::string row = absl::StrCat("<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(name),
-                                 note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
-                                 "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>",
-                                 Number(fit.full()), "</td>",
-                                 adds_up ? absl::StrCat("<td>", Number(fit.hidden()), "</td>") : none);
+  std::string row = absl::StrCat(
+      "<tr data-method=\"", Escape(title), "\"><th scope=\"row\">", Escape(name),
+      note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
+      "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>", Number(fit.full()),
+      "</td>", adds_up ? absl::StrCat("<td>", Number(fit.hidden()), "</td>") : none);
   absl::StrAppend(&row, adds_up ? absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual()))
                                 : none);
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
@@ -180,11 +180,11 @@ void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const F
                                              : ShapleyFigure(scene, fit, labels, title));
   const bool dull = method.method().has_lime() && HardlyMoves(fit) &&
                     method.task().fit().output() == v1::OUTPUT_KIND_PROBABILITY;
-  shown.rows += NumbersRow(
-      method.method(), title, fit, title,
-      dull ? absl::StrCat("no coefficient reaches ", kHardlyMoves,
-                          ": the probability hardly changes, whatever is hidden")
-           : "");
+  shown.rows +=
+      NumbersRow(method.method(), title, fit, title,
+                 dull ? absl::StrCat("no coefficient reaches ", kHardlyMoves,
+                                     ": the probability hardly changes, whatever is hidden")
+                      : "");
   if (method.margin().task().empty()) return;
   const auto beside = fetch(method.margin());
   const std::string name = title + ", of the margin";

@@ -108,8 +108,8 @@ std::string PixelNumbersRow(const v1::PixelAttribution& pixels, const std::strin
     row += none + none;
   } else {
     const double largest = *std::max_element(errors.begin(), errors.end());
-    absl::StrAppend(&row, absl::StrFormat("<td>%.1e</td><td>%.1e</td>",
-                                          pixels.sum_standard_error(), largest));
+    absl::StrAppend(
+        &row, absl::StrFormat("<td>%.1e</td><td>%.1e</td>", pixels.sum_standard_error(), largest));
   }
   absl::StrAppend(&row, pixels.background().empty()
                             ? none

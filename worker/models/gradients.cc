@@ -353,8 +353,7 @@ class GradientRun {
   void NoteSample(Value value) {
     if (!errors_) return;
     const size_t pixels = errors_->pixels();
-    errors_->Add(
-        [&](size_t p) { return value(p) + value(pixels + p) + value(2 * pixels + p); });
+    errors_->Add([&](size_t p) { return value(p) + value(pixels + p) + value(2 * pixels + p); });
   }
 
   absl::StatusOr<v1::PixelAttribution> Result() const {

@@ -75,8 +75,7 @@ TEST(ModelMethodsTest, OnlyMeansOverDraws_AskForStandardErrors) {
   *stability.mutable_attribution() = study.Task(3);
   stability.set_seeds(1);
   stability.set_noise_draws(1);
-  for (const v1::TaskSpec& need :
-       NeedsOf([&] {
+  for (const v1::TaskSpec& need : NeedsOf([&] {
          v1::TaskSpec task;
          *task.mutable_stability() = stability;
          return MakeTask(task, "cpu/test");

@@ -58,7 +58,8 @@ TEST(LookingInsideTest, Numbers_SayWhatIsNotAvailable) {
   EXPECT_THAT(row, HasSubstr("<td>100</td><td>1.500</td><td>1.125</td><td>3.0e-07</td>"));
   EXPECT_THAT(row, HasSubstr("<code>abababababab</code>"));
   const std::string none = "<td class=\"none\">not available</td>";
-  EXPECT_THAT(row, HasSubstr("<td>3.0e-07</td>" + none + none + "<td><code>")) << "it draws nothing";
+  EXPECT_THAT(row, HasSubstr("<td>3.0e-07</td>" + none + none + "<td><code>"))
+      << "it draws nothing";
   v1::PixelAttribution drawn = Pixels();
   for (const float error : {0.02f, 0.01f, 0.03f, 0.02f}) drawn.add_standard_errors(error);
   drawn.set_sum_standard_error(0.125);
@@ -137,7 +138,8 @@ TEST(LookingInsideTest, AReport_HasThemAll) {
   const auto html = RenderReport(study.results, study.Inputs());
   ASSERT_TRUE(html.ok()) << html.status();
   EXPECT_THAT(*html, HasSubstr("<b>DeepSHAP</b>"));
-  EXPECT_THAT(*html, HasSubstr("<th>largest standard error of a pixel</th><th>background set</th>"));
+  EXPECT_THAT(*html,
+              HasSubstr("<th>largest standard error of a pixel</th><th>background set</th>"));
   EXPECT_THAT(*html, HasSubstr("<details><summary>HiResCAM by layer"));
   EXPECT_THAT(*html, HasSubstr("<details open><summary>Grad-CAM by layer"));
   EXPECT_THAT(*html, HasSubstr("<b>Integrated gradients</b> the attribution"));

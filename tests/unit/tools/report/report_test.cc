@@ -279,7 +279,8 @@ TEST(ReportTest, Baselines_StandBeneathTheNetwork_ByTheirOwnPredictionAndTheirOw
   EXPECT_THAT(*RenderReport(study.results, study.Inputs()), HasSubstr("no such payload"));
 }
 
-// A probability of nearly 1 whatever is hidden: LIME's coefficients are all but 0, the margin's are not.
+// A probability of nearly 1 whatever is hidden: LIME's coefficients are all but 0, the margin's are
+// not.
 TEST(ReportTest, LimeOfAProbabilityThatHardlyMoves_IsSaid_WithTheMarginsFitBesideIt) {
   FakeStudy study(60, 32, 1);
   v1::MethodResult& lime = *study.results.mutable_explained(0)->mutable_results(0);

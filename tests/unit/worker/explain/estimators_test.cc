@@ -408,8 +408,8 @@ TEST(Owen, Axioms_SymmetryWithinAGroup_AndOfGroups) {
     // The groups (0 1) and (4 5) exchanged, player by player, change nothing.
     const Game groups = [seed](uint32_t set) {
       const uint32_t first = set & 3, second = set >> 4 & 3;
-      return Uniform(seed, 4, (set & ~0x33u) | std::min(first, second) << 20 |
-                                  std::max(first, second) << 24);
+      return Uniform(
+          seed, 4, (set & ~0x33u) | std::min(first, second) << 20 | std::max(first, second) << 24);
     };
     const auto values = Owen(groups, Cells(), 100000)->values;
     EXPECT_NEAR(values[0], values[4], 1e-12);

@@ -260,8 +260,8 @@ struct Sampled {
     if (smooth) {
       for (uint32_t k = 0; k < at.numel(); ++k) {
         const auto words = PhiloxBlock(9, Purpose::kSmoothGrad, i, 1, k / 4);
-        const auto [first, second] = k % 4 < 2 ? Normals(words[0], words[1])
-                                               : Normals(words[2], words[3]);
+        const auto [first, second] =
+            k % 4 < 2 ? Normals(words[0], words[1]) : Normals(words[2], words[3]);
         at.data_ptr<float>()[k] +=
             static_cast<float>(0.1 * InputRange(model) * (k % 2 == 0 ? first : second));
       }
@@ -281,6 +281,10 @@ struct Sampled {
         (torch::autograd::grad({margin}, {at})[0] * by).contiguous().to(torch::kDouble);
     return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
   }
+  static const Sampled& Shared() {  // Its weights take a while to draw.
+    static const Sampled shared;
+    return shared;
+  }
   static constexpr uint32_t kSamples = 7;  // Of a ResNet more than a pass.
   const Model model;
   const ImageData data;
@@ -292,7 +296,7 @@ INSTANTIATE_TEST_SUITE_P(Methods, SampledGradients, testing::Bool(), [](const au
 });
 
 TEST_P(SampledGradients, OfAResNet_AreTheMeanOfTheirDraws_AndTheirErrorsItsStandardErrors) {
-  const Sampled sampled;
+  const Sampled& sampled = Sampled::Shared();
   const v1::PixelAttribution result =
       Explain(sampled.Task(GetParam()), sampled.model, sampled.data);
   constexpr size_t kPixels = size_t{kSize} * kSize, kDraws = Sampled::kSamples;
@@ -326,7 +330,7 @@ TEST_P(SampledGradients, OfAResNet_AreTheMeanOfTheirDraws_AndTheirErrorsItsStand
 }
 
 TEST_P(SampledGradients, ErrorsChangeNoValue_AndNeedTwoDraws) {
-  const Sampled sampled;
+  const Sampled& sampled = Sampled::Shared();
   v1::GradientTask task = sampled.Task(GetParam());
   v1::PixelAttribution with = Explain(task, sampled.model, sampled.data);
   task.clear_standard_errors();
@@ -347,7 +351,7 @@ TEST_P(SampledGradients, ErrorsChangeNoValue_AndNeedTwoDraws) {
 }
 
 TEST_P(SampledGradients, OfAResNet_AreTheSameBits_OnAnyNumberOfThreads) {
-  const Sampled sampled;
+  const Sampled& sampled = Sampled::Shared();
   const v1::GradientTask task = sampled.Task(GetParam());
   const std::string alone = Explain(task, sampled.model, sampled.data).SerializeAsString();
   std::vector<std::string> beside(3);
@@ -367,7 +371,7 @@ TEST(ExpectedGradientsTest, WhatIsLeftOver_IsAsLargeAsTheSumsError_Over200Seeds)
   const Model model = RandomModel();
   const ImageData data = Images();
   v1::GradientTask task = DeepShapTask(1);
-  task.mutable_expected_gradients()->set_samples(24);
+  task.mutable_expected_gradients()->set_samples(12);
   task.set_standard_errors(true);
   GradientCache cache;
   const std::string weights = SerializeModel(model);
@@ -376,7 +380,8 @@ TEST(ExpectedGradientsTest, WhatIsLeftOver_IsAsLargeAsTheSumsError_Over200Seeds)
     task.set_seed(seed);
     const auto result = RunGradient(task, data, weights, cache);
     ASSERT_TRUE(result.ok()) << result.status();
-    covered += std::abs(result->additivity_residual()) <= 2.07 * result->sum_standard_error();  // Student's t.
+    covered += std::abs(result->additivity_residual()) <=
+               2.2 * result->sum_standard_error();  // Student's t.
   }
   EXPECT_GE(covered, 180);
   EXPECT_LE(covered, 198);
