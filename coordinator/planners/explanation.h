@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/node_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
@@ -122,7 +123,7 @@ class ExplanationPlanner {
   const std::vector<ChosenImage> chosen_;
   const std::string numerics_class_;
   const bool cams_only_;
-  std::map<Digest, Node> nodes_;
+  absl::node_hash_map<Digest, Node> nodes_;  // Never walked through: its order is nobody's.
   std::vector<Job> jobs_;
   std::map<std::pair<uint32_t, std::string>, size_t> job_of_;  // By image and method, as bytes.
   bool started_ = false;

@@ -3,9 +3,10 @@
 #define DERMIS_COORDINATOR_PLANNERS_TASK_GRAPH_H_
 
 #include <cstdint>
-#include <map>
 #include <utility>
 #include <vector>
+
+#include "absl/container/node_hash_map.h"
 
 #include "common/digest.h"
 #include "dermis/v1/task.pb.h"
@@ -34,7 +35,7 @@ class TaskGraph {
     v1::TaskSpec spec;  // Kept until it is wanted.
   };
 
-  std::map<Digest, Node> nodes_;
+  absl::node_hash_map<Digest, Node> nodes_;  // Never walked through: its order is nobody's.
   uint64_t done_ = 0;
 };
 
