@@ -315,7 +315,7 @@ absl::StatusOr<v1::SubmitResponse> Core::DoSubmit(Submission submission) {
         " MiB free): new studies are refused until there is space; running ones go on"));
   }
   RETURN_IF_ERROR(CheckAdjustment(submission.adjust));
-  if (!blobs_.Has(submission.image_set)) {  // It went with the last study that had it, just now.
+  if (!studies_.IsStored(submission.image_set, *submission.manifest)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the image set ", submission.image_set.short_hex(), " is not stored any more: submit again"));
   }

@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "grpcpp/ext/health_check_service_server_builder_option.h"
 #include "grpcpp/grpcpp.h"
@@ -38,13 +39,16 @@
 #include "coordinator/services/audit_service.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
+#include "coordinator/services/failed_handshakes.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
 #include "coordinator/services/limits.h"
+#include "coordinator/services/open_streams.h"
 #include "coordinator/services/question_desk.h"
 #include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
+#include "coordinator/services/unread_calls.h"
 
 namespace dermis {
 namespace {
@@ -245,6 +249,10 @@ int Serve(const Flags& flags) {
   access.OnRefusal([log = audit->get()](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
     log->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
   });
+  OnFailedHandshake([log = audit->get()](const std::string& why) { log->Record({"", "", "a handshake", "", why}); });
+  const absl::Cleanup unheard = [] { OnFailedHandshake(nullptr); };
+  UnreadCalls unread(Clock::Real());
+  access.NoteIn(&unread);
 
   const UserQuota quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30};
   const absl::StatusOr<std::unique_ptr<UserUploads>> uploads =
@@ -282,8 +290,12 @@ int Serve(const Flags& flags) {
   ClusterService cluster(access, core_thread, streams, blobs, **journal);
   StudyService studies(access, core_thread, blobs, watches, **journal,
                        flags.allow_torchscript);
+  OpenStreams open(access);
   JoinService joins(access, core_thread,
-                    {.authority = authority.get(), .listen = flags.listen, .revoked = [&streams] { streams.CheckAll(); }});
+                    {.authority = authority.get(), .listen = flags.listen, .revoked = [&] {
+                      streams.CheckAll();
+                      open.EndRefused();
+                    }});
   AuditService audits(access, **audit, own);
   QuestionDesk desk(core_thread);
   QuestionService questions(access, desk);
@@ -308,7 +320,8 @@ int Serve(const Flags& flags) {
   int port = 0;
   builder.AddListeningPort(flags.listen, credentials, &port);
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(AuditCalls(access, **audit));
+  interceptors.push_back(AuditCalls(access, **audit, unread));
+  interceptors.push_back(open.Notes());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.RegisterService(&audits);
   builder.RegisterService(&cluster);
@@ -357,8 +370,15 @@ int Serve(const Flags& flags) {
   DERMIS_LOG(kInfo, "version ", kVersion, ", incarnation ", core.incarnation(), ", listens on ",
              address, flags.insecure ? " (plain text)" : "", ", store ", flags.store);
 
-  int signal_number = 0;
-  sigwait(&signals, &signal_number);
+  // Once a second: what no call brings about.
+  const timespec second{1, 0};
+  int signal_number = -1;
+  while (signal_number < 0) {
+    signal_number = sigtimedwait(&signals, nullptr, &second);
+    for (const AuditEntry& call : unread.Overdue()) (*audit)->Record(call);
+    open.EndRefused();
+    blob_service.DropUnused();
+  }
   DERMIS_LOG(kInfo, "signal ", signal_number, ": stops");
   // Everything is durable already; nobody is helped by a slow end.
   std::thread([] {

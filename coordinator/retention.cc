@@ -88,9 +88,7 @@ void Studies::Retire(const std::vector<Digest>& tasks) {
   }
   Record(std::move(event));
   // Once it is durable: what is named then stays.
-  batch_.AfterFlush([this, blobs = std::move(blobs)] {
-    for (const Digest& blob : blobs) RemoveUnused(blob);
-  });
+  batch_.AfterFlush([this, blobs = std::move(blobs)] { RemoveInTurn(blobs); });
 }
 
 Digest SplitDigest(const std::vector<uint32_t>& images) {
@@ -146,16 +144,11 @@ Studies::Leavings Studies::LeavingsOf(const std::string& id) const {
                     });
   if (leavings.images) {
     blobs.insert(record.image_set);
-    for (const v1::ImageChunk& chunk : manifest->second->chunks()) {
-      for (const std::string& bytes : {chunk.pixels(), chunk.masks(), chunk.labels()}) {
-        const absl::StatusOr<Digest> part = Digest::FromBytes(bytes);
-        if (bytes.empty() || !part.ok() ||
-            others_have([&](const std::string& other, const Study&) {
-              return HasChunk(*manifests_.at(state_.studies().at(other).image_set), *part);
-            })) {
-          continue;
-        }
-        blobs.insert(*part);
+    for (const Digest& part : manifest->second.parts) {
+      if (!others_have([&](const std::string& other, const Study&) {
+            return manifests_.at(state_.studies().at(other).image_set).parts.contains(part);
+          })) {
+        blobs.insert(part);
       }
     }
   }
@@ -172,8 +165,31 @@ void Studies::Delete(Leavings leavings) {
   v1::Event event;
   *event.mutable_study_deleted() = std::move(leavings.event);
   Record(std::move(event));
-  batch_.AfterFlush([this, blobs = std::move(leavings.blobs)] {
-    for (const Digest& blob : blobs) RemoveUnused(blob);
+  batch_.AfterFlush([this, blobs = std::move(leavings.blobs)] { RemoveInTurn(blobs); });
+}
+
+void Studies::RemoveInTurn(const std::vector<Digest>& blobs) {
+  to_remove_.insert(to_remove_.end(), blobs.begin(), blobs.end());
+  RemoveSome();
+}
+
+void Studies::RemoveSome() {
+  constexpr int kAtOnce = 32;
+  for (int i = 0; i < kAtOnce && !to_remove_.empty(); ++i) {
+    RemoveUnused(to_remove_.front());
+    to_remove_.pop_front();
+  }
+}
+
+bool Studies::IsStored(const Digest& image_set, const v1::ImageSetManifest& manifest) const {
+  if (!blobs_.Has(image_set)) return false;
+  if (to_remove_.empty()) return true;
+  const auto there = [this](const std::string& bytes) {
+    const absl::StatusOr<Digest> part = Digest::FromBytes(bytes);
+    return bytes.empty() || (part.ok() && blobs_.Has(*part));
+  };
+  return std::all_of(manifest.chunks().begin(), manifest.chunks().end(), [&](const v1::ImageChunk& chunk) {
+    return there(chunk.pixels()) && there(chunk.masks()) && there(chunk.labels());
   });
 }
 
@@ -192,7 +208,7 @@ void Studies::RemoveUnused(const Digest& blob) {
     if (record.image_set == blob) return;
     // Of images that cannot be read now, anything may be a part.
     const auto manifest = manifests_.find(record.image_set);
-    if (manifest == manifests_.end() || HasChunk(*manifest->second, blob)) return;
+    if (manifest == manifests_.end() || manifest->second.parts.contains(blob)) return;
     if (record.spec.training().init().digest() == blob.hex()) return;
     if (record.spec.model().digest() == blob.hex()) return;
   }

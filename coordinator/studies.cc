@@ -51,6 +51,7 @@ void Studies::LookForBlobs() {
 }
 
 bool Studies::Settle(absl::Duration now) {
+  RemoveSome();
   for (const Digest& blob : std::exchange(lost_blobs_, {})) BlobLost(blob, "it could not be read");
   for (const std::string& id : std::exchange(over_budget_, {})) {
     const auto record = state_.studies().find(id);
@@ -495,7 +496,7 @@ void Studies::FoldDeleted(const v1::StudyDeleted& deleted) {
 
 void Studies::BlobLost(const Digest& blob, const std::string& cause) {
   const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
-    return entry.first == blob || HasChunk(*entry.second, blob);
+    return entry.first == blob || entry.second.parts.contains(blob);
   });
   const bool init = std::any_of(studies_.begin(), studies_.end(), [&](const auto& entry) {
     return entry.second->problem.ok() && BeginsWith(*entry.second, blob);
@@ -510,12 +511,12 @@ void Studies::BlobLost(const Digest& blob, const std::string& cause) {
   stop_unwanted_ = true;
 }
 
-bool Studies::HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob) {
-  return std::any_of(manifest.chunks().begin(), manifest.chunks().end(),
-                     [&](const v1::ImageChunk& chunk) {
-                       return chunk.pixels() == blob.bytes() || chunk.masks() == blob.bytes() ||
-                              chunk.labels() == blob.bytes();
-                     });
+Studies::Images::Images(std::shared_ptr<const v1::ImageSetManifest> of) : manifest(std::move(of)) {
+  for (const v1::ImageChunk& chunk : manifest->chunks()) {
+    for (const std::string& bytes : {chunk.pixels(), chunk.masks(), chunk.labels()}) {
+      if (const auto part = Digest::FromBytes(bytes); part.ok() && !bytes.empty()) parts.insert(*part);
+    }
+  }
 }
 
 bool Studies::BeginsWith(const Study& study, const Digest& init) {
@@ -545,7 +546,7 @@ void Studies::FoldDropped(const Digest& blob, const std::vector<std::string>& co
     Study& study = *slot;
     if (!study.problem.ok() || study.run == nullptr || study.run->done()) continue;
     const auto manifest = manifests_.find(state_.studies().at(id).image_set);
-    const bool images = manifest != manifests_.end() && HasChunk(*manifest->second, blob);
+    const bool images = manifest != manifests_.end() && manifest->second.parts.contains(blob);
     if (!images && !BeginsWith(study, blob)) continue;
     study.problem = absl::DataLossError(absl::StrCat(
         images ? "a part of its images" : "the weights it begins with", " (blob ", blob.short_hex(),
@@ -641,7 +642,7 @@ absl::StatusOr<v1::TrainOutput> Studies::ReadState(const Digest& recipe, uint64_
 absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Studies::Manifest(
     const Digest& image_set) {
   auto it = manifests_.find(image_set);
-  if (it != manifests_.end()) return it->second;
+  if (it != manifests_.end()) return it->second.manifest;
   absl::StatusOr<std::string> bytes = blobs_.Read(image_set);
   if (!bytes.ok()) {
     return absl::Status(
@@ -655,7 +656,7 @@ absl::StatusOr<std::shared_ptr<const v1::ImageSetManifest>> Studies::Manifest(
         absl::StrCat("image set ", image_set.short_hex(), ": its manifest does not parse"));
   }
   RETURN_IF_ERROR(ValidateManifest(*manifest));
-  manifests_[image_set] = manifest;
+  manifests_.try_emplace(image_set, manifest);
   return std::shared_ptr<const v1::ImageSetManifest>(manifest);
 }
 

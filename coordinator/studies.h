@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -121,6 +122,9 @@ class Studies {
   void Delete(Leavings leavings);
   // Where neither a study nor a result names the blob. Walks over all studies.
   void RemoveUnused(const Digest& blob);
+  // Whether a set whose manifest was looked at before is there still, and all that it names: it may just be going with the last
+  // study that had it.
+  bool IsStored(const Digest& image_set, const v1::ImageSetManifest& manifest) const;
   // Blobs that went with deleted studies and were not brought again, the newest of them: workers
   // that were away may have copies.
   std::vector<Digest> Gone() const;
@@ -134,7 +138,7 @@ class Studies {
   // The planners of a study that is about to be submitted, made already.
   void Offer(std::unique_ptr<StudyRun> run) { offered_ = std::move(run); }
   void Keep(const Digest& image_set, std::shared_ptr<const v1::ImageSetManifest> manifest) {
-    manifests_[image_set] = std::move(manifest);
+    manifests_.try_emplace(image_set, std::move(manifest));
   }
 
   // --- Looking.
@@ -179,6 +183,13 @@ class Studies {
   const Counters& counters() const { return counters_; }
 
  private:
+  // An image set that could be read, and the blobs that its chunks name.
+  struct Images {
+    explicit Images(std::shared_ptr<const v1::ImageSetManifest> of);
+    std::shared_ptr<const v1::ImageSetManifest> manifest;
+    absl::flat_hash_set<Digest> parts;
+  };
+
   // State, then all that is folded from it. The same live and in replay.
   absl::Status Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload);
   // Begins a study anew from what is stored: after its submission, its pinning, and every time it
@@ -208,7 +219,6 @@ class Studies {
   void NoteCheck(Study& study, const Digest& task, const StoredTask& stored);
   // A result that several wait for counts for each: what one has used says nothing of others.
   void Charge(const v1::Attempt& attempt, Study& study);
-  static bool HasChunk(const v1::ImageSetManifest& manifest, const Digest& blob);
   // Trainings that are not over begin with it.
   static bool BeginsWith(const Study& study, const Digest& init);
   // Studies that something which is lost concerns.
@@ -216,6 +226,9 @@ class Studies {
   // Steps whose states some study's result is taken from, or may be.
   std::set<uint64_t> PinnedSteps(const Digest& recipe) const;
   void Retire(const std::vector<Digest>& tasks);
+  // RemoveUnused of all, some at a time: a disk takes its time for thousands, and the core thread has none.
+  void RemoveInTurn(const std::vector<Digest>& blobs);
+  void RemoveSome();
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
   void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);
@@ -234,7 +247,8 @@ class Studies {
   absl::flat_hash_map<Digest, Unit> units_;
   std::multimap<absl::Duration, Digest> delayed_;  // Units that back off.
   std::deque<std::pair<std::string, Digest>> folds_;
-  std::map<Digest, std::shared_ptr<const v1::ImageSetManifest>> manifests_;
+  std::map<Digest, Images> manifests_;
+  std::deque<Digest> to_remove_;  // Where nobody names them when their turn comes. After a crash: LookForBlobs.
   std::vector<Digest> gone_;  // With deleted studies, the last ones at the end.
   bool stop_unwanted_ = false;
   std::vector<Digest> trained_;

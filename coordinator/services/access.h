@@ -18,6 +18,7 @@
 
 #include "common/certificates.h"
 #include "common/clock.h"
+#include "coordinator/services/unread_calls.h"
 
 namespace dermis {
 
@@ -59,6 +60,8 @@ class Access {
   // Hears of each call that CheckPath refuses. Before the server starts.
   using Observer = std::function<void(const AuditCaller& caller, std::string_view method, const grpc::Status& why)>;
   void OnRefusal(Observer observer) { refused_ = std::move(observer); }
+  // Notes each call that CheckPath lets pass. Before the server starts; `unread` outlives it.
+  void NoteIn(UnreadCalls* unread) { unread_ = unread; }
 
  private:
   absl::StatusOr<Bearer> BearerOfPeer(const grpc::AuthContext& peer) const;
@@ -68,6 +71,7 @@ class Access {
   const bool insecure_;
   const Clock& clock_;
   Observer refused_;
+  UnreadCalls* unread_ = nullptr;
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<std::string> revoked_ ABSL_GUARDED_BY(mutex_);
   // Certificates that were read, by their text: each call of a connection shows the same.

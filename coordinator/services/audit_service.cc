@@ -78,23 +78,26 @@ class AuditedCall : public grpc::experimental::Interceptor {
 
 class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  Factory(const Access& access, AuditLog& log) : access_(access), log_(log) {}
+  Factory(const Access& access, AuditLog& log, UnreadCalls& unread) : access_(access), log_(log), unread_(unread) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* call) override {
     const std::string_view method = MethodOf(call->method());
+    const Bearer bearer = access_.Who(*call->server_context());
+    unread_.Read(bearer.name, bearer.role, method);
     return Changes(method) ? new AuditedCall(access_, log_, *call, method) : nullptr;
   }
 
  private:
   const Access& access_;
   AuditLog& log_;
+  UnreadCalls& unread_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
-    const Access& access, AuditLog& log) {
-  return std::make_unique<Factory>(access, log);
+    const Access& access, AuditLog& log, UnreadCalls& unread) {
+  return std::make_unique<Factory>(access, log, unread);
 }
 
 grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* context,

@@ -18,9 +18,10 @@
 
 namespace dermis {
 
-// For the server's builder: records the calls that Changes() names. Arguments outlive the server.
+// For the server's builder: records the calls that Changes() names, and strikes each that has come off `unread`. Arguments
+// outlive the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
-    const Access& access, AuditLog& log);
+    const Access& access, AuditLog& log, UnreadCalls& unread);
 
 class AuditService : public v1::Audit::CallbackService {
  public:

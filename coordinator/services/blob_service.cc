@@ -37,7 +37,11 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
 
   void OnReadDone(bool ok) override {
     grpc::Status status = good_();
-    if (status.ok()) status = ToGrpc(ok ? Take() : Complete());
+    if (status.ok()) {
+      const absl::Status taken = ok ? Take() : Complete();
+      if (!taken.ok()) refused_(taken);
+      status = ToGrpc(taken);
+    }
     if (!ok || !status.ok()) {
       writer_.reset();  // What was not committed is removed.
       if (counted_) uploads_->End(user_, digest_, size_, store_.Has(digest_));
@@ -62,10 +66,7 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
             absl::StrCat("blob of ", size_, " bytes: at most ", kMaxBlob, " are taken"));
       }
       if (uploads_ != nullptr && !store_.Has(digest_)) {
-        if (const absl::Status status = uploads_->Begin(user_, size_); !status.ok()) {
-          refused_(status);
-          return status;
-        }
+        RETURN_IF_ERROR(uploads_->Begin(user_, size_));
         counted_ = true;
       }
       absl::StatusOr<std::unique_ptr<BlobStore::Writer>> writer = store_.NewWriter();
@@ -154,11 +155,10 @@ grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerCo
   UserUploads* uploads = quotas_.uploads;
   const AuditCaller caller = access_.Caller(*context);
   if (caller.role != "user" && caller.role != "admin") uploads = nullptr;  // A worker's results; or on loopback, without certificates.
-  if (uploads != nullptr) {
-    if (std::vector<Digest> due = uploads->Due(kMostUnused); !due.empty()) quotas_.unused(std::move(due));
-  }
   return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, uploads,
-                     [this, caller](const absl::Status& why) { quotas_.refused(caller, why); }, caller.name);
+                     [this, caller](const absl::Status& why) {
+                       if (quotas_.refused != nullptr) quotas_.refused(caller, why);
+                     }, caller.name);
 }
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,
@@ -198,6 +198,11 @@ grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServer
     if (absl::IsDataLoss(status)) lost_(digest, status);
     if (!status.ok() && !me.worker().empty()) holders_.Told(digest, me, false);
   }, access_.WhileOpen(*context));
+}
+
+void BlobService::DropUnused() {
+  if (quotas_.uploads == nullptr) return;
+  if (std::vector<Digest> due = quotas_.uploads->Due(kMostUnused); !due.empty()) quotas_.unused(std::move(due));
 }
 
 grpc::ServerUnaryReactor* BlobService::Holding(grpc::CallbackServerContext* context,

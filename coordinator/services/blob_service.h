@@ -46,7 +46,7 @@ class BlobService : public v1::Blobs::CallbackService {
   // `lost`: told of each blob that was asked for and is not there or damaged; thread-safe.
   using Lost = std::function<void(const Digest&, const absl::Status&)>;
   // What people upload is bounded by `uploads` (null: it is not); workers' results are not. `unused` is told of blobs whose time is
-  // over there, `refused` of each upload that would have been too much. Both thread-safe.
+  // over there (DropUnused), `refused` of each upload that was not taken or not complete. Both thread-safe.
   struct Quotas {
     UserUploads* uploads = nullptr;
     std::function<void(std::vector<Digest>)> unused;
@@ -63,6 +63,8 @@ class BlobService : public v1::Blobs::CallbackService {
   grpc::ServerUnaryReactor* Holding(grpc::CallbackServerContext* context,
                                     const v1::HoldingRequest* request,
                                     v1::HoldingResponse* response) override;
+
+  void DropUnused();  // To be called now and then: uploads whose time is over go also where nobody uploads any more.
 
   uint64_t bytes_sent() const { return sent_; }  // Of blobs, by calls that have ended.
 

@@ -12,10 +12,9 @@ constexpr int kStreamsOfAConnection = 256;
 
 }  // namespace
 
-void SetLimits(grpc::ServerBuilder& builder) {
-  // Nothing that is sent here is larger; results go out in one message however many there are.
-  builder.SetMaxReceiveMessageSize(16 << 20);
-  builder.SetMaxSendMessageSize(-1);
+void SetLimits(grpc::ServerBuilder& builder, absl::Duration handshake) {
+  builder.SetMaxReceiveMessageSize(kMostMessageBytes);
+  builder.SetMaxSendMessageSize(-1);  // Results go out in one message however many there are.
   // Anyone may begin a call of Join: what is under way is bounded before it is read.
   grpc::ResourceQuota memory("calls");
   memory.Resize(kCallMemory);
@@ -26,8 +25,7 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  // Who connects and says nothing: enough for all workers of a large cluster that come back at once.
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 30'000);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, static_cast<int>(absl::ToInt64Milliseconds(handshake)));
 }
 
 }  // namespace dermis

@@ -44,6 +44,10 @@ enum class ServiceCall : uint8_t {
   kFetch,        // v1::FetchResultsRequest
   kAuditHead,    // v1::AuditHeadRequest
   kAuditRead,    // v1::AuditReadRequest
+  kPut,          // v1::PutRequest: the next piece of the upload that is open, else the first of another
+  kPutEnd,       // No message: there are no more pieces
+  kGet,          // v1::GetRequest; no digest means the blob that was uploaded last
+  kWatch,        // v1::WatchRequest: the first states of a study. There is one that is called "s"
   kCount,
 };
 

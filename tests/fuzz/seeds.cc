@@ -225,6 +225,37 @@ std::string EachServiceCall(const std::string& request) {
   return input;
 }
 
+// A blob in two pieces, which is read again, also by a worker, and one that is not what was said; and who watches a study.
+std::string EachStream() {
+  std::string input;
+  const auto add = [&](ServiceCall call, const auto& message) { AddCall(call, message.SerializeAsString(), input); };
+  const std::string blob = "a blob in two pieces";
+  v1::PutRequest piece;
+  piece.set_digest(Sha256Of(blob).bytes());
+  piece.set_size(blob.size());
+  piece.set_data(blob.substr(0, 7));
+  add(ServiceCall::kPut, piece);
+  v1::PutRequest rest;
+  rest.set_data(blob.substr(7));
+  add(ServiceCall::kPut, rest);
+  AddCall(ServiceCall::kPutEnd, "", input);
+  v1::GetRequest get;
+  add(ServiceCall::kGet, get);
+  get.set_digest(Sha256Of(blob).bytes());
+  get.mutable_me()->set_worker("gpu1-0");
+  get.add_avoid("gpu2-0");
+  add(ServiceCall::kGet, get);
+  add(ServiceCall::kPut, piece);
+  add(ServiceCall::kPut, piece);
+  AddCall(ServiceCall::kPutEnd, "", input);
+  v1::WatchRequest watch;
+  watch.set_id("s");
+  add(ServiceCall::kWatch, watch);
+  watch.set_id("nobody");
+  add(ServiceCall::kWatch, watch);
+  return input;
+}
+
 }  // namespace
 }  // namespace dermis
 
@@ -240,6 +271,7 @@ int main(int argc, char** argv) {
   const std::string request = *dermis::MakeSigningRequest(*dermis::NewKey());
   dermis::Write(corpus / "signing_request/p256", request);
   dermis::Write(corpus / "services/each_once", dermis::EachServiceCall(request));
+  dermis::Write(corpus / "services/streams", dermis::EachStream());
   dermis::Write(corpus / "join_token/good",
                 dermis::FormatJoinToken({"gpu1.lab:7433", dermis::Sha256Of("a key"), "12ab34cd",
                                          std::string(dermis::kSecretBytes, 's')}) +

@@ -1,11 +1,13 @@
 // The bytes of the calls that services answer themselves (blobs, joining, results, the audit log),
-// by the services' own functions without a server: each is answered, whatever comes, and a replay
+// streams among them, by the services' own functions without a server: each is answered, whatever comes, and a replay
 // of the journal gives the state that there was.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <list>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -22,8 +24,10 @@
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/join_service.h"
+#include "coordinator/services/study_service.h"
 #include "tests/fuzz/calls.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/streams.h"
 #include "tests/simulation/fakes.h"
 
 namespace dermis {
@@ -64,7 +68,10 @@ class Services {
   void Take(ServiceCall call, const std::string& bytes);
 
   void End() {
+    upload_.reset();
+    watches_.reset();
     thread_->Stop();
+    for (const Digest& blob : stored_) Require(place_.store->Remove(blob).ok(), "what was stored is there");
     const std::string before = core_->Dump();
     MemoryJournal journal(disk_);
     Core again(clock_, journal, outbox_, fake_blobs_, Core::Options());
@@ -109,6 +116,11 @@ class Services {
     return held;
   }
 
+  void Put(std::optional<v1::PutRequest> piece);
+  void Get(v1::GetRequest request);
+  void Watch(const v1::WatchRequest& request);
+  void Submit();
+
   Place& place_;
   FakeClock clock_;
   FakeDisk disk_;
@@ -127,7 +139,68 @@ class Services {
   BlobService blobs_;
   AuditService audits_;
   ClusterService cluster_{access_, *thread_, streams_, fake_blobs_, journal_};
+  std::unique_ptr<Watches> watches_ = std::make_unique<Watches>(*thread_, absl::Milliseconds(1));
+  StudyService studies_{access_, *thread_, fake_blobs_, *watches_, journal_};
+  grpc::CallbackServerContext put_context_;
+  v1::PutResponse put_response_;
+  std::unique_ptr<FakeReading<v1::PutRequest>> upload_;  // That is open.
+  std::optional<Digest> announced_;                      // By its first piece.
+  bool submitted_ = false;
+  std::set<Digest> stored_;                              // By this input: Place's store is one for all.
+  Digest last_;
 };
+
+void Services::Put(std::optional<v1::PutRequest> piece) {
+  if (upload_ == nullptr) {
+    upload_ = std::make_unique<FakeReading<v1::PutRequest>>(blobs_.Put(&put_context_, &put_response_));
+    announced_.reset();
+    if (piece) {
+      if (const absl::StatusOr<Digest> digest = Digest::FromBytes(piece->digest()); digest.ok()) announced_ = *digest;
+    }
+  }
+  upload_->Say(piece);
+  if (!upload_->status()) return;
+  if (upload_->status()->ok()) {
+    Require(announced_ && place_.store->Get(*announced_).ok(), "what was taken is there, with the bytes of its digest");
+    stored_.insert(*announced_);
+    last_ = *announced_;
+  }
+  upload_.reset();
+}
+
+void Services::Get(v1::GetRequest request) {
+  if (request.digest().empty()) request.set_digest(last_.bytes());
+  grpc::CallbackServerContext context;
+  FakeWriting<v1::GetResponse> answer(blobs_.Get(&context, &request));
+  std::string bytes;
+  bool instead = false;  // Of the bytes: whom to ask, or to wait.
+  while (const std::optional<v1::GetResponse> piece = answer.Hear()) {
+    bytes += piece->data();
+    instead = instead || piece->has_ask() || piece->wait();
+  }
+  Require(instead || !answer.status()->ok() || Sha256Of(bytes).bytes() == request.digest(), "what is sent has its digest");
+}
+
+void Services::Submit() {
+  Submission submission;
+  submission.spec = *FakeSpec("s", 2, 0, "");
+  submission.manifest = FakeManifest(60);
+  submission.image_set = fake_blobs_.Put(submission.manifest->SerializeAsString());
+  thread_->Post([submission](Core& core) {
+    core.Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) {
+      Require(answer.ok(), "the study is taken");
+    });
+  });
+}
+
+void Services::Watch(const v1::WatchRequest& request) {
+  if (!std::exchange(submitted_, true)) Submit();
+  grpc::CallbackServerContext context;
+  FakeWriting<v1::StudyStatus> watch(studies_.Watch(&context, &request));
+  const std::optional<v1::StudyStatus> state = watch.Hear();
+  Require(state ? state->id() == request.id() : watch.status()->error_code() == grpc::StatusCode::NOT_FOUND,
+          "who watches hears of that study, or that there is none");
+}
 
 void Services::Take(ServiceCall call, const std::string& bytes) {
   const auto parsed = [&](auto message) {
@@ -196,6 +269,18 @@ void Services::Take(ServiceCall call, const std::string& bytes) {
       break;
     case ServiceCall::kAuditRead:
       Ask<v1::AuditReadResponse>(audits_, &AuditService::Read, parsed(v1::AuditReadRequest()));
+      break;
+    case ServiceCall::kPut:
+      Put(parsed(v1::PutRequest()));
+      break;
+    case ServiceCall::kPutEnd:
+      Put(std::nullopt);
+      break;
+    case ServiceCall::kGet:
+      Get(parsed(v1::GetRequest()));
+      break;
+    case ServiceCall::kWatch:
+      Watch(parsed(v1::WatchRequest()));
       break;
     case ServiceCall::kCount:
       break;

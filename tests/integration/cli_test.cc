@@ -238,6 +238,10 @@ TEST(CommandLine, StartingAndStopping_CanBeTried) {
   EXPECT_EQ(JsonOf(cluster, "cluster start --workers 2 --dry-run -o json").at("started"), Json({"worker-1"}));
   EXPECT_EQ(JsonOf(cluster, "cluster stop --dry-run -o json").at("stopped"), Json({"coordinator", "worker-0"}));
   EXPECT_EQ(cluster.Run("status").exit_code, 0) << "it still runs";
+  EXPECT_EQ(JsonOf(cluster, "cluster init -o json").at("directory"), cluster.cluster());
+  const Json dashboard = JsonOf(cluster, "dashboard -o json");
+  EXPECT_EQ(dashboard.at("address").get<std::string>() + "\n", Out(cluster, "dashboard").output);
+  EXPECT_EQ(dashboard.at("sha256").get<std::string>().size(), 32u * 3 - 1);
 }
 
 }  // namespace

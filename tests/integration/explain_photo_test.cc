@@ -5,13 +5,19 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
+#include "common/certificates.h"
 #include "common/image_set.h"
 #include "common/philox.h"
+#include "common/tls.h"
+#include "dermis/v1/join.grpc.pb.h"
+#include "dermis/v1/question.grpc.pb.h"
 #include "tests/integration/test_cluster.h"
 #include "tools/report/overlay.h"
 
@@ -280,6 +286,40 @@ TEST_F(ExplainPhotoTest, Page_AsksForAUsersTokenInTheHeader_AndDecodesNothingIts
             "200");
   EXPECT_EQ(status(Curl("/api/questions/" + question, user + "-X DELETE")), "204");
   EXPECT_EQ(status(Curl("/api/questions/" + question, user)), "404");
+}
+
+TEST_F(ExplainPhotoTest, RevokedCertificate_EndsTheQuestion_AlsoWhileNothingIsAnswered) {
+  const std::string certs = cluster_->cluster() + "/certs";
+  const auto authority = CertificateAuthority::Load(certs);
+  ASSERT_TRUE(authority.ok()) << authority.status();
+  Identity guest = *LoadIdentity(certs, "user");
+  const std::string serial = *NewSerial();
+  guest.certificate = *(*authority)->Sign(*MakeSigningRequest(guest.key),
+                                          {"user", "guest", serial, {absl::Now() - absl::Hours(1), absl::Now() + absl::Hours(1)}});
+  std::string address = ReadAll(cluster_->cluster() + "/store/address");
+  absl::StripAsciiWhitespace(&address);
+  for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGSTOP);
+
+  const auto questions = v1::Questions::NewStub(MakeChannel(address, ClientCredentials(guest)));
+  grpc::ClientContext context;
+  v1::ExplainRequest request;
+  request.set_study("s");
+  request.set_pixels(Noise());
+  const auto asked = questions->Explain(&context, request);
+  v1::ExplainUpdate update;
+  ASSERT_TRUE(asked->Read(&update));  // It has begun.
+  const auto joins = v1::Join::NewStub(MakeChannel(address, ClientCredentials(*LoadIdentity(certs, "admin"))));
+  grpc::ClientContext revoking;
+  v1::RevokeRequest revoke;
+  revoke.set_certificate(serial);
+  v1::RevokeResponse revoked;
+  ASSERT_TRUE(joins->Revoke(&revoking, revoke, &revoked).ok());
+  while (asked->Read(&update)) {
+  }
+  const grpc::Status end = asked->Finish();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::UNAUTHENTICATED) << end.error_message();
+  EXPECT_THAT(end.error_message(), HasSubstr("revoked"));
+  for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGCONT);
 }
 
 TEST_F(ExplainPhotoTest, CoordinatorThatDies_EndsTheQuestion_WithWhatToDo) {

@@ -208,7 +208,8 @@ TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
   for (const std::string& word : command) absl::StrAppend(&line, " ", word);
   Background spot({"/bin/sh", "-c", absl::StrCat(line, " < ", Path("group"))}, Path("spot.log"));
   ASSERT_TRUE(Await([&] { return IsThere("spot-0"); })) << spot.Log();
-  const CommandResult revoked = cluster.Run("cluster token revoke spot");
+  // The whole token, by its file: the same as the group's name.
+  const CommandResult revoked = cluster.Run("cluster token revoke --token " + Path("group"));
   EXPECT_THAT(revoked.output, AllOf(HasSubstr("token"), HasSubstr(Serial("spot-0"))));
   EXPECT_EQ(spot.Ended(), kHopeless) << spot.Log();
   EXPECT_THAT(spot.Log(), HasSubstr("was revoked"));

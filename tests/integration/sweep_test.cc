@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -102,6 +103,14 @@ void ModelFileBringsItsRule(const TestCluster& cluster) {
   EXPECT_EQ(numbers(of_file.output), numbers(of_study.output));
   EXPECT_THAT(of_file.output, HasSubstr("validation images chose"));
   EXPECT_THAT(of_file.output, HasSubstr("after their temperature of "));
+  // The same for programs.
+  const CommandResult told = Shell(absl::StrCat(Program("dermis"), " evaluate seeds", on, " --cluster ", cluster.cluster(), " -o json 2>/dev/null"));
+  const Json json = Json::parse(told.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << told.output;
+  EXPECT_EQ(json.at("model"), "seeds");
+  EXPECT_EQ(json.at("test").at("images"), 200);
+  EXPECT_THAT(of_study.output, HasSubstr(absl::StrFormat("area under ROC %.3f", json.at("area").at("value").get<double>())));
+  EXPECT_THAT(of_study.output, HasSubstr(absl::StrFormat("  at %.3f, which", json.at("at_chosen").at("threshold").get<double>())));
   EXPECT_EQ(cluster.Run("results seeds-on-synthetic").exit_code, 0);
   EXPECT_NE(cluster.Run("results seeds-on-synthetic@2").exit_code, 0)
       << "the file has its network's digest, so it is the same study";

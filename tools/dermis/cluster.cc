@@ -16,14 +16,13 @@
 #include <sstream>
 #include <thread>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "common/tls.h"
 #include "tools/dermis/submit.h"
+#include "tools/dermis/worker_plan.h"
 #include "worker/cuda/list_gpus.h"
 
 namespace dermis {
@@ -215,63 +214,24 @@ int StopAll(const std::vector<fs::path>& pid_files) {
   return stopped;
 }
 
-struct PlannedWorker {
-  std::string name, device;
-};
-
-// Which workers a cluster of this machine has. A GPU that one of its own workers drives is not
-// another's.
-absl::StatusOr<std::vector<PlannedWorker>> PlanWorkers(const LocalClusterOptions& options,
-                                                       const fs::path& directory) {
-  std::vector<PlannedWorker> planned;
-  const bool automatic = options.devices == "auto";
-  const auto add_gpu = [&](int ordinal) {
-    planned.push_back({absl::StrCat("gpu-", ordinal),
-                       absl::StrCat(automatic ? "auto:" : "gpu:", ordinal)});
-  };
-  if (options.devices != "cpu") {
-    const std::vector<ListedGpu> gpus = ListGpus();
-    if (automatic) {
-      for (const ListedGpu& gpu : gpus) {
-        const bool ours =
-            Running(directory / "pids" / absl::StrCat("gpu-", gpu.ordinal)).has_value();
-        if (ours || !gpu.in_use) add_gpu(gpu.ordinal);
-      }
-    } else {
-      for (absl::string_view device : absl::StrSplit(options.devices, ',')) {
-        int ordinal = -1;
-        if (!absl::ConsumePrefix(&device, "gpu:") || !absl::SimpleAtoi(device, &ordinal) ||
-            ordinal < 0) {
-          return absl::InvalidArgumentError(absl::StrCat(
-              "--devices takes auto, cpu, or GPUs as gpu:0,gpu:1; it is ", options.devices));
-        }
-        if (ordinal >= static_cast<int>(gpus.size())) {
-          return absl::NotFoundError(absl::StrCat("there is no gpu:", ordinal, ": the driver shows ",
-                                                  gpus.size(), " GPUs"));
-        }
-        for (const PlannedWorker& other : planned) {
-          if (other.name == absl::StrCat("gpu-", ordinal)) {
-            return absl::InvalidArgumentError(
-                absl::StrCat("--devices names gpu:", ordinal, " twice: a GPU has one worker"));
-          }
-        }
-        add_gpu(ordinal);
-      }
-    }
+// Which GPUs there are is asked only where one may be taken.
+absl::StatusOr<WorkerPlan> PlanHere(const LocalClusterOptions& options, const fs::path& directory) {
+  Machine machine;
+  machine.cores = std::max(1u, std::thread::hardware_concurrency());
+  machine.memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  if (options.devices != "cpu") machine.gpus = ListGpus();
+  for (const ListedGpu& gpu : machine.gpus) {
+    if (Running(directory / "pids" / absl::StrCat("gpu-", gpu.ordinal))) machine.own_gpus.insert(gpu.ordinal);
   }
-  if (options.devices == "cpu" || (automatic && planned.empty())) {
-    for (uint32_t w = 0; w < options.workers; ++w) planned.push_back({absl::StrCat("worker-", w), "cpu"});
-  }
-  return planned;
+  return PlanWorkers(options, machine);
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> ProcessesToBe(const LocalClusterOptions& options) {
-  ASSIGN_OR_RETURN(const std::vector<PlannedWorker> planned,
-                   PlanWorkers(options, fs::absolute(options.directory)));
+  ASSIGN_OR_RETURN(const WorkerPlan plan, PlanHere(options, fs::absolute(options.directory)));
   std::vector<std::string> names = {"coordinator"};
-  for (const PlannedWorker& worker : planned) names.push_back(worker.name);
+  for (const PlannedWorker& worker : plan.workers) names.push_back(worker.name);
   return names;
 }
 
@@ -296,26 +256,18 @@ absl::StatusOr<uint32_t> StartLocalCluster(const LocalClusterOptions& options) {
     return absl::UnavailableError(absl::StrCat("the coordinator runs, but ", (directory / "store" / "address").string(),
                                                " does not say where: `dermis cluster stop`, then start it again"));
   }
-  ASSIGN_OR_RETURN(const std::vector<PlannedWorker> planned, PlanWorkers(options, directory));
-  const uint32_t count = static_cast<uint32_t>(planned.size());
-  const uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
-  const uint32_t threads =
-      options.threads > 0 ? options.threads : std::max(1u, cores / std::max(1u, count));
-  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
-  const uint64_t image_memory = options.image_memory > 0
-                                    ? options.image_memory
-                                    : memory / 4 / std::max(1u, count);
-  for (const auto& [name, device] : planned) {
-    if (Running(directory / "pids" / name)) continue;
-    std::vector<std::string> command = {
-        ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs", directory / "certs", "--cache",
-        directory / "cache" / name, "--name", name, "--threads", absl::StrCat(threads),
-        "--image-memory", absl::StrCat(image_memory), "--device", device, "--device-memory",
-        absl::StrCat(options.device_memory), "--supervise"};
+  ASSIGN_OR_RETURN(const WorkerPlan plan, PlanHere(options, directory));
+  for (const PlannedWorker& worker : plan.workers) {
+    if (Running(directory / "pids" / worker.name)) continue;
+    std::vector<std::string> command = {ProgramFolder() / "dermis-worker", "--coordinator", address, "--certs",
+                                        directory / "certs", "--cache", directory / "cache" / worker.name};
+    const std::vector<std::string> planned = PlannedOptions(plan, worker);
+    command.insert(command.end(), planned.begin(), planned.end());
+    command.push_back("--supervise");
     if (options.allow_torchscript) command.push_back("--allow-torchscript");
-    RETURN_IF_ERROR(Launch(directory, name, command, options.ends_with_starter).status());
+    RETURN_IF_ERROR(Launch(directory, worker.name, command, options.ends_with_starter).status());
   }
-  return count;
+  return static_cast<uint32_t>(plan.workers.size());
 }
 
 std::vector<LocalProcess> LocalProcesses(const std::string& directory) {

@@ -88,8 +88,13 @@ absl::Status Start(const ClusterOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Init(const std::string& directory) {
+absl::Status Init(const ClusterOptions& options) {
+  const std::string& directory = options.local.directory;
   RETURN_IF_ERROR(InitCluster(directory));
+  if (options.format == "json") {
+    PrintJson({{"directory", directory}, {"certificates", absl::StrCat(directory, "/certs")}});
+    return absl::OkStatus();
+  }
   std::printf("Certificates are in %s/certs. ca.key makes new ones: it stays here.\n", directory.c_str());
   return absl::OkStatus();
 }
@@ -261,10 +266,10 @@ void AddClusterCommands(CLI::App& app, absl::Status& outcome) {
   auto other = std::make_shared<ClusterOptions>();
   for (auto* command : {init, stop, status}) {
     AddClusterOption(*command, other->local.directory);
-    if (command != init) AddOutputOption(*command, other->format);
+    AddOutputOption(*command, other->format);
   }
   init->footer("Examples:\n  dermis cluster init");
-  init->callback([other, &outcome] { outcome = Init(other->local.directory); });
+  init->callback([other, &outcome] { outcome = Init(*other); });
   stop->add_flag("--dry-run", other->dry_run, "Only say what would be stopped");
   stop->footer("Examples:\n  dermis cluster stop\n  dermis cluster stop --dry-run");
   status->footer("Examples:\n  dermis cluster status\n  dermis cluster status -o json");

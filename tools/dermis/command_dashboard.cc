@@ -10,6 +10,7 @@
 #include "common/tls.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/commands.h"
+#include "tools/dermis/output.h"
 
 namespace dermis {
 namespace {
@@ -22,7 +23,7 @@ absl::StatusOr<std::string> ReadWord(const std::string& file) {
 }
 
 // The address alone on standard output, for scripts; the rest on standard error.
-absl::Status PrintDashboard(const std::string& directory, bool user) {
+absl::Status PrintDashboard(const std::string& directory, bool user, const std::string& format) {
   // Says what to do where nothing runs.
   RETURN_IF_ERROR(Client::Connect(directory).status());
   const std::string url = DashboardUrl(directory);
@@ -33,15 +34,24 @@ absl::Status PrintDashboard(const std::string& directory, bool user) {
   }
   ASSIGN_OR_RETURN(const std::string token,
                    ReadWord(absl::StrCat(directory, user ? "/store/user-token" : "/store/dashboard-token")));
+  const std::string certs = absl::StrCat(directory, "/certs");
+  std::string fingerprint;
+  if (url.starts_with("https:")) {
+    if (const absl::StatusOr<Identity> identity = LoadIdentity(certs, "coordinator"); identity.ok()) {
+      ASSIGN_OR_RETURN(fingerprint, CertificateFingerprint(identity->certificate));
+    }
+  }
   // Behind '#', a browser keeps it to itself.
-  std::printf("%s/#%s=%s\n", url.c_str(), user ? "user" : "token", token.c_str());
+  const std::string signs_in = absl::StrCat(url, "/#", user ? "user" : "token", "=", token);
+  if (format == "json") {
+    PrintJson({{"address", signs_in}, {"sha256", fingerprint.empty() ? Json(nullptr) : Json(fingerprint)}});
+    return absl::OkStatus();
+  }
+  std::printf("%s\n", signs_in.c_str());
   std::fflush(stdout);
   std::fprintf(stderr, user ? "Whoever has this address may look at everything, and ask the models about images.\n"
                             : "Whoever has this address may look at everything and change nothing.\n");
-  if (url.rfind("https:", 0) != 0) return absl::OkStatus();
-  const std::string certs = absl::StrCat(directory, "/certs");
-  if (const absl::StatusOr<Identity> identity = LoadIdentity(certs, "coordinator"); identity.ok()) {
-    ASSIGN_OR_RETURN(const std::string fingerprint, CertificateFingerprint(identity->certificate));
+  if (!fingerprint.empty()) {
     std::fprintf(stderr,
                  "The browser does not know the cluster's own certificate. Import %s/ca.crt, or "
                  "compare SHA-256:\n%s\n",
@@ -63,10 +73,12 @@ void AddDashboardCommand(CLI::App& app, absl::Status& outcome) {
       "dashboard", "Print the dashboard's address, with the token that signs in");
   auto directory = std::make_shared<std::string>();
   AddClusterOption(*dashboard, *directory);
+  auto format = std::make_shared<std::string>();
+  AddOutputOption(*dashboard, *format);
   auto user = std::make_shared<bool>(false);
   dashboard->add_flag("--user", *user, "The address for a user, who may also ask about images");
   dashboard->footer("Examples:\n  dermis dashboard\n  dermis dashboard --user");
-  dashboard->callback([directory, user, &outcome] { outcome = PrintDashboard(*directory, *user); });
+  dashboard->callback([directory, user, format, &outcome] { outcome = PrintDashboard(*directory, *user, *format); });
 }
 
 }  // namespace dermis

@@ -26,6 +26,7 @@
 #include "tools/dermis/cluster.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/results_json.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
 #include "tools/report/report.h"
@@ -37,6 +38,8 @@ namespace fs = std::filesystem;
 
 struct EvaluateOptions {
   std::string cluster, study, model, images, page;
+  std::string short_o;  // -o: json, or as --out.
+  bool json = false;
   std::vector<std::string> classes;  // Of a black box.
   BlackBoxOptions box;
 };
@@ -135,6 +138,36 @@ void PrintCalibration(const char* which, const Calibration& calibration) {
               100 * calibration.error);
 }
 
+Json JsonOf(const TableOneRow& row) {
+  return {{"threshold", row.threshold},
+          {"accuracy", EstimateJson(row.accuracy)},
+          {"sensitivity", EstimateJson(row.recall)},
+          {"specificity", EstimateJson(row.specificity)}};
+}
+
+Json JsonOf(const Calibration& calibration) {
+  return {{"brier_score", EstimateJson(calibration.brier)},
+          {"slope", EstimateJson(calibration.slope)},
+          {"calibration_error", calibration.error}};
+}
+
+// What Print says. Null: nothing has chosen it.
+Json JsonOf(const std::string& who, const v1::ImageSetManifest& other, const EvaluationReport& report) {
+  const bool known = !report.rule_unknown;
+  return {{"model", who},
+          {"images", other.name()},
+          {"test", {{"images", report.test_images}, {"positives", report.test_positives}, {"lesions", report.test_lesions}}},
+          {"positive", report.positive},
+          {"area", EstimateJson(report.at_half.area)},
+          {"average_precision", EstimateJson(report.at_half.average_precision)},
+          {"at_half", JsonOf(report.at_half)},
+          {"at_chosen", known ? JsonOf(report.at_chosen) : Json(nullptr)},
+          {"validation_images", known ? Json(report.validation_images) : Json(nullptr)},
+          {"uncalibrated", JsonOf(report.before)},
+          {"temperature", known ? Json(report.temperature.value) : Json(nullptr)},
+          {"calibrated", known ? JsonOf(report.after) : Json(nullptr)}};
+}
+
 // unknown: why no threshold and no temperature are known; empty where they are.
 void Print(const std::string& who, const v1::ImageSetManifest& other, const std::string& unknown,
            const EvaluationReport& report) {
@@ -200,8 +233,18 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
                                   absl::StrCat("External validation: ", chosen,
                                                "; no image of this set took part in any choice."),
                                   view, other.manifest(), audit, options.page));
-  std::printf("%s\n", options.page.c_str());
+  if (!options.json) std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
+}
+
+absl::Status Tell(const EvaluateOptions& options, const std::string& who, const ImageSet& other, const std::string& unknown,
+                  EvaluationReport report) {
+  if (options.json) {
+    PrintJson(JsonOf(who, other.manifest(), report));
+  } else {
+    Print(who, other.manifest(), unknown, report);
+  }
+  return WritePage(options, who, other, std::move(report));
 }
 
 absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
@@ -236,8 +279,7 @@ absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
   const ScoredRun run = {{of.validation_logits().begin(), of.validation_logits().end()},
                          std::move(external.logits)};
   ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(options.study, images, {&run, 1}));
-  Print(of.status().id(), other.manifest(), "", report);
-  return WritePage(options, options.study, other, std::move(report));
+  return Tell(options, of.status().id(), other, "", std::move(report));
 }
 
 absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, const ImageSet& other) {
@@ -247,16 +289,15 @@ absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, cons
   ASSIGN_OR_RETURN(
       EvaluationReport report,
       JudgeWithRule(who, external.images, {{}, std::move(external.logits)}, study.rule));
-  Print(
-      who, other.manifest(),
+  return Tell(
+      options, who, other,
       IsBlackBox(study.spec.model())
           ? "an ONNX or TorchScript file holds none; a study of it with validation images has them "
             "(dermis evaluate STUDY)"
           : absl::StrCat(who,
                          " holds none; dermis results STUDY --model writes them, where the "
                          "study has validation images"),
-      report);
-  return WritePage(options, who, other, std::move(report));
+      std::move(report));
 }
 
 absl::Status EvaluateOn(const EvaluateOptions& options) {
@@ -282,6 +323,7 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
   AddClusterOption(*evaluate, options->cluster);
   evaluate->footer(R"(Examples:
   dermis evaluate isic-32 --images clinic.images -o clinic.html
+  dermis evaluate isic-32 --images clinic.images -o json --out clinic.html
   dermis evaluate --model isic-32.safetensors --images clinic.images)");
   auto* const study =
       evaluate->add_option("study", options->study, "Study whose model is evaluated");
@@ -292,14 +334,22 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
           "cluster allows it")
       ->excludes(study);
   evaluate->add_option("--images", options->images, "The other image set (dermis ingest)")->required();
-  evaluate->add_option("-o,--out", options->page, "HTML page to write")->check(NamedFile());
+  auto* const page = evaluate->add_option("--out", options->page, "HTML page to write")->check(NamedFile());
+  evaluate->add_option("-o", options->short_o, "json: the numbers for programs; else as --out")->check(NamedFile());
   evaluate
       ->add_option("--classes", options->classes,
                    "Names of its outputs, in their order (default: the image set's classes)")
       ->delimiter(',')
       ->group(kBlackBoxGroup);
   AddBlackBoxOptions(*evaluate, options->box);
-  evaluate->callback([options, &outcome] { outcome = EvaluateOn(*options); });
+  evaluate->callback([options, page, &outcome] {
+    options->json = options->short_o == "json";
+    if (!options->short_o.empty() && !options->json) {
+      if (page->count() > 0) throw CLI::ValidationError("-o", "beside --out it can only be json");
+      options->page = options->short_o;
+    }
+    outcome = EvaluateOn(*options);
+  });
 }
 
 }  // namespace dermis

@@ -36,6 +36,7 @@ struct JoinOptions {
   std::string ttl, group, address, file;
   uint32_t uses = 1;
   std::string what;  // To revoke.
+  std::string whole;  // A file with the token that is to be revoked.
 };
 
 // Empty where it cannot be read: what it is given to says so.
@@ -174,11 +175,22 @@ absl::Status Print(const JoinOptions& options, const v1::RevokeResponse& respons
 }
 
 absl::Status RevokeToken(const JoinOptions& options) {
-  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeTokenRequest request;
-  // Of a whole token its number will do: the secret stays here.
-  const absl::StatusOr<JoinToken> whole = ParseJoinToken(options.what);
-  request.set_token(whole.ok() ? whole->id : options.what);
+  request.set_token(options.what);
+  if (!options.whole.empty()) {
+    // Of a whole token its number will do: the secret stays here.
+    ASSIGN_OR_RETURN(const JoinToken whole, ReadJoinToken(options.whole));
+    request.set_token(whole.id);
+  } else if (WithoutJoinToken(options.what) != options.what) {
+    const absl::StatusOr<JoinToken> whole = ParseJoinToken(options.what);
+    return WithExitCode(
+        absl::InvalidArgumentError(absl::StrCat(
+            "a whole token is a secret, and others of this machine see command lines: nothing was revoked. Give its number, `dermis "
+            "cluster token revoke ",
+            whole.ok() ? whole->id : "NUMBER", "`, or the token in a file or on standard input, `--token FILE` or `--token -`")),
+        kUsage);
+  }
+  ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
@@ -237,9 +249,15 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
   CLI::App* revoke_token = token->add_subcommand("revoke", "End a token, and put out all who joined by it");
   AddClusterOption(*revoke_token, options->directory);
   AddOutputOption(*revoke_token, options->format);
-  revoke_token->add_option("token", options->what, "Its number, or its group")->required();
-  revoke_token->footer("Examples:\n  dermis cluster token revoke 5f3a09c1\n  dermis cluster token revoke spot");
-  revoke_token->callback([options, &outcome] { outcome = RevokeToken(*options); });
+  auto* const number = revoke_token->add_option("number", options->what, "Its number, or its group");
+  revoke_token->add_option("--token", options->whole, "A file with the whole token instead; - is standard input")->excludes(number);
+  revoke_token->footer(
+      "Examples:\n  dermis cluster token revoke 5f3a09c1\n  dermis cluster token revoke spot\n"
+      "  dermis cluster token revoke --token token");
+  revoke_token->callback([options, &outcome] {
+    if (options->what.empty() && options->whole.empty()) throw CLI::RequiredError("number");
+    outcome = RevokeToken(*options);
+  });
 
   CLI::App* revoke = cluster.add_subcommand("revoke", "Put out whoever holds a certificate, now and for good");
   AddClusterOption(*revoke, options->directory);

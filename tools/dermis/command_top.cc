@@ -97,7 +97,7 @@ class Top {
 absl::Status RunTop(const TopOptions& options) {
   CatchInterrupts();
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
-  const bool terminal = isatty(STDOUT_FILENO) != 0 && options.format != "json";
+  const bool terminal = IsTerminal(stdout) && options.format != "json";
   Top top;
   for (bool first = true; first || (terminal && !Interrupted()); first = false) {
     ASSIGN_OR_RETURN(const v1::ClusterStatusResponse cluster, client->ClusterStatus());

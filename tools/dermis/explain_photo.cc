@@ -361,7 +361,7 @@ absl::StatusOr<PhotoAnswer> ExplainPhoto(const PhotoOptions& options) {
         options.photo, " is no picture that can be taken: ", pixels.status().message()));
   }
   request.set_pixels(*pixels);
-  const bool live = options.format == "text" && isatty(STDERR_FILENO) != 0;
+  const bool live = options.format == "text" && IsTerminal(stderr);
   const absl::Status end = Ask(*questions, request, [&](v1::ExplainUpdate update) {
     if (live) std::fprintf(stderr, "\r%u of %u tasks ", update.tasks_done(), update.tasks_total());
     AddUpdate(std::move(update), answer);

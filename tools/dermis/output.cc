@@ -20,12 +20,15 @@ std::string color_mode = "auto";
 bool Colored(FILE* stream) {
   if (color_mode != "auto") return color_mode == "always";
   const char* off = std::getenv("NO_COLOR");
-  const char* terminal = std::getenv("TERM");
-  return (off == nullptr || *off == 0) && (terminal == nullptr || absl::string_view(terminal) != "dumb") &&
-         isatty(fileno(stream)) != 0;
+  return (off == nullptr || *off == 0) && IsTerminal(stream);
 }
 
 }  // namespace
+
+bool IsTerminal(FILE* stream) {
+  const char* terminal = std::getenv("TERM");
+  return (terminal == nullptr || absl::string_view(terminal) != "dumb") && isatty(fileno(stream)) != 0;
+}
 
 absl::Status WithExitCode(absl::Status status, int code) {
   status.SetPayload(kExitCode, absl::Cord(absl::StrCat(code)));

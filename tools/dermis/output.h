@@ -34,6 +34,9 @@ void PrintJson(const Json& json);  // One line.
 // For an -o that names a file: refuses "-", which is no standard output here.
 CLI::Validator NamedFile();
 
+// A terminal that can do more than show lines: TERM is not "dumb".
+bool IsTerminal(FILE* stream);
+
 enum class Color { kRed, kGreen, kYellow, kBold };
 // "auto" (a terminal, neither NO_COLOR nor TERM=dumb), "always", "never".
 void SetColorMode(const std::string& mode);

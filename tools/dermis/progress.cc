@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/clock.h"
+#include "tools/dermis/output.h"
 
 namespace dermis {
 namespace {
@@ -100,7 +101,7 @@ std::string ProgressBar(const v1::StudyStatus& status, const RemainingTime& rema
   return absl::StrCat(line, after).substr(0, width);
 }
 
-ProgressPrinter::ProgressPrinter() : terminal_(isatty(STDERR_FILENO) != 0) {}
+ProgressPrinter::ProgressPrinter() : terminal_(IsTerminal(stderr)) {}
 
 ProgressPrinter::~ProgressPrinter() {
   if (open_) std::fprintf(stderr, "\n");

@@ -34,6 +34,10 @@ Json PayloadJson(v1::Payload payload) {
   return MessageJson(payload);
 }
 
+Json EstimateJson(const Estimate& estimate) {
+  return {{"value", estimate.value}, {"interval", {estimate.interval.low, estimate.interval.high}}};
+}
+
 namespace {
 
 // The result's payload, of whatever kind.
@@ -60,10 +64,6 @@ Json SpreadsOf(const std::vector<Spread>& spreads) {
   return list;
 }
 
-Json EstimateOf(const Estimate& estimate) {
-  return {{"value", estimate.value}, {"interval", {estimate.interval.low, estimate.interval.high}}};
-}
-
 Json SpreadOf(const SeedSpread& spread) {
   return {{"mean", spread.mean},
           {"deviation", spread.deviation},
@@ -80,13 +80,13 @@ Json SeedsOf(const v1::StudyResults& results, const v1::ImageSetManifest& manife
   }
   Json json = {
       {"trainings", judged->areas.values.size()},
-      {"first", {{"area", EstimateOf(judged->area)}, {"accuracy", EstimateOf(judged->accuracy)}}}};
+      {"first", {{"area", EstimateJson(judged->area)}, {"accuracy", EstimateJson(judged->accuracy)}}}};
   if (!judged->averaged_area) {
     json["spread"] = kOneTraining;
     return json;
   }
   json["spread"] = {{"area", SpreadOf(judged->areas)}, {"accuracy", SpreadOf(judged->accuracies)}};
-  json["averaged_area"] = EstimateOf(*judged->averaged_area);
+  json["averaged_area"] = EstimateJson(*judged->averaged_area);
   return json;
 }
 

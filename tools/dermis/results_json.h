@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "common/evaluation/scores.h"
 #include "dermis/v1/studies.pb.h"
 #include "dermis/v1/task.pb.h"
 #include "tools/dermis/output.h"
@@ -16,6 +17,7 @@ namespace dermis {
 // As messages and results are spelt in it; of a result the activations are left out.
 Json MessageJson(const google::protobuf::Message& message);
 Json PayloadJson(v1::Payload payload);
+Json EstimateJson(const Estimate& estimate);  // {value, interval: [low, high]}.
 
 // One JSON object: study, phase, spec (resolved), model, test (image, logits), explained
 // (attributions and checks of each image as they are stored, activations left out because they are

@@ -815,6 +815,48 @@ TEST_F(CoreTest, BlobsOfADeletedStudy_GoAtTheNextStart_WhereItDiedBeforeItCould)
   EXPECT_FALSE(blobs_.Has(image_set_));
 }
 
+TEST_F(CoreTest, BlobsOfADeletedStudy_GoSomeAtATime_AndItsImagesAreNotTakenMeanwhile_NorThoseOfOthers) {
+  v1::ImageSetManifest manifest = *manifest_;
+  const v1::ImageChunk chunk = manifest.chunks(0);
+  manifest.clear_chunks();
+  std::vector<Digest> parts;
+  for (int i = 0; i < 200; ++i) {
+    parts.push_back(*Digest::FromBytes(blobs_.Put(absl::StrCat("pixels ", i))));
+    *manifest.add_chunks() = chunk;
+    manifest.mutable_chunks(i)->set_pixels(parts.back().bytes());
+  }
+  v1::ImageSetManifest other = manifest;  // Has the last of them, too.
+  while (other.chunks_size() > 1) other.mutable_chunks()->RemoveLast();
+  other.mutable_chunks(0)->set_pixels(parts.back().bytes());
+  const auto use = [&](const v1::ImageSetManifest& set) {
+    manifest_ = std::make_shared<v1::ImageSetManifest>(set);
+    image_set_ = Sha256Of(set.SerializeAsString());
+  };
+  const auto there = [&] {
+    return std::count_if(parts.begin(), parts.end(), [&](const Digest& part) { return blobs_.Has(part); });
+  };
+  use(other);
+  ASSERT_TRUE(Submit(*FakeSpec("other", 1, 0, "")).ok());
+  use(manifest);
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  core_->Cancel("a", [](const auto&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+  const auto gone = Delete("a");
+  ASSERT_TRUE(gone.ok()) << gone.status();
+  EXPECT_EQ(gone->blobs(), 200u) << "the set, and its parts but one";
+  auto left = there();
+  EXPECT_GT(left, 150) << "some at a time";
+  // Its manifest is given once more, as by somebody who was told that all parts are there.
+  EXPECT_TRUE(absl::IsFailedPrecondition(Submit(*FakeSpec("again", 1, 0, "")).status()));
+  for (int i = 0; i < 10; ++i) {
+    Pass(absl::Milliseconds(100));
+    EXPECT_GE(there(), left - 50);
+    left = there();
+  }
+  EXPECT_EQ(left, 1);
+  EXPECT_TRUE(blobs_.Has(parts.back()));
+}
+
 TEST_F(CoreTest, History_TellsWhoDidWhat_SinceTheStudyWasSubmitted) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("other", 1, 0, "")).ok());

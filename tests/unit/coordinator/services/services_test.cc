@@ -22,11 +22,14 @@
 #include "coordinator/services/audit_service.h"
 #include "coordinator/services/blob_service.h"
 #include "coordinator/services/cluster_service.h"
+#include "coordinator/services/failed_handshakes.h"
 #include "coordinator/services/health_probe.h"
 #include "coordinator/services/join_service.h"
 #include "coordinator/services/limits.h"
+#include "coordinator/services/open_streams.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
+#include "coordinator/services/unread_calls.h"
 #include "dermis/v1/audit.grpc.pb.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 #include "dermis/v1/join.grpc.pb.h"
@@ -143,6 +146,7 @@ class ServicesTest : public ::testing::Test {
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     thread->Stop();
     server.reset();
+    OnFailedHandshake(nullptr);
     watches.reset();
     std::filesystem::remove_all(folder);
   }
@@ -168,6 +172,12 @@ class ServicesTest : public ::testing::Test {
     access->OnRefusal([this](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
       audit->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
     });
+    access->NoteIn(&unread);
+    OnFailedHandshake([this](const std::string& why) {
+      absl::MutexLock lock(&mutex);
+      handshakes.push_back(why);
+    });
+    open = std::make_unique<OpenStreams>(*access);
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches, *journal);
@@ -189,12 +199,16 @@ class ServicesTest : public ::testing::Test {
     }
     joins = std::make_unique<JoinService>(
         *access, *thread,
-        JoinService::Options{.authority = authority.get(), .listen = "", .revoked = [this] { streams->CheckAll(); }});
+        JoinService::Options{.authority = authority.get(), .listen = "", .revoked = [this] {
+                               streams->CheckAll();
+                               open->EndRefused();
+                             }});
     audits = std::make_unique<AuditService>(*access, *audit, own);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-    interceptors.push_back(AuditCalls(*access, *audit));
+    interceptors.push_back(AuditCalls(*access, *audit, unread));
+    interceptors.push_back(open->Notes());
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.RegisterService(audits.get());
     builder.AddListeningPort("127.0.0.1:0", credentials, &port);
@@ -202,7 +216,7 @@ class ServicesTest : public ::testing::Test {
     builder.RegisterService(studies.get());
     builder.RegisterService(joins.get());
     builder.RegisterService(blob_service.get());
-    SetLimits(builder);
+    SetLimits(builder, handshake);
     server = builder.BuildAndStart();
     ASSERT_NE(server, nullptr);
     if (insecure) channel = MakeChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
@@ -224,6 +238,11 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Core> core;
   std::unique_ptr<CoreThread> thread;
   std::unique_ptr<Access> access;
+  UnreadCalls unread{clock};
+  std::unique_ptr<OpenStreams> open;
+  absl::Mutex mutex;
+  std::vector<std::string> handshakes ABSL_GUARDED_BY(mutex);  // That failed, and why.
+  absl::Duration handshake = absl::Seconds(30);
   std::unique_ptr<AuditLog> audit;
   std::unique_ptr<AuditService> audits;
   std::unique_ptr<CertificateAuthority> authority;
@@ -283,7 +302,7 @@ TEST_F(ServicesTest, Submit_WithoutItsImages_SaysWhatToUpload) {
 // What becomes of a study with this YAML, in which MODEL stands for a stored file's digest, on stored images.
 absl::Status PrepareWith(const std::string& yaml, bool unlabelled, bool allow_torchscript) {
   FakeBlobs blobs;
-  v1::ImageSetManifest manifest = *FakeManifest(60);
+  v1::ImageSetManifest manifest = *FakeManifest(600);
   manifest.set_height(64);
   manifest.set_width(64);
   manifest.set_unlabelled(unlabelled);
@@ -394,7 +413,23 @@ TEST_F(ServicesTest, Completions_AreAcknowledged_AndCanBeFetched) {
 
 class SecureServicesTest : public ServicesTest {
  protected:
+  static inline const std::string kPixels = "pixels";  // Of FakeManifest.
+
   void SetUp() override { Start(false); }
+  static void Upload(BlobClient& client, const v1::ImageSetManifest& manifest) {
+    const std::string bytes = manifest.SerializeAsString();
+    ASSERT_TRUE(client.Put(Sha256Of(kPixels), kPixels).ok());
+    ASSERT_TRUE(client.Put(Sha256Of(bytes), bytes).ok());
+  }
+  // The study "s" of images that were uploaded.
+  grpc::Status Submit(const v1::ImageSetManifest& manifest) {
+    v1::SubmitRequest request;
+    *request.mutable_spec() = *ParseStudyYaml("name: s", "s.yaml");
+    request.set_image_set(Sha256Of(manifest.SerializeAsString()).bytes());
+    v1::SubmitResponse response;
+    grpc::ClientContext context;
+    return v1::Studies::NewStub(ChannelOf("user"))->Submit(&context, request, &response);
+  }
 };
 
 TEST_F(SecureServicesTest, Roles_AreKeptApart) {
@@ -436,12 +471,13 @@ TEST_F(SecureServicesTest, UploadsThatNoStudyNames_CountForTheirUser_UntilTheyAr
   uploads->Named("user", Usage(), {});
   EXPECT_TRUE(put(ann, std::string(2'000'000, 'e')).ok());
 
-  // A day after they were last asked for the others go; what was asked for stays.
+  // A day after they were last asked for the others go, though nobody uploads any more; what was asked for stays.
   clock.ahead_ms = 23 * 3'600'000;
+  blob_service->DropUnused();
+  EXPECT_TRUE(unused.empty());
   EXPECT_TRUE(blobs->Has(Sha256Of(std::string(2'000'000, 'e'))));
   clock.ahead_ms = 25 * 3'600'000;
-  unused.clear();
-  ASSERT_TRUE(put(ann, "a small one").ok());
+  blob_service->DropUnused();
   ASSERT_THAT(unused, testing::ElementsAre(Sha256Of(std::string(3'000'000, 'd'))));
   EXPECT_TRUE(uploads->Take(unused[0]));
   EXPECT_FALSE(uploads->Take(unused[0])) << "it is gone";
@@ -458,25 +494,19 @@ TEST_F(SecureServicesTest, ManySmallUploads_AreBoundedByTheirNumber) {
 TEST_F(SecureServicesTest, AStudy_TakesItsUploadsOutOfWhatNoStudyNames) {
   BlobClient ann(ChannelOf("user"), absl::Seconds(5));
   const v1::ImageSetManifest manifest = *FakeManifest(600);
-  const std::string pixels = "pixels", bytes = manifest.SerializeAsString();
-  ASSERT_TRUE(ann.Put(Sha256Of(pixels), pixels).ok());
-  ASSERT_TRUE(ann.Put(Sha256Of(bytes), bytes).ok());
+  const std::string bytes = manifest.SerializeAsString();
+  Upload(ann, manifest);
   const auto pending = [&] {
     const std::filesystem::directory_iterator files(folder + "/store/uploads");
     return std::distance(begin(files), end(files));
   };
   EXPECT_EQ(pending(), 2);
-  v1::SubmitRequest request;
-  *request.mutable_spec() = *ParseStudyYaml("name: s", "s.yaml");
-  request.set_image_set(Sha256Of(bytes).bytes());
-  v1::SubmitResponse response;
-  grpc::ClientContext context;
-  const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->Submit(&context, request, &response);
+  const grpc::Status status = Submit(manifest);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(pending(), 0);
   // It counts as the study's from now on, and for nobody when that is deleted.
   const auto refused = [&] { return std::string(uploads->Begin("user", 10'000'001).message()); };
-  EXPECT_THAT(refused(), HasSubstr(absl::StrCat("has ", pixels.size() + bytes.size(), " bytes by studies and 0 that were uploaded")));
+  EXPECT_THAT(refused(), HasSubstr(absl::StrCat("has ", kPixels.size() + bytes.size(), " bytes by studies and 0 that were uploaded")));
   v1::StudyRequest study;
   study.set_id("s");
   v1::StudyStatus end;
@@ -669,6 +699,74 @@ TEST_F(JoinTest, ARevokedCertificate_IsRefusedOnEveryCall_AlsoOfAConnectionThatI
             grpc::StatusCode::UNAUTHENTICATED);
 }
 
+// A stream that waits for bytes, one whose reader does not read, one that waits for news: none of them moves by itself.
+TEST_F(JoinTest, Revocation_EndsStreamsThatDoNotMove_WithTheReason) {
+  for (const char* what : {"Put", "Get", "Watch"}) {
+    Identity caller = {.ca_certificate = authority->certificate(), .certificate = "", .key = *NewKey()};
+    const std::string serial = *NewSerial();
+    caller.certificate = *authority->Sign(*MakeSigningRequest(caller.key),
+                                          {"user", what, serial, {absl::Now() - absl::Hours(1), absl::Now() + absl::Hours(1)}});
+    const std::shared_ptr<grpc::Channel> with = ChannelWith(caller);
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    grpc::Status status;
+    if (what == std::string("Put")) {
+      const auto stub = v1::Blobs::NewStub(with);
+      v1::PutResponse response;
+      const auto writer = stub->Put(&context, &response);
+      v1::PutRequest piece;
+      piece.set_digest(Sha256Of("ab").bytes());
+      piece.set_size(2);
+      piece.set_data("a");
+      writer->Write(piece);
+      const auto begun = [&] { return uploads->Begin("Put", quota.bytes - 1).ok(); };
+      while (begun()) {  // Until the piece has come.
+        uploads->End("Put", Sha256Of("ab"), quota.bytes - 1, false);
+        absl::SleepFor(absl::Milliseconds(1));
+      }
+      ASSERT_TRUE(Revoke(serial).ok());
+      status = writer->Finish();
+      EXPECT_FALSE(store->Has(Sha256Of("ab")));
+      const absl::Time until = absl::Now() + absl::Seconds(10);
+      while (!begun() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
+      EXPECT_LT(absl::Now(), until) << "it still counts for its user";
+    } else if (what == std::string("Get")) {
+      const std::string bytes(64 << 20, 'a');
+      const auto writer = *store->NewWriter();
+      ASSERT_TRUE(writer->Append(bytes).ok());
+      ASSERT_TRUE(writer->Commit(Sha256Of(bytes)).ok());
+      const auto stub = v1::Blobs::NewStub(with);
+      v1::GetRequest request;
+      request.set_digest(Sha256Of(bytes).bytes());
+      const auto reader = stub->Get(&context, request);
+      v1::GetResponse piece;
+      ASSERT_TRUE(reader->Read(&piece));
+      ASSERT_TRUE(Revoke(serial).ok());
+      size_t got = piece.data().size();
+      while (reader->Read(&piece)) got += piece.data().size();
+      EXPECT_LT(got, bytes.size());
+      status = reader->Finish();
+    } else {
+      BlobClient client(ChannelOf("user"), absl::Seconds(5));
+      Upload(client, *FakeManifest(600));
+      const grpc::Status submitted = Submit(*FakeManifest(600));
+      ASSERT_TRUE(submitted.ok()) << submitted.error_message();
+      const auto stub = v1::Studies::NewStub(with);
+      v1::WatchRequest request;
+      request.set_id("s");
+      const auto reader = stub->Watch(&context, request);
+      v1::StudyStatus study;
+      ASSERT_TRUE(reader->Read(&study));
+      ASSERT_TRUE(Revoke(serial).ok());
+      while (reader->Read(&study)) {
+      }
+      status = reader->Finish();
+    }
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << what << ": " << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr("revoked")) << what;
+  }
+}
+
 TEST_F(JoinTest, AnExpiredCertificate_IsRefused_AtTheHandshakeAndOnAnOpenConnection) {
   Identity identity = {.ca_certificate = authority->certificate(), .certificate = "", .key = *NewKey()};
   const std::string request = *MakeSigningRequest(identity.key);
@@ -766,6 +864,92 @@ TEST_F(SecureServicesTest, ClientsThatAreSilent_OrDribble_HoldUpNobody) {
   v1::ListResponse list;
   const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->List(&context, {}, &list);
   EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+// A channel whose client does not refuse itself what is too long.
+std::shared_ptr<grpc::Channel> BoundlessChannel(int port, const Identity& identity) {
+  grpc::ChannelArguments arguments;
+  arguments.SetSslTargetNameOverride(kPeerName);
+  arguments.SetMaxSendMessageSize(-1);
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port), ClientCredentials(identity), arguments);
+}
+
+TEST_F(SecureServicesTest, AMessageThatIsTooLong_IsRefused_AndToldOnce_AlsoAmongOthersThatAreNot) {
+  const std::shared_ptr<grpc::Channel> large = BoundlessChannel(port, *LoadIdentity(folder + "/certs", "user"));
+  const auto submit = [&](size_t size) {
+    v1::SubmitRequest request;
+    request.mutable_spec()->set_name(std::string(size, 'a'));
+    v1::SubmitResponse response;
+    grpc::ClientContext context;
+    return v1::Studies::NewStub(large)->Submit(&context, request, &response);
+  };
+  const auto list = [&] {
+    grpc::ClientContext context;
+    v1::ListResponse response;
+    return v1::Studies::NewStub(large)->List(&context, {}, &response).ok();
+  };
+  ASSERT_TRUE(list());
+  const grpc::Status status = submit(17 << 20);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+  EXPECT_EQ(submit(100).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(unread.Overdue().empty());
+  clock.ahead_ms = 11'000;
+  EXPECT_EQ(submit(100).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  ASSERT_TRUE(list());
+  const std::vector<AuditEntry> overdue = unread.Overdue();
+  ASSERT_EQ(overdue.size(), 1u);
+  EXPECT_EQ(overdue[0].who, "user");
+  EXPECT_EQ(overdue[0].role, "user");
+  EXPECT_EQ(overdue[0].call, "Studies/Submit");
+  EXPECT_EQ(overdue[0].times, 1u);
+  EXPECT_THAT(overdue[0].outcome, AllOf(HasSubstr("within 10s"), HasSubstr("longer than 16 MiB")));
+  clock.ahead_ms = 60'000;
+  EXPECT_TRUE(unread.Overdue().empty()) << "it is told once";
+}
+
+TEST_F(SecureServicesTest, AnUploadWithAPieceThatIsTooLong_IsRefused_AndAudited) {
+  const auto stub = v1::Blobs::NewStub(BoundlessChannel(port, *LoadIdentity(folder + "/certs", "user")));
+  for (const size_t size : {size_t{2} << 20, size_t{17} << 20}) {
+    grpc::ClientContext context;
+    v1::PutResponse response;
+    const auto writer = stub->Put(&context, &response);
+    v1::PutRequest request;
+    request.set_digest(Sha256Of("anything").bytes());
+    request.set_size(1'000'000);
+    request.set_data(std::string(size, 'a'));
+    writer->Write(request);
+    EXPECT_FALSE(writer->Finish().ok()) << size;
+    const uint64_t lines = size == size_t{2} << 20 ? 1 : 2;
+    const absl::Time until = absl::Now() + absl::Seconds(10);
+    while (audit->Head().entries < lines && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_EQ(audit->Head().entries, lines) << size;
+  }
+  EXPECT_TRUE(unread.Overdue().empty());
+}
+
+class HurriedServicesTest : public SecureServicesTest {
+ protected:
+  void SetUp() override {
+    handshake = absl::Milliseconds(500);
+    SecureServicesTest::SetUp();
+  }
+  bool Heard(size_t number) {
+    const auto enough = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return handshakes.size() >= number; };
+    return mutex.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20));
+  }
+};
+
+TEST_F(HurriedServicesTest, WhoDoesNotEndHisHandshake_IsCutOff_AndTold) {
+  Socket silent(port), dribbles(port);
+  ASSERT_TRUE(dribbles.Say("\x16\x03\x01"));
+  for (Socket* client : {&silent, &dribbles}) {
+    client->Hear(absl::Seconds(20));
+    EXPECT_TRUE(client->closed());
+  }
+  absl::MutexLock lock(&mutex);
+  ASSERT_TRUE(Heard(2));
+  for (const std::string& why : handshakes) EXPECT_THAT(why, HasSubstr("not over in time"));
 }
 
 TEST_F(SecureServicesTest, PlainText_IsNotAnswered) {

@@ -17,7 +17,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/join_token.h"
 #include "tests/unit/common/test_folder.h"
+#include "tests/unit/tools/dermis/terminal.h"
 #include "tools/dermis/completion.h"
 #include "tools/dermis/output.h"
 
@@ -36,6 +38,7 @@ class AppTest : public ::testing::Test {
 
   absl::Status outcome_;
   CLI::App app_{"", "dermis"};
+  TestFolder folder_;
 };
 
 // What a shell would make of a line of an example: its first command, without redirections.
@@ -114,21 +117,31 @@ TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
       "cluster start", "cluster stop", "cluster status", "cluster quarantine", "cluster release", "run", "watch",  "status", "wait",
       "pause",         "resume",       "priority",       "cancel", "retry",  "delete", "top",
       "logs",          "results",      "compare",        "doctor", "cluster token list", "cluster token revoke",
-      "cluster revoke", "audit show", "audit verify"};
+      "cluster revoke", "cluster init", "audit show", "audit verify", "dashboard", "evaluate", "explain"};
+  // Their -o names the file that they write, and little is printed.
+  const std::set<std::string> files = {"ingest", "synth", "report", "models export", "trace", "cluster token create"};
+  const std::set<std::string> for_shells = {"completion", "help"};
   const std::set<std::string> changes = {"cluster start", "cluster stop", "cluster quarantine", "cluster release", "run",   "pause", "resume",
                                          "priority",      "cancel",       "retry", "delete"};
-  std::set<std::string> json, dry;
+  std::set<std::string> json, dry, neither;
   ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
     const std::string path = absl::StrJoin(words, " ");
+    bool file = false;
     for (const CLI::Option* option : command.get_options()) {
-      if (option->check_lname("output") && absl::StrContains(option->get_type_name(), "json")) {
-        json.insert(path);
-      }
+      if (!option->check_sname("o")) continue;
+      const bool speaks = absl::StrContains(option->get_type_name(), "json") || absl::StrContains(option->get_description(), "json");
+      if (speaks) json.insert(path);
+      file = !speaks;
+    }
+    EXPECT_EQ(file, files.contains(path)) << path;
+    if (!file && !json.contains(path)) neither.insert(path);
+    for (const CLI::Option* option : command.get_options()) {
       if (option->check_lname("dry-run")) dry.insert(path);
     }
     EXPECT_NE(command.get_option_no_throw("--color"), nullptr) << path;
   });
   EXPECT_EQ(json, prints);
+  EXPECT_EQ(neither, for_shells);
   EXPECT_EQ(dry, changes);
 }
 
@@ -165,6 +178,31 @@ TEST_F(AppTest, WrongWords_AreToldInOneLine_WithTheCommand) {
   EXPECT_THAT(help, ::testing::AllOf(HasSubstr("quarantine"), HasSubstr("dermis cluster stop"), Not(HasSubstr("dermis synth"))));
 }
 
+TEST_F(AppTest, AWholeToken_IsNotTakenFromTheCommandLine_WhereItsNumberWillDo) {
+  const std::string token = FormatJoinToken({"head.lab:7433", Sha256Of("a key"), "5f3a09c1", std::string(kSecretBytes, 's')});
+  const auto revoke = [&](const Words& more) {
+    Words words = {"cluster", "token", "revoke", "--cluster", folder_.path()};
+    words.insert(words.end(), more.begin(), more.end());
+    outcome_ = absl::OkStatus();
+    CLI::App app("", "dermis");
+    BuildApp(app, outcome_);
+    app.parse(Words(words.rbegin(), words.rend()));
+    return std::string(outcome_.message());
+  };
+  for (const std::string& whole : {token, token.substr(0, token.size() - 3), token + "\n"}) {
+    EXPECT_THAT(revoke({whole}), ::testing::AllOf(HasSubstr("a whole token is a secret"), HasSubstr("nothing was revoked"),
+                                                  HasSubstr("--token FILE"), Not(HasSubstr(token.substr(token.rfind('/'), 12)))));
+    EXPECT_EQ(ExitCodeOf(outcome_), kUsage);
+  }
+  EXPECT_THAT(revoke({token}), HasSubstr("dermis cluster token revoke 5f3a09c1"));
+  EXPECT_THROW(revoke({}), CLI::RequiredError);
+  EXPECT_THROW(revoke({"5f3a09c1", "--token", "file"}), CLI::ExcludesError);
+  // Of a file it is read, and then the coordinator is asked, which is not there.
+  std::ofstream(folder_ / "token") << token << "\n";
+  EXPECT_THAT(revoke({"--token", folder_ / "token"}), Not(HasSubstr("secret")));
+  EXPECT_THAT(revoke({"--token", folder_ / "none"}), HasSubstr("cannot be read"));
+}
+
 TEST_F(AppTest, Help_IsTheCommandsHelp) {
   EXPECT_EQ(WithHelp({"help"}), Words({"--help"}));
   EXPECT_EQ(WithHelp({"help", "cluster", "start"}), Words({"cluster", "start", "--help"}));
@@ -194,6 +232,23 @@ TEST(ExitCodeTest, FollowsFromTheOutcome) {
   EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError("x")), kFailed);
   EXPECT_EQ(ExitCodeOf(WithExitCode(absl::DeadlineExceededError("x"), kNotYet)), kNotYet);
   EXPECT_EQ(ExitCodeOf(WithExitCode(absl::AbortedError("x"), kUnsuccessful)), kUnsuccessful);
+}
+
+TEST(ColorTest, OfATerminal_FollowsTheModeTheTermAndNoColor) {
+  Terminal terminal;
+  const auto painted = [&](const char* mode, const char* term, const char* no_color) {
+    const Variable first("TERM", term), second("NO_COLOR", no_color);
+    SetColorMode(mode);
+    const bool colored = Paint(Color::kRed, "x", terminal.stream()) != "x";
+    SetColorMode("auto");
+    return colored;
+  };
+  EXPECT_TRUE(painted("auto", "xterm", nullptr));
+  EXPECT_TRUE(painted("auto", "xterm", "")) << "an empty NO_COLOR asks for nothing (no-color.org)";
+  EXPECT_FALSE(painted("auto", "xterm", "1"));
+  EXPECT_FALSE(painted("auto", "dumb", nullptr));
+  EXPECT_FALSE(painted("never", "xterm", nullptr));
+  EXPECT_TRUE(painted("always", "dumb", "1"));
 }
 
 TEST(ColorTest, AsksTheModeFirst_AndFilesGetNone) {
@@ -258,8 +313,6 @@ class CompletionTest : public AppTest {
     EXPECT_EQ(pclose(pipe), 0) << out;
     return absl::StrSplit(out, '\n', absl::SkipEmpty());
   }
-
-  TestFolder folder_;
 };
 
 TEST_F(CompletionTest, Bash_KnowsCommandsOptionsValuesFilesAndStudies) {

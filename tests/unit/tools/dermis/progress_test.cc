@@ -1,7 +1,16 @@
 #include "tools/dermis/progress.h"
 
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "tests/unit/tools/dermis/terminal.h"
 
 namespace dermis {
 namespace {
@@ -48,6 +57,56 @@ TEST(ProgressBarTest, OfAPausedStudySaysSo_AndOfOneThatIsOverAll) {
   status = Explaining(400);
   status.set_phase(v1::StudyStatus::DONE);
   EXPECT_THAT(ProgressBar(status, {}, 100), StartsWith("demo: training 400/400 epochs | explanation"));
+}
+
+// What a printer writes to standard error meanwhile, on `file`.
+void PrintTo(int file) {
+  const int before = dup(STDERR_FILENO);
+  fflush(stderr);
+  dup2(file, STDERR_FILENO);
+  {
+    ProgressPrinter printer;
+    for (const uint64_t done : {100u, 200u, 200u, 300u}) printer.Update(Explaining(done));
+    printer.Note("the disk is nearly full");
+    v1::StudyStatus status = Explaining(400);
+    status.set_phase(v1::StudyStatus::DONE);
+    printer.Update(status);
+  }
+  fflush(stderr);
+  dup2(before, STDERR_FILENO);
+  close(before);
+}
+
+TEST(ProgressPrinterTest, OnATerminal_RedrawsOneLine_AndTellsWhatHappensOnALineOfItsOwn) {
+  const Variable term("TERM", "xterm");
+  Terminal terminal;
+  PrintTo(terminal.fd());
+  const std::string text = terminal.Heard();
+  std::vector<std::string> drawn = absl::StrSplit(text, "\r\033[K");
+  ASSERT_EQ(drawn.size(), 5u) << text;  // What is the same is not drawn again.
+  EXPECT_THAT(drawn[1], HasSubstr("[=======>"));
+  EXPECT_THAT(drawn[3], HasSubstr("300/400 tasks"));
+  EXPECT_THAT(drawn[3], ::testing::EndsWith("2 workers\r\nthe disk is nearly full\r\n"));
+  EXPECT_THAT(drawn[4], ::testing::EndsWith("\r\n"));
+  for (std::string& line : drawn) EXPECT_LE(line.substr(0, line.find('\r')).size(), 99u) << "it would wrap";
+}
+
+TEST(ProgressPrinterTest, Elsewhere_WritesPlainLines_AlsoOnADumbTerminal) {
+  const std::string plain =
+      "demo: training 400/400 epochs | explanation 100/400 tasks | 2 workers\n"  // Then at most one in five seconds.
+      "the disk is nearly full\n"
+      "demo: training 400/400 epochs | explanation 400/400 tasks\n";
+  FILE* const file = std::tmpfile();
+  PrintTo(fileno(file));
+  std::string text(1000, '\0');
+  text.resize(static_cast<size_t>(std::max<ssize_t>(0, pread(fileno(file), text.data(), text.size(), 0))));
+  EXPECT_EQ(text, plain);
+  std::fclose(file);
+
+  const Variable term("TERM", "dumb");
+  Terminal terminal;
+  PrintTo(terminal.fd());
+  EXPECT_EQ(absl::StrReplaceAll(terminal.Heard(), {{"\r\n", "\n"}}), plain);
 }
 
 TEST(RateTextTest, ChoosesTheUnit) {

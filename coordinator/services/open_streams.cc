@@ -1,0 +1,71 @@
+#include "coordinator/services/open_streams.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "grpc/grpc.h"
+
+namespace dermis {
+
+class OpenStreams::Stream : public grpc::experimental::Interceptor {
+ public:
+  Stream(OpenStreams& owner, grpc_call* call) : owner_(owner), call_(call) {}
+  ~Stream() override { Over(); }
+
+  void Intercept(grpc::experimental::InterceptorBatchMethods* step) override {
+    if (step->QueryInterceptionHookPoint(grpc::experimental::InterceptionHookPoints::POST_RECV_CLOSE)) Over();
+    step->Proceed();
+  }
+  grpc_call* call() const { return call_; }  // There as long as this is in open_.
+
+ private:
+  void Over() {
+    absl::MutexLock lock(&owner_.mutex_);
+    owner_.open_.erase(this);
+  }
+
+  OpenStreams& owner_;
+  grpc_call* const call_;
+};
+
+class OpenStreams::Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  explicit Factory(OpenStreams& owner) : owner_(owner) {}
+  grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
+    using Type = grpc::experimental::ServerRpcInfo::Type;
+    if (info->type() != Type::CLIENT_STREAMING && info->type() != Type::SERVER_STREAMING) return nullptr;
+    auto* stream = new Stream(owner_, info->server_context()->c_call());
+    Access::StillGood good = owner_.access_.WhileOpen(*info->server_context());
+    absl::MutexLock lock(&owner_.mutex_);
+    owner_.open_[stream] = std::move(good);
+    return stream;
+  }
+
+ private:
+  OpenStreams& owner_;
+};
+
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> OpenStreams::Notes() {
+  return std::make_unique<Factory>(*this);
+}
+
+void OpenStreams::EndRefused() {
+  std::vector<std::pair<grpc_call*, grpc::Status>> refused;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [stream, good] : open_) {
+      grpc::Status status = good();
+      if (status.ok()) continue;
+      grpc_call_ref(stream->call());
+      refused.emplace_back(stream->call(), std::move(status));
+    }
+  }
+  // What ends may be told on this very thread: without the lock.
+  for (const auto& [call, status] : refused) {
+    grpc_call_cancel_with_status(call, static_cast<grpc_status_code>(status.error_code()), status.error_message().c_str(), nullptr);
+    grpc_call_unref(call);
+  }
+}
+
+}  // namespace dermis
