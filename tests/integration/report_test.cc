@@ -89,6 +89,10 @@ class ReportTest : public testing::Test {
   }
   static void TearDownTestSuite() { delete cluster_; }
 
+  static std::string Source() {
+    const char* const source = std::getenv("DERMIS_SOURCE_DIR");
+    return source != nullptr ? source : ".";
+  }
   static fs::path Page() { return cluster_->directory() / "page.html"; }
   static fs::path Figures() { return cluster_->directory() / "figures"; }
   static std::string Command() {
@@ -160,6 +164,14 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
       2);
 }
 
+TEST_F(ReportTest, ThePage_WorksInABrowser) {
+  const CommandResult seen = Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
+                                                Page().string(), " 2>&1"));
+  if (seen.exit_code == 77) GTEST_SKIP() << seen.output;
+  EXPECT_EQ(seen.exit_code, 0) << seen.output;
+  EXPECT_THAT(seen.output, HasSubstr("all holds"));
+}
+
 // Of a line "NAME   accuracy .712  precision .690 ...": the number behind a key.
 double Printed(const std::string& line, const std::string& key) {
   const size_t at = line.find(absl::StrCat("  ", key, " "));
@@ -180,9 +192,8 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
   const std::string model = (cluster_->directory() / "study.safetensors").string();
   const CommandResult saved = cluster_->Run("results figures --model " + model);
   ASSERT_EQ(saved.exit_code, 0) << saved.output;
-  const char* const source = std::getenv("DERMIS_SOURCE_DIR");
   const CommandResult read = Shell(
-      absl::StrCat("/usr/bin/python3 ", source != nullptr ? source : ".", "/docs/read_results.py ",
+      absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
                    cluster_->Write("study.json", results.output), " ", model, " 2>&1"));
   ASSERT_EQ(read.exit_code, 0) << read.output;
   EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
