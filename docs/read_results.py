@@ -3,7 +3,7 @@
 
   dermis results STUDY -o json > study.json
   dermis results STUDY --model study.safetensors --explanations explained     # if wanted
-  python3 read_results.py study.json [study.safetensors]
+  python3 read_results.py study.json [study.safetensors [explained/attributions.safetensors]]
 
 Take the functions from here: this file is meant to be copied.
 """
@@ -47,6 +47,13 @@ def area_under_roc(probability, positive):
     return (rank[positive].sum() - n * (n + 1) / 2) / (n * (~positive).sum())
 
 
+def average_precision(probability, positive):
+    """The mean, over the positive images, of the precision at their own score as threshold."""
+    hits, all_scores = np.sort(probability[positive]), np.sort(probability)
+    found = len(hits) - np.searchsorted(hits, hits, "left")
+    return (found / (len(all_scores) - np.searchsorted(all_scores, hits, "left"))).mean()
+
+
 def table_one(probability, positive, threshold=0.5):
     """The seed counts false positives and negatives as fractions of all test images; the usual ones stand beside."""
     predicted = probability >= threshold
@@ -55,7 +62,7 @@ def table_one(probability, positive, threshold=0.5):
     return {"accuracy": (predicted == positive).mean(), "precision": hits / max(1, predicted.sum()),
             "FPR of all": false_positive / n, "FNR of all": false_negative / n,
             "FPR of the class": false_positive / (~positive).sum(), "FNR of the class": false_negative / positive.sum(),
-            "area": area_under_roc(probability, positive)}
+            "area": area_under_roc(probability, positive), "average precision": average_precision(probability, positive)}
 
 
 def main():
@@ -71,6 +78,11 @@ def main():
     if len(sys.argv) > 2:
         weights, metadata = read_safetensors(sys.argv[2])
         print(f"{sum(w.size for w in weights.values())} weights in {len(weights)} arrays; {metadata}")
+    if len(sys.argv) > 3:
+        attributions, metadata = read_safetensors(sys.argv[3])
+        print(f"{len(attributions)} attributions of {metadata['output']}, class {metadata['class']}")
+        for name, values in attributions.items():  # "IMAGE/METHOD/..."
+            print(f"{name:48} {'x'.join(map(str, values.shape)):12} sum {values.sum(dtype=np.float64):+.9g}")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <regex>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -155,13 +157,13 @@ void ExpectLinearModelsAreExplainedByTheirWeights(const TestCluster& cluster) {
   EXPECT_GE(compared, 8) << "two sizes, two methods, two images at least";
 }
 
-Json ResultsOn(int workers, bool inverted, bool crash = false) {
+Json ResultsOn(int workers, bool inverted, bool crash = false, const std::string& study = kStudy) {
   TestCluster cluster;
   const CommandResult start = cluster.Start(workers);
   EXPECT_EQ(start.exit_code, 0) << start.output;
   const std::string images = Set(cluster, inverted);
   const std::string run =
-      absl::StrCat("run ", cluster.Write("s.yaml", kStudy), " --images ", images);
+      absl::StrCat("run ", cluster.Write("s.yaml", study), " --images ", images);
   const CommandResult preview = cluster.Run(run + " --preview");
   EXPECT_THAT(preview.output, HasSubstr("Explanation of 4 baselines: at most 4 images, "));
   if (crash) {
@@ -190,7 +192,15 @@ Json ResultsOn(int workers, bool inverted, bool crash = false) {
   EXPECT_EQ(evaluated.exit_code, 0) << evaluated.output;
   EXPECT_THAT(evaluated.output, HasSubstr("validation images chose"));
   EXPECT_THAT(evaluated.output, HasSubstr("300 images"));
-  return Json::parse(json.output, nullptr, false);
+  Json results = Json::parse(json.output, nullptr, false);
+  const fs::path trials = cluster.directory() / "trials";
+  const CommandResult tables = cluster.Run("results seed --trials " + trials.string());
+  EXPECT_EQ(tables.exit_code, 0) << tables.output;
+  // A recipe's address names the image set, too.
+  results["trials"] = {std::regex_replace(ReadAll(trials / "trials.csv"),
+                                          std::regex(",[0-9a-f]{12},"), ",recipe,"),
+                       ReadAll(trials / "epochs.csv")};
+  return results;
 }
 
 // Each of the four, on every explained image, by the methods that hide superpixels.
@@ -242,9 +252,30 @@ TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
   EXPECT_EQ(one["test_use"]["studies"], 1);
 }
 
+// Of an image that is explained: the background set that DeepSHAP compares it with, and the mean of
+// the model's output over it.
+std::vector<Json> BackgroundOf(const Json& results) {
+  for (const Json& attribution : results["explained"][0]["attributions"]) {
+    const Json& result = attribution["result"];
+    if (attribution["method"].contains("deep_shap"))
+      return {result["gradient"]["background"], result["gradient"]["reference"]};
+  }
+  return {};
+}
+
 TEST(Baselines, TestPixels_DecideNothingThatIsChosen) {
-  const Json as_is = ResultsOn(2, false), inverted = ResultsOn(2, true);
+  // Of two trials one is taken, and a background set is chosen, too.
+  const std::string study = absl::StrReplaceAll(
+      kStudy, {{"    - grad_cam\n", "    - grad_cam\n    - deep_shap\n"},
+               {"baselines:\n  random",
+                "sweep: {axes: [{key: training.optimizer.rmsprop.learning_rate, values: [1e-3, "
+                "1e-5]}]}\nbaselines:\n  random"}});
+  const Json as_is = ResultsOn(2, false, false, study), inverted = ResultsOn(2, true, false, study);
   ASSERT_FALSE(inverted.is_discarded());
+  EXPECT_EQ(as_is["trials"], inverted["trials"]) << "scores of trials, and which one is taken";
+  EXPECT_THAT(as_is["trials"][0].get<std::string>(), HasSubstr("chosen"));
+  ASSERT_EQ(BackgroundOf(as_is).size(), 2u);
+  EXPECT_EQ(BackgroundOf(as_is), BackgroundOf(inverted));
   EXPECT_NE(as_is["test"], inverted["test"]) << "the test pixels differ";
   EXPECT_EQ(as_is["model"], inverted["model"]);
   EXPECT_EQ(as_is["validation"], inverted["validation"]);

@@ -47,6 +47,7 @@ explanation:
   EXPECT_EQ(cluster.Run(absl::StrCat("report real -o ", report.string())).exit_code, 0);
   EXPECT_EQ(cluster.Run(absl::StrCat("results real --scores ", scores.string())).exit_code, 0);
   EXPECT_GT(fs::file_size(report), 100'000u);
+  EXPECT_LE(fs::file_size(report), 20'000'000u);
   std::ifstream in(scores);
   size_t lines = 0;
   for (std::string line; std::getline(in, line);) ++lines;

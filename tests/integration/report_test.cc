@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 #include "tests/integration/test_cluster.h"
 #include "tools/ingest/csv.h"
@@ -25,6 +27,7 @@ namespace dermis {
 namespace {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::json;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -89,6 +92,10 @@ class ReportTest : public testing::Test {
   }
   static void TearDownTestSuite() { delete cluster_; }
 
+  static std::string Source() {
+    const char* const source = std::getenv("DERMIS_SOURCE_DIR");
+    return source != nullptr ? source : ".";
+  }
   static fs::path Page() { return cluster_->directory() / "page.html"; }
   static fs::path Figures() { return cluster_->directory() / "figures"; }
   static std::string Command() {
@@ -160,6 +167,14 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
       2);
 }
 
+TEST_F(ReportTest, ThePage_WorksInABrowser) {
+  const CommandResult seen = Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
+                                                Page().string(), " 2>&1"));
+  if (seen.exit_code == 77) GTEST_SKIP() << seen.output;
+  EXPECT_EQ(seen.exit_code, 0) << seen.output;
+  EXPECT_THAT(seen.output, HasSubstr("all holds"));
+}
+
 // Of a line "NAME   accuracy .712  precision .690 ...": the number behind a key.
 double Printed(const std::string& line, const std::string& key) {
   const size_t at = line.find(absl::StrCat("  ", key, " "));
@@ -170,7 +185,33 @@ double Printed(const std::string& line, const std::string& key) {
   return value;
 }
 
-TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
+// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read it from the file
+// and as the JSON has it.
+void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>& lines) {
+  size_t compared = 0;
+  for (const Json& image : study["explained"]) {
+    for (const Json& attribution : image["attributions"]) {
+      const std::string method = attribution["method"].items().begin().key();
+      const Json& result = attribution["result"];
+      if (method == "grad_cam") continue;  // A map a layer, that the JSON does not hold.
+      const auto values =
+          result[result.contains("fit") ? "fit" : "gradient"]["values"].get<std::vector<double>>();
+      const std::string name = absl::StrCat(image["image"].get<std::string>(), "/", method,
+                                            result.contains("fit") ? "/values " : " ");
+      const auto line = std::find_if(lines.begin(), lines.end(), [&](const std::string& l) {
+        return absl::StartsWith(l, name);
+      });
+      ASSERT_NE(line, lines.end()) << name;
+      double sum = std::nan("");
+      EXPECT_TRUE(absl::SimpleAtod(line->substr(line->find(" sum ") + 5), &sum)) << *line;
+      EXPECT_NEAR(sum, std::accumulate(values.begin(), values.end(), 0.0), 1e-6) << *line;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 3 * study["explained"].size()) << "LIME, Shapley, DeepSHAP";
+}
+
+TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
   // Debian's python3: its NumPy comes from the package python3-numpy.
   if (Shell("/usr/bin/python3 -c 'import numpy' 2>&1").exit_code != 0) {
     GTEST_SKIP() << "/usr/bin/python3 has no NumPy: install python3-numpy (tools/setup --tests)";
@@ -178,12 +219,14 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
   const CommandResult results = cluster_->Run("results figures -o json");
   ASSERT_EQ(results.exit_code, 0) << results.output;
   const std::string model = (cluster_->directory() / "study.safetensors").string();
-  const CommandResult saved = cluster_->Run("results figures --model " + model);
+  const fs::path explained = cluster_->directory() / "explained";
+  const CommandResult saved = cluster_->Run(
+      absl::StrCat("results figures --model ", model, " --explanations ", explained.string()));
   ASSERT_EQ(saved.exit_code, 0) << saved.output;
-  const char* const source = std::getenv("DERMIS_SOURCE_DIR");
   const CommandResult read = Shell(
-      absl::StrCat("/usr/bin/python3 ", source != nullptr ? source : ".", "/docs/read_results.py ",
-                   cluster_->Write("study.json", results.output), " ", model, " 2>&1"));
+      absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
+                   cluster_->Write("study.json", results.output), " ", model, " ",
+                   (explained / "attributions.safetensors").string(), " 2>&1"));
   ASSERT_EQ(read.exit_code, 0) << read.output;
   EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
 
@@ -205,14 +248,19 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne) {
                                                           {"FNR of all", "fnr_of_all"},
                                                           {"FPR of the class", "fpr_of_class"},
                                                           {"FNR of the class", "fnr_of_class"},
-                                                          {"area", "roc_area"}}) {
+                                                          {"area", "roc_area"},
+                                                          {"average precision", "average_precision"}}) {
       double expected = std::nan("");
       EXPECT_TRUE(absl::SimpleAtod(row[*table->Column(column)], &expected)) << column;
       EXPECT_NEAR(Printed(*line, printed), expected, .5001e-3) << name << ", " << printed;
       ++compared;
     }
   }
-  EXPECT_EQ(compared, 2 * 7u) << "the network and the forest";
+  EXPECT_EQ(compared, 2 * 8u) << "the network and the forest";
+
+  const Json study = Json::parse(results.output, nullptr, false);
+  ASSERT_FALSE(study.is_discarded());
+  ExpectSumsOfAttributions(study, lines);
 }
 
 }  // namespace

@@ -1,13 +1,13 @@
 // The baselines on images of bytes: seconds.
 //   dermis_bench_classical --rows FILE --labels FILE --what l2|l1|forest|products|folds [--size N]
 //                          [--strongest E] [--weakest E] [--threads T] [--repeats N]
-//                          [--folds FILE --trees N --depth N --seeds N]
+//                          [--folds FILE --trees N --depth N --seeds N] [--weights OUT]
 // FILEs: N x N x 3 bytes an image, and a byte each. l2: products, kernel and the path over C =
 // 10^weakest (1e-6) .. 10^strongest (100) by decades, one thread. l1: the same path. forest: 20
 // trees of depth 5, images turned into columns included. products: those alone, by the fastest
 // kernel; each kernel's seconds are printed, in turn. folds: forests of seeds 1 .. N on all images
 // but those of a fold (a byte an image: its fold), which are then scored; prints a line "fold seed
-// accuracy" for each. What it found is printed beside the value, for comparison with the peer's.
+// accuracy" for each. weights: of each C those of the pixels (doubles), then the intercept. What it found is printed beside the value, for comparison with the peer's.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -38,9 +38,20 @@ struct Data {
   std::vector<const uint8_t*> rows;
   std::vector<uint8_t> labels;
   size_t p = 0;
+  uint32_t size = 0;
 };
 
-void PathByKernel(const Data& data, const std::vector<double>& strengths) {
+void Append(const LogisticModel& model, const std::string& path) {
+  if (path.empty()) return;
+  std::ofstream out(path, std::ios::binary | std::ios::app);
+  out.write(reinterpret_cast<const char*>(model.weights.data()),
+            static_cast<std::streamsize>(model.weights.size() * sizeof(double)));
+  out.write(reinterpret_cast<const char*>(&model.intercept), sizeof model.intercept);
+  if (!out.flush()) Die("cannot write '" + path + "'");
+}
+
+void PathByKernel(const Data& data, const std::vector<double>& strengths,
+                  const std::string& weights) {
   const double start = Seconds();
   const size_t n = data.rows.size();
   const auto gram = Gram::FromValues(n, GramRows(data.rows, data.p, 0, n));
@@ -55,6 +66,7 @@ void PathByKernel(const Data& data, const std::vector<double>& strengths) {
     std::fprintf(stderr, "C %g: objective %.9g, gradient %.1e, steps %u\n", fit.strength,
                  fit.objective, fit.gradient, fit.steps);
     if (!fit.converged) Die("not converged");
+    if (!weights.empty()) Append(L2Model(data.rows, data.size, fit), weights);
   }
 }
 
@@ -74,7 +86,8 @@ double Products(const Data& data) {
   return fastest;
 }
 
-void PathByColumns(const Data& data, const std::vector<double>& strengths) {
+void PathByColumns(const Data& data, const std::vector<double>& strengths,
+                   const std::string& weights) {
   const double start = Seconds();
   const PixelColumns columns(data.rows, data.p);
   std::fprintf(stderr, "columns %.2f s\n", Seconds() - start);
@@ -84,6 +97,7 @@ void PathByColumns(const Data& data, const std::vector<double>& strengths) {
     std::fprintf(stderr, "C %g: objective %.9g, gap %.1e, pixels %zu, passes %u\n", fit.strength,
                  fit.objective, fit.gap, fit.features.size(), fit.passes);
     if (!fit.converged) Die("not converged");
+    if (!weights.empty()) Append(L1Model(fit, data.size, MeanPixels(data.rows, data.p)), weights);
   }
 }
 
@@ -113,7 +127,7 @@ void ScoreFolds(const Data& data, const std::string& folds, const Wood& wood, ui
   if (folds.size() != data.rows.size()) Die("--folds and --rows do not fit");
   const auto last = static_cast<uint8_t>(*std::max_element(folds.begin(), folds.end()));
   for (uint8_t fold = 0; fold <= last; ++fold) {
-    Data training{{}, {}, data.p}, held{{}, {}, data.p};
+    Data training{{}, {}, data.p, data.size}, held = training;
     for (size_t i = 0; i < data.rows.size(); ++i) {
       Data& part = static_cast<uint8_t>(folds[i]) == fold ? held : training;
       part.rows.push_back(data.rows[i]);
@@ -140,6 +154,7 @@ int Main(int argc, char** argv) {
   const std::string labels = Contents(arguments.Text("--labels"));
   Data data;
   data.p = size * size * 3;
+  data.size = static_cast<uint32_t>(size);
   if (pixels.size() != labels.size() * data.p) Die("--rows and --labels do not fit");
   data.labels.assign(labels.begin(), labels.end());
   for (size_t i = 0; i < labels.size(); ++i) {
@@ -157,9 +172,9 @@ int Main(int argc, char** argv) {
   for (long repeat = arguments.Number("--repeats", 1); repeat-- > 0;) {
     const double start = Seconds();
     if (what == "l2") {
-      PathByKernel(data, strengths);
+      PathByKernel(data, strengths, arguments.Text("--weights"));
     } else if (what == "l1") {
-      PathByColumns(data, strengths);
+      PathByColumns(data, strengths, arguments.Text("--weights"));
     } else if (what == "products") {
       taken.push_back(Products(data));
       continue;

@@ -1,10 +1,11 @@
 // PCA and t-SNE: seconds, of the whole computation from what is in memory.
 //   dermis_bench_embedding --what pca --images FILE [--size 224] [--scores OUT] [--how gram|randomised]
+//                          [--basis OUT]
 //   dermis_bench_embedding --what tsne --scores FILE [--embedding OUT] [--seed N]
 //   dermis_bench_embedding --what kl --scores FILE --embedding FILE [--most-dense N]    the judge: exact
 // all: [--components 50] [--threads N] [--perplexity 30]. seed: a random start in place of that by
 // the components. The judge's P is dense, or of neighbours beyond N points (8000). images: n x size
-// x size x 3 bytes; scores: n x components doubles; embedding: n x 2 doubles. Parts are printed to
+// x size x 3 bytes; scores: n x components doubles; embedding: n x 2 doubles; basis (of gram): components x pixels floats. Parts are printed to
 // standard error.
 #include <algorithm>
 #include <cmath>
@@ -39,11 +40,12 @@ std::vector<double> ReadDoubles(const std::string& path) {
   return values;
 }
 
-void Write(const std::string& path, const std::vector<double>& values) {
+template <typename T>
+void Write(const std::string& path, const std::vector<T>& values) {
   if (path.empty()) return;
   std::ofstream out(path, std::ios::binary);
   out.write(reinterpret_cast<const char*>(values.data()),
-            static_cast<std::streamsize>(values.size() * sizeof(double)));
+            static_cast<std::streamsize>(values.size() * sizeof(T)));
   if (!out.flush()) Die("cannot write '" + path + "'");
 }
 
@@ -89,6 +91,7 @@ void BenchPca(const Arguments& arguments, const PcaOptions& options) {
     pca = Checked(PcaOfGram(gram, n, options));
     const double solved = Seconds();
     const PcaBasis basis = Checked(BasisOf(x, pca, options.threads));
+    Write(arguments.Text("--basis"), basis.components);
     std::fprintf(stderr, "%zu images: Gram matrix %.2f s, eigenvectors %.2f s, components %.2f s\n",
                  n, made - start, solved - made, Seconds() - solved);
   } else {

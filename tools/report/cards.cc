@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "common/bootstrap.h"
 #include "common/digest.h"
@@ -107,6 +109,46 @@ std::string Trained(const v1::StudyResults& results) {
                       training.precision() == v1::PRECISION_BF16 ? "bf16" : "fp32",
                       "; the weights of the ", training.has_early_stopping() ? "best" : "last",
                       " epoch are kept, best epoch ", BestEpoch(results));
+}
+
+// The seeds that were trained and are evaluated.
+std::string Seeds(const v1::StudyResults& results) {
+  std::vector<uint64_t> seeds;
+  for (const v1::SeedResult& one : results.seeds()) seeds.push_back(one.seed());
+  if (seeds.size() < 2) return absl::StrCat(results.spec().seed());
+  return absl::StrCat(seeds[0], "; beside it, of the same setting, ",
+                      absl::StrJoin(seeds.begin() + 1, seeds.end(), ", "));
+}
+
+// Not of the page's making: what the cluster's workers spent.
+std::string Compute(const v1::StudyStatus& status) {
+  uint64_t computed = 0, found = 0;
+  for (const v1::StageProgress& stage : status.stages()) {
+    computed += stage.computed();
+    found += stage.reused();
+  }
+  const std::string reused =
+      found == 0 ? "" : absl::StrCat(found, " were there already, and their hours are not counted");
+  if (computed == 0) return found == 0 ? "nothing yet" : absl::StrCat("nothing: ", reused);
+  const double hours = status.used_hours();
+  return absl::StrCat(hours < 1 ? absl::StrFormat("%.1f minutes", hours * 60) : absl::StrFormat("%.1f hours", hours),
+                      " of one worker, for ", computed, " tasks", reused.empty() ? "" : "; ", reused);
+}
+
+// A numerics class names the versions of what decides bits: "cpu/avx512/torch-2.11.0/...".
+std::string Software(const std::string& numerics_class) {
+  static constexpr std::pair<const char*, const char*> kNames[] = {
+      {"torch", "LibTorch"}, {"onednn", "its oneDNN"}, {"dnnl", "oneDNN of the inference plans"},
+      {"cuda", "CUDA"},      {"cudnn", "cuDNN"},       {"gcc", "GCC"},
+      {"glibc", "glibc"}};
+  std::vector<std::string> parts = {absl::StrCat("Dermis ", kVersion)};
+  for (const absl::string_view part : absl::StrSplit(numerics_class, '/')) {
+    for (const auto& [key, name] : kNames) {
+      if (absl::StartsWith(part, absl::StrCat(key, "-")))
+        parts.push_back(absl::StrCat(name, " ", Escape(std::string(part.substr(part.find('-') + 1)))));
+    }
+  }
+  return absl::StrJoin(parts, ", ");
 }
 
 std::string Kind(const v1::StudyResults& results) {
@@ -211,12 +253,7 @@ std::string RenderModelCard(const v1::StudyResults& results, const v1::ImageSetM
                "skins or lesions than the "
                "set’s, until it is evaluated on them (<code>dermis evaluate</code>)");
   if (EpochsOf(results) > 0 && !spec.has_model()) html += Fact("training", Trained(results));
-  html += Fact(
-      "seed",
-      absl::StrCat(spec.seed(), spec.has_sweep() && spec.sweep().seeds() > 1
-                                    ? absl::StrCat(", and ", spec.sweep().seeds() - 1,
-                                                   " more of the same setting, evaluated beside it")
-                                    : ""));
+  html += Fact(results.seeds_size() > 1 ? "seeds" : "seed", Seeds(results));
   if (judgement.view) {
     const EvaluationReport& model = judgement.view->models[0];
     html += Fact("performance", absl::StrCat("ROC area ", Estimated(model.at_half.area),
@@ -232,7 +269,8 @@ std::string RenderModelCard(const v1::StudyResults& results, const v1::ImageSetM
   html += Fact("study", absl::StrCat(digest.ok() ? absl::StrCat("<code>", digest->hex(), "</code>")
                                                  : std::string("–"),
                                      ": the same study gives the same weights"));
-  html += Fact("software", absl::StrCat("Dermis ", kVersion));
+  html += Fact("software", Software(results.numerics_class()));
+  html += Fact("computing", Compute(results.status()));
   html += "</dl>";
   const Architecture architecture = ArchitectureOf(results, classes);
   if (architecture.rows.empty()) return html;

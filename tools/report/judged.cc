@@ -268,12 +268,14 @@ std::string CalibrationTable(const EvaluationReport& model) {
 
 std::string CalibrationAndDecision(const EvaluationReport& model) {
   const UsefulRange useful = UsefulRangeOf(model.decision_curve_after);
+  const std::string low = Number(100 * useful.low, 0), high = Number(100 * useful.high, 0);
   const std::string benefit =
       useful.high > 0
           ? absl::StrCat(
                 "Acting on the model does more good than acting on everyone or on nobody, "
-                "for whoever would act at a probability between ",
-                Number(100 * useful.low, 0), " % and ", Number(100 * useful.high, 0), " %.")
+                "for whoever would act at a probability ",
+                low == high ? absl::StrCat("of ", low) : absl::StrCat("between ", low, " % and ", high),
+                " %.")
           : std::string(
                 "At no threshold does acting on the model do more good than acting on "
                 "everyone or on nobody.");
@@ -321,7 +323,7 @@ std::optional<Forest> SubgroupForest(const EvaluationReport& model, const Measur
                                                : "too few to say"});
   }
   if (!any) return std::nullopt;
-  forest.low = std::max(0.0, std::floor(least * 10) / 10);
+  forest.low = std::clamp(std::floor(least * 10) / 10, 0.0, 0.9);  // Wide also where all are 1.
   return forest;
 }
 

@@ -486,11 +486,10 @@ std::string RenderPanels(const std::vector<CasePanel>& panels) {
                     " of the seed paper</span></h3><div class=\"",
                     panel.pictures.size() == 1 ? "figures one" : "figures", "\">");
     for (const PanelPicture& picture : panel.pictures) {
-      absl::StrAppend(
-          &html, "<figure><img class=\"picture\" loading=\"lazy\" alt=\"", Escape(picture.caption),
-          "\" src=\"",
-          JpegUri(panel.pictures.size() == 1 ? picture.raster : Reduced(picture.raster)),
-          "\"><figcaption>", Escape(picture.caption), "</figcaption></figure>");
+      const Raster shown = panel.pictures.size() == 1 ? picture.raster : Reduced(picture.raster);
+      absl::StrAppend(&html, "<figure><img class=\"picture\" ", LazySize(shown), " alt=\"",
+                      Escape(picture.caption), "\" src=\"", JpegUri(shown), "\"><figcaption>",
+                      Escape(picture.caption), "</figcaption></figure>");
     }
     absl::StrAppend(&html, "</div><p class=\"note\">", Escape(panel.note), "</p>");
   }

@@ -1,5 +1,4 @@
-// Line plots as inline SVG. Own and small, because the page's own colours and fonts must reach into them
-// (light and dark), which no plotting program's SVG allows.
+// Line plots as inline SVG, with the colours of the page around them. Why not by a library: docs/architecture.md.
 #ifndef DERMIS_TOOLS_REPORT_PLOT_H_
 #define DERMIS_TOOLS_REPORT_PLOT_H_
 

@@ -20,6 +20,7 @@ namespace {
 
 constexpr double kWidth = 460, kHeight = 400, kLeft = 22, kRight = 10, kTop = 24, kBottom = 24;
 constexpr int kQuality = 78;
+constexpr size_t kFew = 600;  // Points that have room to be large.
 
 // Pixels of a thumbnail's side: many images must not make the page large.
 int ThumbnailSide(size_t images) { return images <= 4000 ? 28 : 18; }
@@ -35,6 +36,7 @@ const char kScatterScript[] = R"js(
   box.className = 'hover'; box.hidden = true;
   box.innerHTML = '<canvas width="140" height="140"></canvas><span></span>';
   document.body.append(box);
+  addEventListener('pointerdown', (event) => { if (!event.target.closest('.scatter svg')) box.hidden = true; });
   const tile = (i) => [i % d.columns * d.side, Math.floor(i / d.columns) * d.side, d.side, d.side];
   for (const plot of document.querySelectorAll('.scatter')) {
     const svg = plot.querySelector('svg');
@@ -61,7 +63,8 @@ const char kScatterScript[] = R"js(
     };
     svg.addEventListener('pointermove', show);
     svg.addEventListener('pointerdown', show);
-    svg.addEventListener('pointerleave', () => { box.hidden = true; });
+    // A finger that is lifted has left, too: its image stays until the next touch.
+    svg.addEventListener('pointerleave', (event) => { if (event.pointerType !== 'touch') box.hidden = true; });
     const button = document.createElement('button');
     button.type = 'button'; button.textContent = 'show images'; button.setAttribute('aria-pressed', 'false');
     let canvas = null;
@@ -167,7 +170,8 @@ std::string ScatterSvg(const Scatter& scatter) {
                         kLeft, kHeight - kBottom, kWidth - kRight);
   constexpr const char* kStyles[] = {"points faint", "points b faint", "points", "points b"};
   for (size_t k = 0; k < 4; ++k) {
-    if (!paths[k].empty()) absl::StrAppend(&svg, "<path class=\"", kStyles[k], "\" d=\"", paths[k], "\"/>");
+    if (paths[k].empty()) continue;
+    absl::StrAppend(&svg, "<path class=\"", kStyles[k], places.size() / 2 <= kFew ? " few" : "", "\" d=\"", paths[k], "\"/>");
   }
   absl::StrAppendFormat(
       &svg,
@@ -179,7 +183,7 @@ std::string ScatterSvg(const Scatter& scatter) {
   for (int k = 1; k >= 0; --k) {
     x -= 6.2 * static_cast<double>(names[k]->size());
     absl::StrAppendFormat(&svg,
-                          "<text class=\"legend\" x=\"%.1f\" y=\"14\">%s</text><path class=\"points%s\" d=\"M%.1f 10h0\"/>",
+                          "<text class=\"legend\" x=\"%.1f\" y=\"14\">%s</text><path class=\"points few%s\" d=\"M%.1f 10h0\"/>",
                           x, Escape(*names[k]), k == 1 ? " b" : "", x - 9);
     x -= 28;
   }

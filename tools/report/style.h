@@ -16,8 +16,8 @@ stroke-width:2}
 .m0{stroke:var(--accent)}.m1{stroke:var(--second)}.m2{stroke:#5b7fd1}.m3{stroke:#a3589e}.m4{stroke:#7d8c2a}.m5{stroke:#c2564b}
 .forest .head{font-weight:600;fill:var(--ink);font-size:12px}.forest .name{fill:var(--ink);font-size:12px}.forest .strong{font-weight:650}
 .forest .c{stroke:var(--soft)}.forest .estimate{fill:var(--soft)}.forest .estimate.strong{fill:var(--accent)}
-.points{fill:none;stroke:var(--accent);stroke-width:3.4;stroke-linecap:round;opacity:.6}.points.b{stroke:var(--second)}.points.faint{opacity:.16}
-.plot .name,.plot .what{fill:var(--ink);font-size:12px}.plot .count{fill:var(--ink);font-size:24px;font-weight:640}
+.points{fill:none;stroke:var(--accent);stroke-width:3.4;stroke-linecap:round;opacity:.6}.points.few{stroke-width:6}.points.b{stroke:var(--second)}.points.faint{opacity:.16}
+.plot .name,.plot .what{fill:var(--ink);font-size:12px}.plot .share{fill:var(--ink)}.plot .count{fill:var(--ink);font-size:24px;font-weight:640}
 .cell.right{fill:var(--right)}.cell.wrong{fill:var(--wrong)}
 .flow .box{fill:var(--card);stroke:var(--line)}
 .flow .quiet{fill:none;stroke-dasharray:4 4}.flow .head{fill:var(--ink);font-size:13.5px;font-weight:620}.flow .line-text{font-size:12px}
@@ -86,15 +86,15 @@ gap:.6rem;align-items:center}.augmented b{font-weight:500;font-size:.8rem;color:
 .augmented p{margin:0;overflow-wrap:anywhere;line-height:1.4}.augmented small{display:block;font-size:.75rem}
 .augmented figcaption{margin-top:.8rem}.sample{width:100%;display:block;border-radius:6px;image-rendering:pixelated}
 .key{white-space:nowrap}.for,.against{display:inline-block;width:.7em;height:.7em;border-radius:2px;background:#1fae4b;margin:0 .3em 0 .1em}
-.against{background:#e5352b}.scale{display:flex;align-items:center;gap:.5rem;font-size:.74rem;margin-top:.2rem}
-.scale i{flex:1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
+.against{background:#e5352b}.scale{display:grid;grid-template-columns:1fr auto;gap:.1rem .5rem;font-size:.74rem;margin-top:.3rem}
+.scale i{grid-column:1/-1;order:-1;height:.5rem;border-radius:99px;background:linear-gradient(90deg,#008bfb,#fff 50%,#ff0051);
 border:1px solid var(--line)}
 .numbers{margin-top:1.1rem;font-size:.84rem}
 .numbers .note{display:block;min-width:15rem;max-width:34em;margin-top:.15rem;font-weight:400;opacity:.75;white-space:normal}
 .cams{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}.pair{display:grid;grid-template-columns:1fr 34%;gap:6px;
 align-items:end}.native{width:100%;image-rendering:pixelated;border-radius:6px;display:block}
 .grid{image-rendering:pixelated}
-.maps{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}.maps img{width:100%;image-rendering:pixelated;
+.maps{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}.maps img{width:100%;height:auto;image-rendering:pixelated;
 display:block;border-radius:4px}
 .checks td{vertical-align:top}.checks small{display:block;color:var(--soft);font-size:.72rem;line-height:1.2}
 .checks td b{color:var(--accent);font-weight:650}.prior th,.prior td{color:var(--soft)}#checks h3{margin:2.2rem 0 0}
@@ -108,10 +108,11 @@ box-shadow:var(--shade);font-size:.92rem;margin:0}.flags{border-left:3px solid v
 .verdict{background:var(--card);border:1px solid var(--line);border-left:3px solid var(--second);border-radius:14px;padding:.8rem 1.2rem;
 font-size:.92rem;margin:0;box-shadow:var(--shade)}.lesion{display:grid;grid-template-columns:minmax(0,14rem) 1fr;gap:1.6rem;align-items:center;margin:1.2rem 0}
 .zones{width:100%;display:block;border-radius:8px}.swatch{display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.5em}
+.trio+.scroll,.note+.scroll,.scroll+.provenance{margin-top:1.3rem}.verdict+.plot,.verdict+.scroll{margin-top:1rem}.forest{max-width:900px}
 @media(max-width:640px){.lesion{grid-template-columns:minmax(0,1fr)}}.lesion>*{min-width:0;overflow-x:auto}.scroll .forest{min-width:600px}
 .judged h3{margin:2.6rem 0 .8rem}.judged h3:first-child{margin-top:0}.judged h3 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
 .judged .verdict,.judged .flags,.judged .praise{margin:0 0 1rem;max-width:52rem}.judged .list{padding-left:2.1rem}.judged tbody th small{display:block}
-.judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px;max-width:900px}.judged .wide{font-size:.84rem}.judged .wide th,.judged .wide td{padding:.5rem .22rem}
+.judged .duo{margin:0 0 1rem}.judged .scroll+.scroll{margin-top:1rem}.judged .forest{min-width:680px}.judged .wide{font-size:.84rem}.judged .wide th,.judged .wide td{padding:.5rem .22rem}
 .judged .wide small{font-size:.64rem;letter-spacing:-.01em}.judged details.model{margin-top:2rem}
 .curves{grid-template-columns:repeat(auto-fit,minmax(min(100%,350px),1fr))}
 .agreement td{text-align:center}.agreement .more{background:color-mix(in srgb,var(--accent) calc(var(--share)*60%),transparent)}
@@ -126,13 +127,14 @@ overflow-x:auto;margin:0}footer{color:var(--soft);font-size:.82rem;padding-top:3
 @media(max-width:640px){.augmented div{grid-template-columns:repeat(var(--columns),minmax(0,1fr));gap:.3rem}.augmented p{grid-column:1/-1;margin-top:.4rem}
 .augmented p:first-child{display:none}.augmented b{font-size:.7rem}.provenance div{grid-template-columns:1fr;gap:0}.why{margin-left:0}.case{padding:1.1rem}}
 .pixels{image-rendering:pixelated;max-width:320px}section>h3{margin:2rem 0 .4rem}
-.scatter .canvas{position:relative}.scatter canvas{position:absolute;inset:0;width:100%;height:100%;pointer-events:none}
+.scatter .canvas{position:relative;padding:1rem 1.1rem;background:var(--card);border:1px solid var(--line);border-radius:14px;box-shadow:var(--shade);break-inside:avoid}
+.scatter .plot{padding:0;border:0;box-shadow:none;background:none;touch-action:pan-y}.scatter canvas{position:absolute;inset:1rem 1.1rem;width:calc(100% - 2.2rem);height:calc(100% - 2rem);pointer-events:none}
 .scatter button{font:inherit;color:var(--soft);background:none;border:1px solid var(--line);border-radius:99px;padding:0 .6rem;cursor:pointer}
 .hover{position:absolute;z-index:9;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:6px;width:154px;
 box-shadow:var(--shade);pointer-events:none;font-size:.74rem;line-height:1.3}.hover canvas{display:block;border-radius:6px}
 .top{position:relative}.theme{position:absolute;right:1.5rem;top:3.2rem;font:inherit;font-size:.82rem;color:var(--soft);background:var(--card);
 border:1px solid var(--line);border-radius:99px;padding:.15rem .9rem;cursor:pointer}.theme:hover{color:var(--accent)}
-.first{margin-top:1.8rem;max-width:none}.first p{max-width:52rem;margin:.4rem 0 0}.answer{font-size:clamp(1.2rem,2.6vw,1.6rem);line-height:1.4;letter-spacing:-.012em}
+.first{margin-top:1.8rem;max-width:none}.first p{max-width:52rem;margin:.4rem 0 0}.first .tiles+p{margin-top:.9rem}.answer{font-size:clamp(1.2rem,2.6vw,1.6rem);line-height:1.4;letter-spacing:-.012em}
 .first .answer b{color:var(--accent);font-weight:680}.first>.tiles,main>.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1rem;margin-top:1.4rem}
 .caveats{margin-top:1.6rem;background:var(--card);border:1px solid var(--line);border-left:3px solid var(--second);border-radius:14px;
 padding:1rem 1.3rem;box-shadow:var(--shade);font-size:.92rem}.caveats h2{font-size:1rem;margin:0 0 .4rem;letter-spacing:0}
@@ -142,6 +144,7 @@ padding:1rem 1.3rem;box-shadow:var(--shade);font-size:.92rem}.caveats h2{font-si
 .filters{display:flex;flex-wrap:wrap;gap:.5rem 1.2rem;align-items:center;margin:0 0 1rem;padding:.7rem 1rem;background:var(--card);
 border:1px solid var(--line);border-radius:14px;font-size:.85rem;color:var(--soft)}.filters label{display:flex;gap:.5rem;align-items:center}
 .filters select{font:inherit;color:var(--ink);background:var(--bg);border:1px solid var(--line);border-radius:8px;padding:.15rem .4rem;max-width:15rem}
+@media screen and (min-width:820px) and (min-height:600px){.filters{position:sticky;top:.5rem;z-index:8}.case{scroll-margin-top:4.5rem}}
 .filters input{accent-color:var(--accent)}.filters output{margin-left:auto}.of-method{display:contents}
 .of-model{border-top:1px solid var(--line);margin-top:1.2rem;padding-top:.9rem}.of-model h4{margin:0 0 .8rem;font-size:.98rem}.of-model h4 span{color:var(--soft);font-weight:400;font-size:.86rem;margin-left:.4rem}
 .waterfall{width:100%;height:auto;display:block}.waterfall text{fill:var(--ink);font-size:12px}.waterfall .value{text-anchor:end}.waterfall .up{fill:#e0245e}

@@ -103,5 +103,14 @@ TEST(Judged, BearsNumbersThatAreNotThere) {
   EXPECT_THAT(html, HasSubstr("nothing of its images"));
 }
 
+TEST(Judged, DrawsSubgroups_WhereAllAreRight) {
+  FakeJudged fake = MakeFakeJudged(300, 1, false, kQuick);
+  EvaluationReport& model = fake.view.models[0];
+  model.at_chosen.recall = {1, {1, 1}};
+  ASSERT_FALSE(model.subgroups.empty());
+  for (Subgroup& row : model.subgroups) row.sensitivity.estimate = {1, {1, 1}};
+  EXPECT_THAT(WithoutClass(RenderJudged(fake.view, fake.manifest)), Not(HasSubstr("nan")));
+}
+
 }  // namespace
 }  // namespace dermis
