@@ -34,7 +34,7 @@ images: {set: small, size: 16, split: {column: part, validation: 0.2}}
 training: {logical_shards: 4, batch_size: 32, epochs: 2}
 baselines:
   random_forest: {trees: [3, 9], depth: [2, 3]}
-  logistic_regression: {c: [0.1, 10]}
+  logistic_regression: {c: [10, 100]}
   sizes: [8, 16]
   folds: 4
 embeddings: {pca: {components: 8}, tsne: {perplexity: 10, iterations: 300}, neighbours: 7}
