@@ -1,4 +1,4 @@
-"""A network in PyTorch, channels-last, eager or compiled: images a second, as bench_model.cc."""
+"""A network in PyTorch, in the variants that it has: images a second, as bench_model.cc."""
 import argparse
 import json
 import time
@@ -22,23 +22,63 @@ def network(name):
     return getattr(torchvision.models, name)(num_classes=2)
 
 
-def classifier(name, precision, threads, compiled):
-    """The network as a package calls it: logits of images [N, H, W, 3], 0..255."""
+# Contiguous and eager; the others have channels last.
+VARIANTS = ["eager", "channels-last", "JIT-frozen", "compiled"]
+
+
+def layout_of(variant):
+    return torch.contiguous_format if variant == "eager" else torch.channels_last
+
+
+def kind_of(precision):
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def prepare(threads):
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    torch.set_flush_denormal(True)
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    model = network(name).to(memory_format=torch.channels_last).eval().to(kind)
-    if compiled:
-        from torch._inductor import config
-        config.freezing = True
-        model = torch.compile(model, dynamic=False)   # One graph a batch size: the last batch is smaller.
+    torch.set_flush_denormal(True)  # As ours: denormals cost a factor of twenty, and depend on the weights.
+
+
+def forward(name, precision, variant, batch, size):
+    """The network's forward pass as a variant runs it, on floats [N, 3, H, W]; its logits are eager fp32's. bf16 weights
+    are faster than autocast, the JIT's, too."""
+    kind, layout = kind_of(precision), layout_of(variant)
+    model = network(name).eval()
+    example = torch.randn(batch, 3, size, size)
+    with torch.no_grad():
+        expected = model(example)
+    model = model.to(kind, memory_format=layout)
+    convert = lambda x: x.to(kind, memory_format=layout)
+    # Freezing wants constants, not inference's tensors.
+    without_gradients = torch.no_grad if variant in ("JIT-frozen", "compiled") else torch.inference_mode
+    with torch.no_grad():
+        if variant == "JIT-frozen":
+            model = torch.jit.trace(model, convert(example))
+            model = torch.jit.optimize_for_inference(torch.jit.freeze(model))
+        elif variant == "compiled":
+            # Constant weights: convolutions take their own layout and their activation.
+            from torch._inductor import config
+            config.freezing = True
+            model = torch.compile(model, dynamic=False)   # One graph a batch size: the last batch is smaller.
+
+    def run(x):
+        with without_gradients():
+            return model(convert(x))
+    error = float((run(example).float() - expected).abs().max() / expected.abs().max())
+    if not error < (1e-4 if precision == "fp32" else 0.1):
+        raise RuntimeError(f"{variant}, {precision}: logits differ from eager fp32 by {error:.2g} of the largest")
+    return run
+
+
+def classifier(name, precision, threads, variant, batch, size):
+    """The network as a package calls it: logits of images [N, H, W, 3], 0..255."""
+    prepare(threads)
+    run = forward(name, precision, variant, batch, size)
 
     def classify(images):
-        x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind)
-        x = (x - 127.5) / 73.9
-        with torch.no_grad():
-            return model(x).float()
+        x = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(kind_of(precision))
+        return run((x - 127.5) / 73.9).float()
     return classify
 
 
@@ -52,48 +92,39 @@ def main():
     p.add_argument("--model", default="seed_cnn")
     p.add_argument("--size", type=int, default=32)
     p.add_argument("--batch", type=int, default=64)
-    p.add_argument("--compile", action="store_true")
+    p.add_argument("--variant", choices=VARIANTS, default="channels-last")
     a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(1)
-    torch.set_flush_denormal(True)  # As ours: denormals cost a factor of twenty, and depend on the weights.
-    model = network(a.model).to(memory_format=torch.channels_last)
-    bf16 = a.precision == "bf16"
+    prepare(a.threads)
     n = 4 * a.batch
-    images = torch.randn(n, 3, a.size, a.size).to(memory_format=torch.channels_last)
+    images = torch.randn(n, 3, a.size, a.size).to(memory_format=layout_of(a.variant))
     labels = torch.arange(n) % 2
     if a.what == "train":
+        if a.variant == "JIT-frozen":
+            p.error("a frozen network cannot be trained")
+        model = network(a.model).to(memory_format=layout_of(a.variant))
         decay = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
         known = {id(w) for w in decay}
         rest = [w for w in model.parameters() if id(w) not in known]
         optimizer = torch.optim.RMSprop([{"params": decay, "weight_decay": 1e-4}, {"params": rest}], lr=1e-3, alpha=.9)
         loss = nn.CrossEntropyLoss()
         model.train()
-        run = torch.compile(model) if a.compile else model
+        run = torch.compile(model) if a.variant == "compiled" else model
 
         def step(k):
             i = k * a.batch % n
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=a.precision == "bf16"):
                 out = run(images[i:i + a.batch])
             loss(out.float(), labels[i:i + a.batch]).backward()
             optimizer.step()
         count = a.steps
     else:
-        model.eval()
-        if bf16:
-            model = model.to(torch.bfloat16)
-            images = images.to(torch.bfloat16)
-        if a.compile:
-            # Constant weights: convolutions take their own layout and their activation.
-            from torch._inductor import config
-            config.freezing = True
-        run = torch.compile(model) if a.compile else model
+        run = forward(a.model, a.precision, a.variant, a.batch, a.size)
+        images = images.to(kind_of(a.precision))
 
         def step(k):
             i = k * a.batch % n
-            with torch.no_grad() if a.compile else torch.inference_mode():
-                run(images[i:i + a.batch])
+            run(images[i:i + a.batch])
         count = a.batches
     for k in range(3):
         step(k)

@@ -107,7 +107,7 @@ def compare_errors(a):
 
 def torch_explanations(a):
     """Seconds of an explanation by shap, by how its model is run."""
-    from peer_model import classifier
+    from peer_model import VARIANTS, classifier
     noise = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     stripes = (np.arange(SIZE * SIZE) * a.players // (SIZE * SIZE)).reshape(SIZE, SIZE)
 
@@ -125,10 +125,11 @@ def torch_explanations(a):
         start = time.perf_counter()
         kernel_shap(margins, a.players)
         return time.perf_counter() - start
-    how = {"package": functools.partial(seconds, classifier("seed_cnn", "fp32", a.threads, False), 0)}
+    how = {"package": functools.partial(seconds, classifier("seed_cnn", "fp32", a.threads, "channels-last", BATCH, SIZE), 0)}
     for precision in ("fp32", "bf16"):
-        for name, compiled in (("eager", False), ("compiled", True)):
-            how[f"{precision}, {name}"] = functools.partial(seconds, classifier("seed_cnn", precision, a.threads, compiled), BATCH)
+        for name in VARIANTS:
+            how[f"{precision}, {name}"] = functools.partial(
+                seconds, classifier("seed_cnn", precision, a.threads, name, BATCH, SIZE), BATCH)
     return how
 
 
