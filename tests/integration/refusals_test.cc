@@ -169,10 +169,14 @@ TEST_F(RefusalsTest, OfWhatIsStoppedBeforeACall_LeaveOneLineEach_AndTheServiceSt
   v1::ListResponse list;
   for (const Identity& identity : {expired, stranger}) {
     absl::SleepFor(absl::Seconds(1.1));  // What comes again within a second is counted in one line with what came before.
-    const auto handshake = Audited([&] {
-      grpc::ClientContext context;
-      status = Studies(ClientCredentials(identity))->List(&context, {}, &list);
-    });
+    std::vector<nlohmann::json> handshake;
+    // On a machine that is busy a client may give up before the coordinator has looked at its certificate.
+    for (int attempt = 0; handshake.empty() && attempt < 3; ++attempt) {
+      handshake = Audited([&] {
+        grpc::ClientContext context;
+        status = Studies(ClientCredentials(identity))->List(&context, {}, &list);
+      });
+    }
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
     ExpectOne(handshake, "", "a handshake", "certificate verify failed (it has expired, or another CA signed it)");
   }
