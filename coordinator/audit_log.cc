@@ -80,10 +80,17 @@ void AuditLog::Write(const AuditEntry& entry) {
 }
 
 void AuditLog::WriteCounted() {
-  if (!counted_.call.empty()) Write(counted_);
-  counted_ = {};
-  if (unwritten_ > 0) Write({"", "", "several", "", "refused; more than are written one by one", unwritten_});
-  unwritten_ = 0;
+  for (Refusals* refusals : {&of_known_, &of_strangers_}) {
+    if (!refusals->counted.call.empty()) Write(refusals->counted);
+    refusals->counted = {};
+    if (refusals->unwritten > 0) {
+      Write({"", "", "several", "",
+             absl::StrCat("refused; more than are written one by one, of callers ",
+                          refusals == &of_known_ ? "with a certificate" : "without a certificate"),
+             refusals->unwritten});
+    }
+    refusals->unwritten = 0;
+  }
 }
 
 void AuditLog::Record(const AuditEntry& entry) {
@@ -93,30 +100,31 @@ void AuditLog::Record(const AuditEntry& entry) {
     Write(entry);
     return;
   }
+  Refusals& refusals = entry.role.empty() ? of_strangers_ : of_known_;
   const absl::Duration now = clock_.Now();
-  if (Same(entry, refusal_) && now < refused_at_ + absl::Seconds(1)) {
-    if (Same(entry, counted_)) {
-      ++counted_.times;
+  if (Same(entry, refusals.last) && now < refusals.written_at + absl::Seconds(1)) {
+    if (Same(entry, refusals.counted)) {
+      refusals.counted.times += entry.times;
     } else {
-      counted_ = entry;
+      refusals.counted = entry;
     }
     return;
   }
-  if (!Afford(now)) {
-    ++unwritten_;
+  if (!refusals.Afford(now)) {
+    refusals.unwritten += entry.times;
     return;
   }
   WriteCounted();
   Write(entry);
-  refusal_ = entry;
-  refused_at_ = now;
+  refusals.last = entry;
+  refusals.written_at = now;
 }
 
-bool AuditLog::Afford(absl::Duration now) {
-  allowance_ = std::min(kRefusalsAtOnce, allowance_ + absl::ToDoubleSeconds(now - filled_at_));
-  filled_at_ = now;
-  if (allowance_ < 1) return false;
-  --allowance_;
+bool AuditLog::Refusals::Afford(absl::Duration now) {
+  allowance = std::min(kRefusalsAtOnce, allowance + absl::ToDoubleSeconds(now - filled_at));
+  filled_at = now;
+  if (allowance < 1) return false;
+  --allowance;
   return true;
 }
 

@@ -32,7 +32,8 @@ class AuditLog {
 
   // Where the disk is full the line is missing, and the process's log says so. Knocking does not fill the disk: refusals
   // (outcome other than "OK") of one caller and call within a second of the first are counted and written as one line;
-  // and of refusals of all kinds, after kRefusalsAtOnce, one a second is written, the others are counted in one line.
+  // and of refusals of all kinds, after kRefusalsAtOnce, one a second is written, the others are counted in one line. Callers with
+  // a certificate (their entries have a role) and strangers have an allowance each: strangers cannot hide what a thief of one does.
   void Record(const AuditEntry& entry);
 
   // With all that is counted written.
@@ -46,22 +47,25 @@ class AuditLog {
   void Write(const AuditEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::string> LinesFrom(uint64_t offset, uint64_t most) const;
   void WriteCounted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Whether a refusal may have a line of its own now.
-  bool Afford(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  struct Refusals {
+    AuditEntry counted;      // One that came again: not written yet.
+    uint64_t unwritten = 0;  // Those that were too many.
+    double allowance = kRefusalsAtOnce;
+    absl::Duration filled_at = -absl::InfiniteDuration();
+    // The last one that was written, and when.
+    AuditEntry last;
+    absl::Duration written_at;
+
+    // Whether one may have a line of its own now.
+    bool Afford(absl::Duration now);
+  };
 
   const std::string path_;
   const int file_;
   const Clock& clock_;
   absl::Mutex mutex_;
   AuditHead head_ ABSL_GUARDED_BY(mutex_);
-  // A refusal that came again: not written yet.
-  AuditEntry counted_ ABSL_GUARDED_BY(mutex_);
-  uint64_t unwritten_ ABSL_GUARDED_BY(mutex_) = 0;  // Refusals that were too many.
-  double allowance_ ABSL_GUARDED_BY(mutex_) = kRefusalsAtOnce;
-  absl::Duration filled_at_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
-  // The last one that was written, and when.
-  AuditEntry refusal_ ABSL_GUARDED_BY(mutex_);
-  absl::Duration refused_at_ ABSL_GUARDED_BY(mutex_);
+  Refusals of_strangers_ ABSL_GUARDED_BY(mutex_), of_known_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace dermis

@@ -377,6 +377,7 @@ int Serve(const Flags& flags) {
     signal_number = sigtimedwait(&signals, nullptr, &second);
     for (const AuditEntry& call : unread.Overdue()) (*audit)->Record(call);
     open.EndRefused();
+    open.EndStalled();
     blob_service.DropUnused();
   }
   DERMIS_LOG(kInfo, "signal ", signal_number, ": stops");

@@ -168,14 +168,16 @@ void Studies::Delete(Leavings leavings) {
   batch_.AfterFlush([this, blobs = std::move(leavings.blobs)] { RemoveInTurn(blobs); });
 }
 
+constexpr size_t kAtOnce = 32;
+
 void Studies::RemoveInTurn(const std::vector<Digest>& blobs) {
-  to_remove_.insert(to_remove_.end(), blobs.begin(), blobs.end());
+  // A few (a picture that somebody wants gone) do not wait for the thousands of another deletion.
+  to_remove_.insert(blobs.size() <= kAtOnce ? to_remove_.begin() : to_remove_.end(), blobs.begin(), blobs.end());
   RemoveSome();
 }
 
 void Studies::RemoveSome() {
-  constexpr int kAtOnce = 32;
-  for (int i = 0; i < kAtOnce && !to_remove_.empty(); ++i) {
+  for (size_t i = 0; i < kAtOnce && !to_remove_.empty(); ++i) {
     RemoveUnused(to_remove_.front());
     to_remove_.pop_front();
   }
@@ -183,7 +185,6 @@ void Studies::RemoveSome() {
 
 bool Studies::IsStored(const Digest& image_set, const v1::ImageSetManifest& manifest) const {
   if (!blobs_.Has(image_set)) return false;
-  if (to_remove_.empty()) return true;
   const auto there = [this](const std::string& bytes) {
     const absl::StatusOr<Digest> part = Digest::FromBytes(bytes);
     return bytes.empty() || (part.ok() && blobs_.Has(*part));
@@ -204,13 +205,14 @@ std::vector<Digest> Studies::Gone() const {
 
 void Studies::RemoveUnused(const Digest& blob) {
   if (state_.Names(blob)) return;
+  const std::string hex = blob.hex();
   for (const auto& [id, record] : state_.studies()) {
     if (record.image_set == blob) return;
     // Of images that cannot be read now, anything may be a part.
     const auto manifest = manifests_.find(record.image_set);
     if (manifest == manifests_.end() || manifest->second.parts.contains(blob)) return;
-    if (record.spec.training().init().digest() == blob.hex()) return;
-    if (record.spec.model().digest() == blob.hex()) return;
+    if (record.spec.training().init().digest() == hex) return;
+    if (record.spec.model().digest() == hex) return;
   }
   blobs_.Remove(blob);
 }

@@ -57,9 +57,13 @@ class Access {
 
   // From now on.
   void Revoke(const std::string& serial);
-  // Hears of each call that CheckPath refuses. Before the server starts.
+  // Hears of each call that CheckPath refuses, and of Tell. Before the server starts.
   using Observer = std::function<void(const AuditCaller& caller, std::string_view method, const grpc::Status& why)>;
   void OnRefusal(Observer observer) { refused_ = std::move(observer); }
+  // A service refuses what the table allows: the observer hears of it.
+  void Tell(const AuditCaller& caller, std::string_view method, const grpc::Status& why) const {
+    if (refused_ != nullptr) refused_(caller, method, why);
+  }
   // Notes each call that CheckPath lets pass. Before the server starts; `unread` outlives it.
   void NoteIn(UnreadCalls* unread) { unread_ = unread; }
 

@@ -26,7 +26,10 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* ClusterService::Atten
   const grpc::Status status = access_.Check(*context, "Cluster/Attend");
   if (!status.ok()) return new Refusal(status);
   const Bearer who = access_.Who(*context);
-  return streams_.NewStream(who.ready_made() ? "" : who.name, access_.WhileOpen(*context));
+  return streams_.NewStream(who.ready_made() ? "" : who.name, access_.WhileOpen(*context),
+                            [this, caller = access_.Caller(*context)](const grpc::Status& why) {
+                              access_.Tell(caller, "Cluster/Attend", why);
+                            });
 }
 
 grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerContext* context,
@@ -45,6 +48,7 @@ grpc::ServerUnaryReactor* ClusterService::CompleteTasks(grpc::CallbackServerCont
       status = grpc::Status(grpc::StatusCode::PERMISSION_DENIED,
                             absl::StrCat("the certificate of ", who.name, " speaks for that worker alone, not for '",
                                          completion.attempt().worker().substr(0, 64), "'"));
+      access_.Tell(access_.Caller(*context), "Cluster/CompleteTasks", status);
       break;
     }
   }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kCallMemory = size_t{2} << 30;  // Of all messages that are being received.
 constexpr int kStreamsOfAConnection = 256;
+constexpr int kIdleConnectionMs = 600'000;  // Without any call; clients connect anew by themselves.
 
 }  // namespace
 
@@ -25,6 +26,7 @@ void SetLimits(grpc::ServerBuilder& builder, absl::Duration handshake) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleConnectionMs);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, static_cast<int>(absl::ToInt64Milliseconds(handshake)));
 }
 

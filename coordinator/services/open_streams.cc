@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "grpc/grpc.h"
 
 namespace dermis {
@@ -14,12 +15,18 @@ class OpenStreams::Stream : public grpc::experimental::Interceptor {
   ~Stream() override { Over(); }
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* step) override {
-    if (step->QueryInterceptionHookPoint(grpc::experimental::InterceptionHookPoints::POST_RECV_CLOSE)) Over();
+    using Hook = grpc::experimental::InterceptionHookPoints;
+    if (step->QueryInterceptionHookPoint(Hook::POST_RECV_MESSAGE)) Moved();
+    if (step->QueryInterceptionHookPoint(Hook::POST_RECV_CLOSE)) Over();
     step->Proceed();
   }
   grpc_call* call() const { return call_; }  // There as long as this is in open_.
 
  private:
+  void Moved() {
+    absl::MutexLock lock(&owner_.mutex_);
+    if (const auto open = owner_.open_.find(this); open != owner_.open_.end()) open->second.moved = owner_.clock_.Now();
+  }
   void Over() {
     absl::MutexLock lock(&owner_.mutex_);
     owner_.open_.erase(this);
@@ -34,11 +41,11 @@ class OpenStreams::Factory : public grpc::experimental::ServerInterceptorFactory
   explicit Factory(OpenStreams& owner) : owner_(owner) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     using Type = grpc::experimental::ServerRpcInfo::Type;
-    if (info->type() != Type::CLIENT_STREAMING && info->type() != Type::SERVER_STREAMING) return nullptr;
+    if (info->type() == Type::UNARY) return nullptr;
     auto* stream = new Stream(owner_, info->server_context()->c_call());
     Access::StillGood good = owner_.access_.WhileOpen(*info->server_context());
     absl::MutexLock lock(&owner_.mutex_);
-    owner_.open_[stream] = std::move(good);
+    owner_.open_[stream] = {std::move(good), info->type() == Type::CLIENT_STREAMING, owner_.clock_.Now()};
     return stream;
   }
 
@@ -51,18 +58,31 @@ std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> OpenStrea
 }
 
 void OpenStreams::EndRefused() {
-  std::vector<std::pair<grpc_call*, grpc::Status>> refused;
+  End([](const Open& open) { return open.good(); });
+}
+
+void OpenStreams::EndStalled() {
+  End([late = clock_.Now() - patience_, this](const Open& open) {
+    if (!open.upload || open.moved > late) return grpc::Status::OK;
+    return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED,
+                        absl::StrCat("the upload brought nothing for ", absl::FormatDuration(patience_),
+                                     ": begin it again where the connection is better"));
+  });
+}
+
+void OpenStreams::End(const std::function<grpc::Status(const Open&)>& verdict) {
+  std::vector<std::pair<grpc_call*, grpc::Status>> ended;
   {
     absl::MutexLock lock(&mutex_);
-    for (const auto& [stream, good] : open_) {
-      grpc::Status status = good();
+    for (const auto& [stream, open] : open_) {
+      grpc::Status status = verdict(open);
       if (status.ok()) continue;
       grpc_call_ref(stream->call());
-      refused.emplace_back(stream->call(), std::move(status));
+      ended.emplace_back(stream->call(), std::move(status));
     }
   }
   // What ends may be told on this very thread: without the lock.
-  for (const auto& [call, status] : refused) {
+  for (const auto& [call, status] : ended) {
     grpc_call_cancel_with_status(call, static_cast<grpc_status_code>(status.error_code()), status.error_message().c_str(), nullptr);
     grpc_call_unref(call);
   }

@@ -12,8 +12,8 @@ namespace dermis {
 // Finish on the same stack, so both may be called under the locks.
 class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive> {
  public:
-  Stream(Streams* owner, ConnectionId id, std::string worker, Access::StillGood good)
-      : owner_(owner), id_(id), worker_(std::move(worker)), good_(std::move(good)) {}
+  Stream(Streams* owner, ConnectionId id, std::string worker, Access::StillGood good, Refused refused)
+      : owner_(owner), id_(id), worker_(std::move(worker)), good_(std::move(good)), refused_(std::move(refused)) {}
 
   void Start() { StartRead(&incoming_); }
 
@@ -64,9 +64,12 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
     switch (incoming_.kind_case()) {
       case v1::WorkerMessage::kRegister:
         if (!worker_.empty() && incoming_.register_().worker() != worker_) {
-          End(grpc::Status(grpc::StatusCode::PERMISSION_DENIED,
-                           absl::StrCat("the certificate is worker ", worker_, "'s, the worker calls itself ",
-                                        incoming_.register_().worker(), ": give each worker its own --certs")));
+          const grpc::Status why(grpc::StatusCode::PERMISSION_DENIED,
+                                 absl::StrCat("the certificate is worker ", worker_, "'s, the worker calls itself ",
+                                              incoming_.register_().worker().substr(0, 64),
+                                              ": give each worker its own --certs"));
+          refused_(why);
+          End(why);
           break;
         }
         Post([id = id_, hello = std::move(*incoming_.mutable_register_())](Core& core) {
@@ -126,6 +129,7 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
   const ConnectionId id_;
   const std::string worker_;
   const Access::StillGood good_;
+  const Refused refused_;
   v1::WorkerMessage incoming_;
   absl::Mutex mutex_;
   std::deque<v1::Directive> queue_ ABSL_GUARDED_BY(mutex_);  // Front: under way while writing_.
@@ -161,9 +165,10 @@ void Streams::CheckAll() {
 }
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* Streams::NewStream(std::string worker,
-                                                                              Access::StillGood good) {
+                                                                              Access::StillGood good,
+                                                                              Refused refused) {
   absl::MutexLock lock(&mutex_);
-  auto* stream = new Stream(this, ++last_, std::move(worker), std::move(good));
+  auto* stream = new Stream(this, ++last_, std::move(worker), std::move(good), std::move(refused));
   streams_[last_] = stream;
   stream->Start();
   if (closed_) stream->End("the coordinator stops");

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,9 +35,11 @@ class Streams : public Outbox {
   // Ends the streams of callers that may not go on any more.
   void CheckAll();
 
+  using Refused = std::function<void(const grpc::Status&)>;
   // Owned by itself until its stream is done. `worker`: the only name under which its caller may register; empty: any.
-  // `good`: whether the caller may still go on; asked at each message.
-  grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* NewStream(std::string worker, Access::StillGood good);
+  // `good`: whether the caller may still go on; asked at each message. `refused` hears of another name.
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* NewStream(std::string worker, Access::StillGood good,
+                                                                           Refused refused);
 
  private:
   class Stream;

@@ -8,29 +8,40 @@ namespace dermis {
 
 void UnreadCalls::Begun(const std::string& who, const std::string& role, std::string_view method) {
   absl::MutexLock lock(&mutex_);
-  if (count_ >= kMost) return;
-  begun_[{who, role, std::string(method)}].push_back(clock_.Now());
+  Calls& calls = calls_[{who, role, std::string(method)}];
+  if (count_ >= most_) {
+    ++calls.skipped;
+    calls.skipped_at = clock_.Now();
+    return;
+  }
+  calls.begun.push_back(clock_.Now());
   ++count_;
 }
 
 void UnreadCalls::Read(const std::string& who, const std::string& role, std::string_view method) {
   absl::MutexLock lock(&mutex_);
-  const auto kind = begun_.find({who, role, std::string(method)});
-  if (kind == begun_.end()) return;
-  kind->second.pop_back();
-  --count_;
-  if (kind->second.empty()) begun_.erase(kind);
+  const auto kind = calls_.find({who, role, std::string(method)});
+  if (kind == calls_.end()) return;
+  Calls& calls = kind->second;
+  if (calls.skipped > 0) {
+    --calls.skipped;
+  } else {
+    calls.begun.pop_back();
+    --count_;
+  }
+  if (calls.begun.empty() && calls.skipped == 0) calls_.erase(kind);
 }
 
 std::vector<AuditEntry> UnreadCalls::Overdue() {
   std::vector<AuditEntry> overdue;
   absl::MutexLock lock(&mutex_);
   const absl::Duration late = clock_.Now() - patience_;
-  for (auto kind = begun_.begin(); kind != begun_.end();) {
-    std::deque<absl::Duration>& calls = kind->second;
+  for (auto kind = calls_.begin(); kind != calls_.end();) {
+    Calls& calls = kind->second;
+    if (calls.skipped > 0 && calls.skipped_at <= late) calls.skipped = 0;
     uint64_t times = 0;
-    while (!calls.empty() && calls.front() <= late) {
-      calls.pop_front();
+    while (!calls.begun.empty() && calls.begun.front() <= late) {
+      calls.begun.pop_front();
       --count_;
       ++times;
     }
@@ -41,7 +52,7 @@ std::vector<AuditEntry> UnreadCalls::Overdue() {
                                       kMostMessageBytes >> 20, " MiB (that is refused), broken off, or slow"),
                          times});
     }
-    kind = calls.empty() ? begun_.erase(kind) : std::next(kind);
+    kind = calls.begun.empty() && calls.skipped == 0 ? calls_.erase(kind) : std::next(kind);
   }
   return overdue;
 }

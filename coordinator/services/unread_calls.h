@@ -25,10 +25,9 @@ namespace dermis {
 // unread one stays however many others come after it.
 class UnreadCalls {
  public:
-  static constexpr size_t kMost = 100'000;  // Calls noted at a time; later ones are not.
-
-  explicit UnreadCalls(const Clock& clock, absl::Duration patience = absl::Seconds(10))
-      : clock_(clock), patience_(patience) {}
+  // `most`: calls noted at a time; later ones are not.
+  explicit UnreadCalls(const Clock& clock, absl::Duration patience = absl::Seconds(10), size_t most = 100'000)
+      : clock_(clock), patience_(patience), most_(most) {}
   void Begun(const std::string& who, const std::string& role, std::string_view method);
   void Read(const std::string& who, const std::string& role, std::string_view method);
   // Those whose time is over, for the audit log, one entry for each caller and method. They are told once.
@@ -39,8 +38,15 @@ class UnreadCalls {
 
   const Clock& clock_;
   const absl::Duration patience_;
+  const size_t most_;
   absl::Mutex mutex_;
-  std::map<Kind, std::deque<absl::Duration>> begun_ ABSL_GUARDED_BY(mutex_);  // When, oldest first.
+  struct Calls {
+    std::deque<absl::Duration> begun;  // When, oldest first.
+    // Not noted, and newer than those that are: what is read counts as one of them first. Forgotten after `patience`.
+    uint64_t skipped = 0;
+    absl::Duration skipped_at;
+  };
+  std::map<Kind, Calls> calls_ ABSL_GUARDED_BY(mutex_);
   size_t count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -185,7 +185,7 @@ void Services::Submit() {
   Submission submission;
   submission.spec = *FakeSpec("s", 2, 0, "");
   submission.manifest = FakeManifest(60);
-  submission.image_set = fake_blobs_.Put(submission.manifest->SerializeAsString());
+  submission.image_set = *Digest::FromBytes(PutSet(fake_blobs_, *submission.manifest));
   thread_->Post([submission](Core& core) {
     core.Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) {
       Require(answer.ok(), "the study is taken");

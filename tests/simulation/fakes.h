@@ -152,6 +152,12 @@ inline std::shared_ptr<const v1::ImageSetManifest> FakeManifest(int images) {
   return manifest;
 }
 
+// With the pixels that FakeManifest names. Gives the manifest's digest.
+inline std::string PutSet(FakeBlobs& blobs, const v1::ImageSetManifest& manifest) {
+  blobs.Put("pixels");
+  return blobs.Put(manifest.SerializeAsString());
+}
+
 // A small resolved study; `more` is YAML appended at the end.
 inline absl::StatusOr<v1::StudySpec> FakeSpec(const std::string& name, int epochs, int patience,
                                               const std::string& explanation) {

@@ -80,7 +80,7 @@ class Scale : public Outbox {
  public:
   Scale(uint32_t workers, int images)
       : manifest_(FakeManifest(images)),
-        image_set_(*Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()))),
+        image_set_(*Digest::FromBytes(PutSet(blobs_, *manifest_))),
         core_(clock_, journal_, *this, blobs_, {.spot_checks = 0.01}) {
     EXPECT_TRUE(core_.Open().ok());
     states_.resize(workers + 1);

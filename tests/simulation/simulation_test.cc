@@ -30,7 +30,7 @@ class Simulation {
  public:
   explicit Simulation(uint64_t seed) : random_(seed) {
     manifest_ = FakeManifest(60);
-    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    image_set_ = *Digest::FromBytes(PutSet(blobs_, *manifest_));
     chaos_end_ = Now() + absl::Seconds(Uniform(5, 40));
     drop_ = Chance(0.7) ? 0.02 * Draw() : 0.0;
     repeat_ = 0.03 * Draw();
@@ -316,7 +316,7 @@ class Simulation {
     submission.spec = submissions_[index];
     submission.image_set = image_set_;
     submission.manifest = manifest_;
-    blobs_.Put(manifest_->SerializeAsString());  // It may have gone with a study.
+    PutSet(blobs_, *manifest_);  // It may have gone with a study.
     Command([&](Core& core) {
       core.Submit(submission, [this, answered](const absl::StatusOr<v1::SubmitResponse>& response) {
         // A disk that is almost full takes no new study: the client tries again.

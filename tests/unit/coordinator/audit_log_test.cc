@@ -120,6 +120,27 @@ TEST_F(AuditLogTest, WhoKnocksInEverNewWays_FillsNoDisk) {
   EXPECT_TRUE(HoldsAudit(Text(), log->Head()).ok());
 }
 
+TEST_F(AuditLogTest, Strangers_HideNothingOfCallersWithACertificate) {
+  auto log = Open();
+  for (int i = 0; i < 10'000; ++i) log->Record({"", "", "a handshake", "", absl::StrCat("failed ", i)});
+  log->Record(Refused("a thief"));
+  EXPECT_THAT(Text(), HasSubstr("a thief"));
+  EXPECT_TRUE(HoldsAudit(Text(), log->Head()).ok());
+}
+
+TEST_F(AuditLogTest, WhatWasCountedBefore_CountsForAll) {
+  auto log = Open();
+  AuditEntry several = Refused("w1");
+  several.times = 5;
+  for (int i = 0; i < 3; ++i) log->Record(several);
+  for (int i = 0; i < 1000; ++i) log->Record(Refused(absl::StrCat("w", 2 + i)));
+  several.who = "late";
+  log->Record(several);
+  log->Head();
+  EXPECT_THAT(Text(), HasSubstr("\"times\":10")) << "the second and third";
+  EXPECT_THAT(Text(), HasSubstr(absl::StrCat("\"times\":", 1000 - 99 + 5)));
+}
+
 TEST_F(AuditLogTest, ALongLog_IsFollowedPieceByPiece) {
   {
     auto log = Open();

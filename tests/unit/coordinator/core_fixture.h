@@ -25,7 +25,7 @@ class CoreTest : public testing::Test {
  protected:
   void SetUp() override {
     SetLogLevel(static_cast<LogLevel>(4));  // Not a word.
-    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    image_set_ = *Digest::FromBytes(PutSet(blobs_, *manifest_));
     const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
     split_ = *MakeSplit(*manifest_, recipe.images().split(), recipe.images().split_seed());
     per_epoch_ = StepsPerEpoch(split_.training.size(), recipe.batch_size());
@@ -57,7 +57,7 @@ class CoreTest : public testing::Test {
 
   absl::StatusOr<v1::SubmitResponse> Submit(const v1::StudySpec& spec, const std::string& user = "",
                                             const Brought& brings = {}) {
-    blobs_.Put(manifest_->SerializeAsString());
+    PutSet(blobs_, *manifest_);
     Submission submission;
     submission.spec = spec;
     submission.user = user;

@@ -857,6 +857,53 @@ TEST_F(CoreTest, BlobsOfADeletedStudy_GoSomeAtATime_AndItsImagesAreNotTakenMeanw
   EXPECT_TRUE(blobs_.Has(parts.back()));
 }
 
+TEST_F(CoreTest, AStudyOfImagesThatWentMeanwhile_IsRefused_AlsoWhenTheDeletionIsOver) {
+  v1::ImageSetManifest first = *manifest_;
+  first.mutable_chunks(0)->set_pixels(blobs_.Put("pixels of both"));
+  v1::ImageSetManifest second = first;
+  second.mutable_chunks(0)->set_masks(blobs_.Put("masks"));
+  const auto use = [&](const v1::ImageSetManifest& set) {
+    manifest_ = std::make_shared<v1::ImageSetManifest>(set);
+    image_set_ = Sha256Of(set.SerializeAsString());
+  };
+  use(first);
+  ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
+  core_->Cancel("a", [](const auto&) {});
+  ASSERT_TRUE(core_->Flush().ok());
+  // Somebody looked at the second set and found all its parts there. Now one goes.
+  ASSERT_TRUE(Delete("a").ok());
+  ASSERT_FALSE(blobs_.Has(Sha256Of("pixels of both")));
+  use(second);
+  EXPECT_TRUE(absl::IsFailedPrecondition(Submit(*FakeSpec("b", 1, 0, "")).status()));
+  blobs_.Put("pixels of both");
+  EXPECT_TRUE(Submit(*FakeSpec("b", 1, 0, "")).ok());
+}
+
+TEST_F(CoreTest, ASmallDeletion_DoesNotWaitForALargeOne) {
+  const v1::ImageSetManifest plain = *manifest_;
+  const auto submit = [&](const std::string& name, int chunks) {
+    v1::ImageSetManifest set = plain;
+    const v1::ImageChunk chunk = set.chunks(0);
+    set.clear_chunks();
+    for (int i = 0; i < chunks; ++i) {
+      *set.add_chunks() = chunk;
+      set.mutable_chunks(i)->set_pixels(blobs_.Put(absl::StrCat(name, i)));
+    }
+    manifest_ = std::make_shared<v1::ImageSetManifest>(set);
+    image_set_ = Sha256Of(set.SerializeAsString());
+    ASSERT_TRUE(Submit(*FakeSpec(name, 1, 0, "")).ok());
+    core_->Cancel(name, [](const auto&) {});
+    ASSERT_TRUE(core_->Flush().ok());
+  };
+  submit("large", 200);
+  submit("picture", 2);
+  ASSERT_TRUE(Delete("large").ok());
+  ASSERT_TRUE(blobs_.Has(Sha256Of("large199")) || blobs_.Has(Sha256Of("large0")));
+  ASSERT_TRUE(Delete("picture").ok());
+  EXPECT_FALSE(blobs_.Has(Sha256Of("picture0")));
+  EXPECT_FALSE(blobs_.Has(Sha256Of("picture1")));
+}
+
 TEST_F(CoreTest, History_TellsWhoDidWhat_SinceTheStudyWasSubmitted) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("other", 1, 0, "")).ok());

@@ -24,7 +24,7 @@ class SpotCheckTest : public testing::Test {
  protected:
   void SetUp() override {
     SetLogLevel(static_cast<LogLevel>(4));
-    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    image_set_ = *Digest::FromBytes(PutSet(blobs_, *manifest_));
     const v1::Recipe recipe = RecipeOf(*FakeSpec("a", 1, 0, ""), image_set_);
     split_ = *MakeSplit(*manifest_, recipe.images().split(), recipe.images().split_seed());
     per_epoch_ = StepsPerEpoch(split_.training.size(), recipe.batch_size());

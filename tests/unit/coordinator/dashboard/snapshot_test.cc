@@ -23,7 +23,7 @@ class SnapshotTest : public testing::Test {
  protected:
   void SetUp() override {
     SetLogLevel(static_cast<LogLevel>(4));
-    image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+    image_set_ = *Digest::FromBytes(PutSet(blobs_, *manifest_));
     core_ = std::make_unique<Core>(clock_, journal_, outbox_, blobs_, Core::Options());
     ASSERT_TRUE(core_->Open().ok());
     v1::Register hello;
@@ -42,7 +42,7 @@ class SnapshotTest : public testing::Test {
     submission.spec = *spec;
     submission.image_set = image_set_;
     submission.manifest = manifest_;
-    blobs_.Put(manifest_->SerializeAsString());  // A deleted study took it away.
+    PutSet(blobs_, *manifest_);  // A deleted study took it away.
     core_->Submit(submission, [](const absl::StatusOr<v1::SubmitResponse>& answer) {
       ASSERT_TRUE(answer.ok()) << answer.status();
     });

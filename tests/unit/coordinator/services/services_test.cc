@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "common/blob_client.h"
 #include "common/join_token.h"
 #include "common/spec_yaml.h"
@@ -177,7 +178,7 @@ class ServicesTest : public ::testing::Test {
       absl::MutexLock lock(&mutex);
       handshakes.push_back(why);
     });
-    open = std::make_unique<OpenStreams>(*access);
+    open = std::make_unique<OpenStreams>(*access, clock);
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches, *journal);
@@ -224,6 +225,14 @@ class ServicesTest : public ::testing::Test {
   std::shared_ptr<grpc::Channel> ChannelOf(const std::string& role) {
     return MakeChannel(absl::StrCat("127.0.0.1:", port),
                        ClientCredentials(*LoadIdentity(folder + "/certs", role)));
+  }
+
+  // Of the audit log.
+  int LinesWith(std::string_view text) {
+    const std::vector<std::string> lines = absl::StrSplit(*audit->Read(0, 1 << 20), '\n');
+    return static_cast<int>(std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+      return line.find(text) != std::string::npos;
+    }));
   }
 
   ShiftedClock clock;
@@ -699,6 +708,27 @@ TEST_F(JoinTest, ARevokedCertificate_IsRefusedOnEveryCall_AlsoOfAConnectionThatI
             grpc::StatusCode::UNAUTHENTICATED);
 }
 
+TEST_F(JoinTest, Revocation_EndsAWorkersStream_AlsoWhereItDoesNotRead) {
+  Identity worker;
+  ASSERT_TRUE(Sign(NewToken(60, 1), "gpu1-0", &worker).ok());
+  const auto stub = v1::Cluster::NewStub(ChannelWith(worker));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto stream = stub->Attend(&context);
+  stream->Write(HelloOf("gpu1-0"));
+  v1::Directive directive;
+  ASSERT_TRUE(stream->Read(&directive));
+  v1::Directive large;
+  large.mutable_forget()->add_blobs(std::string(1 << 20, 'a'));
+  constexpr int kSent = 64;
+  for (int i = 0; i < kSent; ++i) streams->Send(1, large);
+  ASSERT_TRUE(Revoke("gpu1-0").ok());
+  int got = 0;
+  while (stream->Read(&directive)) got += directive.forget().blobs_size();
+  EXPECT_LT(got, kSent);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+}
+
 // A stream that waits for bytes, one whose reader does not read, one that waits for news: none of them moves by itself.
 TEST_F(JoinTest, Revocation_EndsStreamsThatDoNotMove_WithTheReason) {
   for (const char* what : {"Put", "Get", "Watch"}) {
@@ -767,6 +797,23 @@ TEST_F(JoinTest, Revocation_EndsStreamsThatDoNotMove_WithTheReason) {
   }
 }
 
+// The CA's clock and the one that looks at the certificate, each wrong by a day at most.
+TEST_F(JoinTest, ClocksThatDifferByTwoDays_DoNotMatter) {
+  for (const absl::Duration ahead : {-absl::Hours(48), absl::Hours(48)}) {
+    Identity worker = {.ca_certificate = authority->certificate(), .certificate = "", .key = *NewKey()};
+    worker.certificate = *authority->Sign(*MakeSigningRequest(worker.key),
+                                          {"worker", "gpu1-0", *NewSerial(), WorkerValidity(absl::Now() + ahead)});
+    const grpc::Status status = Fetch(ChannelWith(worker));
+    EXPECT_TRUE(status.ok()) << absl::FormatDuration(ahead) << ": " << status.error_message();
+  }
+  // What the others look at.
+  for (const std::string& certificate : {LoadIdentity(folder + "/certs", "coordinator")->certificate, authority->certificate()}) {
+    const Validity validity = *ValidityOf(certificate);
+    EXPECT_LE(validity.from, absl::Now() - absl::Hours(48));
+    EXPECT_GE(validity.until, absl::Now() + absl::Hours(48));
+  }
+}
+
 TEST_F(JoinTest, AnExpiredCertificate_IsRefused_AtTheHandshakeAndOnAnOpenConnection) {
   Identity identity = {.ca_certificate = authority->certificate(), .certificate = "", .key = *NewKey()};
   const std::string request = *MakeSigningRequest(identity.key);
@@ -802,7 +849,9 @@ TEST_F(JoinTest, AJoinedCertificate_SpeaksForItsOwnName_AndAReadyMadeOneForAny) 
   const grpc::Status other = attend(ChannelWith(worker));
   EXPECT_EQ(other.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(other.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("gpu2-0")));
+  EXPECT_EQ(LinesWith("Cluster/Attend"), 1);
   EXPECT_TRUE(attend(ChannelOf("worker")).ok());
+  EXPECT_EQ(LinesWith("Cluster/Attend"), 1);
 }
 
 TEST_F(JoinTest, AJoinedCertificate_BringsResultsOfItsOwnAlone) {
@@ -816,7 +865,9 @@ TEST_F(JoinTest, AJoinedCertificate_BringsResultsOfItsOwnAlone) {
     return v1::Cluster::NewStub(ChannelWith(worker))->CompleteTasks(&context, request, &response);
   };
   EXPECT_TRUE(complete("gpu1-0").ok());
+  EXPECT_EQ(LinesWith("Cluster/CompleteTasks"), 0);
   const grpc::Status other = complete("gpu2-0");
+  EXPECT_EQ(LinesWith("Cluster/CompleteTasks"), 1);
   EXPECT_EQ(other.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(other.error_message(), AllOf(HasSubstr("gpu1-0"), HasSubstr("gpu2-0")));
 }
@@ -925,6 +976,62 @@ TEST_F(SecureServicesTest, AnUploadWithAPieceThatIsTooLong_IsRefused_AndAudited)
     while (audit->Head().entries < lines && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
     EXPECT_EQ(audit->Head().entries, lines) << size;
   }
+  EXPECT_TRUE(unread.Overdue().empty());
+}
+
+TEST_F(SecureServicesTest, AnUploadThatStandsStill_IsEnded_AndLeavesOneLine) {
+  const auto files = [&] {
+    const std::filesystem::recursive_directory_iterator all(folder + "/store/blobs");
+    return std::count_if(begin(all), end(all), [](const auto& entry) { return entry.is_regular_file(); });
+  };
+  const auto before = files();
+  const auto stub = v1::Blobs::NewStub(ChannelOf("user"));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  v1::PutResponse response;
+  const auto writer = stub->Put(&context, &response);
+  v1::PutRequest piece;
+  piece.set_digest(Sha256Of("ab").bytes());
+  piece.set_size(2);
+  piece.set_data("a");
+  writer->Write(piece);
+  const auto begun = [&] { return uploads->Begin("user", quota.bytes - 1).ok(); };
+  while (begun()) {  // Until the piece has come.
+    uploads->End("user", Sha256Of("ab"), quota.bytes - 1, false);
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  clock.ahead_ms = 30'000;
+  open->EndStalled();
+  EXPECT_EQ(LinesWith("Blobs/Put"), 0) << "it may be slow";
+  clock.ahead_ms = 90'000;
+  open->EndStalled();
+  const grpc::Status status = writer->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("brought nothing for 1m"));
+  const absl::Time until = absl::Now() + absl::Seconds(10);
+  while (!begun() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_LT(absl::Now(), until) << "it still counts for its user";
+  EXPECT_EQ(files(), before);
+  EXPECT_EQ(LinesWith("Blobs/Put"), 1);
+}
+
+TEST(UnreadCalls, WhatIsNotNoted_StrikesNoOtherOff) {
+  FakeClock clock;
+  UnreadCalls unread(clock, absl::Seconds(10), /*most=*/1);
+  unread.Begun("ann", "user", "Studies/List");
+  unread.Begun("ann", "user", "Studies/List");  // One too many, and it is read.
+  unread.Read("ann", "user", "Studies/List");
+  clock.Advance(absl::Seconds(11));
+  ASSERT_EQ(unread.Overdue().size(), 1u);
+  EXPECT_TRUE(unread.Overdue().empty());
+  // One that was not noted and never read is forgotten.
+  unread.Begun("ann", "user", "Studies/List");
+  unread.Begun("ann", "user", "Studies/List");
+  clock.Advance(absl::Seconds(11));
+  EXPECT_EQ(unread.Overdue().size(), 1u);
+  unread.Begun("ann", "user", "Studies/List");
+  unread.Read("ann", "user", "Studies/List");
+  clock.Advance(absl::Seconds(11));
   EXPECT_TRUE(unread.Overdue().empty());
 }
 
