@@ -7,7 +7,8 @@
 // trees of depth 5, images turned into columns included. products: those alone, by the fastest
 // kernel; each kernel's seconds are printed, in turn. folds: forests of seeds 1 .. N on all images
 // but those of a fold (a byte an image: its fold), which are then scored; prints a line "fold seed
-// accuracy" for each. weights: of each C those of the pixels (doubles), then the intercept. What it found is printed beside the value, for comparison with the peer's.
+// accuracy" for each. weights: of each C those of the pixels (doubles), then the intercept. What it
+// found is printed beside the value, for comparison with the peer's.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
