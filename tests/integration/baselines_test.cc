@@ -197,9 +197,9 @@ Json ResultsOn(int workers, bool inverted, bool crash = false, const std::string
   const CommandResult tables = cluster.Run("results seed --trials " + trials.string());
   EXPECT_EQ(tables.exit_code, 0) << tables.output;
   // A recipe's address names the image set, too.
-  results["trials"] = {std::regex_replace(ReadAll(trials / "trials.csv"),
-                                          std::regex(",[0-9a-f]{12},"), ",recipe,"),
-                       ReadAll(trials / "epochs.csv")};
+  results["trials"] = {
+      std::regex_replace(ReadAll(trials / "trials.csv"), std::regex(",[0-9a-f]{12},"), ",recipe,"),
+      ReadAll(trials / "epochs.csv")};
   return results;
 }
 

@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <iterator>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -168,8 +168,9 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
 }
 
 TEST_F(ReportTest, ThePage_WorksInABrowser) {
-  const CommandResult seen = Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
-                                                Page().string(), " 2>&1"));
+  const CommandResult seen =
+      Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
+                         Page().string(), " 2>&1"));
   if (seen.exit_code == 77) GTEST_SKIP() << seen.output;
   EXPECT_EQ(seen.exit_code, 0) << seen.output;
   EXPECT_THAT(seen.output, HasSubstr("all holds"));
@@ -185,8 +186,8 @@ double Printed(const std::string& line, const std::string& key) {
   return value;
 }
 
-// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read it from the file
-// and as the JSON has it.
+// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read
+// it from the file and as the JSON has it.
 void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>& lines) {
   size_t compared = 0;
   for (const Json& image : study["explained"]) {
@@ -223,10 +224,10 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
   const CommandResult saved = cluster_->Run(
       absl::StrCat("results figures --model ", model, " --explanations ", explained.string()));
   ASSERT_EQ(saved.exit_code, 0) << saved.output;
-  const CommandResult read = Shell(
-      absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
-                   cluster_->Write("study.json", results.output), " ", model, " ",
-                   (explained / "attributions.safetensors").string(), " 2>&1"));
+  const CommandResult read =
+      Shell(absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
+                         cluster_->Write("study.json", results.output), " ", model, " ",
+                         (explained / "attributions.safetensors").string(), " 2>&1"));
   ASSERT_EQ(read.exit_code, 0) << read.output;
   EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
 
@@ -241,15 +242,15 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
       return absl::StartsWith(l, absl::StrCat(name, "  "));
     });
     ASSERT_NE(line, lines.end()) << name << " is not in\n" << read.output;
-    for (const auto& [printed, column] :
-         std::vector<std::pair<std::string, std::string>>{{"accuracy", "accuracy"},
-                                                          {"precision", "precision"},
-                                                          {"FPR of all", "fpr_of_all"},
-                                                          {"FNR of all", "fnr_of_all"},
-                                                          {"FPR of the class", "fpr_of_class"},
-                                                          {"FNR of the class", "fnr_of_class"},
-                                                          {"area", "roc_area"},
-                                                          {"average precision", "average_precision"}}) {
+    for (const auto& [printed, column] : std::vector<std::pair<std::string, std::string>>{
+             {"accuracy", "accuracy"},
+             {"precision", "precision"},
+             {"FPR of all", "fpr_of_all"},
+             {"FNR of all", "fnr_of_all"},
+             {"FPR of the class", "fpr_of_class"},
+             {"FNR of the class", "fnr_of_class"},
+             {"area", "roc_area"},
+             {"average precision", "average_precision"}}) {
       double expected = std::nan("");
       EXPECT_TRUE(absl::SimpleAtod(row[*table->Column(column)], &expected)) << column;
       EXPECT_NEAR(Printed(*line, printed), expected, .5001e-3) << name << ", " << printed;
