@@ -181,7 +181,9 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
       screen,
       testing::ContainsRegex(
           "The mean of their scores reaches an area of <b>[01]\\.[0-9]+</b> \\([01]\\.[0-9]+ – "));
-  EXPECT_THAT(screen, HasSubstr("was evaluated 1 time by 1 study of this cluster (3 models"));
+  EXPECT_THAT(screen, HasSubstr("1 model (3 trainings: those of one setting with other seeds are "
+                                "one model) was evaluated on "
+                                "images of this test split, in 1 study of this cluster."));
   EXPECT_THAT(screen, Not(HasSubstr("not available: one training")));
   EXPECT_THAT(seeds, HasSubstr("<small>seeds 0."));
   EXPECT_THAT(seeds, HasSubstr("<th>range</th>"));
