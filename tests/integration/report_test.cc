@@ -152,7 +152,10 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   const std::string html = Read(page);
   EXPECT_LT(html.size(), 20'000'000u);
   EXPECT_THAT(html, Not(ContainsRegex("(src|href)=\"(https?:)?//")));
-  EXPECT_THAT(html, HasSubstr("This test split was evaluated 2 times by 1 study"));
+  EXPECT_THAT(
+      html,
+      HasSubstr(
+          "2 models were evaluated on images of this test split, in 1 study of this cluster."));
 
   // Made again it is the same; among other files it is refused.
   ASSERT_EQ(cluster.Run(Command()).exit_code, 0);
@@ -203,9 +206,18 @@ void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>&
         return absl::StartsWith(l, name);
       });
       ASSERT_NE(line, lines.end()) << name;
-      double sum = std::nan("");
-      EXPECT_TRUE(absl::SimpleAtod(line->substr(line->find(" sum ") + 5), &sum)) << *line;
-      EXPECT_NEAR(sum, std::accumulate(values.begin(), values.end(), 0.0), 1e-6) << *line;
+      const auto printed = [&](const std::string& key) {
+        double value = std::nan("");
+        const std::vector<std::string> rest = absl::StrSplit(*line, absl::StrCat(" ", key, " "));
+        EXPECT_TRUE(rest.size() == 2 &&
+                    absl::SimpleAtod(rest[1].substr(0, rest[1].find(' ')), &value))
+            << *line;
+        return value;
+      };
+      EXPECT_NEAR(printed("sum"), std::accumulate(values.begin(), values.end(), 0.0), 1e-6)
+          << *line;
+      EXPECT_NEAR(printed("first"), values.front(), 1e-6 * std::abs(values.front())) << *line;
+      EXPECT_NEAR(printed("last"), values.back(), 1e-6 * std::abs(values.back())) << *line;
       ++compared;
     }
   }
@@ -259,9 +271,20 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
   }
   EXPECT_EQ(compared, 2 * 8u) << "the network and the forest";
 
-  const Json study = Json::parse(results.output, nullptr, false);
+  Json study = Json::parse(results.output, nullptr, false);
   ASSERT_FALSE(study.is_discarded());
-  ExpectSumsOfAttributions(study, lines);
+  ExpectAttributions(study, lines);
+
+  // As before it has come to its end.
+  study["test"] = Json::array();
+  study["baselines"][0]["test"] = Json::array();
+  const CommandResult early =
+      Shell(absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
+                         cluster_->Write("early.json", study.dump()), " 2>&1"));
+  EXPECT_EQ(early.exit_code, 0) << early.output;
+  EXPECT_THAT(
+      early.output,
+      ContainsRegex("network +not evaluated yet\nrandom forest, 32 px +not evaluated yet\n"));
 }
 
 }  // namespace
