@@ -107,7 +107,8 @@ std::string TileFigures(const v1::ActivationOutput& maps) {
 
 // Of a fit of a probability that is nearly the same whatever is hidden: nearly 0 or 1, mostly.
 bool HardlyMoves(const v1::Attribution& fit) {
-  return std::all_of(fit.values().begin(), fit.values().end(),
+  return !fit.values().empty() &&
+         std::all_of(fit.values().begin(), fit.values().end(),
                      [](double value) { return std::abs(value) < kHardlyMoves; });
 }
 
