@@ -104,7 +104,7 @@ Studies::Leavings Studies::LeavingsOf(const std::string& id) const {
   const Study& study = *studies_.at(id);
   if (study.run != nullptr) {
     const StudyRun::TestLook look = study.run->test_look();
-    if (!look.models.empty()) leavings.event.set_test_split(SplitDigest(*look.images).bytes());
+    if (!look.models.empty()) leavings.event.set_test_split(SplitDigest(look.images).bytes());
     for (const Digest& model : look.models) leavings.event.add_test_models(model.bytes());
     for (const Digest& first : look.evaluations) {
       leavings.event.add_test_evaluations(first.bytes());

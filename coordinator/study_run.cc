@@ -336,11 +336,11 @@ StudyRun::TestLook StudyRun::test_look() const {
   TestLook found;
   const auto look = [&](const EvaluationPlanner* evaluation, const EvaluationPlanner* first) {
     if (evaluation == nullptr || evaluation->images_done() == 0) return;
-    if (found.images != nullptr && evaluation->listed() != *found.images) return;
+    if (!found.models.empty() && evaluation->listed() != found.images) return;
     const absl::StatusOr<Digest> model = MessageDigest(evaluation->model());
     const absl::StatusOr<Digest> key = MessageDigest(first->model());
     if (!model.ok() || !key.ok()) return;
-    found.images = &evaluation->listed();
+    found.images = evaluation->listed();
     found.models.insert(*model);
     found.evaluations.insert(*key);
   };

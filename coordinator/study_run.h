@@ -115,7 +115,7 @@ class StudyRun {
 
   // The test images that it has looked at, and with which models.
   struct TestLook {
-    const std::vector<uint32_t>* images = nullptr;  // Of the run. Null: with none.
+    std::vector<uint32_t> images;  // Empty: with none.
     std::set<Digest> models;
     // One for what was selected, whatever the number of its seeds: its first model; and each
     // baseline.

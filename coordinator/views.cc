@@ -298,8 +298,7 @@ v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
   for (const auto& [id, study] : studies.all()) {
     if (study->run == nullptr || studies.state().studies().at(id).image_set != image_set) continue;
     const StudyRun::TestLook look = study->run->test_look();
-    if (look.images == nullptr || std::none_of(look.images->begin(), look.images->end(), is_test))
-      continue;
+    if (std::none_of(look.images.begin(), look.images.end(), is_test)) continue;
     models.insert(look.models.begin(), look.models.end());
     evaluations.insert(look.evaluations.begin(), look.evaluations.end());
     use.set_studies(use.studies() + 1);

@@ -176,9 +176,11 @@ Json EvaluatedElsewhere(const TestCluster& cluster, const std::string& images) {
   EXPECT_THAT(own.output, AllOf(HasSubstr("validation images chose"), HasSubstr("300 images"),
                                 HasSubstr("warning: no external validation: " + warning),
                                 Not(HasSubstr(claim))));
-  EXPECT_THAT(ReadAll(page),
-              AllOf(HasSubstr("<li>This is no external validation: 300 of 300 images"),
-                    Not(HasSubstr("External validation: ")), Not(HasSubstr(claim))));
+  EXPECT_THAT(
+      ReadAll(page),
+      AllOf(
+          HasSubstr("<p class=\"lead\">Warning, this is no external validation: 300 of 300 images"),
+          Not(HasSubstr("External validation: ")), Not(HasSubstr(claim))));
   EXPECT_EQ(Dermis(absl::StrCat("synth --count 40 --size 64 --seed 77 -o ", other)).exit_code, 0);
   const CommandResult foreign =
       cluster.Run(absl::StrCat("evaluate seed --images ", other, " -o ", page));

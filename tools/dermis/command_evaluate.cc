@@ -268,13 +268,12 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
   const std::string& text = acquaintance.text;
   const std::string lead =
       acquaintance.warns()
-          ? absl::StrCat("On images of which the model knows some: ", chosen, ".")
+          ? absl::StrCat("Warning, this is no external validation: ", text,
+                         ". Of the model: ", chosen, ".")
           : absl::StrCat(acquaintance.overlap ? "External validation: " : "A model file: ", chosen,
                          "; ", text, ".");
-  RETURN_IF_ERROR(WriteJudgedPage(
-      absl::StrCat(who, " on ", other.manifest().name()), lead,
-      acquaintance.warns() ? absl::StrCat("This is no external validation: ", text, ".") : "", view,
-      other.manifest(), audit, options.page));
+  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()), lead, view,
+                                  other.manifest(), audit, options.page));
   if (!options.json) std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
 }

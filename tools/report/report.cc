@@ -424,13 +424,9 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
 }
 
 absl::Status WriteJudgedPage(const std::string& title, const std::string& lead,
-                             const std::string& warning, const JudgedView& view,
-                             const v1::ImageSetManifest& manifest, const std::string& audit,
-                             const std::string& path) {
-  std::string body = warning.empty() ? ""
-                                     : absl::StrCat("<ul class=\"flags first\"><li>",
-                                                    Escape(warning), "</li></ul>");
-  body += Section("evaluation", "Evaluation", RenderJudged(view, manifest));
+                             const JudgedView& view, const v1::ImageSetManifest& manifest,
+                             const std::string& audit, const std::string& path) {
+  std::string body = Section("evaluation", "Evaluation", RenderJudged(view, manifest));
   if (!audit.empty()) {
     body += Section("provenance", "Provenance",
                     absl::StrCat("<dl class=\"provenance\">", AuditFact(audit), "</dl>"));
