@@ -423,9 +423,8 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
   return absl::OkStatus();
 }
 
-absl::Status WriteJudgedPage(const std::string& title, const std::string& lead,
-                             const JudgedView& view, const v1::ImageSetManifest& manifest,
-                             const std::string& audit, const std::string& path) {
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& audit, const std::string& path) {
   std::string body = Section("evaluation", "Evaluation", RenderJudged(view, manifest));
   if (!audit.empty()) {
     body += Section("provenance", "Provenance",

@@ -51,9 +51,8 @@ absl::StatusOr<Evaluation> EvaluateBaseline(const v1::StudyResults& results, con
 absl::StatusOr<std::string> RenderReport(const v1::StudyResults& results, const ReportInputs& inputs);
 
 // A page of its own for how a model does on other images. audit: as in ReportInputs.
-absl::Status WriteJudgedPage(const std::string& title, const std::string& lead,
-                             const JudgedView& view, const v1::ImageSetManifest& manifest,
-                             const std::string& audit, const std::string& path);
+absl::Status WriteJudgedPage(const std::string& title, const std::string& lead, const JudgedView& view,
+                             const v1::ImageSetManifest& manifest, const std::string& audit, const std::string& path);
 
 // By temporary file and rename; what is no regular file (a pipe) is written to. UNAVAILABLE: disk.
 absl::Status WriteFileAtomically(const std::string& path, const std::string& bytes);
