@@ -276,7 +276,9 @@ void ViewSeeds(const StudyRun& run, v1::StudyResults& results) {
   }
 }
 
-// Of all studies of this store that know the split's test images.
+// Of all studies of this store that have looked at any of these test images: of the same split, of
+// another one, or with all of the set. Of those that are deleted the split's digest is known, and
+// no images: only the same split's count.
 v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
                       const std::vector<uint32_t>& test) {
   v1::TestUse use;
@@ -286,10 +288,17 @@ v1::TestUse UseOfTest(const Studies& studies, const Digest& image_set,
     models = past->models;
     evaluations = past->evaluations;
   }
+  // Nearly all splits of a set that have an image in common show it among their first.
+  std::vector<bool> tests;
+  for (const uint32_t image : test) {
+    if (image >= tests.size()) tests.resize(image + 1);
+    tests[image] = true;
+  }
+  const auto is_test = [&](uint32_t image) { return image < tests.size() && tests[image]; };
   for (const auto& [id, study] : studies.all()) {
     if (study->run == nullptr || studies.state().studies().at(id).image_set != image_set) continue;
     const StudyRun::TestLook look = study->run->test_look();
-    if (look.models.empty() || look.images != test) continue;
+    if (std::none_of(look.images.begin(), look.images.end(), is_test)) continue;
     models.insert(look.models.begin(), look.models.end());
     evaluations.insert(look.evaluations.begin(), look.evaluations.end());
     use.set_studies(use.studies() + 1);

@@ -72,6 +72,9 @@ def main():
               **{f'network, seed {s["seed"]}': s["test"] for s in study["seeds"]["each"]},
               **{f'{b["name"]}, {b["size"]} px': b["test"] for b in study["baselines"]}}
     for name, rows in models.items():
+        if not rows:
+            print(f"{name:32} not evaluated yet")
+            continue
         _, label, logits = scores_of(rows)
         row = table_one(probability_of(logits), label == logits.shape[1] - 1)
         print(f"{name:32}", "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
@@ -82,7 +85,8 @@ def main():
         attributions, metadata = read_safetensors(sys.argv[3])
         print(f"{len(attributions)} attributions of {metadata['output']}, class {metadata['class']}")
         for name, values in attributions.items():  # "IMAGE/METHOD/..."
-            print(f"{name:48} {'x'.join(map(str, values.shape)):12} sum {values.sum(dtype=np.float64):+.9g}")
+            print(f"{name:48} {'x'.join(map(str, values.shape)):12} sum {values.sum(dtype=np.float64):+.9g} "
+                  f"first {values.flat[0]:+.9g} last {values.flat[-1]:+.9g}")
 
 
 if __name__ == "__main__":

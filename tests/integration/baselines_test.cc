@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
@@ -25,7 +26,9 @@ namespace dermis {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Json = nlohmann::json;
 
 constexpr char kStudy[] = R"(name: seed
@@ -139,6 +142,7 @@ void ExpectLinearModelsAreExplainedByTheirWeights(const TestCluster& cluster) {
       for (const double value : due) scale = std::max(scale, std::abs(value));
       EXPECT_GT(scale, 1e-3) << "a model that looks at nothing shows nothing";
       for (const v1::MethodResult& method : by.results()) {  // Exact Shapley values, occlusion.
+        if (method.method().shapley().hidden() == v1::HIDDEN_VALUE_BACKGROUND) continue;
         const auto attribution = (*client)->FetchPayload(method.result());
         ASSERT_TRUE(attribution.ok()) << attribution.status();
         const v1::Attribution& values = attribution->fit();
@@ -155,6 +159,51 @@ void ExpectLinearModelsAreExplainedByTheirWeights(const TestCluster& cluster) {
     }
   }
   EXPECT_GE(compared, 8) << "two sizes, two methods, two images at least";
+}
+
+// On the study's own images, which is said, and on others, where their innocence is claimed. The
+// thresholds and the temperature of both: the model's own validation images choose them.
+Json EvaluatedElsewhere(const TestCluster& cluster, const std::string& images) {
+  const std::string page = (cluster.directory() / "elsewhere.html").string(),
+                    other = (cluster.directory() / "other.images").string();
+  const std::string
+      claim = "no image of this set took part in any choice",
+      warning =
+          "300 of 300 images stand in the study's own set 'synthetic', 180 of them among those";
+  const CommandResult own =
+      cluster.Run(absl::StrCat("evaluate seed --images ", images, " -o ", page));
+  EXPECT_EQ(own.exit_code, 0) << own.output;
+  EXPECT_THAT(own.output, AllOf(HasSubstr("validation images chose"), HasSubstr("300 images"),
+                                HasSubstr("warning: no external validation: " + warning),
+                                Not(HasSubstr(claim))));
+  EXPECT_THAT(
+      ReadAll(page),
+      AllOf(
+          HasSubstr("<p class=\"lead\">Warning, this is no external validation: 300 of 300 images"),
+          Not(HasSubstr("External validation: ")), Not(HasSubstr(claim))));
+  EXPECT_EQ(Dermis(absl::StrCat("synth --count 40 --size 64 --seed 77 -o ", other)).exit_code, 0);
+  const CommandResult foreign =
+      cluster.Run(absl::StrCat("evaluate seed --images ", other, " -o ", page));
+  EXPECT_EQ(foreign.exit_code, 0) << foreign.output;
+  EXPECT_THAT(foreign.output, AllOf(HasSubstr(claim), Not(HasSubstr("warning"))));
+  EXPECT_THAT(ReadAll(page), AllOf(HasSubstr("External validation: "), HasSubstr(claim),
+                                   Not(HasSubstr("is no external"))));
+  Json found;
+  for (const std::string& set : {images, other}) {
+    const CommandResult told =
+        Shell(absl::StrCat(Program("dermis"), " evaluate seed --images ", set, " --cluster ",
+                           cluster.cluster(), " -o json 2>/dev/null"));
+    const Json json = Json::parse(told.output, nullptr, false);
+    EXPECT_TRUE(json.is_object()) << told.output;
+    if (!json.is_object()) return {};
+    EXPECT_EQ(json["own_images"]["images"], set == images ? 300 : 0);
+    EXPECT_EQ(json["own_images"]["trained_or_chosen_on"], set == images ? 180 : 0);
+    found.push_back(
+        {json["at_chosen"]["threshold"], json["temperature"], json["validation_images"]});
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_TRUE(found[0][0].is_number() && found[0][1].is_number()) << found;
+  return found;
 }
 
 Json ResultsOn(int workers, bool inverted, bool crash = false, const std::string& study = kStudy) {
@@ -186,20 +235,15 @@ Json ResultsOn(int workers, bool inverted, bool crash = false, const std::string
   const CommandResult written = cluster.Run("results seed --explanations " + explanations.string());
   EXPECT_EQ(written.exit_code, 0) << written.output;
   EXPECT_TRUE(fs::exists(explanations / "attributions.csv"));
-  const CommandResult evaluated = cluster.Run(
-      absl::StrCat("evaluate seed --images ", images, " -o ",
-                   (cluster.directory() / "elsewhere.html").string()));
-  EXPECT_EQ(evaluated.exit_code, 0) << evaluated.output;
-  EXPECT_THAT(evaluated.output, HasSubstr("validation images chose"));
-  EXPECT_THAT(evaluated.output, HasSubstr("300 images"));
   Json results = Json::parse(json.output, nullptr, false);
+  results["evaluated"] = EvaluatedElsewhere(cluster, images);
   const fs::path trials = cluster.directory() / "trials";
   const CommandResult tables = cluster.Run("results seed --trials " + trials.string());
   EXPECT_EQ(tables.exit_code, 0) << tables.output;
   // A recipe's address names the image set, too.
-  results["trials"] = {std::regex_replace(ReadAll(trials / "trials.csv"),
-                                          std::regex(",[0-9a-f]{12},"), ",recipe,"),
-                       ReadAll(trials / "epochs.csv")};
+  results["trials"] = {
+      std::regex_replace(ReadAll(trials / "trials.csv"), std::regex(",[0-9a-f]{12},"), ",recipe,"),
+      ReadAll(trials / "epochs.csv")};
   return results;
 }
 
@@ -253,32 +297,42 @@ TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
 }
 
 // Of an image that is explained: the background set that DeepSHAP compares it with, and the mean of
-// the model's output over it.
+// the model's output over it; and over that which stands for hidden superpixels.
 std::vector<Json> BackgroundOf(const Json& results) {
+  std::vector<Json> found;
   for (const Json& attribution : results["explained"][0]["attributions"]) {
     const Json& result = attribution["result"];
-    if (attribution["method"].contains("deep_shap"))
-      return {result["gradient"]["background"], result["gradient"]["reference"]};
+    if (attribution["method"].contains("deep_shap")) {
+      found.push_back(result["gradient"]["background"]);
+      found.push_back(result["gradient"]["reference"]);
+    } else if (absl::StrContains(attribution["method"].dump(), "BACKGROUND")) {
+      found.push_back(result["fit"]["hidden"]);
+    }
   }
-  return {};
+  return found;
 }
 
 TEST(Baselines, TestPixels_DecideNothingThatIsChosen) {
-  // Of two trials one is taken, and a background set is chosen, too.
+  // Of two trials one is taken, and background sets are chosen, too.
   const std::string study = absl::StrReplaceAll(
-      kStudy, {{"    - grad_cam\n", "    - grad_cam\n    - deep_shap\n"},
-               {"baselines:\n  random",
-                "sweep: {axes: [{key: training.optimizer.rmsprop.learning_rate, values: [1e-3, "
-                "1e-5]}]}\nbaselines:\n  random"}});
+      kStudy,
+      {{"    - grad_cam\n",
+        "    - grad_cam\n    - deep_shap\n    - shapley: {estimator: exact, hidden: background, "
+        "superpixels: {grid: {rows: 3}}}\n"},
+       {"baselines:\n  random",
+        "sweep: {axes: [{key: training.optimizer.rmsprop.learning_rate, values: [1e-3, "
+        "1e-5]}]}\nbaselines:\n  random"}});
   const Json as_is = ResultsOn(2, false, false, study), inverted = ResultsOn(2, true, false, study);
   ASSERT_FALSE(inverted.is_discarded());
   EXPECT_EQ(as_is["trials"], inverted["trials"]) << "scores of trials, and which one is taken";
   EXPECT_THAT(as_is["trials"][0].get<std::string>(), HasSubstr("chosen"));
-  ASSERT_EQ(BackgroundOf(as_is).size(), 2u);
+  ASSERT_EQ(BackgroundOf(as_is).size(), 3u);
+  for (const Json& part : BackgroundOf(as_is)) EXPECT_FALSE(part.is_null());
   EXPECT_EQ(BackgroundOf(as_is), BackgroundOf(inverted));
   EXPECT_NE(as_is["test"], inverted["test"]) << "the test pixels differ";
   EXPECT_EQ(as_is["model"], inverted["model"]);
   EXPECT_EQ(as_is["validation"], inverted["validation"]);
+  EXPECT_EQ(as_is["evaluated"], inverted["evaluated"]) << "thresholds and temperature";
   ASSERT_EQ(as_is["baselines"].size(), inverted["baselines"].size());
   bool differ = false;
   for (size_t b = 0; b < as_is["baselines"].size(); ++b) {

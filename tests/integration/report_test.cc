@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <iterator>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -152,7 +152,10 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
   const std::string html = Read(page);
   EXPECT_LT(html.size(), 20'000'000u);
   EXPECT_THAT(html, Not(ContainsRegex("(src|href)=\"(https?:)?//")));
-  EXPECT_THAT(html, HasSubstr("This test split was evaluated 2 times by 1 study"));
+  EXPECT_THAT(
+      html,
+      HasSubstr(
+          "2 models were evaluated on images of this test split, in 1 study of this cluster."));
 
   // Made again it is the same; among other files it is refused.
   ASSERT_EQ(cluster.Run(Command()).exit_code, 0);
@@ -168,8 +171,9 @@ TEST_F(ReportTest, FiguresAreFilesOfTheirOwn_AndThePageNeedsNoNetwork) {
 }
 
 TEST_F(ReportTest, ThePage_WorksInABrowser) {
-  const CommandResult seen = Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
-                                                Page().string(), " 2>&1"));
+  const CommandResult seen =
+      Shell(absl::StrCat("python3 ", Source(), "/tests/integration/dashboard/report_page.py ",
+                         Page().string(), " 2>&1"));
   if (seen.exit_code == 77) GTEST_SKIP() << seen.output;
   EXPECT_EQ(seen.exit_code, 0) << seen.output;
   EXPECT_THAT(seen.output, HasSubstr("all holds"));
@@ -185,8 +189,8 @@ double Printed(const std::string& line, const std::string& key) {
   return value;
 }
 
-// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read it from the file
-// and as the JSON has it.
+// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read
+// it from the file and as the JSON has it.
 void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>& lines) {
   size_t compared = 0;
   for (const Json& image : study["explained"]) {
@@ -202,9 +206,18 @@ void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>&
         return absl::StartsWith(l, name);
       });
       ASSERT_NE(line, lines.end()) << name;
-      double sum = std::nan("");
-      EXPECT_TRUE(absl::SimpleAtod(line->substr(line->find(" sum ") + 5), &sum)) << *line;
-      EXPECT_NEAR(sum, std::accumulate(values.begin(), values.end(), 0.0), 1e-6) << *line;
+      const auto printed = [&](const std::string& key) {
+        double value = std::nan("");
+        const std::vector<std::string> rest = absl::StrSplit(*line, absl::StrCat(" ", key, " "));
+        EXPECT_TRUE(rest.size() == 2 &&
+                    absl::SimpleAtod(rest[1].substr(0, rest[1].find(' ')), &value))
+            << *line;
+        return value;
+      };
+      EXPECT_NEAR(printed("sum"), std::accumulate(values.begin(), values.end(), 0.0), 1e-6)
+          << *line;
+      EXPECT_NEAR(printed("first"), values.front(), 1e-6 * std::abs(values.front())) << *line;
+      EXPECT_NEAR(printed("last"), values.back(), 1e-6 * std::abs(values.back())) << *line;
       ++compared;
     }
   }
@@ -223,10 +236,10 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
   const CommandResult saved = cluster_->Run(
       absl::StrCat("results figures --model ", model, " --explanations ", explained.string()));
   ASSERT_EQ(saved.exit_code, 0) << saved.output;
-  const CommandResult read = Shell(
-      absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
-                   cluster_->Write("study.json", results.output), " ", model, " ",
-                   (explained / "attributions.safetensors").string(), " 2>&1"));
+  const CommandResult read =
+      Shell(absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
+                         cluster_->Write("study.json", results.output), " ", model, " ",
+                         (explained / "attributions.safetensors").string(), " 2>&1"));
   ASSERT_EQ(read.exit_code, 0) << read.output;
   EXPECT_THAT(read.output, HasSubstr("292898 weights in "));
 
@@ -241,15 +254,15 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
       return absl::StartsWith(l, absl::StrCat(name, "  "));
     });
     ASSERT_NE(line, lines.end()) << name << " is not in\n" << read.output;
-    for (const auto& [printed, column] :
-         std::vector<std::pair<std::string, std::string>>{{"accuracy", "accuracy"},
-                                                          {"precision", "precision"},
-                                                          {"FPR of all", "fpr_of_all"},
-                                                          {"FNR of all", "fnr_of_all"},
-                                                          {"FPR of the class", "fpr_of_class"},
-                                                          {"FNR of the class", "fnr_of_class"},
-                                                          {"area", "roc_area"},
-                                                          {"average precision", "average_precision"}}) {
+    for (const auto& [printed, column] : std::vector<std::pair<std::string, std::string>>{
+             {"accuracy", "accuracy"},
+             {"precision", "precision"},
+             {"FPR of all", "fpr_of_all"},
+             {"FNR of all", "fnr_of_all"},
+             {"FPR of the class", "fpr_of_class"},
+             {"FNR of the class", "fnr_of_class"},
+             {"area", "roc_area"},
+             {"average precision", "average_precision"}}) {
       double expected = std::nan("");
       EXPECT_TRUE(absl::SimpleAtod(row[*table->Column(column)], &expected)) << column;
       EXPECT_NEAR(Printed(*line, printed), expected, .5001e-3) << name << ", " << printed;
@@ -258,9 +271,20 @@ TEST_F(ReportTest, ReadResultsPy_RebuildsTableOne_AndReadsAttributions) {
   }
   EXPECT_EQ(compared, 2 * 8u) << "the network and the forest";
 
-  const Json study = Json::parse(results.output, nullptr, false);
+  Json study = Json::parse(results.output, nullptr, false);
   ASSERT_FALSE(study.is_discarded());
-  ExpectSumsOfAttributions(study, lines);
+  ExpectAttributions(study, lines);
+
+  // As before it has come to its end.
+  study["test"] = Json::array();
+  study["baselines"][0]["test"] = Json::array();
+  const CommandResult early =
+      Shell(absl::StrCat("/usr/bin/python3 ", Source(), "/docs/read_results.py ",
+                         cluster_->Write("early.json", study.dump()), " 2>&1"));
+  EXPECT_EQ(early.exit_code, 0) << early.output;
+  EXPECT_THAT(
+      early.output,
+      ContainsRegex("network +not evaluated yet\nrandom forest, 32 px +not evaluated yet\n"));
 }
 
 }  // namespace

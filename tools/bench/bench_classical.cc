@@ -7,7 +7,8 @@
 // trees of depth 5, images turned into columns included. products: those alone, by the fastest
 // kernel; each kernel's seconds are printed, in turn. folds: forests of seeds 1 .. N on all images
 // but those of a fold (a byte an image: its fold), which are then scored; prints a line "fold seed
-// accuracy" for each. weights: of each C those of the pixels (doubles), then the intercept. What it found is printed beside the value, for comparison with the peer's.
+// accuracy" for each. weights: of each C those of the pixels (doubles), then the intercept. What it
+// found is printed beside the value, for comparison with the peer's.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -41,13 +42,11 @@ struct Data {
   uint32_t size = 0;
 };
 
-void Append(const LogisticModel& model, const std::string& path) {
-  if (path.empty()) return;
-  std::ofstream out(path, std::ios::binary | std::ios::app);
+void Write(const LogisticModel& model, std::ofstream& out) {
   out.write(reinterpret_cast<const char*>(model.weights.data()),
             static_cast<std::streamsize>(model.weights.size() * sizeof(double)));
   out.write(reinterpret_cast<const char*>(&model.intercept), sizeof model.intercept);
-  if (!out.flush()) Die("cannot write '" + path + "'");
+  if (!out.flush()) Die("the weights cannot be written");
 }
 
 void PathByKernel(const Data& data, const std::vector<double>& strengths,
@@ -62,11 +61,13 @@ void PathByKernel(const Data& data, const std::vector<double>& strengths,
   if (!fits.ok()) Die(fits.status().ToString());
   std::fprintf(stderr, "products %.2f s, path %.2f s\n", multiplied - start,
                Seconds() - multiplied);
+  std::ofstream out;
+  if (!weights.empty()) out.open(weights, std::ios::binary);
   for (const L2Fit& fit : *fits) {
     std::fprintf(stderr, "C %g: objective %.9g, gradient %.1e, steps %u\n", fit.strength,
                  fit.objective, fit.gradient, fit.steps);
     if (!fit.converged) Die("not converged");
-    if (!weights.empty()) Append(L2Model(data.rows, data.size, fit), weights);
+    if (out.is_open()) Write(L2Model(data.rows, data.size, fit), out);
   }
 }
 
@@ -93,11 +94,13 @@ void PathByColumns(const Data& data, const std::vector<double>& strengths,
   std::fprintf(stderr, "columns %.2f s\n", Seconds() - start);
   const auto fits = FitL1Path(columns, data.labels, strengths);
   if (!fits.ok()) Die(fits.status().ToString());
+  std::ofstream out;
+  if (!weights.empty()) out.open(weights, std::ios::binary);
   for (const L1Fit& fit : *fits) {
     std::fprintf(stderr, "C %g: objective %.9g, gap %.1e, pixels %zu, passes %u\n", fit.strength,
                  fit.objective, fit.gap, fit.features.size(), fit.passes);
     if (!fit.converged) Die("not converged");
-    if (!weights.empty()) Append(L1Model(fit, data.size, MeanPixels(data.rows, data.p)), weights);
+    if (out.is_open()) Write(L1Model(fit, data.size, MeanPixels(data.rows, data.p)), out);
   }
 }
 

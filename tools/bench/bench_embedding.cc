@@ -1,12 +1,14 @@
 // PCA and t-SNE: seconds, of the whole computation from what is in memory.
-//   dermis_bench_embedding --what pca --images FILE [--size 224] [--scores OUT] [--how gram|randomised]
+//   dermis_bench_embedding --what pca --images FILE [--size 224] [--scores OUT] [--how
+//   gram|randomised]
 //                          [--basis OUT]
 //   dermis_bench_embedding --what tsne --scores FILE [--embedding OUT] [--seed N]
-//   dermis_bench_embedding --what kl --scores FILE --embedding FILE [--most-dense N]    the judge: exact
+//   dermis_bench_embedding --what kl --scores FILE --embedding FILE [--most-dense N]    the judge:
+//   exact
 // all: [--components 50] [--threads N] [--perplexity 30]. seed: a random start in place of that by
 // the components. The judge's P is dense, or of neighbours beyond N points (8000). images: n x size
-// x size x 3 bytes; scores: n x components doubles; embedding: n x 2 doubles; basis (of gram): components x pixels floats. Parts are printed to
-// standard error.
+// x size x 3 bytes; scores: n x components doubles; embedding: n x 2 doubles; basis (of gram):
+// components x pixels floats. Parts are printed to standard error.
 #include <algorithm>
 #include <cmath>
 #include <fstream>

@@ -21,11 +21,12 @@
 #include "common/spec_yaml.h"
 #include "common/status_macros.h"
 #include "tools/dermis/black_box.h"
-#include "tools/dermis/command_audit.h"
 #include "tools/dermis/client.h"
 #include "tools/dermis/cluster.h"
+#include "tools/dermis/command_audit.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/overlap.h"
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
@@ -151,12 +152,43 @@ Json JsonOf(const Calibration& calibration) {
           {"calibration_error", calibration.error}};
 }
 
+// Whether the model knows the images that it is judged on.
+struct Acquaintance {
+  std::optional<Overlap> overlap;  // None: of a file nobody knows.
+  std::string text;                // A sentence without its end.
+
+  bool warns() const { return overlap && !overlap->none(); }
+};
+Acquaintance AcquaintanceOf(const v1::StudyResults& of, const v1::ImageSetManifest& own,
+                            const v1::ImageSetManifest& other) {
+  const Overlap overlap = OverlapOf(own, of.test_images(), other);
+  std::string text = Describe(overlap, own.name());
+  if (overlap.none()) text += ": no image of this set took part in any choice";
+  // Its study chose a threshold only.
+  if (of.spec().has_model()) text += "; which images the model was trained on is not known here";
+  return {overlap, std::move(text)};
+}
+
+Json JsonOf(const Acquaintance& acquaintance) {
+  if (!acquaintance.overlap) return nullptr;
+  const Overlap& overlap = *acquaintance.overlap;
+  return {{"images", overlap.images},
+          {"trained_or_chosen_on", overlap.used},
+          {"lesions", overlap.lesions}};
+}
+
 // What Print says. Null: nothing has chosen it.
-Json JsonOf(const std::string& who, const v1::ImageSetManifest& other, const EvaluationReport& report) {
+Json JsonOf(const std::string& who, const v1::ImageSetManifest& other,
+            const Acquaintance& acquaintance, const EvaluationReport& report) {
   const bool known = !report.rule_unknown;
   return {{"model", who},
           {"images", other.name()},
-          {"test", {{"images", report.test_images}, {"positives", report.test_positives}, {"lesions", report.test_lesions}}},
+          {"own_images", JsonOf(acquaintance)},
+          {"own_images_note", acquaintance.text},
+          {"test",
+           {{"images", report.test_images},
+            {"positives", report.test_positives},
+            {"lesions", report.test_lesions}}},
           {"positive", report.positive},
           {"area", EstimateJson(report.at_half.area)},
           {"average_precision", EstimateJson(report.at_half.average_precision)},
@@ -170,7 +202,9 @@ Json JsonOf(const std::string& who, const v1::ImageSetManifest& other, const Eva
 
 // unknown: why no threshold and no temperature are known; empty where they are.
 void Print(const std::string& who, const v1::ImageSetManifest& other, const std::string& unknown,
-           const EvaluationReport& report) {
+           const Acquaintance& acquaintance, const EvaluationReport& report) {
+  if (acquaintance.warns())
+    std::printf("warning: no external validation: %s\n", acquaintance.text.c_str());
   std::printf(
       "%s on '%s': %llu images (%llu %s) of %llu lesions; in brackets 95 %% bootstrap intervals by "
       "lesion\n"
@@ -179,6 +213,7 @@ void Print(const std::string& who, const v1::ImageSetManifest& other, const std:
       static_cast<unsigned long long>(report.test_positives), report.positive.c_str(),
       static_cast<unsigned long long>(report.test_lesions), Shown(report.at_half.area).c_str(),
       Shown(report.at_half.average_precision).c_str());
+  if (!acquaintance.warns()) std::printf("  %s\n", acquaintance.text.c_str());
   for (const TableOneRow* row : {&report.at_half, &report.at_chosen}) {
     const bool chosen = row == &report.at_chosen;
     if (chosen && report.rule_unknown) continue;
@@ -217,7 +252,8 @@ absl::StatusOr<Evaluated> RunOn(Client& client, const StudyFile& study, const Im
 }
 
 absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
-                       const ImageSet& other, EvaluationReport report) {
+                       const ImageSet& other, const Acquaintance& acquaintance,
+                       EvaluationReport report) {
   if (options.page.empty()) return absl::OkStatus();
   const std::string chosen =
       report.rule_unknown
@@ -229,22 +265,28 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
   JudgedView view;
   view.models.push_back(std::move(report));
   ASSIGN_OR_RETURN(const std::string audit, AuditText(options.cluster));
-  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()),
-                                  absl::StrCat("External validation: ", chosen,
-                                               "; no image of this set took part in any choice."),
-                                  view, other.manifest(), audit, options.page));
+  const std::string& text = acquaintance.text;
+  const std::string lead =
+      acquaintance.warns()
+          ? absl::StrCat("Warning, this is no external validation: ", text,
+                         ". Of the model: ", chosen, ".")
+          : absl::StrCat(acquaintance.overlap ? "External validation: " : "A model file: ", chosen,
+                         "; ", text, ".");
+  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()), lead, view,
+                                  other.manifest(), audit, options.page));
   if (!options.json) std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
 }
 
-absl::Status Tell(const EvaluateOptions& options, const std::string& who, const ImageSet& other, const std::string& unknown,
+absl::Status Tell(const EvaluateOptions& options, const std::string& who, const ImageSet& other,
+                  const std::string& unknown, const Acquaintance& acquaintance,
                   EvaluationReport report) {
   if (options.json) {
-    PrintJson(JsonOf(who, other.manifest(), report));
+    PrintJson(JsonOf(who, other.manifest(), acquaintance, report));
   } else {
-    Print(who, other.manifest(), unknown, report);
+    Print(who, other.manifest(), unknown, acquaintance, report);
   }
-  return WritePage(options, who, other, std::move(report));
+  return WritePage(options, who, other, acquaintance, std::move(report));
 }
 
 absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
@@ -279,7 +321,8 @@ absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
   const ScoredRun run = {{of.validation_logits().begin(), of.validation_logits().end()},
                          std::move(external.logits)};
   ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(options.study, images, {&run, 1}));
-  return Tell(options, of.status().id(), other, "", std::move(report));
+  return Tell(options, of.status().id(), other, "",
+              AcquaintanceOf(of, own->manifest(), other.manifest()), std::move(report));
 }
 
 absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, const ImageSet& other) {
@@ -297,7 +340,7 @@ absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, cons
           : absl::StrCat(who,
                          " holds none; dermis results STUDY --model writes them, where the "
                          "study has validation images"),
-      std::move(report));
+      {std::nullopt, "which images it was trained on is not known here"}, std::move(report));
 }
 
 absl::Status EvaluateOn(const EvaluateOptions& options) {

@@ -131,8 +131,10 @@ std::string Compute(const v1::StudyStatus& status) {
       found == 0 ? "" : absl::StrCat(found, " were there already, and their hours are not counted");
   if (computed == 0) return found == 0 ? "nothing yet" : absl::StrCat("nothing: ", reused);
   const double hours = status.used_hours();
-  return absl::StrCat(hours < 1 ? absl::StrFormat("%.1f minutes", hours * 60) : absl::StrFormat("%.1f hours", hours),
-                      " of one worker, for ", computed, " tasks", reused.empty() ? "" : "; ", reused);
+  return absl::StrCat(hours < 1 ? absl::StrFormat("%.1f minutes", hours * 60)
+                                : absl::StrFormat("%.1f hours", hours),
+                      " of one worker, for ", computed, " tasks", reused.empty() ? "" : "; ",
+                      reused);
 }
 
 // A numerics class names the versions of what decides bits: "cpu/avx512/torch-2.11.0/...".
@@ -145,7 +147,8 @@ std::string Software(const std::string& numerics_class) {
   for (const absl::string_view part : absl::StrSplit(numerics_class, '/')) {
     for (const auto& [key, name] : kNames) {
       if (absl::StartsWith(part, absl::StrCat(key, "-")))
-        parts.push_back(absl::StrCat(name, " ", Escape(std::string(part.substr(part.find('-') + 1)))));
+        parts.push_back(
+            absl::StrCat(name, " ", Escape(std::string(part.substr(part.find('-') + 1)))));
     }
   }
   return absl::StrJoin(parts, ", ");

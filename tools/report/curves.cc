@@ -130,7 +130,8 @@ std::string RenderConfusion(const std::string& name, const Evaluation& e,
         &svg,
         "<text class=\"count\" text-anchor=\"middle\" x=\"%g\" y=\"%g\">%d</text><text "
         "class=\"what\" "
-        "text-anchor=\"middle\" x=\"%g\" y=\"%g\">%s</text><text class=\"share\" text-anchor=\"middle\" "
+        "text-anchor=\"middle\" x=\"%g\" y=\"%g\">%s</text><text class=\"share\" "
+        "text-anchor=\"middle\" "
         "x=\"%g\" y=\"%g\">%.1f %% of the class</text>",
         middle, y + 52, count, middle, y + 72, what, middle, y + 88, share * 100);
   };

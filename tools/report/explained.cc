@@ -93,20 +93,22 @@ std::string ShapleyFigure(const Scene& scene, const v1::Attribution& fit,
 std::string TileFigures(const v1::ActivationOutput& maps) {
   std::string html;
   for (const v1::LayerMaps& layer : maps.layers()) {
-    const Raster tiles = Tiles(layer.activations(), layer.channels(), layer.width(), layer.height());
-    html += Figure(
-        absl::StrCat("<img class=\"tiles\" ", LazySize(tiles), " alt=\"",
-                     Escape(absl::StrCat("The ", layer.channels(), " activation maps of ", layer.layer())),
-                     "\" src=\"", PngUri(tiles), "\">"),
-        absl::StrCat("<b>", Escape(layer.layer()), "</b> ", layer.channels(), " channels of ", layer.width(),
-                     " × ", layer.height()));
+    const Raster tiles =
+        Tiles(layer.activations(), layer.channels(), layer.width(), layer.height());
+    html += Figure(absl::StrCat("<img class=\"tiles\" ", LazySize(tiles), " alt=\"",
+                                Escape(absl::StrCat("The ", layer.channels(),
+                                                    " activation maps of ", layer.layer())),
+                                "\" src=\"", PngUri(tiles), "\">"),
+                   absl::StrCat("<b>", Escape(layer.layer()), "</b> ", layer.channels(),
+                                " channels of ", layer.width(), " × ", layer.height()));
   }
   return html;
 }
 
 // Of a fit of a probability that is nearly the same whatever is hidden: nearly 0 or 1, mostly.
 bool HardlyMoves(const v1::Attribution& fit) {
-  return std::all_of(fit.values().begin(), fit.values().end(),
+  return !fit.values().empty() &&
+         std::all_of(fit.values().begin(), fit.values().end(),
                      [](double value) { return std::abs(value) < kHardlyMoves; });
 }
 

@@ -145,14 +145,13 @@ std::string PlainAnswer(const v1::StudyResults& results, const Judgement& judgem
 std::string TestUseNote(const v1::TestUse& use) {
   if (use.evaluations() == 0) return "";
   return absl::StrCat(
-      " This test split was evaluated ", use.evaluations(),
-      use.evaluations() == 1 ? " time by " : " times by ", use.studies(),
-      use.studies() == 1 ? " study" : " studies", " of this cluster",
+      " ", use.evaluations(), use.evaluations() == 1 ? " model" : " models",
       use.models() == use.evaluations()
           ? ""
           : absl::StrCat(" (", use.models(),
-                         " models: trainings of one setting with other seeds are one evaluation)"),
-      ".");
+                         " trainings: those of one setting with other seeds are one model)"),
+      use.evaluations() == 1 ? " was" : " were", " evaluated on images of this test split, in ",
+      use.studies(), use.studies() == 1 ? " study" : " studies", " of this cluster.");
 }
 
 std::string Link(const std::string& section, const std::string& text) {

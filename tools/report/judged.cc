@@ -274,7 +274,8 @@ std::string CalibrationAndDecision(const EvaluationReport& model) {
           ? absl::StrCat(
                 "Acting on the model does more good than acting on everyone or on nobody, "
                 "for whoever would act at a probability ",
-                low == high ? absl::StrCat("of ", low) : absl::StrCat("between ", low, " % and ", high),
+                low == high ? absl::StrCat("of ", low)
+                            : absl::StrCat("between ", low, " % and ", high),
                 " %.")
           : std::string(
                 "At no threshold does acting on the model do more good than acting on "

@@ -66,7 +66,8 @@ std::string PngUri(const Raster& raster) { return UriOf(raster, ".png", "png", {
 std::string JpegUri(const Raster& raster) { return UriOf(raster, ".jpg", "jpeg", {cv::IMWRITE_JPEG_QUALITY, 92}); }
 
 std::string LazySize(const Raster& raster) {
-  return absl::StrCat("loading=\"lazy\" width=\"", raster.width, "\" height=\"", raster.height, "\"");
+  return absl::StrCat("loading=\"lazy\" width=\"", raster.width, "\" height=\"", raster.height,
+                      "\"");
 }
 
 Colour Inferno(double t) { return Between(kInferno, t); }

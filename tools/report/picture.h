@@ -27,7 +27,8 @@ struct Raster {
 std::string PngUri(const Raster& raster);
 // "data:image/jpeg;base64,..." of a photograph (RGB): a fifth of the size, and nobody sees the difference.
 std::string JpegUri(const Raster& raster);
-// Attributes of an <img> that is decoded when it comes into view: its size is known before, so nothing jumps.
+// Attributes of an <img> that is decoded when it comes into view: its size is known before, so
+// nothing jumps.
 std::string LazySize(const Raster& raster);
 
 // Perceptually uniform maps of [0, 1], sampled from matplotlib's.

@@ -1,4 +1,5 @@
-// Line plots as inline SVG, with the colours of the page around them. Why not by a library: docs/architecture.md.
+// Line plots as inline SVG, with the colours of the page around them. Why not by a library:
+// docs/architecture.md.
 #ifndef DERMIS_TOOLS_REPORT_PLOT_H_
 #define DERMIS_TOOLS_REPORT_PLOT_H_
 

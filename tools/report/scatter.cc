@@ -171,7 +171,8 @@ std::string ScatterSvg(const Scatter& scatter) {
   constexpr const char* kStyles[] = {"points faint", "points b faint", "points", "points b"};
   for (size_t k = 0; k < 4; ++k) {
     if (paths[k].empty()) continue;
-    absl::StrAppend(&svg, "<path class=\"", kStyles[k], places.size() / 2 <= kFew ? " few" : "", "\" d=\"", paths[k], "\"/>");
+    absl::StrAppend(&svg, "<path class=\"", kStyles[k], places.size() / 2 <= kFew ? " few" : "",
+                    "\" d=\"", paths[k], "\"/>");
   }
   absl::StrAppendFormat(
       &svg,
@@ -183,7 +184,8 @@ std::string ScatterSvg(const Scatter& scatter) {
   for (int k = 1; k >= 0; --k) {
     x -= 6.2 * static_cast<double>(names[k]->size());
     absl::StrAppendFormat(&svg,
-                          "<text class=\"legend\" x=\"%.1f\" y=\"14\">%s</text><path class=\"points few%s\" d=\"M%.1f 10h0\"/>",
+                          "<text class=\"legend\" x=\"%.1f\" y=\"14\">%s</text><path "
+                          "class=\"points few%s\" d=\"M%.1f 10h0\"/>",
                           x, Escape(*names[k]), k == 1 ? " b" : "", x - 9);
     x -= 28;
   }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A report in headless Chromium, as people read it: filtered, without overlays, with the pointer on an embedding, on a phone, in the dark, without
-scripts. report_test.cc makes the page. Exit code 77 (skipped) where there is no Chromium.
+"""A report in headless Chromium, as people read it: filtered, without overlays, with the pointer on an embedding, on a phone, in the dark, on paper,
+without scripts. report_test.cc makes the page. Exit code 77 (skipped) where there is no Chromium.
 
   report_page.py PAGE [FOLDER for pictures]
 """
 import base64
+import json
 import pathlib
 import re
 import sys
@@ -202,6 +203,24 @@ def embeddings(page):
     page.until("!document.querySelector('.scatter canvas')")
 
 
+def prints(page):
+    """On paper: light, although the reader chose the dark, and nothing folded away."""
+    page.js("document.querySelector('.theme').click()")
+    check(light_of(page) < 0.2, "its button turns it off again")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    check(light_of(page) > 0.8, "its printed ground is light")
+    page.call("Emulation.setEmulatedMedia", media="")
+    # The page's own listeners were first.
+    folded = "[...document.querySelectorAll('details')].map(d => d.open)"
+    before = page.js(folded)
+    page.js(f"addEventListener('beforeprint', () => {{ window.unfolded = {folded}; }})")
+    pdf = base64.b64decode(page.call("Page.printToPDF", printBackground=True)["data"])
+    sheets = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    check(pdf.startswith(b"%PDF-") and sheets > 3, f"{sheets} pages are printed, {len(pdf):,} bytes")
+    check(not all(before) and page.js("unfolded") == [True] * len(before), f"all {len(before)} details are open on them, of which {before.count(False)} were closed")
+    page.until(f"JSON.stringify({folded}) === '{json.dumps(before, separators=(',', ':'))}'")
+
+
 def without_scripts(page, url):
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.go("about:blank")
@@ -236,6 +255,7 @@ def main(path, pictures):
                     page.picture(f"{pictures}/{width}{'-dark' if dark else ''}.png")
         page.js("document.querySelector('.theme').click()")
         check(light_of(page) > 0.8, "its button turns on the light")
+        prints(page)
         without_scripts(page, url)
         complaints = page.complaints()
         check(not complaints, "the console has no complaints" if not complaints else f"console: {complaints}")

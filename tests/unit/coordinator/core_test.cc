@@ -1341,6 +1341,49 @@ TEST_F(CoreTest, AGivenModel_IsEvaluatedAndExplained_AndNothingIsTrained) {
   EXPECT_EQ(core_->Status("given")->phase(), v1::StudyStatus::DONE);
 }
 
+TEST_F(CoreTest, LooksAtSomeOfTheTestImages_Count_WhateverElseIsLookedAt_AndLooksAtOthersDoNot) {
+  // A third of the images is for each of two splits to test on.
+  v1::ImageSetManifest parted = *manifest_;
+  for (int i = 0; i < parted.images_size(); ++i) {
+    for (const int part : {0, 1}) {
+      v1::Attribute& attribute = *parted.mutable_images(i)->add_attributes();
+      attribute.set_key(part == 0 ? "one" : "two");
+      attribute.set_value(i / 2 % 3 == part ? "test" : "train");
+    }
+  }
+  manifest_ = std::make_shared<const v1::ImageSetManifest>(parted);
+  image_set_ = *Digest::FromBytes(blobs_.Put(manifest_->SerializeAsString()));
+  Join("w1");
+  const auto run = [&](const std::string& name, const std::string& model,
+                       const std::string& column) {
+    v1::StudySpec spec = GivenModel(blobs_, model);
+    spec.set_name(name);
+    spec.clear_explanation();
+    v1::SplitSpec& split = *spec.mutable_images()->mutable_split();
+    split.clear_test();
+    if (column.empty()) {
+      split.set_test(1);  // As `dermis evaluate`.
+    } else {
+      split.set_column(column);
+    }
+    EXPECT_TRUE(Submit(spec).ok());
+    EXPECT_EQ(RunToEnd(name).phase(), v1::StudyStatus::DONE);
+  };
+  // Models and studies that looked at images of a study's test split.
+  const auto use = [&](const std::string& name) {
+    const v1::TestUse use = core_->Results(name)->test_use();
+    EXPECT_EQ(use.evaluations(), use.models());
+    return std::pair(use.models(), use.studies());
+  };
+  run("one", "a model", "one");
+  run("two", "another", "two");
+  EXPECT_EQ(use("one"), std::pair(1u, 1u)) << "the splits have no image in common";
+  run("all", "a model", "");
+  EXPECT_EQ(use("one"), std::pair(1u, 2u)) << "the same model, by another study";
+  EXPECT_EQ(use("two"), std::pair(2u, 2u)) << "the other's model, on all images";
+  EXPECT_EQ(use("all"), std::pair(2u, 3u));
+}
+
 TEST_F(CoreTest, AMethodThatNeedsTrainingImages_IsRefused_WhereThereAreNone) {
   v1::StudySpec spec = GivenModel(blobs_, "a model");
   spec.mutable_images()->mutable_split()->set_test(1);

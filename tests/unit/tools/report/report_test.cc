@@ -77,23 +77,26 @@ TEST(ReportTest, Provenance_NamesDigestsEpochsAndTheRemainder) {
 TEST(ReportTest, ModelCard_NamesVersionsSeedsAndHours) {
   FakeStudy study(200, 32, 1);
   study.results.set_numerics_class(
-      "cuda/NVIDIA_H100/sm_90x132/cuda-13.0/cudnn-9.19.0/avx512_core_amx/torch-2.11.0/onednn-3.10.2/dnnl-2.6.3/"
+      "cuda/NVIDIA_H100/sm_90x132/cuda-13.0/cudnn-9.19.0/avx512_core_amx/torch-2.11.0/"
+      "onednn-3.10.2/dnnl-2.6.3/"
       "gcc-12.2.0/glibc-2.36/5c5cbccb65aa7d63/0123456789abcdef");
-  EXPECT_THAT(Render(study),
-              HasSubstr("Dermis 0.1.0, CUDA 13.0, cuDNN 9.19.0, LibTorch 2.11.0, its oneDNN 3.10.2, oneDNN of the "
-                        "inference plans 2.6.3, GCC 12.2.0, glibc 2.36</dd>"));
+  EXPECT_THAT(Render(study), HasSubstr("Dermis 0.1.0, CUDA 13.0, cuDNN 9.19.0, LibTorch 2.11.0, "
+                                       "its oneDNN 3.10.2, oneDNN of the "
+                                       "inference plans 2.6.3, GCC 12.2.0, glibc 2.36</dd>"));
   EXPECT_THAT(Render(study), HasSubstr("<dt>seed</dt><dd>1</dd>"));
   EXPECT_THAT(Render(study), HasSubstr("<dt>computing</dt><dd>nothing yet</dd>"));
   for (const uint64_t seed : {4, 5, 6}) study.results.add_seeds()->set_seed(seed);
-  EXPECT_THAT(Render(study), HasSubstr("<dt>seeds</dt><dd>4; beside it, of the same setting, 5, 6</dd>"));
+  EXPECT_THAT(Render(study),
+              HasSubstr("<dt>seeds</dt><dd>4; beside it, of the same setting, 5, 6</dd>"));
   v1::StudyStatus& status = *study.results.mutable_status();
   for (int k = 0; k < 2; ++k) status.add_stages()->set_computed(30);
   status.set_used_hours(2.54);
   EXPECT_THAT(Render(study), HasSubstr("<dd>2.5 hours of one worker, for 60 tasks</dd>"));
   status.set_used_hours(.05);
   status.mutable_stages(0)->set_reused(7);
-  EXPECT_THAT(Render(study), HasSubstr("<dd>3.0 minutes of one worker, for 60 tasks; 7 were there already, and "
-                                       "their hours are not counted</dd>"));
+  EXPECT_THAT(Render(study),
+              HasSubstr("<dd>3.0 minutes of one worker, for 60 tasks; 7 were there already, and "
+                        "their hours are not counted</dd>"));
 }
 
 TEST(ReportTest, NamesFromOutside_AreEscaped) {
@@ -178,7 +181,9 @@ TEST(ReportTest, FirstScreen_SaysHowGoodItIs_AndWhatSpeaksAgainstIt_BeforeAnythi
       screen,
       testing::ContainsRegex(
           "The mean of their scores reaches an area of <b>[01]\\.[0-9]+</b> \\([01]\\.[0-9]+ – "));
-  EXPECT_THAT(screen, HasSubstr("was evaluated 1 time by 1 study of this cluster (3 models"));
+  EXPECT_THAT(screen, HasSubstr("1 model (3 trainings: those of one setting with other seeds are "
+                                "one model) was evaluated on "
+                                "images of this test split, in 1 study of this cluster."));
   EXPECT_THAT(screen, Not(HasSubstr("not available: one training")));
   EXPECT_THAT(seeds, HasSubstr("<small>seeds 0."));
   EXPECT_THAT(seeds, HasSubstr("<th>range</th>"));
