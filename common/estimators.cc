@@ -77,6 +77,11 @@ bool HasMasks(const v1::MethodSpec& method) {
   return method.has_lime() || method.has_shapley() || method.has_occlusion() || method.has_rise();
 }
 
+bool FitsMarginToo(const v1::MethodSpec& method, v1::OutputKind output, bool forest) {
+  return method.has_lime() && method.lime().hidden() != v1::HIDDEN_VALUE_BACKGROUND &&
+         output == v1::OUTPUT_KIND_PROBABILITY && !forest;
+}
+
 bool MasksDependOnCount(const v1::MethodSpec& method) {
   if (method.has_occlusion()) return true;
   if (!method.has_shapley()) return false;

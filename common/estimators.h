@@ -32,6 +32,10 @@ uint32_t BudgetOf(const v1::ShapleySpec& spec, uint32_t superpixels);
 
 // The method explains by masked inputs.
 bool HasMasks(const v1::MethodSpec& method);
+// Of a probability LIME is fitted to the margin, too, from the same runs. Not of a forest, whose
+// margin may be infinite; nor where training images hide, whose runs hold the logarithms of mean
+// probabilities: they have no mean margin in them.
+bool FitsMarginToo(const v1::MethodSpec& method, v1::OutputKind output, bool forest);
 // What SetMasks sets depends on the image's number of superpixels.
 bool MasksDependOnCount(const v1::MethodSpec& method);
 // What exact Shapley values are computed in: they have no other error than that of the numbers.

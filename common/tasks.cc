@@ -593,7 +593,10 @@ v1::TaskSpec PerturbTaskOf(const v1::Perturbation& perturbation, uint32_t run,
   return MakeTask(std::move(task), numerics_class);
 }
 
-ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes) {
+namespace {
+
+ExplanationSize SizeOfModel(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes,
+                            bool forest) {
   const v1::CellChoice& cell = spec.images().per_confusion_cell();
   ExplanationSize size;
   size.images = test;
@@ -606,12 +609,17 @@ ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t 
     const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
     size.tasks += price.tasks;
     size.inputs += price.inputs;
-    // The margin's fit beside it.
-    if (method.has_lime() && spec.output() == v1::OUTPUT_KIND_PROBABILITY) ++size.tasks;
+    if (FitsMarginToo(method, spec.output(), forest)) ++size.tasks;
   }
   size.tasks *= size.images;
   size.inputs *= size.images;
   return size;
+}
+
+}  // namespace
+
+ExplanationSize SizeOf(const v1::ExplanationSpec& spec, uint64_t test, uint64_t classes) {
+  return SizeOfModel(spec, test, classes, false);
 }
 
 ExplanationSize SizeOfExplainedBaselines(const v1::StudySpec& spec, uint64_t test,
@@ -620,7 +628,8 @@ ExplanationSize SizeOfExplainedBaselines(const v1::StudySpec& spec, uint64_t tes
   if (!spec.explanation().baselines()) return all;
   for (const BaselineFamily& family : FamiliesOf(spec, {})) {
     const ExplanationSize one =
-        SizeOf(ExplanationOf(spec.explanation(), family.points[0]), test, classes);
+        SizeOfModel(ExplanationOf(spec.explanation(), family.points[0]), test, classes,
+                    family.points[0].has_forest());
     all.images = one.images;
     all.tasks += one.tasks;
     all.inputs += one.inputs;

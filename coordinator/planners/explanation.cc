@@ -198,10 +198,8 @@ v1::TaskSpec ExplanationPlanner::FitOf(const Job& job, v1::OutputKind output) co
   return MakeTask(std::move(task), numerics_class_);
 }
 
-// Not of a forest, whose margin may be infinite.
 bool ExplanationPlanner::FitsMargin(const Job& job) const {
-  return !brief_ && job.method->has_lime() && spec_.output() == v1::OUTPUT_KIND_PROBABILITY &&
-         !model_.baseline().has_forest();
+  return !brief_ && FitsMarginToo(*job.method, spec_.output(), model_.baseline().has_forest());
 }
 
 absl::StatusOr<ExplanationPlanner::Node*> ExplanationPlanner::Want(v1::TaskSpec task, Kind kind,

@@ -52,6 +52,7 @@ class TensorFile {
 };
 
 constexpr char kNetwork[] = "network";
+constexpr char kMarginSuffix[] = ".margin";
 
 class Writer {
  public:
@@ -116,6 +117,8 @@ class Writer {
         RETURN_IF_ERROR(AddAttribution(entry.name(), {keys_[m], kNetwork, keys_[m]}, picture,
                                        results_.spec().explanation().output(), payload.fit(),
                                        cut.superpixels()));
+        RETURN_IF_ERROR(AddMargin(entry.name(), {keys_[m], kNetwork, keys_[m]}, picture, method,
+                                  cut.superpixels(), cuts));
       } else if (payload.has_gradient()) {
         RETURN_IF_ERROR(AddPixels(entry.name(), keys_[m], picture, payload.gradient()));
       } else if (payload.has_activations()) {
@@ -152,8 +155,23 @@ class Writer {
       AddCut(image, key, method.superpixels().task(), cut.superpixels(), cuts);
       RETURN_IF_ERROR(AddAttribution(image, {name, model, key}, picture, output, payload.fit(),
                                      cut.superpixels()));
+      RETURN_IF_ERROR(
+          AddMargin(image, {name, model, key}, picture, method, cut.superpixels(), cuts));
     }
     return absl::OkStatus();
+  }
+
+  // The margin's fit beside a probability's, if there is one: as a method of its own.
+  absl::Status AddMargin(const std::string& image, Names names, const Raster& picture,
+                         const v1::MethodResult& method, const v1::SuperpixelOutput& cut,
+                         std::vector<std::string>& cuts) {
+    if (method.margin().task().empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const v1::Payload payload, inputs_.fetch_payload(method.margin()));
+    names.method += kMarginSuffix;
+    names.key += kMarginSuffix;
+    metadata_["output of " + names.key] = OutputName(v1::OUTPUT_KIND_MARGIN);
+    AddCut(image, names.key, method.superpixels().task(), cut, cuts);
+    return AddAttribution(image, names, picture, v1::OUTPUT_KIND_MARGIN, payload.fit(), cut);
   }
 
   // Once for all methods that share it. `cuts`: tasks of the image's cuts, in the order of the

@@ -230,7 +230,8 @@ absl::StatusOr<std::string> ResultsJson(const v1::StudyResults& results,
       for (const v1::MethodResult& method : baseline.results()) {
         of_baseline.push_back({{"method", MessageJson(method.method())},
                                {"output", v1::OutputKind_Name(method.task().fit().output())},
-                               {"result", PayloadOf(method.result(), inputs)}});
+                               {"result", PayloadOf(method.result(), inputs)},
+                               {"margin", PayloadOf(method.margin(), inputs)}});
       }
       const bool known = baseline.baseline() < static_cast<uint32_t>(results.baselines_size());
       baselines.push_back(

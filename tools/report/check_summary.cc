@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 
+#include "common/background.h"
 #include "common/rank.h"
 #include "common/status_macros.h"
 #include "tools/report/explained.h"
@@ -230,19 +231,29 @@ Spread Agreement(const Collected& a, const Collected& b) {
   return SpreadOf(ranks);
 }
 
-std::string ReferenceOf(const v1::MethodSpec& method) {
+// Background sets are drawn in one order: of one study they are one set where they are of one size.
+std::string BackgroundText(uint32_t per_class) {
+  return absl::StrCat(HiddenText(v1::HIDDEN_VALUE_BACKGROUND), ", ", per_class, " of each class");
+}
+
+std::string ReferenceOf(const v1::MethodSpec& method, const v1::ExplanationSpec& explanation) {
+  const auto hiding = [&](v1::HiddenValue hidden) {
+    return hidden == v1::HIDDEN_VALUE_BACKGROUND
+               ? BackgroundText(explanation.hiding().background_per_class())
+               : HiddenText(hidden);
+  };
   switch (method.kind_case()) {
     case v1::MethodSpec::kLime:
-      return HiddenText(method.lime().hidden());
+      return hiding(method.lime().hidden());
     case v1::MethodSpec::kShapley:
-      return HiddenText(method.shapley().hidden());
+      return hiding(method.shapley().hidden());
     case v1::MethodSpec::kOcclusion:
-      return HiddenText(method.occlusion().hidden());
+      return hiding(method.occlusion().hidden());
     case v1::MethodSpec::kRise:
-      return HiddenText(method.rise().hidden());
+      return hiding(method.rise().hidden());
     case v1::MethodSpec::kDeepShap:
     case v1::MethodSpec::kExpectedGradients:
-      return HiddenText(v1::HIDDEN_VALUE_BACKGROUND);
+      return BackgroundText(BackgroundPerClass(explanation));
     case v1::MethodSpec::kIntegratedGradients:
       return HiddenText(v1::HIDDEN_VALUE_TRAINING_MEAN);
     default:
@@ -259,7 +270,8 @@ using Key = std::pair<std::string, std::string>;  // Method, map.
 
 class Collector {
  public:
-  explicit Collector(const v1::StudyResults& results) {
+  explicit Collector(const v1::StudyResults& results)
+      : explanation_(results.spec().explanation()) {
     std::map<std::string, int> titles;
     for (const v1::MethodSpec& method : results.spec().explanation().methods()) {
       const std::string key = method.SerializeAsString();
@@ -281,7 +293,9 @@ class Collector {
       collected.out.layer = !collected.out.prior && !map.empty();
       const std::string title = check.has_method() ? titles_[method] : "";
       collected.out.method = title;
-      if (check.has_method()) collected.out.reference = ReferenceOf(check.method());
+      if (check.has_method()) {
+        collected.out.reference = ReferenceOf(check.method(), explanation_);
+      }
       collected.out.title = title.empty() ? map
                             : map.empty() ? title
                                           : absl::StrCat(title, " ", map);
@@ -306,6 +320,7 @@ class Collector {
   }
 
  private:
+  const v1::ExplanationSpec& explanation_;
   std::map<std::string, std::string> titles_;
   std::map<std::string, size_t> order_;
   std::map<Key, size_t> places_;

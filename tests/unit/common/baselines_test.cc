@@ -124,6 +124,10 @@ TEST(Baselines, ExplainingThem_CostsWhatTheNetworkCosts_ForEach_WithoutWhatLooks
   EXPECT_EQ(all.tasks, 4 * one.tasks);
   EXPECT_EQ(all.inputs, 4 * one.inputs);
   EXPECT_EQ(SizeOfExplainedBaselines(masked, 100, 2).tasks, 0u);
+  // Of a probability LIME is fitted to the margin, too: of both logistic regressions, not of forests.
+  const auto probability = *Study(
+      models + "explanation: {output: probability, baselines: true, methods: [lime, shapley]}\n");
+  EXPECT_EQ(SizeOfExplainedBaselines(probability, 100, 2).tasks, all.tasks + 2 * all.images);
 }
 
 }  // namespace

@@ -396,6 +396,17 @@ TEST(ExplanationSizeTest, CountsRunsSuperpixelsFitsAndMaskedInputs) {
   EXPECT_EQ(size.inputs, 20u * (1001 + 2 * 3 * 20));
 }
 
+TEST(ExplanationSizeTest, CountsTheMarginsFit_WhereThereIsOne) {
+  v1::ExplanationSpec spec = SomeExplanation();
+  const uint64_t without = SizeOf(spec, 650, 2).tasks;
+  spec.set_output(v1::OUTPUT_KIND_PROBABILITY);
+  EXPECT_EQ(SizeOf(spec, 650, 2).tasks, without + 20);
+  for (v1::MethodSpec& method : *spec.mutable_methods()) {
+    if (method.has_lime()) method.mutable_lime()->set_hidden(v1::HIDDEN_VALUE_BACKGROUND);
+  }
+  EXPECT_EQ(SizeOf(spec, 650, 2).tasks, without) << "training images hide";
+}
+
 TEST(ExplanationSizeTest, HasNoMoreImagesThanTheTestSplit) {
   v1::ExplanationSpec spec = SomeExplanation();
   EXPECT_EQ(SizeOf(spec, 7, 2).images, 7u);

@@ -376,6 +376,23 @@ TEST(StudyRun, OfAProbability_LimeIsFittedToTheMarginToo_FromTheSameRuns) {
   for (uint64_t seed = 2; seed < 8; ++seed) EXPECT_EQ(Fold(seed, sampled).wanted, folded.wanted);
 }
 
+TEST(StudyRun, WhereTrainingImagesHide_NoMarginIsFittedBesideTheProbability) {
+  const auto fold = [](const char* hidden) {
+    return Fold(1, absl::StrCat("explanation:\n"
+                                "  output: probability\n"
+                                "  images: {per_confusion_cell: {most_confident: 1, least_confident: 1, random: 2}}\n"
+                                "  checks: {fidelity: false}\n"
+                                "  methods: [lime: {samples: 700, hidden: ",
+                                hidden, "}]\n"));
+  };
+  const Folded background = fold("background"), mean = fold("training_mean");
+  EXPECT_TRUE(background.done);
+  for (const ExplanationPlanner::MethodTask& last : background.last) {
+    EXPECT_TRUE(last.margin.none()) << "a run has mean probabilities, of which none is a mean margin";
+  }
+  EXPECT_EQ(background.wanted.size() + background.chosen.size(), mean.wanted.size());
+}
+
 TEST(StudyRun, TrainingSplitSmallerThanABatch_IsRefusedWithBothNumbers) {
   v1::StudySpec spec = *FakeSpec("a", 3, 0, "");
   spec.mutable_training()->set_batch_size(64);

@@ -1,10 +1,14 @@
 #include "tools/dermis/explain_output.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +19,7 @@
 #include "common/safetensors.h"
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/tools/report/fake_study.h"
+#include "tools/dermis/results_json.h"
 #include "tools/ingest/csv.h"
 
 namespace dermis {
@@ -22,6 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::Pair;
 
 std::string Read(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -143,6 +149,60 @@ TEST(ExplainedBaselines, StandBesideTheNetwork_UnderTheirOwnNames) {
   EXPECT_TRUE(fs::exists(
       fs::path(folder.path()) / "overlays" /
       absl::StrCat(absl::StrReplaceAll(image, {{"/", "_"}}), ".random-forest-16.lime-2.png")));
+}
+
+// Of the network and of a logistic regression.
+TEST(MarginsFit, StandsBesideTheProbabilitys_InAllFiles) {
+  FakeStudy study(16, 64, 2);
+  study.results.mutable_spec()->mutable_explanation()->set_output(v1::OUTPUT_KIND_PROBABILITY);
+  study.AddBaseline("logistic regression", 16, v1::OUTPUT_KIND_PROBABILITY);
+  v1::ExplainedImage& explained = *study.results.mutable_explained(0);
+  const auto add_margin = [&](v1::MethodResult& method, double value) {
+    v1::Payload payload = study.payloads.at(method.result().task());
+    for (double& v : *payload.mutable_fit()->mutable_values()) v = value;
+    *method.mutable_margin() = study.Store(std::move(payload));
+  };
+  const std::vector<std::string> keys = MethodKeys(study.results.spec().explanation());
+  const auto lime = std::find(keys.begin(), keys.end(), "lime");
+  ASSERT_NE(lime, keys.end());
+  add_margin(*explained.mutable_results(static_cast<int>(lime - keys.begin())), 0.75);
+  v1::ExplainedBaseline& baseline = *explained.mutable_baselines(0);
+  const auto of_lime = std::find_if(baseline.mutable_results()->begin(), baseline.mutable_results()->end(),
+                                    [](const v1::MethodResult& result) { return result.method().has_lime(); });
+  ASSERT_NE(of_lime, baseline.mutable_results()->end());
+  add_margin(*of_lime, -0.25);
+
+  const TestFolder folder;
+  const auto overlays = WriteExplanations(study.results, study.Inputs(), folder.path(), false);
+  ASSERT_TRUE(overlays.ok()) << overlays.status();
+  std::map<std::string, std::set<double>> values;
+  for (const auto& row : ParseCsv(Read(fs::path(folder.path()) / "attributions.csv"))->rows) {
+    if (row[1] == "lime.margin") values[row[6]].insert(std::stod(row[4]));
+  }
+  EXPECT_THAT(values, ElementsAre(Pair("logistic-regression-16", ElementsAre(-0.25)),
+                                  Pair("network", ElementsAre(0.75))));
+  const std::string bytes = Read(fs::path(folder.path()) / "attributions.safetensors");
+  const auto file = ParseSafetensors(bytes);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const std::string image = study.images->manifest().images(static_cast<int>(explained.image())).name();
+  EXPECT_EQ(file->metadata.at("output"), "probability");
+  for (const std::string key : {"lime", "logistic-regression-16.lime"}) {
+    EXPECT_EQ(file->metadata.at("output of " + key + ".margin"), "margin");
+    EXPECT_EQ(file->metadata.at("superpixels of " + key + ".margin"), file->metadata.at("superpixels of " + key));
+    EXPECT_TRUE(file->tensors.contains(absl::StrCat(image, "/", key, ".margin/values")));
+  }
+
+  const auto json = ResultsJson(study.results, study.Inputs());
+  ASSERT_TRUE(json.ok()) << json.status();
+  const Json by = Json::parse(*json)["explained"][0]["baselines"][0]["attributions"];
+  int margins = 0;
+  for (const Json& method : by) {
+    if (method["margin"].is_null()) continue;
+    ++margins;
+    EXPECT_TRUE(method["method"].contains("lime"));
+    EXPECT_EQ(method["margin"]["fit"]["values"][0], -0.25);
+  }
+  EXPECT_EQ(margins, 1);
 }
 
 TEST(MethodKeysTest, TwoOfAKindAreNumbered) {

@@ -133,6 +133,31 @@ TEST(CheckSummary, MethodsThatHideByOtherValues_AreNotCompared_AndTheReportSaysS
               AllOf(HasSubstr("against the mean colour of what is hidden"), HasSubstr("≠:")));
 }
 
+TEST(CheckSummary, BackgroundSetsOfOtherSizes_AreOtherReferences) {
+  Checked checked(1);
+  v1::ExplanationSpec& explanation = *checked.results.mutable_spec()->mutable_explanation();
+  explanation.mutable_methods(0)->mutable_shapley()->set_hidden(v1::HIDDEN_VALUE_BACKGROUND);
+  explanation.add_methods()->mutable_deep_shap();
+  explanation.add_methods()->mutable_expected_gradients();
+  for (const v1::MethodSpec& method : explanation.methods()) {
+    Checked::Curves(1, {1, 2, 3}, "", checked.Add(0, &method));
+  }
+  explanation.mutable_hiding()->set_background_per_class(5);
+  CheckSummary summary = checked.Summary();  // 50 of each class where the study names no number.
+  ASSERT_EQ(summary.maps.size(), 3u);
+  EXPECT_EQ(summary.agreement[0][1].images, 0u);  // Shapley, DeepSHAP.
+  EXPECT_EQ(summary.agreement[0][2].images, 0u);
+  EXPECT_EQ(summary.agreement[1][2].images, 1u);  // DeepSHAP, expected gradients: one set.
+  EXPECT_THAT(RenderChecks(summary, explanation),
+              HasSubstr("against training images, 5 of each class; against training images, 50 of each class"));
+
+  explanation.mutable_background()->set_per_class(5);
+  summary = checked.Summary();
+  EXPECT_EQ(summary.agreement[0][1].images, 1u);
+  EXPECT_EQ(summary.agreement[0][2].images, 1u);
+  EXPECT_THAT(RenderChecks(summary, explanation), Not(HasSubstr("≠:")));
+}
+
 TEST(CheckSummary, AMethodThatForgetsWithTheWeights_Passes) {
   Checked checked(5);
   for (int image = 0; image < 5; ++image) {
