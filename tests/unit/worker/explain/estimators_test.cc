@@ -145,24 +145,29 @@ TEST_P(ShapleyAxioms, LinearGame_IsMetExactly) {
 }
 
 TEST_P(ShapleyAxioms, Intervals_CoverTheExactValues_In90To99PercentOf200Repeats) {
-  // A few interactions and noise of all orders, as a network has them.
-  const Game game = [](uint32_t set) {
-    double sum = 0;
-    for (uint32_t k = 0; k < kPlayers; ++k) sum += (set >> k & 1) * Uniform(8, 4, k);
-    return std::tanh(sum) + 0.2 * Uniform(8, 5, set);
-  };
-  const auto exact = Exact(game, kPlayers);
-  int covered = 0;
-  for (uint64_t seed = 1; seed <= 200; ++seed) {
-    const Estimate estimate = Of(game, seed);
-    for (uint32_t k = 0; k < kPlayers; ++k) {
-      covered += std::abs(estimate.values[k] - exact[k]) <= 1.96 * estimate.errors[k];
-    }
-  }
   if (std::string(GetParam().name) == "exact")
     return;  // Its error is 0: what LinearGame holds it to.
-  EXPECT_GE(covered, 0.90 * 200 * kPlayers);
-  EXPECT_LE(covered, 0.99 * 200 * kPlayers);
+  for (const uint64_t number : {8, 9}) {
+    // A few interactions and noise of all orders, as a network has them.
+    const Game game = [number](uint32_t set) {
+      double sum = 0;
+      for (uint32_t k = 0; k < kPlayers; ++k) sum += (set >> k & 1) * Uniform(number, 4, k);
+      return std::tanh(sum) + 0.2 * Uniform(number, 5, set);
+    };
+    const auto exact = Exact(game, kPlayers);
+    std::vector<int> covered(kPlayers, 0);
+    for (uint64_t seed = 1; seed <= 200; ++seed) {
+      const Estimate estimate = Of(game, seed);
+      for (uint32_t k = 0; k < kPlayers; ++k) {
+        covered[k] += std::abs(estimate.values[k] - exact[k]) <= 1.96 * estimate.errors[k];
+      }
+    }
+    const int all = std::accumulate(covered.begin(), covered.end(), 0);
+    EXPECT_GE(all, 0.90 * 200 * kPlayers) << number;
+    EXPECT_LE(all, 0.99 * 200 * kPlayers) << number;
+    // Of one player 200 repeats say less: four of their standard errors below 93 %.
+    for (uint32_t k = 0; k < kPlayers; ++k) EXPECT_GE(covered[k], 0.86 * 200) << number << ", player " << k;
+  }
 }
 
 TEST(Exact, IsTheDefinition_ForAnyNumberOfPlayers) {
