@@ -41,8 +41,8 @@ def prepare(threads):
 
 
 def forward(name, precision, variant, batch, size):
-    """The network's forward pass as a variant runs it, on floats [N, 3, H, W]; its logits are eager fp32's. bf16 weights
-    are faster than autocast, the JIT's, too."""
+    """The network's forward pass as a variant runs it, on images [N, 3, H, W]: bf16 means bf16 weights. Fails where its
+    logits are not those of eager fp32."""
     kind, layout = kind_of(precision), layout_of(variant)
     model = network(name).eval()
     example = torch.randn(batch, 3, size, size)
