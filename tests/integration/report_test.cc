@@ -189,9 +189,9 @@ double Printed(const std::string& line, const std::string& key) {
   return value;
 }
 
-// Of each explained image: the sum of what a method gives its superpixels or pixels, as Python read
+// Of each explained image: sum, first and last of what a method gives its superpixels or pixels, as Python read
 // it from the file and as the JSON has it.
-void ExpectSumsOfAttributions(const Json& study, const std::vector<std::string>& lines) {
+void ExpectAttributions(const Json& study, const std::vector<std::string>& lines) {
   size_t compared = 0;
   for (const Json& image : study["explained"]) {
     for (const Json& attribution : image["attributions"]) {
