@@ -53,8 +53,8 @@ constexpr char kSeeds[] =
     "name: seeds\nseed: 5\nimages: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}\n"
     "training: {logical_shards: 2, batch_size: 32, epochs: 3}\nsweep: {seeds: 3}\n";
 
-// All three are evaluated on a test split of their own (by the seed), as one evaluation. The sweeps'
-// splits have images in common with it.
+// All three are evaluated on a test split of their own (by the seed), as one evaluation. The
+// sweeps' splits have images in common with it.
 void SeedsAreJudgedTogether(const TestCluster& cluster) {
   const CommandResult run = cluster.Run(absl::StrCat("run ", cluster.Write("seeds.yaml", kSeeds),
                                                      " --images ", TestCluster::Images()));
