@@ -185,7 +185,7 @@ Json EvaluatedElsewhere(const TestCluster& cluster, const std::string& images) {
   const CommandResult foreign =
       cluster.Run(absl::StrCat("evaluate seed --images ", other, " -o ", page));
   EXPECT_EQ(foreign.exit_code, 0) << foreign.output;
-  EXPECT_THAT(foreign.output, AllOf(HasSubstr(claim), Not(HasSubstr("warning"))));
+  EXPECT_THAT(foreign.output, AllOf(HasSubstr(claim), Not(HasSubstr("no external validation"))));
   EXPECT_THAT(ReadAll(page), AllOf(HasSubstr("External validation: "), HasSubstr(claim),
                                    Not(HasSubstr("is no external"))));
   Json found;

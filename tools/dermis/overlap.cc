@@ -1,6 +1,6 @@
 #include "tools/dermis/overlap.h"
 
-#include <algorithm>
+#include <string>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"

@@ -1366,14 +1366,15 @@ TEST_F(CoreTest, LooksAtSomeOfTheTestImages_Count_WhateverElseIsLookedAt_AndLook
     } else {
       split.set_column(column);
     }
+    split_ = *MakeSplit(*manifest_, split, spec.seed());
     EXPECT_TRUE(Submit(spec).ok());
     EXPECT_EQ(RunToEnd(name).phase(), v1::StudyStatus::DONE);
   };
   // Models and studies that looked at images of a study's test split.
   const auto use = [&](const std::string& name) {
-    const v1::TestUse use = core_->Results(name)->test_use();
-    EXPECT_EQ(use.evaluations(), use.models());
-    return std::pair(use.models(), use.studies());
+    const v1::TestUse found = core_->Results(name)->test_use();
+    EXPECT_EQ(found.evaluations(), found.models());
+    return std::pair(found.models(), found.studies());
   };
   run("one", "a model", "one");
   run("two", "another", "two");
