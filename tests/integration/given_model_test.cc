@@ -232,7 +232,7 @@ void ExpectTheMarginsFitBesideTheProbabilitys(const TestCluster& cluster) {
       const Json& lime = image["attributions"][0];
       const Json& margin = output == "margin" ? lime["result"] : lime["margin"];
       EXPECT_NEAR(margin["fit"]["full"].get<double>(), margins.at(image["image"]), 1e-4);
-      if (output == "margin") EXPECT_TRUE(lime["margin"].is_null());
+      EXPECT_EQ(lime["margin"].is_null(), output == "margin");
     }
   }
   const Json &probability = explained["probability"], &margin = explained["margin"];

@@ -176,7 +176,9 @@ TEST(MarginsFit, StandsBesideTheProbabilitys_InAllFiles) {
   const auto overlays = WriteExplanations(study.results, study.Inputs(), folder.path(), false);
   ASSERT_TRUE(overlays.ok()) << overlays.status();
   std::map<std::string, std::set<double>> values;
-  for (const auto& row : ParseCsv(Read(fs::path(folder.path()) / "attributions.csv"))->rows) {
+  const auto table = ParseCsv(Read(fs::path(folder.path()) / "attributions.csv"));
+  ASSERT_TRUE(table.ok()) << table.status();
+  for (const auto& row : table->rows) {
     if (row[1] == "lime.margin") values[row[6]].insert(std::stod(row[4]));
   }
   EXPECT_THAT(values, ElementsAre(Pair("logistic-regression-16", ElementsAre(-0.25)),
