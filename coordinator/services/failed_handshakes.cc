@@ -52,6 +52,8 @@ std::optional<std::string> FailedHandshake(std::string_view line) {
   if (!line.starts_with(kFailed)) return std::nullopt;
   if (line.find("Handshake timed out") != std::string_view::npos) return "the TLS handshake was not over in time";
   std::string_view why = Between(line, "SSL routines::", " {");
+  // Another CA of the same name: its signature is not one by our CA's key.
+  if (why.empty() && !Between(line, "asn1 encoding routines::", " {").empty()) why = "certificate verify failed";
   if (why.empty()) why = Between(line, "Cannot check peer: ", " {");
   if (why.empty()) return std::nullopt;
   return absl::StrCat("the TLS handshake failed: ", std::string(why),

@@ -1298,13 +1298,18 @@ TEST_F(CoreTest, LostImages_StopTheStudy_UntilTheyAreGivenAgain) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   ASSERT_GT(manifest_->chunks_size(), 0);
-  core_->BlobLost(*Digest::FromBytes(manifest_->chunks(0).pixels()), "damaged");
+  const Digest pixels = *Digest::FromBytes(manifest_->chunks(0).pixels());
+  const std::string bytes = blobs_.blobs.at(pixels);
+  blobs_.Remove(pixels);
+  core_->BlobLost(pixels, "damaged");
   Pass(absl::Milliseconds(100));
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::FAILED);
   EXPECT_NE(core_->Status("a")->problems(0).find("with its images"), std::string::npos);
+  blobs_.Put(bytes);
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
   EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
-  core_->BlobLost(*Digest::FromBytes(manifest_->chunks(0).pixels()), "damaged");
+  blobs_.Remove(pixels);
+  core_->BlobLost(pixels, "damaged");
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE) << "it needs them no more";
 }
 
