@@ -425,6 +425,26 @@ class SecureServicesTest : public ServicesTest {
   static inline const std::string kPixels = "pixels";  // Of FakeManifest.
 
   void SetUp() override { Start(false); }
+  // One byte of the two of "ab"; returns when it has come, which the user's quota shows.
+  void WriteHalfOfAnUpload(grpc::ClientWriter<v1::PutRequest>& writer, const std::string& user) {
+    v1::PutRequest piece;
+    piece.set_digest(Sha256Of("ab").bytes());
+    piece.set_size(2);
+    piece.set_data("a");
+    writer.Write(piece);
+    while (HasRoom(user)) {
+      uploads->End(user, Sha256Of("ab"), quota.bytes - 1, false);
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+  // Once that upload has ended.
+  void ExpectRoomAgain(const std::string& user) {
+    const absl::Time until = absl::Now() + absl::Seconds(10);
+    while (!HasRoom(user) && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_LT(absl::Now(), until) << "it still counts for its user";
+  }
+  // For all but a byte of the quota, which it takes.
+  bool HasRoom(const std::string& user) { return uploads->Begin(user, quota.bytes - 1).ok(); }
   static void Upload(BlobClient& client, const v1::ImageSetManifest& manifest) {
     const std::string bytes = manifest.SerializeAsString();
     ASSERT_TRUE(client.Put(Sha256Of(kPixels), kPixels).ok());
@@ -744,22 +764,11 @@ TEST_F(JoinTest, Revocation_EndsStreamsThatDoNotMove_WithTheReason) {
       const auto stub = v1::Blobs::NewStub(with);
       v1::PutResponse response;
       const auto writer = stub->Put(&context, &response);
-      v1::PutRequest piece;
-      piece.set_digest(Sha256Of("ab").bytes());
-      piece.set_size(2);
-      piece.set_data("a");
-      writer->Write(piece);
-      const auto begun = [&] { return uploads->Begin("Put", quota.bytes - 1).ok(); };
-      while (begun()) {  // Until the piece has come.
-        uploads->End("Put", Sha256Of("ab"), quota.bytes - 1, false);
-        absl::SleepFor(absl::Milliseconds(1));
-      }
+      WriteHalfOfAnUpload(*writer, "Put");
       ASSERT_TRUE(Revoke(serial).ok());
       status = writer->Finish();
       EXPECT_FALSE(store->Has(Sha256Of("ab")));
-      const absl::Time until = absl::Now() + absl::Seconds(10);
-      while (!begun() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
-      EXPECT_LT(absl::Now(), until) << "it still counts for its user";
+      ExpectRoomAgain("Put");
     } else if (what == std::string("Get")) {
       const std::string bytes(64 << 20, 'a');
       const auto writer = *store->NewWriter();
@@ -990,16 +999,7 @@ TEST_F(SecureServicesTest, AnUploadThatStandsStill_IsEnded_AndLeavesOneLine) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   v1::PutResponse response;
   const auto writer = stub->Put(&context, &response);
-  v1::PutRequest piece;
-  piece.set_digest(Sha256Of("ab").bytes());
-  piece.set_size(2);
-  piece.set_data("a");
-  writer->Write(piece);
-  const auto begun = [&] { return uploads->Begin("user", quota.bytes - 1).ok(); };
-  while (begun()) {  // Until the piece has come.
-    uploads->End("user", Sha256Of("ab"), quota.bytes - 1, false);
-    absl::SleepFor(absl::Milliseconds(1));
-  }
+  WriteHalfOfAnUpload(*writer, "user");
   clock.ahead_ms = 30'000;
   open->EndStalled();
   EXPECT_EQ(LinesWith("Blobs/Put"), 0) << "it may be slow";
@@ -1008,9 +1008,7 @@ TEST_F(SecureServicesTest, AnUploadThatStandsStill_IsEnded_AndLeavesOneLine) {
   const grpc::Status status = writer->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr("brought nothing for 1m"));
-  const absl::Time until = absl::Now() + absl::Seconds(10);
-  while (!begun() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
-  EXPECT_LT(absl::Now(), until) << "it still counts for its user";
+  ExpectRoomAgain("user");
   EXPECT_EQ(files(), before);
   EXPECT_EQ(LinesWith("Blobs/Put"), 1);
 }
