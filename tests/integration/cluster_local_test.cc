@@ -1,16 +1,22 @@
-// `dermis cluster start` and `stop`: no process is left that `stop` does not know.
+// `dermis cluster start` and `stop`: no process is left that `stop` does not know; what of this
+// machine is taken.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include <unistd.h>
 
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
+namespace fs = std::filesystem;
 namespace {
+
+using ::testing::HasSubstr;
 
 TEST(ClusterLocal, AStarterKilledAtAnyMoment_LeavesNothingThatStopDoesNotEnd) {
   TestCluster cluster;
@@ -43,6 +49,52 @@ TEST(ClusterLocal, AfterAKilledStarter_TheSameCommandCompletesTheCluster) {
   EXPECT_EQ(start.exit_code, 0) << start.output;
   // A coordinator, two supervisors, two workers.
   EXPECT_EQ(ProcessesOf(cluster.cluster()), 5);
+}
+
+TEST(ClusterLocal, WorkersShareAQuarterOfTheMemory_OrWhatIsNamed) {
+  const auto command_of = [](const TestCluster& cluster, const std::string& name) {
+    return Shell(absl::StrCat("tr '\\0' ' ' < /proc/$(cut -d ' ' -f 1 ", cluster.cluster(),
+                              "/pids/", name, ")/cmdline"))
+        .output;
+  };
+  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  {
+    TestCluster cluster;
+    const CommandResult start = cluster.Start(2);
+    ASSERT_EQ(start.exit_code, 0) << start.output;
+    for (const char* name : {"worker-0", "worker-1"}) {
+      EXPECT_THAT(command_of(cluster, name),
+                  HasSubstr(absl::StrCat("--image-memory ", memory / 8, " ")));
+    }
+  }
+  TestCluster cluster;
+  const CommandResult start =
+      cluster.Run("cluster start --workers 1 --threads 1 --image-memory 200MB");
+  ASSERT_EQ(start.exit_code, 0) << start.output;
+  EXPECT_THAT(command_of(cluster, "worker-0"), HasSubstr("--image-memory 200000000 "));
+}
+
+// Three GPUs that a stand-in for the driver shows; by its NVML another process computes on the
+// second.
+TEST(ClusterLocal, GpusThatNobodyUses_AreTaken_OrTheDevicesThatAreNamed) {
+  TestCluster cluster;
+  const fs::path driver = cluster.directory() / "driver";
+  fs::create_directory(driver);
+  for (const char* name : {"libcuda.so.1", "libnvidia-ml.so.1"})
+    fs::create_symlink(DERMIS_GPU_STAND_IN, driver / name);
+  const auto would = [&](const std::string& options) {
+    return Shell(absl::StrCat("LD_LIBRARY_PATH=", driver.string(), " ", Program("dermis"),
+                              " cluster start --dry-run --cluster ", cluster.cluster(), " ",
+                              options, " 2>&1"));
+  };
+  EXPECT_THAT(would("").output, HasSubstr("would start coordinator, gpu-0, gpu-2 in"));
+  EXPECT_THAT(would("--devices gpu:1").output, HasSubstr("would start coordinator, gpu-1 in"));
+  EXPECT_THAT(would("--devices cpu --workers 2").output,
+              HasSubstr("would start coordinator, worker-0, worker-1 in"));
+  const CommandResult refused = cluster.Run("cluster start --devices gpu:9");
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.output, HasSubstr("there is no gpu:9"));
+  EXPECT_EQ(ProcessesOf(cluster.cluster()), 0) << "a command that is refused starts nothing";
 }
 
 }  // namespace
