@@ -29,6 +29,7 @@
 #include "common/status_macros.h"
 #include "common/tasks.h"
 #include "common/tls.h"
+#include "coordinator/audit_log.h"
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/dashboard/dashboard.h"
@@ -117,7 +118,8 @@ absl::StatusOr<std::string> ReadPart(const BlobStore& store, const Digest& blob,
 
 absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& core,
                                               const Journal& journal, const BlobIndex& blobs,
-                                              const BlobStore& store, QuestionDesk& desk) {
+                                              const BlobStore& store, QuestionDesk& desk,
+                                              AuditLog& audit) {
   DashboardParts parts;
   HttpServer::Options options;
   options.listen = flags.dashboard;
@@ -143,6 +145,7 @@ absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& co
   parts.questions = std::make_unique<QuestionBoard>(desk, *parts.decoder);
   sources.questions = parts.questions.get();
   sources.users = parts.users.get();
+  sources.audit = &audit;
   parts.dashboard =
       std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
   options.larger_body = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
@@ -348,7 +351,7 @@ int Serve(const Flags& flags) {
   };
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
-    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk);
+    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk, **audit);
     if (!dashboard.ok()) {
       return fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));

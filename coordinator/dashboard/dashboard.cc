@@ -328,7 +328,8 @@ std::variant<uint32_t, HttpResponse> Dashboard::LargerBody(const HttpRequest& re
 }
 
 HttpResponse Dashboard::NeedsUser(const HttpRequest& request) const {
-  if (!request.Header("authorization").empty()) NoteRefusal(request);
+  const bool shown = !request.Header("authorization").empty();
+  NoteRefusal(request, shown ? "not the token of a user" : "no token was shown", shown);
   HttpResponse response = Error(
       401, "asking about an image needs the token of a user: `dermis dashboard --user` prints the "
            "address with it");
@@ -393,7 +394,11 @@ bool Dashboard::SignedIn(const HttpRequest& request) const {
   return false;
 }
 
-void Dashboard::NoteRefusal(const HttpRequest& request) const {
+void Dashboard::NoteRefusal(const HttpRequest& request, const char* why, bool wrong_token) const {
+  if (sources_.audit != nullptr) {
+    sources_.audit->Record({request.client, "", "the dashboard", "", why});
+  }
+  if (!wrong_token) return;
   absl::MutexLock lock(&mutex_);
   ++refusals_;
   const absl::Time now = sources_.now();
@@ -422,7 +427,7 @@ HttpResponse Dashboard::Session(const HttpRequest& request) const {
     response.headers.emplace_back("Set-Cookie",
                                   SetCookie(sign_in_.CookieValue(sources_.now()), kSignedInFor));
   } else {
-    NoteRefusal(request);
+    NoteRefusal(request, "a wrong token", true);
     return Error(401, "this is not the token: `dermis dashboard` prints the address with it");
   }
   response.headers.emplace_back("Cache-Control", "no-store");
@@ -596,8 +601,13 @@ HttpResponse Dashboard::Route(const HttpRequest& request) const {
   const bool api = absl::StartsWith(request.path, "/api/");
   if (!api && request.path != "/metrics") return Error(404, "nothing is here");
   if (!SignedIn(request)) {
-    // A cookie that has expired is nobody's fault.
-    if (!request.Header("authorization").empty()) NoteRefusal(request);
+    const bool shown = !request.Header("authorization").empty();
+    const bool cookie = absl::StrContains(request.Header("cookie"), cookie_ + "=");
+    NoteRefusal(request,
+                shown    ? "a wrong token"
+                : cookie ? "a cookie that has expired or is another's"
+                         : "no token was shown",
+                shown);
     HttpResponse response =
         Error(401, "sign in: `dermis dashboard` prints the address with the token");
     response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"dermis\"");

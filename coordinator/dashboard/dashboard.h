@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "coordinator/audit_log.h"
 #include "coordinator/dashboard/chronicle.h"
 #include "coordinator/dashboard/explanations.h"
 #include "coordinator/dashboard/http_server.h"
@@ -34,6 +35,7 @@ class Dashboard {
     const ExplanationReader* explanations = nullptr;  // Null: none are shown.
     QuestionBoard* questions = nullptr;               // Null: nobody may ask.
     const SignIn* users = nullptr;                    // Who may ask; they may look, too. With `questions`.
+    AuditLog* audit = nullptr;  // Has a line for each refusal. Null: there is none.
   };
   // secure: served over TLS, and the cookie says so.
   Dashboard(Sources sources, SignIn sign_in, bool secure)
@@ -56,8 +58,9 @@ class Dashboard {
   HttpResponse Question(const HttpRequest& request) const;
   HttpResponse NeedsUser(const HttpRequest& request) const;
   HttpResponse Ask(const HttpRequest& request, const std::string& study) const;
-  // Notes in the log that someone came with a wrong token; at most once a second.
-  void NoteRefusal(const HttpRequest& request) const;
+  // A line in the audit log, as of a stranger; of wrong tokens one in the process's log, too, at
+  // most once a second. `why`: nothing of what was said.
+  void NoteRefusal(const HttpRequest& request, const char* why, bool wrong_token) const;
   HttpResponse Route(const HttpRequest& request) const;
   HttpResponse Session(const HttpRequest& request) const;
   HttpResponse Api(const HttpRequest& request, const Snapshot& snapshot) const;

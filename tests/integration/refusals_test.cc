@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class RefusalsTest : public ::testing::Test {
@@ -144,6 +145,41 @@ TEST_F(RefusalsTest, OfWhatReachesACall_LeaveOneLineEach_AndTheServiceStaysUp) {
   EXPECT_EQ(cluster.Run("audit verify").exit_code, 0);
 }
 
+TEST_F(RefusalsTest, AtTheDashboard_LeaveOneLineEach_AndItStaysUp) {
+  const std::string address(absl::StripAsciiWhitespace(ReadAll(Own("store/dashboard"))));
+  const std::string token(absl::StripAsciiWhitespace(ReadAll(Own("store/dashboard-token"))));
+  // The status of a request with this token ("-": none).
+  const std::string script = cluster.Write("ask.py", R"(
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+connection = http.client.HTTPSConnection(sys.argv[2].split("//")[1], context=context, timeout=60)
+token = sys.stdin.read().strip()
+connection.request("GET", "/api/studies", headers={"Authorization": "Bearer " + token} if token != "-" else {})
+print(connection.getresponse().status)
+)");
+  std::string status;
+  const auto ask = [&](const std::string& said) {
+    return Audited([&] {
+      const CommandResult asked =
+          Shell(absl::StrCat("python3 ", script, " ", Own("certs/ca.crt"), " ", address, " < ",
+                             cluster.Write("said", said), " 2>&1"));
+      status = std::string(absl::StripAsciiWhitespace(asked.output));
+    });
+  };
+  const std::string wrong(64, 'f');
+  const auto guessed = ask(wrong);
+  EXPECT_EQ(status, "401");
+  ExpectOne(guessed, "", "the dashboard", "a wrong token");
+  EXPECT_EQ(guessed.at(0).value("who", "?"), "127.0.0.1");
+  EXPECT_THAT(nlohmann::json(guessed).dump(), Not(HasSubstr(wrong)));
+  const auto nothing = ask("-");
+  EXPECT_EQ(status, "401");
+  ExpectOne(nothing, "", "the dashboard", "no token was shown");
+  EXPECT_THAT(ask(token), IsEmpty());
+  EXPECT_EQ(status, "200");
+  EXPECT_EQ(cluster.Run("audit verify").exit_code, 0);
+}
+
 TEST_F(RefusalsTest, OfWhatIsStoppedBeforeACall_LeaveOneLineEach_AndTheServiceStaysUp) {
   // A certificate that has run out: at the handshake.
   Identity expired = *LoadIdentity(Own("certs"), "user");
@@ -194,7 +230,7 @@ TEST_F(RefusalsTest, OfWhatIsStoppedBeforeACall_LeaveOneLineEach_AndTheServiceSt
     request.mutable_spec()->set_name(std::string(100'000'000, 'a'));
     v1::SubmitResponse response;
     status = studies->Submit(&context, request, &response);
-    const absl::Time until = absl::Now() + absl::Seconds(40);  // It is known when its message has not come for ten.
+    const absl::Time until = absl::Now() + absl::Seconds(40);
     while (Log().size() == before && absl::Now() < until) absl::SleepFor(absl::Seconds(1));
   });
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);

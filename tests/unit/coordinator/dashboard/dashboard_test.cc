@@ -11,7 +11,9 @@
 #include "gtest/gtest.h"
 #include <nlohmann/json.hpp>
 
+#include "common/clock.h"
 #include "common/log.h"
+#include "coordinator/audit_log.h"
 #include "coordinator/dashboard/metrics.h"
 #include "coordinator/dashboard/pages.h"
 #include "coordinator/journal.h"
@@ -21,6 +23,7 @@
 namespace dermis {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -50,6 +53,8 @@ class DashboardTest : public testing::Test {
     Dashboard::Sources sources;
     sources.snapshot = [this] { return snapshot_; };
     sources.now = [this] { return now_; };
+    audit_ = *AuditLog::Open(folder_ / "audit.jsonl", Clock::Real());
+    sources.audit = audit_.get();
     dashboard_ = std::make_unique<Dashboard>(std::move(sources), *sign_in_, true);
   }
 
@@ -65,10 +70,17 @@ class DashboardTest : public testing::Test {
     }
     request.headers = std::move(headers);
     request.body = body;
+    request.client = client_;
     return dashboard_->Answer(request);
   }
   HttpResponse AskSignedIn(const std::string& path) {
     return Ask(path, {{"authorization", "Bearer " + token_}});
+  }
+  // What the audit log has more since it was asked last.
+  std::string Audited() {
+    const std::string lines = *audit_->Read(seen_, 1 << 20);
+    seen_ += lines.size();
+    return lines;
   }
   static std::string HeaderOf(const HttpResponse& response, const std::string& name) {
     for (const auto& [key, value] : response.headers) {
@@ -78,10 +90,13 @@ class DashboardTest : public testing::Test {
   }
 
   TestFolder folder_;
+  std::string client_ = "192.0.2.7";
   absl::Time now_ = kNow;
   std::shared_ptr<const Snapshot> snapshot_;
   std::unique_ptr<SignIn> sign_in_;
   std::string token_;
+  std::unique_ptr<AuditLog> audit_;
+  uint64_t seen_ = 0;
   std::unique_ptr<Dashboard> dashboard_;
 };
 
@@ -130,6 +145,48 @@ TEST_F(DashboardTest, WrongTokensAreNoted_WithoutWhatWasSaid_AndDoNotFloodTheLog
   EXPECT_THAT(log, HasSubstr("showed a wrong token; 50 refusals"));
   EXPECT_THAT(log, Not(HasSubstr("guess")));
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2);
+}
+
+TEST_F(DashboardTest, EachRefusalHasOneAuditLine_OfAStranger_WithoutWhatWasSaid) {
+  const std::string bearer = "Bearer guess", cookie = "__Host-dermis-" + sign_in_->Fingerprint();
+  using Headers = std::map<std::string, std::string>;
+  const auto ask = [&](const std::string& path, Headers headers, const std::string& method,
+                       const std::string& body, int status) {
+    EXPECT_EQ(Ask(path, std::move(headers), method, body).status, status) << path;
+    const std::string lines = Audited();
+    EXPECT_THAT(lines, Not(HasSubstr("guess")));
+    return lines;
+  };
+  for (const std::string& line : {ask("/metrics", {{"authorization", bearer}}, "GET", "", 401),
+                                  ask("/api/session", {}, "POST", "guess", 401)}) {
+    EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
+    const auto entry = nlohmann::json::parse(line);
+    EXPECT_EQ(entry["who"], "192.0.2.7");
+    EXPECT_EQ(entry.value("role", ""), "");
+    EXPECT_EQ(entry["call"], "the dashboard");
+    EXPECT_EQ(entry["outcome"], "a wrong token");
+  }
+  for (const auto& [line, outcome] :
+       {std::pair(ask("/api/studies", {}, "GET", "", 401), "no token was shown"),
+        std::pair(ask("/api/studies", {{"cookie", cookie + "=99999999999.guess"}}, "GET", "", 401),
+                  "a cookie that has expired or is another's")}) {
+    EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
+    EXPECT_EQ(nlohmann::json::parse(line)["outcome"], outcome);
+  }
+  EXPECT_EQ(ask("/api/studies", {{"authorization", "Bearer " + token_}}, "GET", "", 200), "");
+  EXPECT_EQ(ask("/", {}, "GET", "", 200), "");
+  EXPECT_EQ(ask("/healthz", {{"authorization", bearer}}, "GET", "", 200), "");
+}
+
+TEST_F(DashboardTest, KnockingDoesNotFillTheAuditLog_NorHideWhatAThiefOfACertificateDoes) {
+  for (int i = 0; i < 3000; ++i) {
+    client_ = absl::StrCat("192.0.2.", i % 250);
+    Ask("/metrics", {{"authorization", "Bearer guess"}});
+  }
+  audit_->Record({"alice", "worker", "Studies/List", "", "may not"});
+  const std::string lines = Audited();
+  EXPECT_LT(std::count(lines.begin(), lines.end(), '\n'), 200);
+  EXPECT_THAT(lines, AllOf(HasSubstr("more than are written one by one"), HasSubstr("\"alice\"")));
 }
 
 TEST_F(DashboardTest, NothingCanBeChanged) {
