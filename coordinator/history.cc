@@ -1,6 +1,7 @@
 #include "coordinator/history.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -101,7 +102,7 @@ class Teller {
   static void TellCompleted(const v1::TaskCompleted& done, v1::HistoryEvent& out) {
     out.set_kind(v1::HistoryEvent::COMPLETED);
     const v1::Attempt& attempt = done.attempt();
-    if (attempt.started_unix_ms() > 0) out.set_unix_ms(attempt.started_unix_ms());
+    out.set_unix_ms(StartOf(attempt, out.unix_ms()));
     out.set_seconds(attempt.seconds());
     *out.mutable_workers() = attempt.gang();
     if (out.workers().empty()) out.add_workers(attempt.worker());
@@ -137,6 +138,16 @@ class Teller {
 };
 
 }  // namespace
+
+uint64_t StartOf(const v1::Attempt& attempt, uint64_t stored_unix_ms) {
+  constexpr double kApart = 60'000, kLate = 3'600'000;
+  const double took =
+                   std::isfinite(attempt.seconds()) ? std::max(0.0, attempt.seconds()) * 1000 : 0,
+               ended = static_cast<double>(attempt.started_unix_ms()) + took,
+               stored = static_cast<double>(stored_unix_ms);
+  if (ended <= stored + kApart && ended >= stored - kLate) return attempt.started_unix_ms();
+  return static_cast<uint64_t>(std::clamp(stored - took, 0.0, stored));
+}
 
 absl::StatusOr<v1::HistoryResponse> ViewHistory(const Studies& studies, const std::string& id,
                                                 const std::vector<Journal::Row>& rows) {

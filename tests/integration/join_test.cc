@@ -1,12 +1,12 @@
-// Joining by a token between real processes: a worker comes, stays, renews, and is put out; and everything that must not get
-// in gets a clear refusal.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
+// Joining by a token between real processes: a worker comes, stays, renews, and is put out; and
+// everything that must not get in gets a clear refusal.
 #include <chrono>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -15,6 +15,10 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "common/certificates.h"
 #include "tests/integration/test_cluster.h"
@@ -217,6 +221,51 @@ TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
   EXPECT_EQ(late.exit_code, kHopeless);
   EXPECT_THAT(late.output, HasSubstr("was revoked"));
 }
+
+#ifdef DERMIS_SKEWED_CLOCK
+TEST_F(JoinTest, WorkersWhoseClocksAreADayAheadAndADayBehind_Join_AndComputeAStudyTogether) {
+  NewToken("--uses 2", "token");
+  const auto skewed = [&](const std::string& name, int seconds) {
+    std::vector<std::string> argv = {"/usr/bin/env", "LD_PRELOAD=" DERMIS_SKEWED_CLOCK,
+                                     absl::StrCat("DERMIS_SKEW_SECONDS=", seconds)};
+    for (std::string& word : Command(name, Path("token"))) argv.push_back(std::move(word));
+    return argv;
+  };
+  constexpr int kDay = 24 * 3600;
+  Background ahead(skewed("ahead", kDay), Path("ahead.log")),
+      behind(skewed("behind", -kDay), Path("behind.log"));
+  ASSERT_TRUE(Await([&] { return IsThere("ahead"); })) << ahead.Log();
+  ASSERT_TRUE(Await([&] { return IsThere("behind"); })) << behind.Log();
+  // Their logs begin with the time that they take it to be.
+  const auto off_by = [](const std::string& log) {
+    absl::Time time;
+    std::string error;
+    EXPECT_TRUE(
+        absl::ParseTime("%Y-%m-%dT%H:%M:%E*SZ", log.substr(0, log.find(' ')), &time, &error))
+        << error << log;
+    return absl::ToDoubleHours(time - absl::Now());
+  };
+  EXPECT_NEAR(off_by(ahead.Log()), 24, 0.5);
+  EXPECT_NEAR(off_by(behind.Log()), -24, 0.5);
+
+  const CommandResult run = cluster.Run(absl::StrCat(
+      "run ", cluster.Write("s.yaml", SmallStudy("skewed")), " --images ", TestCluster::Images()));
+  EXPECT_EQ(run.exit_code, 0) << run.output << ahead.Log() << behind.Log();
+  // Both had a part in it, and nothing is told by their clocks.
+  const auto trace = nlohmann::json::parse(cluster.Run("trace skewed -o -").output, nullptr, false);
+  ASSERT_TRUE(trace.is_object());
+  std::map<int, std::string> processes;
+  std::set<std::string> ran;
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "M") processes[event.at("pid")] = event.at("args").at("name");
+    if (event.at("ph") != "X") continue;
+    ran.insert(processes.at(event.at("pid")));
+    EXPECT_NEAR(event.at("ts").get<double>() / 1e6,
+                static_cast<double>(absl::ToUnixSeconds(absl::Now())), 1800);
+  }
+  EXPECT_EQ(ran, (std::set<std::string>{"ahead", "behind"}));
+}
+#endif
 
 }  // namespace
 }  // namespace dermis

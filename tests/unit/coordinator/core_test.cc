@@ -7,6 +7,7 @@
 #include "common/split.h"
 #include "common/tasks.h"
 #include "coordinator/core_thread.h"
+#include "coordinator/history.h"
 #include "tests/simulation/fakes.h"
 #include "tests/unit/coordinator/core_fixture.h"
 
@@ -935,7 +936,7 @@ TEST_F(CoreTest, History_TellsWhoDidWhat_SinceTheStudyWasSubmitted) {
     if (event.kind() != v1::HistoryEvent::COMPLETED) continue;
     ++completed;
     EXPECT_EQ(event.seconds(), 0.5);
-    EXPECT_EQ(event.unix_ms(), 1000u);
+    EXPECT_EQ(event.unix_ms(), clock_.UnixMillis() - 500) << "its worker's clock stands in 1970";
     ASSERT_EQ(event.workers_size(), 1);
     EXPECT_EQ(event.workers(0), "w1");
     EXPECT_FALSE(event.task().empty());
@@ -943,6 +944,20 @@ TEST_F(CoreTest, History_TellsWhoDidWhat_SinceTheStudyWasSubmitted) {
   }
   EXPECT_EQ(completed, computed_ - before);
   EXPECT_TRUE(absl::IsNotFound(core_->History("b", {}).status()));
+}
+
+TEST(HistoryTest, ByAClockThatIsADayWrong_NothingIsTold) {
+  v1::Attempt attempt;
+  attempt.set_seconds(30);
+  constexpr uint64_t kStored = 1'700'000'000'000, kDay = 86'400'000, kStart = kStored - 31'000;
+  for (const uint64_t good : {kStart, kStart + 20'000, kStored - 1'800'000}) {  // A slow way to the coordinator, a clock some seconds off.
+    attempt.set_started_unix_ms(good);
+    EXPECT_EQ(StartOf(attempt, kStored), good);
+  }
+  for (const uint64_t wrong : {kStart + kDay, kStart - kDay, uint64_t{0}, ~uint64_t{0}}) {
+    attempt.set_started_unix_ms(wrong);
+    EXPECT_EQ(StartOf(attempt, kStored), kStored - 30'000);
+  }
 }
 
 TEST_F(CoreTest, TwoStudiesOfOneRecipe_ShareTheTrainingAndItsResults) {
