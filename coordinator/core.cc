@@ -78,9 +78,7 @@ void Core::SayBrought(const std::string& user, const std::vector<Digest>& named)
   if (brings_) brings_(user, studies_.state().UsageOf(user, ""), named);
 }
 
-void Core::DropUnused(const std::vector<Digest>& blobs) {
-  for (const Digest& blob : blobs) studies_.RemoveUnused(blob);
-}
+void Core::DropUnused(const std::vector<Digest>& blobs) { studies_.RemoveInTurn(blobs); }
 
 void Core::WorkerConnected(ConnectionId connection, const v1::Register& hello) {
   fleet_.WorkerConnected(connection, hello);

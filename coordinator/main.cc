@@ -308,7 +308,7 @@ int Serve(const Flags& flags) {
         core_thread.Post(
             [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
       },
-      {.uploads = uploads->get(), .unused = [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
+      {.uploads = uploads->get(), .index = &blobs, .unused = [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
          core_thread.Post([due = std::move(due), uploads](Core& core) mutable {
            std::erase_if(due, [&](const Digest& blob) { return !uploads->Take(blob); });
            core.DropUnused(due);

@@ -172,13 +172,18 @@ constexpr size_t kAtOnce = 32;
 
 void Studies::RemoveInTurn(const std::vector<Digest>& blobs) {
   // A few (a picture that somebody wants gone) do not wait for the thousands of another deletion.
+  for (const Digest& blob : blobs) blobs_.Going(blob);
   to_remove_.insert(blobs.size() <= kAtOnce ? to_remove_.begin() : to_remove_.end(), blobs.begin(), blobs.end());
   RemoveSome();
 }
 
 void Studies::RemoveSome() {
   for (size_t i = 0; i < kAtOnce && !to_remove_.empty(); ++i) {
-    RemoveUnused(to_remove_.front());
+    if (IsUsed(to_remove_.front())) {
+      blobs_.Keep(to_remove_.front());
+    } else {
+      blobs_.RemoveGoing(to_remove_.front());
+    }
     to_remove_.pop_front();
   }
 }
@@ -203,18 +208,17 @@ std::vector<Digest> Studies::Gone() const {
   return gone;
 }
 
-void Studies::RemoveUnused(const Digest& blob) {
-  if (state_.Names(blob)) return;
+bool Studies::IsUsed(const Digest& blob) const {
+  if (state_.Names(blob)) return true;
   const std::string hex = blob.hex();
-  for (const auto& [id, record] : state_.studies()) {
-    if (record.image_set == blob) return;
+  return std::any_of(state_.studies().begin(), state_.studies().end(), [&](const auto& study) {
+    const StudyRecord& record = study.second;
     // Of images that cannot be read now, anything may be a part.
     const auto manifest = manifests_.find(record.image_set);
-    if (manifest == manifests_.end() || manifest->second.parts.contains(blob)) return;
-    if (record.spec.training().init().digest() == hex) return;
-    if (record.spec.model().digest() == hex) return;
-  }
-  blobs_.Remove(blob);
+    return record.image_set == blob || manifest == manifests_.end() ||
+           manifest->second.parts.contains(blob) || record.spec.training().init().digest() == hex ||
+           record.spec.model().digest() == hex;
+  });
 }
 
 }  // namespace dermis

@@ -35,7 +35,11 @@ void Studies::LookForBlobs() {
   for (const Digest& blob : state_.NamedBlobs()) {
     if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
   }
-  for (const Digest& blob : state_.UnnamedBlobs()) RemoveUnused(blob);  // It died before it could.
+  std::vector<Digest> left;  // It died before it could remove them.
+  for (const Digest& blob : state_.UnnamedBlobs()) {
+    if (blobs_.Has(blob)) left.push_back(blob);
+  }
+  RemoveInTurn(left);
   std::set<std::string> inits;  // And models that were given.
   for (const auto& [id, study] : studies_) {
     if (study->run == nullptr) continue;

@@ -120,8 +120,10 @@ class Studies {
   };
   Leavings LeavingsOf(const std::string& id) const;
   void Delete(Leavings leavings);
-  // Where neither a study nor a result names the blob. Walks over all studies.
-  void RemoveUnused(const Digest& blob);
+  // Removes those that neither a study nor a result names when their turn comes, and that nobody
+  // has stored anew. Some at a time: a disk takes its time for thousands, and the core thread has
+  // none.
+  void RemoveInTurn(const std::vector<Digest>& blobs);
   // Whether a set whose manifest was looked at before is there still, and all that it names: it may just be going with the last
   // study that had it.
   bool IsStored(const Digest& image_set, const v1::ImageSetManifest& manifest) const;
@@ -226,9 +228,9 @@ class Studies {
   // Steps whose states some study's result is taken from, or may be.
   std::set<uint64_t> PinnedSteps(const Digest& recipe) const;
   void Retire(const std::vector<Digest>& tasks);
-  // RemoveUnused of all, some at a time: a disk takes its time for thousands, and the core thread has none.
-  void RemoveInTurn(const std::vector<Digest>& blobs);
   void RemoveSome();
+  // A study or a result names the blob. Walks over all studies.
+  bool IsUsed(const Digest& blob) const;
   // Lost results: studies begin anew from what is left. Lost images cannot be computed.
   void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
   void DropWants(Study& study);
@@ -248,7 +250,7 @@ class Studies {
   std::multimap<absl::Duration, Digest> delayed_;  // Units that back off.
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, Images> manifests_;
-  std::deque<Digest> to_remove_;  // Where nobody names them when their turn comes. After a crash: LookForBlobs.
+  std::deque<Digest> to_remove_;  // RemoveInTurn. After a crash: LookForBlobs.
   std::vector<Digest> gone_;  // With deleted studies, the last ones at the end.
   bool stop_unwanted_ = false;
   std::vector<Digest> trained_;

@@ -24,10 +24,10 @@ constexpr size_t kMostUnused = 16;  // That go at once: for each the core looks 
 // Writes to a temporary file while it reads; durable (Commit) before it answers.
 class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
  public:
-  // `uploads`: where it is counted, for this caller; null: it is not.
-  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store, UserUploads* uploads,
+  // `uploads`: where it is counted, for this caller; null: it is not. `index`: knows which are going; null: none are.
+  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store, StoredBlobs* index, UserUploads* uploads,
           std::function<void(const absl::Status&)> refused, std::string user)
-      : store_(store), good_(std::move(good)), uploads_(uploads), refused_(std::move(refused)), user_(std::move(user)) {
+      : store_(store), index_(index), good_(std::move(good)), uploads_(uploads), refused_(std::move(refused)), user_(std::move(user)) {
     if (access.ok()) {
       StartRead(&piece_);
     } else {
@@ -66,7 +66,7 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
         return absl::InvalidArgumentError(
             absl::StrCat("blob of ", size_, " bytes: at most ", kMaxBlob, " are taken"));
       }
-      if (uploads_ != nullptr && !store_.Has(digest_)) {
+      if (uploads_ != nullptr && (!store_.Has(digest_) || (index_ != nullptr && index_->IsGoing(digest_)))) {
         RETURN_IF_ERROR(uploads_->Begin(user_, size_));
         counted_ = true;
       }
@@ -88,10 +88,12 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
       return absl::InvalidArgumentError(absl::StrCat(taken_, " bytes came of ", size_));
     }
     if (counted_) RETURN_IF_ERROR(uploads_->Storing(user_, digest_, size_));
+    if (index_ != nullptr) index_->Keep(digest_);  // Before: what is there already is not written again.
     return writer_->Commit(digest_);
   }
 
   BlobStore& store_;
+  StoredBlobs* const index_;
   const Access::StillGood good_;
   UserUploads* const uploads_;
   const std::function<void(const absl::Status&)> refused_;
@@ -124,7 +126,24 @@ absl::StatusOr<std::string> StoredBlobs::Read(const Digest& digest) const {
   return store_.Get(digest);
 }
 
-void StoredBlobs::Remove(const Digest& digest) {
+void StoredBlobs::Going(const Digest& digest) {
+  absl::MutexLock lock(&mutex_);
+  going_.insert(digest);
+}
+
+void StoredBlobs::Keep(const Digest& digest) {
+  absl::MutexLock lock(&mutex_);
+  going_.erase(digest);
+}
+
+bool StoredBlobs::IsGoing(const Digest& digest) const {
+  absl::MutexLock lock(&mutex_);
+  return going_.contains(digest);
+}
+
+void StoredBlobs::RemoveGoing(const Digest& digest) {
+  absl::MutexLock lock(&mutex_);
+  if (going_.erase(digest) == 0) return;
   const absl::Status status = store_.Remove(digest);
   if (!status.ok() && !absl::IsNotFound(status)) {
     DERMIS_LOG(kWarning, "blob ", digest.short_hex(), " stays: ", status.message());
@@ -143,7 +162,8 @@ grpc::ServerUnaryReactor* BlobService::Has(grpc::CallbackServerContext* context,
     const absl::StatusOr<Digest> digest = Digest::FromBytes(request->digests(i));
     if (!digest.ok()) status = ToGrpc(digest.status());
     if (digest.ok() && quotas_.uploads != nullptr) quotas_.uploads->Wanted(*digest);
-    response->add_present(digest.ok() && store_.Has(*digest));
+    const bool going = digest.ok() && quotas_.index != nullptr && quotas_.index->IsGoing(*digest);
+    response->add_present(digest.ok() && !going && store_.Has(*digest));
   }
   reactor->Finish(status);
   return reactor;
@@ -154,7 +174,7 @@ grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerCo
   UserUploads* uploads = quotas_.uploads;
   const AuditCaller caller = access_.Caller(*context);
   if (caller.role != "user" && caller.role != "admin") uploads = nullptr;  // A worker's results; or on loopback, without certificates.
-  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, uploads,
+  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, quotas_.index, uploads,
                      [this, caller](const absl::Status& why) {
                        if (quotas_.refused != nullptr) quotas_.refused(caller, why);
                      }, caller.name);

@@ -5,9 +5,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 #include "common/blob_store.h"
 #include "coordinator/blob_index.h"
@@ -30,7 +34,10 @@ class StoredBlobs : public BlobIndex {
   }
   absl::StatusOr<std::string> Read(const Digest& digest) const override;
   uint64_t Size(const Digest& digest) const override { return store_.Size(digest).value_or(0); }
-  void Remove(const Digest& digest) override;
+  void Going(const Digest& digest) override;
+  void Keep(const Digest& digest) override;
+  void RemoveGoing(const Digest& digest) override;
+  bool IsGoing(const Digest& digest) const;
   uint64_t FreeBytes() const override { return store_.FreeBytes(); }
   bool LowDisk() const override { return store_.FreeBytes() < reserve_; }
 
@@ -38,6 +45,9 @@ class StoredBlobs : public BlobIndex {
   BlobStore& store_;
   const uint64_t reserve_;
   UserUploads* const uploads_;
+  // Held while a blob is removed: once Keep has returned it either is there no more, or stays.
+  mutable absl::Mutex mutex_;
+  std::set<Digest> going_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Arguments outlive the server.
@@ -49,6 +59,7 @@ class BlobService : public v1::Blobs::CallbackService {
   // over there (DropUnused), `refused` of each upload that was not taken or not complete. Both thread-safe.
   struct Quotas {
     UserUploads* uploads = nullptr;
+    StoredBlobs* index = nullptr;  // Knows which are going; null: none are.
     std::function<void(std::vector<Digest>)> unused;
     std::function<void(const AuditCaller& caller, const absl::Status& why)> refused;
   };

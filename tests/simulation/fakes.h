@@ -102,7 +102,12 @@ class FakeBlobs : public BlobIndex {
     auto it = blobs.find(digest);
     return it == blobs.end() ? 0 : it->second.size();
   }
-  void Remove(const Digest& digest) override {
+  void Going(const Digest& digest) override { going.insert(digest); }
+  void Keep(const Digest& digest) override { going.erase(digest); }
+  void RemoveGoing(const Digest& digest) override {
+    if (going.erase(digest) == 1) Remove(digest);
+  }
+  void Remove(const Digest& digest) {
     const auto it = blobs.find(digest);
     if (it == blobs.end()) return;
     graveyard[digest] = std::move(it->second);
@@ -113,9 +118,11 @@ class FakeBlobs : public BlobIndex {
   std::string Put(const std::string& bytes) {
     const Digest digest = Sha256Of(bytes);
     blobs[digest] = bytes;
+    Keep(digest);
     return digest.bytes();
   }
   std::map<Digest, std::string> blobs;
+  std::set<Digest> going;
   std::map<Digest, std::string> graveyard;  // What was here: whoever made it can bring it again.
   bool low = false;
 };

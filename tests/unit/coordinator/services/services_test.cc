@@ -186,7 +186,7 @@ class ServicesTest : public ::testing::Test {
         *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
           lost = {blob, why};
         },
-        BlobService::Quotas{.uploads = uploads.get(), .unused = [this](const std::vector<Digest>& due) { unused = due; },
+        BlobService::Quotas{.uploads = uploads.get(), .index = blobs.get(), .unused = [this](const std::vector<Digest>& due) { unused = due; },
                             .refused = [this](const AuditCaller& caller, const absl::Status& why) {
                               audit->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
                             }});
@@ -511,6 +511,29 @@ TEST_F(SecureServicesTest, UploadsThatNoStudyNames_CountForTheirUser_UntilTheyAr
   EXPECT_TRUE(uploads->Take(unused[0]));
   EXPECT_FALSE(uploads->Take(unused[0])) << "it is gone";
   EXPECT_FALSE(uploads->Take(Sha256Of(std::string(2'000'000, 'e')))) << "its time is not over";
+}
+
+TEST_F(SecureServicesTest, WhatIsUploadedAgainWhileItIsGoing_Stays_AndCountsForItsUser) {
+  BlobClient ann(ChannelOf("user"), absl::Seconds(5));
+  const std::string again(6'000'000, 'a'), rest(3'000'000, 'b');
+  for (const std::string& bytes : {again, rest}) {
+    ASSERT_TRUE(ann.Put(Sha256Of(bytes), bytes).ok());
+    uploads->Named("user", Usage(), {Sha256Of(bytes)});  // Its study has been deleted since.
+    blobs->Going(Sha256Of(bytes));
+  }
+  EXPECT_EQ(ann.Has({Sha256Of(again), Sha256Of(rest)}).value(), (std::vector<bool>{false, false}));
+  EXPECT_TRUE(blobs->Has(Sha256Of(again))) << "it is read as long as it is there";
+  ASSERT_TRUE(ann.Put(Sha256Of(again), again).ok());
+  EXPECT_EQ(ann.Has({Sha256Of(again), Sha256Of(rest)}).value(), (std::vector<bool>{true, false}));
+  for (const std::string& bytes : {again, rest}) blobs->RemoveGoing(Sha256Of(bytes));
+  EXPECT_TRUE(store->Has(Sha256Of(again)));
+  EXPECT_FALSE(store->Has(Sha256Of(rest)));
+  EXPECT_FALSE(uploads->Begin("user", 5'000'000).ok()) << "it counts for nobody, and would never go";
+  // Found to be in use when its turn came.
+  blobs->Going(Sha256Of(again));
+  blobs->Keep(Sha256Of(again));
+  blobs->RemoveGoing(Sha256Of(again));
+  EXPECT_TRUE(store->Has(Sha256Of(again)));
 }
 
 TEST_F(SecureServicesTest, ManySmallUploads_AreBoundedByTheirNumber) {
