@@ -52,7 +52,9 @@ absl::StatusOr<std::unique_ptr<UserUploads>> UserUploads::Open(const std::string
 std::string UserUploads::FileOf(const Digest& blob) const { return absl::StrCat(folder_, "/", blob.hex()); }
 
 void UserUploads::Add(const Digest& blob, const std::string& user, uint64_t size) {
-  if (!uploads_.try_emplace(blob, Upload{user, size, clock_.Now()}).second) return;
+  const absl::Duration now = clock_.Now();
+  if (!uploads_.try_emplace(blob, Upload{user, size, now}).second) return;
+  by_age_.emplace(now, blob);
   Usage& has = accounts_[user].uploads;
   ++has.blobs;
   has.bytes += size;
@@ -64,6 +66,7 @@ void UserUploads::Forget(std::map<Digest, Upload>::iterator upload) {
   has.bytes -= upload->second.size;
   std::error_code ignored;
   fs::remove(FileOf(upload->first), ignored);
+  by_age_.erase({upload->second.wanted, upload->first});
   uploads_.erase(upload);
 }
 
@@ -105,7 +108,11 @@ void UserUploads::End(const std::string& user, const Digest& blob, uint64_t size
 
 void UserUploads::Wanted(const Digest& blob) {
   absl::MutexLock lock(&mutex_);
-  if (const auto upload = uploads_.find(blob); upload != uploads_.end()) upload->second.wanted = clock_.Now();
+  const auto upload = uploads_.find(blob);
+  if (upload == uploads_.end()) return;
+  by_age_.erase({upload->second.wanted, blob});
+  upload->second.wanted = clock_.Now();
+  by_age_.emplace(upload->second.wanted, blob);
 }
 
 void UserUploads::Named(const std::string& user, const Usage& by_studies, const std::vector<Digest>& blobs) {
@@ -122,8 +129,9 @@ std::vector<Digest> UserUploads::Due(size_t most) {
   const absl::Duration now = clock_.Now();
   if (now < next_look_) return due;
   next_look_ = now + kLookEvery;
-  for (auto it = uploads_.begin(); it != uploads_.end() && due.size() < most; ++it) {
-    if (it->second.wanted + options_.keep <= now) due.push_back(it->first);
+  for (auto it = by_age_.begin();
+       it != by_age_.end() && due.size() < most && it->first + options_.keep <= now; ++it) {
+    due.push_back(it->second);
   }
   return due;
 }

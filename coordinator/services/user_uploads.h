@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,8 +52,9 @@ class UserUploads {
   // A study of the user names these, and he now has so much by studies.
   void Named(const std::string& user, const Usage& by_studies, const std::vector<Digest>& blobs);
 
-  // Blobs whose time is over, at most `most`, once a minute at most (else none). Whoever removes them asks Take again, at that
-  // moment: true where it still is, and the blob counts for nobody any more.
+  // Blobs whose time is over, at most `most`, the oldest first, once a minute at most (else none).
+  // Whoever removes them asks Take again, at that moment: true where it still is, and the blob
+  // counts for nobody any more.
   std::vector<Digest> Due(size_t most);
   bool Take(const Digest& blob);
 
@@ -76,6 +78,8 @@ class UserUploads {
   const Options options_;
   absl::Mutex mutex_;
   std::map<Digest, Upload> uploads_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::pair<absl::Duration, Digest>> by_age_
+      ABSL_GUARDED_BY(mutex_);  // By when they were wanted last.
   std::map<std::string, Account> accounts_ ABSL_GUARDED_BY(mutex_);
   absl::Duration next_look_ ABSL_GUARDED_BY(mutex_);
 };
