@@ -20,7 +20,11 @@ grpc::Status ToGrpc(const absl::Status& status) {
 grpc::ServerWriteReactor<v1::GetResponse>* PeerBlobService::Get(
     grpc::CallbackServerContext* context, const v1::GetRequest* request) {
   if (const grpc::Status access = CheckPeer(*context); !access.ok()) return RefuseGet(access);
-  const absl::StatusOr<Digest> digest = Digest::FromBytes(request->digest());
+  return Answer(*request);
+}
+
+grpc::ServerWriteReactor<v1::GetResponse>* PeerBlobService::Answer(const v1::GetRequest& request) {
+  const absl::StatusOr<Digest> digest = Digest::FromBytes(request.digest());
   if (!digest.ok()) return RefuseGet(ToGrpc(digest.status()));
   absl::StatusOr<std::unique_ptr<BlobStore::Reader>> reader = store_.NewReader(*digest);
   if (!reader.ok()) return RefuseGet(ToGrpc(reader.status()));

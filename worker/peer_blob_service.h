@@ -13,6 +13,8 @@ class PeerBlobService : public v1::Blobs::CallbackService {
   explicit PeerBlobService(BlobStore& store) : store_(store) {}  // Outlives the server.
   grpc::ServerWriteReactor<v1::GetResponse>* Get(grpc::CallbackServerContext* context,
                                                  const v1::GetRequest* request) override;
+  // To a caller who may.
+  grpc::ServerWriteReactor<v1::GetResponse>* Answer(const v1::GetRequest& request);
 
  private:
   BlobStore& store_;

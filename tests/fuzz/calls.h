@@ -1,10 +1,14 @@
-// An input of the targets `calls` and `services`: one call after the other, each a byte that says which, two bytes
-// for the length of its message, and the message.
+// An input of the targets `calls`, `services` and `peer`: one call after the other, each a byte
+// that says which, two bytes for the length of its message, and the message.
 #ifndef DERMIS_TESTS_FUZZ_CALLS_H_
 #define DERMIS_TESTS_FUZZ_CALLS_H_
 
 #include <cstdint>
 #include <string>
+
+#include "absl/strings/str_cat.h"
+
+#include "dermis/v1/cluster.pb.h"
 
 namespace dermis {
 
@@ -44,12 +48,37 @@ enum class ServiceCall : uint8_t {
   kFetch,        // v1::FetchResultsRequest
   kAuditHead,    // v1::AuditHeadRequest
   kAuditRead,    // v1::AuditReadRequest
-  kPut,          // v1::PutRequest: the next piece of the upload that is open, else the first of another
-  kPutEnd,       // No message: there are no more pieces
-  kGet,          // v1::GetRequest; no digest means the blob that was uploaded last
-  kWatch,        // v1::WatchRequest: the first states of a study. There is one that is called "s"
+  kPut,     // v1::PutRequest: the next piece of the upload that is open, else the first of another
+  kPutEnd,  // No message: there are no more pieces
+  kGet,     // v1::GetRequest; no digest means the blob that was uploaded last
+  kWatch,   // v1::WatchRequest: the first states of a study. There is one that is called "s"
+  kAttend,  // v1::WorkerMessage: the next of the worker's stream that is open, else the first of
+            // another
+  kAttendEnd,  // No message: the worker's stream ends
   kCount,
 };
+
+// What other workers say to one, of the target `peer`.
+enum class PeerCall : uint8_t {
+  kFirst,   // A frame (worker/collective/peer_link.h) of the stream that is dialled first.
+  kSecond,  // Of the other one.
+  kGet,     // v1::GetRequest
+  kCount,
+};
+
+// The gang of that target: three ranks with 1, 1 and 2 of 4 shards; this worker is rank 0.
+inline v1::GangSeat PeerSeat() {
+  v1::GangSeat seat;
+  seat.mutable_generation()->set_incarnation(1);
+  seat.mutable_generation()->set_counter(1);
+  for (uint32_t rank = 0; rank < 3; ++rank) {
+    v1::GangMember& member = *seat.add_roster();
+    member.set_worker(absl::StrCat("w", rank));
+    member.set_first_shard(rank);
+    member.set_shards(rank == 2 ? 2 : 1);
+  }
+  return seat;
+}
 
 template <typename Kind>
 void AddCall(Kind call, const std::string& message, std::string& input) {

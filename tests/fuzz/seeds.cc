@@ -19,8 +19,10 @@
 #include "dermis/v1/audit.pb.h"
 #include "dermis/v1/blobs.pb.h"
 #include "dermis/v1/join.pb.h"
+#include "dermis/v1/peer.pb.h"
 #include "tests/fuzz/calls.h"
 #include "tests/simulation/fakes.h"
+#include "worker/collective/peer_link.h"
 
 namespace dermis {
 namespace {
@@ -256,6 +258,89 @@ std::string EachStream() {
   return input;
 }
 
+// A worker comes, beats, ends something and goes.
+std::string AWorkersStream() {
+  std::string input;
+  const auto add = [&](const v1::WorkerMessage& message) {
+    AddCall(ServiceCall::kAttend, message.SerializeAsString(), input);
+  };
+  v1::WatchRequest watch;  // With it there is a study.
+  watch.set_id("s");
+  AddCall(ServiceCall::kWatch, watch.SerializeAsString(), input);
+  v1::WorkerMessage hello, beat, ended;
+  hello.mutable_register_()->set_worker("w1");
+  hello.mutable_register_()->set_incarnation("1");
+  hello.mutable_register_()->set_numerics_class("fake/1");
+  hello.mutable_register_()->set_software_version(kVersion);
+  hello.mutable_register_()->set_threads(1);
+  add(hello);
+  beat.mutable_beat();
+  add(beat);
+  ended.mutable_ended()->set_outcome(v1::OUTCOME_DONE);
+  add(ended);
+  AddCall(ServiceCall::kAttendEnd, "", input);
+  return input;
+}
+
+std::string FrameOf(const FrameHeader& header, const std::string& payload) {
+  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + payload;
+}
+
+// Two ranks that do their part: no memory that can be shared, one sum, one gathering. And who asks
+// for a blob.
+std::string AGang() {
+  std::string input;
+  for (const uint32_t rank : {1u, 2u}) {
+    const auto add = [&](FrameHeader header, const std::string& payload) {
+      AddCall(rank == 1 ? PeerCall::kFirst : PeerCall::kSecond, FrameOf(header, payload), input);
+    };
+    v1::PeerHello hello;
+    *hello.mutable_generation() = PeerSeat().generation();
+    hello.set_from_rank(rank);
+    FrameHeader header{};
+    header.kind = FrameKind::kHello;
+    add(header, hello.SerializeAsString());
+    header.kind = FrameKind::kBeat;
+    add(header, "");
+    const auto gather = [&](uint64_t sequence, const std::string& bytes) {
+      FrameHeader piece{};
+      piece.kind = FrameKind::kGather;
+      piece.flags = 1;
+      piece.sequence = sequence;
+      piece.total = bytes.size();
+      add(piece, bytes);
+    };
+    gather(1, "");
+    gather(2, "000");
+    header.sequence = 3;
+    header.total = 40;
+    header.kind = FrameKind::kReduce;
+    add(header, std::string(16 * sizeof(float), '\0'));  // Of rank 0's slice.
+    header.kind = FrameKind::kResult;
+    add(header, std::string((rank == 1 ? 16 : 8) * sizeof(float), '\0'));
+    gather(4, rank == 1 ? "yours" : "");
+  }
+  v1::GetRequest get;
+  get.set_digest(Sha256Of("a blob").bytes());
+  AddCall(PeerCall::kGet, get.SerializeAsString(), input);
+  return input;
+}
+
+// One who gives up.
+std::string AnAbort() {
+  std::string input;
+  v1::PeerHello hello;
+  *hello.mutable_generation() = PeerSeat().generation();
+  hello.set_from_rank(2);
+  FrameHeader header{};
+  header.kind = FrameKind::kHello;
+  AddCall(PeerCall::kFirst, FrameOf(header, hello.SerializeAsString()), input);
+  header.kind = FrameKind::kAbort;
+  header.part = 2;
+  AddCall(PeerCall::kFirst, FrameOf(header, "out of memory"), input);
+  return input;
+}
+
 }  // namespace
 }  // namespace dermis
 
@@ -272,6 +357,9 @@ int main(int argc, char** argv) {
   dermis::Write(corpus / "signing_request/p256", request);
   dermis::Write(corpus / "services/each_once", dermis::EachServiceCall(request));
   dermis::Write(corpus / "services/streams", dermis::EachStream());
+  dermis::Write(corpus / "services/a_worker", dermis::AWorkersStream());
+  dermis::Write(corpus / "peer/a_gang", dermis::AGang());
+  dermis::Write(corpus / "peer/an_abort", dermis::AnAbort());
   dermis::Write(corpus / "join_token/good",
                 dermis::FormatJoinToken({"gpu1.lab:7433", dermis::Sha256Of("a key"), "12ab34cd",
                                          std::string(dermis::kSecretBytes, 's')}) +

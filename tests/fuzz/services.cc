@@ -63,12 +63,15 @@ class Services {
         joins_(access_, *thread_,
                {.authority = place.authority.get(), .listen = "", .revoked = nullptr}),
         blobs_(access_, *place.store, holders_, [](const Digest&, const absl::Status&) {}, {}),
-        audits_(access_, *place.audit, place.identity) {}
+        audits_(access_, *place.audit, place.identity) {
+    streams_.SetCore(thread_.get());
+  }
 
   void Take(ServiceCall call, const std::string& bytes);
 
   void End() {
     upload_.reset();
+    worker_.reset();
     watches_.reset();
     thread_->Stop();
     for (const Digest& blob : stored_) Require(place_.store->Remove(blob).ok(), "what was stored is there");
@@ -81,7 +84,7 @@ class Services {
 
  private:
   std::unique_ptr<Core> OpenCore() {
-    auto core = std::make_unique<Core>(clock_, journal_, outbox_, fake_blobs_, Core::Options());
+    auto core = std::make_unique<Core>(clock_, journal_, streams_, fake_blobs_, Core::Options());
     Require(core->Open().ok(), "an empty journal can be opened");
     return core;
   }
@@ -119,6 +122,7 @@ class Services {
   void Put(std::optional<v1::PutRequest> piece);
   void Get(v1::GetRequest request);
   void Watch(const v1::WatchRequest& request);
+  void Attend(std::optional<v1::WorkerMessage> message);
   void Submit();
 
   Place& place_;
@@ -145,6 +149,7 @@ class Services {
   v1::PutResponse put_response_;
   std::unique_ptr<FakeReading<v1::PutRequest>> upload_;  // That is open.
   std::optional<Digest> announced_;                      // By its first piece.
+  std::unique_ptr<FakeExchange<v1::WorkerMessage, v1::Directive>> worker_;  // Whose stream is open.
   bool submitted_ = false;
   std::set<Digest> stored_;                              // By this input: Place's store is one for all.
   Digest last_;
@@ -191,6 +196,16 @@ void Services::Submit() {
       Require(answer.ok(), "the study is taken");
     });
   });
+}
+
+void Services::Attend(std::optional<v1::WorkerMessage> message) {
+  if (worker_ == nullptr) {
+    worker_ = std::make_unique<FakeExchange<v1::WorkerMessage, v1::Directive>>(streams_.NewStream(
+        "", [] { return grpc::Status::OK; }, [](const grpc::Status&) {}));
+  }
+  worker_->Say(message);
+  worker_->Hear();
+  if (!message || worker_->finished()) worker_.reset();
 }
 
 void Services::Watch(const v1::WatchRequest& request) {
@@ -281,6 +296,12 @@ void Services::Take(ServiceCall call, const std::string& bytes) {
       break;
     case ServiceCall::kWatch:
       Watch(parsed(v1::WatchRequest()));
+      break;
+    case ServiceCall::kAttend:
+      Attend(parsed(v1::WorkerMessage()));
+      break;
+    case ServiceCall::kAttendEnd:
+      Attend(std::nullopt);
       break;
     case ServiceCall::kCount:
       break;

@@ -104,6 +104,81 @@ class FakeWriting : public grpc::ServerCallbackWriter<Response> {
   std::optional<grpc::Status> status_;  // Of who hears.
 };
 
+// A stream both ways. Its end may come at any time.
+template <typename Request, typename Response>
+class FakeExchange : public grpc::ServerCallbackReaderWriter<Request, Response> {
+ public:
+  explicit FakeExchange(grpc::ServerBidiReactor<Request, Response>* reactor) : reactor_(reactor) {
+    this->BindReactor(reactor);
+  }
+  // The client goes.
+  ~FakeExchange() override {
+    if (!finished()) reactor_->OnCancel();
+    do {
+      Say(std::nullopt);
+      Hear();
+    } while (!finished());
+    Say(std::nullopt);
+    reactor_->OnDone();
+  }
+  // A message; none: there is no more. What is not awaited is lost, as what comes after an end.
+  void Say(const std::optional<Request>& message) {
+    Request* into;
+    {
+      absl::MutexLock lock(&mutex_);
+      into = std::exchange(wanted_, nullptr);
+    }
+    if (into == nullptr) return;
+    if (message) *into = *message;
+    reactor_->OnReadDone(message.has_value());
+  }
+  // Takes what is said.
+  void Hear() {
+    for (;;) {
+      {
+        absl::MutexLock lock(&mutex_);
+        if (!writes_) return;
+        writes_ = false;
+      }
+      reactor_->OnWriteDone(true);
+    }
+  }
+  bool finished() const {
+    absl::MutexLock lock(&mutex_);
+    return finished_;
+  }
+
+  void Finish(grpc::Status) override {
+    absl::MutexLock lock(&mutex_);
+    Require(!finished_, "a stream ends once");
+    finished_ = true;
+  }
+  void SendInitialMetadata() override {}
+  void Read(Request* message) override {
+    absl::MutexLock lock(&mutex_);
+    Require(wanted_ == nullptr, "one read at a time");
+    wanted_ = message;
+  }
+  void Write(const Response*, grpc::WriteOptions) override {
+    absl::MutexLock lock(&mutex_);
+    Require(!writes_ && !finished_, "one write at a time, and none after the end");
+    writes_ = true;
+  }
+  void WriteAndFinish(const Response*, grpc::WriteOptions, grpc::Status status) override {
+    Finish(std::move(status));
+  }
+
+ private:
+  grpc::internal::ServerReactor* reactor() override { return reactor_; }
+  void CallOnDone() override {}
+
+  grpc::ServerBidiReactor<Request, Response>* const reactor_;
+  mutable absl::Mutex mutex_;
+  Request* wanted_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool writes_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
 }  // namespace dermis
 
 #endif  // DERMIS_TESTS_FUZZ_STREAMS_H_

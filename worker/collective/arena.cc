@@ -48,7 +48,8 @@ const char* PeerArena::At(const ArenaRange& range) {
     Unmap();
     const std::string path =
         "/proc/" + std::to_string(range.process) + "/fd/" + std::to_string(range.descriptor);
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Whatever a peer names: a pipe must not hold us up.
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return nullptr;
     struct stat info;
     const int seals = fcntl(fd, F_GET_SEALS);
