@@ -49,7 +49,6 @@
 #include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
-#include "coordinator/services/unread_calls.h"
 
 namespace dermis {
 namespace {
@@ -254,8 +253,6 @@ int Serve(const Flags& flags) {
   });
   OnFailedHandshake([log = audit->get()](const std::string& why) { log->Record({"", "", "a handshake", "", why}); });
   const absl::Cleanup unheard = [] { OnFailedHandshake(nullptr); };
-  UnreadCalls unread(Clock::Real());
-  access.NoteIn(&unread);
 
   const UserQuota quota = {flags.user_studies, flags.user_blobs, flags.user_gib << 30};
   const absl::StatusOr<std::unique_ptr<UserUploads>> uploads =
@@ -304,26 +301,31 @@ int Serve(const Flags& flags) {
   QuestionService questions(access, desk);
   BlobHolders holders(Clock::Real());
   BlobService blob_service(
-      access, **store, holders, [&core_thread](const Digest& blob, const absl::Status& why) {
+      access, **store, holders,
+      [&core_thread](const Digest& blob, const absl::Status& why) {
         core_thread.Post(
             [blob, cause = std::string(why.message())](Core& core) { core.BlobLost(blob, cause); });
       },
-      {.uploads = uploads->get(), .index = &blobs, .unused = [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
-         core_thread.Post([due = std::move(due), uploads](Core& core) mutable {
-           std::erase_if(due, [&](const Digest& blob) { return !uploads->Take(blob); });
-           core.DropUnused(due);
-         });
-       },
-       .refused = [log = audit->get()](const AuditCaller& caller, const absl::Status& why) {
-         log->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
-       }});
+      {.uploads = uploads->get(),
+       .index = &blobs,
+       .unused =
+           [&core_thread, uploads = uploads->get()](std::vector<Digest> due) {
+             core_thread.Post([due = std::move(due), uploads](Core& core) mutable {
+               std::erase_if(due, [&](const Digest& blob) { return !uploads->Take(blob); });
+               core.DropUnused(due);
+             });
+           },
+       .refused =
+           [log = audit->get()](const AuditCaller& caller, const absl::Status& why) {
+             log->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
+           }});
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(flags.listen, credentials, &port);
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(AuditCalls(access, **audit, unread));
+  interceptors.push_back(AuditCalls(access, **audit));
   interceptors.push_back(open.Notes());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.RegisterService(&audits);
@@ -378,7 +380,6 @@ int Serve(const Flags& flags) {
   int signal_number = -1;
   while (signal_number < 0) {
     signal_number = sigtimedwait(&signals, nullptr, &second);
-    for (const AuditEntry& call : unread.Overdue()) (*audit)->Record(call);
     open.EndRefused();
     open.EndStalled();
     blob_service.DropUnused();

@@ -134,10 +134,6 @@ grpc::Status Access::CheckPath(const grpc::AuthContext& peer, std::string_view p
     // What no rule names is the caller's own text.
     refused_({bearer.name, bearer.role}, WhoMay(method) == 0 ? "an unknown call" : method, status);
   }
-  if (status.ok() && unread_ != nullptr && WhoMay(method) != 0) {
-    const Bearer bearer = BearerOfPeer(peer).value_or(Bearer());
-    unread_->Begun(bearer.name, bearer.role, method);
-  }
   return status;
 }
 

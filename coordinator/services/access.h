@@ -18,7 +18,6 @@
 
 #include "common/certificates.h"
 #include "common/clock.h"
-#include "coordinator/services/unread_calls.h"
 
 namespace dermis {
 
@@ -64,8 +63,6 @@ class Access {
   void Tell(const AuditCaller& caller, std::string_view method, const grpc::Status& why) const {
     if (refused_ != nullptr) refused_(caller, method, why);
   }
-  // Notes each call that CheckPath lets pass. Before the server starts; `unread` outlives it.
-  void NoteIn(UnreadCalls* unread) { unread_ = unread; }
 
  private:
   absl::StatusOr<Bearer> BearerOfPeer(const grpc::AuthContext& peer) const;
@@ -75,7 +72,6 @@ class Access {
   const bool insecure_;
   const Clock& clock_;
   Observer refused_;
-  UnreadCalls* unread_ = nullptr;
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<std::string> revoked_ ABSL_GUARDED_BY(mutex_);
   // Certificates that were read, by their text: each call of a connection shows the same.

@@ -51,7 +51,7 @@ class AuditedCall : public grpc::experimental::Interceptor {
   void Intercept(grpc::experimental::InterceptorBatchMethods* step) override {
     using Hook = grpc::experimental::InterceptionHookPoints;
     if (step->QueryInterceptionHookPoint(Hook::POST_RECV_MESSAGE)) {
-      // Audited calls are unary, and their requests protobuf's.
+      // Audited calls have one request, and it is protobuf's.
       if (const void* request = step->GetRecvMessage(); request != nullptr) {
         const auto& message = *static_cast<const google::protobuf::Message*>(request);
         entry_.what = WhatOf(message);
@@ -78,26 +78,23 @@ class AuditedCall : public grpc::experimental::Interceptor {
 
 class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  Factory(const Access& access, AuditLog& log, UnreadCalls& unread) : access_(access), log_(log), unread_(unread) {}
+  Factory(const Access& access, AuditLog& log) : access_(access), log_(log) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* call) override {
     const std::string_view method = MethodOf(call->method());
-    const Bearer bearer = access_.Who(*call->server_context());
-    unread_.Read(bearer.name, bearer.role, method);
     return Changes(method) ? new AuditedCall(access_, log_, *call, method) : nullptr;
   }
 
  private:
   const Access& access_;
   AuditLog& log_;
-  UnreadCalls& unread_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
-    const Access& access, AuditLog& log, UnreadCalls& unread) {
-  return std::make_unique<Factory>(access, log, unread);
+    const Access& access, AuditLog& log) {
+  return std::make_unique<Factory>(access, log);
 }
 
 grpc::ServerUnaryReactor* AuditService::Head(grpc::CallbackServerContext* context,

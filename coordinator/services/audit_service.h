@@ -14,20 +14,23 @@
 #include "common/certificates.h"
 #include "coordinator/audit_log.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/awaited_calls.h"
 #include "dermis/v1/audit.grpc.pb.h"
 
 namespace dermis {
 
-// For the server's builder: records the calls that Changes() names, and strikes each that has come off `unread`. Arguments
-// outlive the server.
+// For the server's builder: records the calls that Changes() names. Arguments outlive the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> AuditCalls(
-    const Access& access, AuditLog& log, UnreadCalls& unread);
+    const Access& access, AuditLog& log);
 
-class AuditService : public v1::Audit::CallbackService {
+class AuditService : public AwaitedCalls<v1::Audit> {
  public:
   // identity: signs heads; without a key they stay unsigned.
   AuditService(const Access& access, AuditLog& log, Identity identity)
-      : access_(access), log_(log), identity_(std::move(identity)) {}
+      : AwaitedCalls(access), access_(access), log_(log), identity_(std::move(identity)) {
+    Await("Head", &AuditService::Head);
+    Await("Read", &AuditService::Read);
+  }
 
   grpc::ServerUnaryReactor* Head(grpc::CallbackServerContext* context,
                                  const v1::AuditHeadRequest* request,

@@ -24,10 +24,16 @@ constexpr size_t kMostUnused = 16;  // That go at once: for each the core looks 
 // Writes to a temporary file while it reads; durable (Commit) before it answers.
 class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
  public:
-  // `uploads`: where it is counted, for this caller; null: it is not. `index`: knows which are going; null: none are.
-  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store, StoredBlobs* index, UserUploads* uploads,
-          std::function<void(const absl::Status&)> refused, std::string user)
-      : store_(store), index_(index), good_(std::move(good)), uploads_(uploads), refused_(std::move(refused)), user_(std::move(user)) {
+  // `uploads`: where it is counted, for this caller; null: it is not. `index`: knows which are
+  // going; null: none are.
+  Putting(const grpc::Status& access, Access::StillGood good, BlobStore& store, StoredBlobs* index,
+          UserUploads* uploads, std::function<void(const absl::Status&)> refused, std::string user)
+      : store_(store),
+        index_(index),
+        good_(std::move(good)),
+        uploads_(uploads),
+        refused_(std::move(refused)),
+        user_(std::move(user)) {
     if (access.ok()) {
       StartRead(&piece_);
     } else {
@@ -66,7 +72,8 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
         return absl::InvalidArgumentError(
             absl::StrCat("blob of ", size_, " bytes: at most ", kMaxBlob, " are taken"));
       }
-      if (uploads_ != nullptr && (!store_.Has(digest_) || (index_ != nullptr && index_->IsGoing(digest_)))) {
+      if (uploads_ != nullptr &&
+          (!store_.Has(digest_) || (index_ != nullptr && index_->IsGoing(digest_)))) {
         RETURN_IF_ERROR(uploads_->Begin(user_, size_));
         counted_ = true;
       }
@@ -88,7 +95,8 @@ class Putting : public grpc::ServerReadReactor<v1::PutRequest> {
       return absl::InvalidArgumentError(absl::StrCat(taken_, " bytes came of ", size_));
     }
     if (counted_) RETURN_IF_ERROR(uploads_->Storing(user_, digest_, size_));
-    if (index_ != nullptr) index_->Keep(digest_);  // Before: what is there already is not written again.
+    if (index_ != nullptr)
+      index_->Keep(digest_);  // Before: what is there already is not written again.
     return writer_->Commit(digest_);
   }
 
@@ -174,10 +182,13 @@ grpc::ServerReadReactor<v1::PutRequest>* BlobService::Put(grpc::CallbackServerCo
   UserUploads* uploads = quotas_.uploads;
   const AuditCaller caller = access_.Caller(*context);
   if (caller.role != "user" && caller.role != "admin") uploads = nullptr;  // A worker's results; or on loopback, without certificates.
-  return new Putting(access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, quotas_.index, uploads,
-                     [this, caller](const absl::Status& why) {
-                       if (quotas_.refused != nullptr) quotas_.refused(caller, why);
-                     }, caller.name);
+  return new Putting(
+      access_.Check(*context, "Blobs/Put"), access_.WhileOpen(*context), store_, quotas_.index,
+      uploads,
+      [this, caller](const absl::Status& why) {
+        if (quotas_.refused != nullptr) quotas_.refused(caller, why);
+      },
+      caller.name);
 }
 
 grpc::ServerWriteReactor<v1::GetResponse>* BlobService::Get(grpc::CallbackServerContext* context,

@@ -16,6 +16,7 @@
 #include "common/blob_store.h"
 #include "coordinator/blob_index.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/awaited_calls.h"
 #include "coordinator/services/blob_holders.h"
 #include "coordinator/services/user_uploads.h"
 #include "dermis/v1/blobs.grpc.pb.h"
@@ -51,7 +52,7 @@ class StoredBlobs : public BlobIndex {
 };
 
 // Arguments outlive the server.
-class BlobService : public v1::Blobs::CallbackService {
+class BlobService : public AwaitedCalls<v1::Blobs> {
  public:
   // `lost`: told of each blob that was asked for and is not there or damaged; thread-safe.
   using Lost = std::function<void(const Digest&, const absl::Status&)>;
@@ -63,8 +64,18 @@ class BlobService : public v1::Blobs::CallbackService {
     std::function<void(std::vector<Digest>)> unused;
     std::function<void(const AuditCaller& caller, const absl::Status& why)> refused;
   };
-  BlobService(const Access& access, BlobStore& store, BlobHolders& holders, Lost lost, Quotas quotas)
-      : access_(access), store_(store), holders_(holders), lost_(std::move(lost)), quotas_(std::move(quotas)) {}
+  BlobService(const Access& access, BlobStore& store, BlobHolders& holders, Lost lost,
+              Quotas quotas)
+      : AwaitedCalls(access),
+        access_(access),
+        store_(store),
+        holders_(holders),
+        lost_(std::move(lost)),
+        quotas_(std::move(quotas)) {
+    Await("Has", &BlobService::Has);
+    Await("Get", &BlobService::Get);
+    Await("Holding", &BlobService::Holding);
+  }
   grpc::ServerUnaryReactor* Has(grpc::CallbackServerContext* context, const v1::HasRequest* request,
                                 v1::HasResponse* response) override;
   grpc::ServerReadReactor<v1::PutRequest>* Put(grpc::CallbackServerContext* context,

@@ -6,17 +6,26 @@
 #include "coordinator/core_thread.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/awaited_calls.h"
 #include "coordinator/services/streams.h"
 #include "dermis/v1/cluster.grpc.pb.h"
 
 namespace dermis {
 
 // All arguments outlive the server.
-class ClusterService : public v1::Cluster::CallbackService {
+class ClusterService : public AwaitedCalls<v1::Cluster> {
  public:
   ClusterService(const Access& access, CoreThread& core, Streams& streams, const BlobIndex& blobs,
                  const Journal& journal)
-      : access_(access), core_(core), streams_(streams), blobs_(blobs), journal_(journal) {}
+      : AwaitedCalls(access),
+        access_(access),
+        core_(core),
+        streams_(streams),
+        blobs_(blobs),
+        journal_(journal) {
+    Await("CompleteTasks", &ClusterService::CompleteTasks);
+    Await("FetchResults", &ClusterService::FetchResults);
+  }
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* Attend(
       grpc::CallbackServerContext* context) override;

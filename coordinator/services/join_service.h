@@ -9,11 +9,12 @@
 #include "common/certificates.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/awaited_calls.h"
 #include "dermis/v1/join.grpc.pb.h"
 
 namespace dermis {
 
-class JoinService : public v1::Join::CallbackService {
+class JoinService : public AwaitedCalls<v1::Join> {
  public:
   struct Options {
     const CertificateAuthority* authority = nullptr;  // Null: this coordinator has no ca.key and issues nothing.
@@ -22,7 +23,14 @@ class JoinService : public v1::Join::CallbackService {
   };
   // All arguments outlive the server.
   JoinService(Access& access, CoreThread& core, Options options)
-      : access_(access), core_(core), options_(std::move(options)) {}
+      : AwaitedCalls(access), access_(access), core_(core), options_(std::move(options)) {
+    Await("Sign", &JoinService::Sign);
+    Await("Renew", &JoinService::Renew);
+    Await("CreateToken", &JoinService::CreateToken);
+    Await("List", &JoinService::List);
+    Await("RevokeToken", &JoinService::RevokeToken);
+    Await("Revoke", &JoinService::Revoke);
+  }
 
   grpc::ServerUnaryReactor* Sign(grpc::CallbackServerContext* context, const v1::SignRequest* request,
                                  v1::SignResponse* response) override;

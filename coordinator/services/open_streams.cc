@@ -25,7 +25,10 @@ class OpenStreams::Stream : public grpc::experimental::Interceptor {
  private:
   void Moved() {
     absl::MutexLock lock(&owner_.mutex_);
-    if (const auto open = owner_.open_.find(this); open != owner_.open_.end()) open->second.moved = owner_.clock_.Now();
+    const auto open = owner_.open_.find(this);
+    if (open == owner_.open_.end()) return;
+    open->second.moved = owner_.clock_.Now();
+    open->second.awaited = open->second.upload;
   }
   void Over() {
     absl::MutexLock lock(&owner_.mutex_);
@@ -44,8 +47,10 @@ class OpenStreams::Factory : public grpc::experimental::ServerInterceptorFactory
     if (info->type() == Type::UNARY) return nullptr;
     auto* stream = new Stream(owner_, info->server_context()->c_call());
     Access::StillGood good = owner_.access_.WhileOpen(*info->server_context());
+    const bool upload = info->type() == Type::CLIENT_STREAMING,
+               awaited = upload || info->type() == Type::BIDI_STREAMING;
     absl::MutexLock lock(&owner_.mutex_);
-    owner_.open_[stream] = {std::move(good), info->type() == Type::CLIENT_STREAMING, owner_.clock_.Now()};
+    owner_.open_[stream] = {std::move(good), upload, awaited, owner_.clock_.Now()};
     return stream;
   }
 
@@ -63,9 +68,10 @@ void OpenStreams::EndRefused() {
 
 void OpenStreams::EndStalled() {
   End([late = clock_.Now() - patience_, this](const Open& open) {
-    if (!open.upload || open.moved > late) return grpc::Status::OK;
+    if (!open.awaited || open.moved > late) return grpc::Status::OK;
     return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED,
-                        absl::StrCat("the upload brought nothing for ", absl::FormatDuration(patience_),
+                        absl::StrCat(open.upload ? "the upload" : "the call",
+                                     " brought nothing for ", absl::FormatDuration(patience_),
                                      ": begin it again where the connection is better"));
   });
 }

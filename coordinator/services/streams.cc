@@ -49,6 +49,8 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
 
   void OnReadDone(bool ok) override {
     if (!ok) {
+      if (!heard_)
+        refused_({grpc::StatusCode::INVALID_ARGUMENT, "the worker did not say who it is"});
       Post([id = id_](Core& core) { core.WorkerDisconnected(id, "its stream was closed"); });
       absl::MutexLock lock(&mutex_);
       if (!closing_) {
@@ -60,6 +62,7 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
       Pump();
       return;
     }
+    heard_ = true;
     if (!Check()) incoming_.Clear();  // Nothing of it counts.
     switch (incoming_.kind_case()) {
       case v1::WorkerMessage::kRegister:
@@ -131,6 +134,7 @@ class Streams::Stream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Di
   const Access::StillGood good_;
   const Refused refused_;
   v1::WorkerMessage incoming_;
+  bool heard_ = false;
   absl::Mutex mutex_;
   std::deque<v1::Directive> queue_ ABSL_GUARDED_BY(mutex_);  // Front: under way while writing_.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

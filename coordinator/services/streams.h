@@ -36,8 +36,9 @@ class Streams : public Outbox {
   void CheckAll();
 
   using Refused = std::function<void(const grpc::Status&)>;
-  // Owned by itself until its stream is done. `worker`: the only name under which its caller may register; empty: any.
-  // `good`: whether the caller may still go on; asked at each message. `refused` hears of another name.
+  // Owned by itself until its stream is done. `worker`: the only name under which its caller may
+  // register; empty: any. `good`: whether the caller may still go on; asked at each message.
+  // `refused` hears of another name, and of a stream that ends before it has said one.
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::Directive>* NewStream(std::string worker, Access::StillGood good,
                                                                            Refused refused);
 

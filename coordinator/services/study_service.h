@@ -12,9 +12,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "coordinator/blob_index.h"
 #include "coordinator/core_thread.h"
 #include "coordinator/services/access.h"
+#include "coordinator/services/awaited_calls.h"
 #include "dermis/v1/studies.grpc.pb.h"
 
 namespace dermis {
@@ -54,17 +56,32 @@ absl::StatusOr<Submission> PrepareSubmission(const v1::SubmitRequest& request, c
                                              bool allow_torchscript);
 
 // Arguments outlive the server.
-class StudyService : public v1::Studies::CallbackService {
+class StudyService : public AwaitedCalls<v1::Studies> {
  public:
   // allow_torchscript: studies may bring models that carry code.
   StudyService(const Access& access, CoreThread& core, const BlobIndex& blobs, Watches& watches,
                const Journal& journal, bool allow_torchscript = false)
-      : access_(access),
+      : AwaitedCalls(access),
+        access_(access),
         core_(core),
         blobs_(blobs),
         watches_(watches),
         journal_(journal),
-        allow_torchscript_(allow_torchscript) {}
+        allow_torchscript_(allow_torchscript) {
+    Await("Submit", &StudyService::Submit);
+    Await("Watch", &StudyService::Watch);
+    Await("List", &StudyService::List);
+    Await("Cancel", &StudyService::Cancel);
+    Await("Retry", &StudyService::Retry);
+    Await("Results", &StudyService::Results);
+    Await("ClusterStatus", &StudyService::ClusterStatus);
+    Await("Adjust", &StudyService::Adjust);
+    Await("Delete", &StudyService::Delete);
+    Await("Quarantine", &StudyService::Quarantine);
+    Await("Release", &StudyService::Release);
+    Await("History", &StudyService::History);
+    Await("Trials", &StudyService::Trials);
+  }
 
   grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context,
                                    const v1::SubmitRequest* request,

@@ -1,17 +1,19 @@
 // The services over a real gRPC server on loopback, with a real core, journal and blob store in a temporary folder.
-#include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <list>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
 #include "common/blob_client.h"
 #include "common/join_token.h"
 #include "common/spec_yaml.h"
@@ -28,9 +30,10 @@
 #include "coordinator/services/join_service.h"
 #include "coordinator/services/limits.h"
 #include "coordinator/services/open_streams.h"
+#include "coordinator/services/question_desk.h"
+#include "coordinator/services/question_service.h"
 #include "coordinator/services/streams.h"
 #include "coordinator/services/study_service.h"
-#include "coordinator/services/unread_calls.h"
 #include "dermis/v1/audit.grpc.pb.h"
 #include "dermis/v1/blobs.grpc.pb.h"
 #include "dermis/v1/join.grpc.pb.h"
@@ -144,11 +147,13 @@ class ServicesTest : public ::testing::Test {
   void TearDown() override {
     streams->CloseAll("end");
     watches->CloseAll("end");
+    desk->CloseAll("end");
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     thread->Stop();
     server.reset();
     OnFailedHandshake(nullptr);
     watches.reset();
+    desk.reset();
     std::filesystem::remove_all(folder);
   }
 
@@ -170,10 +175,10 @@ class ServicesTest : public ::testing::Test {
     streams->SetCore(thread.get());
     access = std::make_unique<Access>(insecure, clock);
     audit = *AuditLog::Open(folder + "/store/audit.jsonl", Clock::Real());
-    access->OnRefusal([this](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
-      audit->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
-    });
-    access->NoteIn(&unread);
+    access->OnRefusal(
+        [this](const AuditCaller& caller, std::string_view method, const grpc::Status& why) {
+          audit->Record({caller.name, caller.role, std::string(method), "", why.error_message()});
+        });
     OnFailedHandshake([this](const std::string& why) {
       absl::MutexLock lock(&mutex);
       handshakes.push_back(why);
@@ -182,12 +187,20 @@ class ServicesTest : public ::testing::Test {
     watches = std::make_unique<Watches>(*thread, absl::Milliseconds(5));
     cluster = std::make_unique<ClusterService>(*access, *thread, *streams, *blobs, *journal);
     studies = std::make_unique<StudyService>(*access, *thread, *blobs, *watches, *journal);
-    blob_service = std::make_unique<BlobService>(
-        *access, *store, holders, [this](const Digest& blob, const absl::Status& why) {
-          lost = {blob, why};
-        },
-        BlobService::Quotas{.uploads = uploads.get(), .index = blobs.get(), .unused = [this](const std::vector<Digest>& due) { unused = due; },
-                            .refused = [this](const AuditCaller& caller, const absl::Status& why) {
+    blob_service =
+        std::
+            make_unique<BlobService>(
+                *access, *store, holders,
+                [this](const Digest& blob, const absl::Status& why) {
+                  lost = {blob, why};
+                },
+                BlobService::
+                    Quotas{
+                        .uploads = uploads.get(),
+                        .index = blobs.get(),
+                        .unused = [this](const std::vector<Digest>& due) { unused = due; },
+                        .refused =
+                            [this](const AuditCaller& caller, const absl::Status& why) {
                               audit->Record({caller.name, caller.role, "Blobs/Put", "", std::string(why.message())});
                             }});
     std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
@@ -205,13 +218,16 @@ class ServicesTest : public ::testing::Test {
                                open->EndRefused();
                              }});
     audits = std::make_unique<AuditService>(*access, *audit, own);
+    desk = std::make_unique<QuestionDesk>(*thread);
+    questions = std::make_unique<QuestionService>(*access, *desk);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-    interceptors.push_back(AuditCalls(*access, *audit, unread));
+    interceptors.push_back(AuditCalls(*access, *audit));
     interceptors.push_back(open->Notes());
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.RegisterService(audits.get());
+    builder.RegisterService(questions.get());
     builder.AddListeningPort("127.0.0.1:0", credentials, &port);
     builder.RegisterService(cluster.get());
     builder.RegisterService(studies.get());
@@ -247,7 +263,6 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Core> core;
   std::unique_ptr<CoreThread> thread;
   std::unique_ptr<Access> access;
-  UnreadCalls unread{clock};
   std::unique_ptr<OpenStreams> open;
   absl::Mutex mutex;
   std::vector<std::string> handshakes ABSL_GUARDED_BY(mutex);  // That failed, and why.
@@ -259,6 +274,8 @@ class ServicesTest : public ::testing::Test {
   std::unique_ptr<Watches> watches;
   std::unique_ptr<ClusterService> cluster;
   std::unique_ptr<StudyService> studies;
+  std::unique_ptr<QuestionDesk> desk;
+  std::unique_ptr<QuestionService> questions;
   std::pair<Digest, absl::Status> lost;  // The last one.
   BlobHolders holders{Clock::Real()};
   std::unique_ptr<BlobService> blob_service;
@@ -528,7 +545,8 @@ TEST_F(SecureServicesTest, WhatIsUploadedAgainWhileItIsGoing_Stays_AndCountsForI
   for (const std::string& bytes : {again, rest}) blobs->RemoveGoing(Sha256Of(bytes));
   EXPECT_TRUE(store->Has(Sha256Of(again)));
   EXPECT_FALSE(store->Has(Sha256Of(rest)));
-  EXPECT_FALSE(uploads->Begin("user", 5'000'000).ok()) << "it counts for nobody, and would never go";
+  EXPECT_FALSE(uploads->Begin("user", 5'000'000).ok())
+      << "it counts for nobody, and would never go";
   // Found to be in use when its turn came.
   blobs->Going(Sha256Of(again));
   blobs->Keep(Sha256Of(again));
@@ -976,19 +994,94 @@ TEST_F(SecureServicesTest, AMessageThatIsTooLong_IsRefused_AndToldOnce_AlsoAmong
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
   EXPECT_EQ(submit(100).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_TRUE(unread.Overdue().empty());
-  clock.ahead_ms = 11'000;
-  EXPECT_EQ(submit(100).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   ASSERT_TRUE(list());
-  const std::vector<AuditEntry> overdue = unread.Overdue();
-  ASSERT_EQ(overdue.size(), 1u);
-  EXPECT_EQ(overdue[0].who, "user");
-  EXPECT_EQ(overdue[0].role, "user");
-  EXPECT_EQ(overdue[0].call, "Studies/Submit");
-  EXPECT_EQ(overdue[0].times, 1u);
-  EXPECT_THAT(overdue[0].outcome, AllOf(HasSubstr("within 10s"), HasSubstr("longer than 16 MiB")));
-  clock.ahead_ms = 60'000;
-  EXPECT_TRUE(unread.Overdue().empty()) << "it is told once";
+  // One that changes nothing has its line, too.
+  v1::HasRequest has;
+  has.add_digests(std::string(17 << 20, 'a'));
+  grpc::ClientContext context;
+  v1::HasResponse response;
+  EXPECT_EQ(v1::Blobs::NewStub(large)->Has(&context, has, &response).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  for (const char* call : {"\"Studies/Submit\"", "\"Blobs/Has\""}) {
+    const auto told = [&] {
+      return LinesWith(absl::StrCat("\"who\":\"user\",\"role\":\"user\",\"call\":", call,
+                                    ",\"outcome\":\"its message did not come: longer than 16 MiB"));
+    };
+    const absl::Time until = absl::Now() + absl::Seconds(10);
+    while (told() == 0 && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_EQ(told(), 1) << call << *audit->Read(0, 1 << 20);
+  }
+  EXPECT_TRUE(list());
+}
+
+TEST_F(SecureServicesTest, ACallWhoseMessageDoesNotCome_IsEnded_WithOneLine_WhicheverItIs) {
+  struct Silent {
+    std::string method;
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call;
+    grpc::Status status;
+    bool ended = false;
+  };
+  std::map<std::string, std::unique_ptr<grpc::GenericStub>> stubs;
+  for (const char* role : {"admin", "worker"})
+    stubs[role] = std::make_unique<grpc::GenericStub>(ChannelOf(role));
+  stubs["stranger"] = std::make_unique<grpc::GenericStub>(
+      MakeChannel(absl::StrCat("127.0.0.1:", port),
+                  StrangerCredentials(LoadIdentity(folder + "/certs", "user")->ca_certificate),
+                  kCoordinatorName));
+  grpc::CompletionQueue queue;
+  std::list<Silent> silent;
+  for (const char* service : {"Audit", "Blobs", "Cluster", "Join", "Questions", "Studies"}) {
+    const auto* descriptor = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(
+        absl::StrCat("dermis.v1.", service));
+    ASSERT_NE(descriptor, nullptr) << service;
+    for (int i = 0; i < descriptor->method_count(); ++i) {
+      Silent& one = silent.emplace_back();
+      one.method = absl::StrCat(service, "/", descriptor->method(i)->name());
+      const char* role = NeedsNoCertificate(one.method) ? "stranger"
+                         : Allowed("admin", one.method) ? "admin"
+                                                        : "worker";
+      one.call =
+          stubs[role]->PrepareCall(&one.context, absl::StrCat("/dermis.v1.", one.method), &queue);
+      one.call->StartCall(nullptr);
+      void* tag = nullptr;
+      bool ok = false;
+      ASSERT_TRUE(queue.Next(&tag, &ok) && ok) << one.method;
+      one.call->Finish(&one.status, &one);
+    }
+  }
+  EXPECT_GT(silent.size(), 25u);
+  open->EndStalled();
+  const absl::Time until = absl::Now() + absl::Seconds(60);
+  for (size_t ended = 0; ended < silent.size() && absl::Now() < until;) {
+    void* tag = nullptr;
+    bool ok = false;
+    if (queue.AsyncNext(&tag, &ok,
+                        std::chrono::system_clock::now() + std::chrono::milliseconds(50)) !=
+        grpc::CompletionQueue::GOT_EVENT) {
+      clock.ahead_ms += 61'000;  // Whenever they come, their minute will be over.
+      open->EndStalled();
+      continue;
+    }
+    static_cast<Silent*>(tag)->ended = true;
+    ++ended;
+  }
+  for (Silent& one : silent) {
+    EXPECT_TRUE(one.ended) << one.method << " is held for ever";
+    EXPECT_EQ(one.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED)
+        << one.method << one.status.error_message();
+    EXPECT_THAT(one.status.error_message(), HasSubstr("brought nothing for 1m"));
+    const std::string line = absl::StrCat("\"call\":\"", one.method, "\"");
+    const absl::Time told = absl::Now() + absl::Seconds(10);
+    while (LinesWith(line) == 0 && absl::Now() < told) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_EQ(LinesWith(line), 1) << one.method;
+    if (!one.ended) one.context.TryCancel();
+  }
+  queue.Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue.Next(&tag, &ok)) {
+  }
 }
 
 TEST_F(SecureServicesTest, AnUploadWithAPieceThatIsTooLong_IsRefused_AndAudited) {
@@ -1008,7 +1101,6 @@ TEST_F(SecureServicesTest, AnUploadWithAPieceThatIsTooLong_IsRefused_AndAudited)
     while (audit->Head().entries < lines && absl::Now() < until) absl::SleepFor(absl::Milliseconds(5));
     EXPECT_EQ(audit->Head().entries, lines) << size;
   }
-  EXPECT_TRUE(unread.Overdue().empty());
 }
 
 TEST_F(SecureServicesTest, AnUploadThatStandsStill_IsEnded_AndLeavesOneLine) {
@@ -1034,26 +1126,6 @@ TEST_F(SecureServicesTest, AnUploadThatStandsStill_IsEnded_AndLeavesOneLine) {
   ExpectRoomAgain("user");
   EXPECT_EQ(files(), before);
   EXPECT_EQ(LinesWith("Blobs/Put"), 1);
-}
-
-TEST(UnreadCalls, WhatIsNotNoted_StrikesNoOtherOff) {
-  FakeClock clock;
-  UnreadCalls unread(clock, absl::Seconds(10), /*most=*/1);
-  unread.Begun("ann", "user", "Studies/List");
-  unread.Begun("ann", "user", "Studies/List");  // One too many, and it is read.
-  unread.Read("ann", "user", "Studies/List");
-  clock.Advance(absl::Seconds(11));
-  ASSERT_EQ(unread.Overdue().size(), 1u);
-  EXPECT_TRUE(unread.Overdue().empty());
-  // One that was not noted and never read is forgotten.
-  unread.Begun("ann", "user", "Studies/List");
-  unread.Begun("ann", "user", "Studies/List");
-  clock.Advance(absl::Seconds(11));
-  EXPECT_EQ(unread.Overdue().size(), 1u);
-  unread.Begun("ann", "user", "Studies/List");
-  unread.Read("ann", "user", "Studies/List");
-  clock.Advance(absl::Seconds(11));
-  EXPECT_TRUE(unread.Overdue().empty());
 }
 
 class HurriedServicesTest : public SecureServicesTest {
