@@ -76,12 +76,20 @@ absl::StatusOr<JoinToken> ParseJoinToken(std::string_view text) {
 }
 
 absl::StatusOr<JoinToken> ReadJoinToken(const std::string& file) {
+  const size_t begins = file.find_first_not_of(" \t\r\n");
+  if (begins != std::string::npos && file.compare(begins, kBegins.size(), kBegins) == 0) {
+    return absl::InvalidArgumentError(
+        "this is a join token itself where a file's name is expected, and others of this machine "
+        "see command lines: give the name of a file that holds it, or - and the token on standard "
+        "input, and make another token if strangers use this machine");
+  }
   std::string text(kMostBytes + 1, '\0');
   std::ifstream opened;
   if (file != "-") opened.open(file, std::ios::binary);
   std::istream& in = file == "-" ? std::cin : opened;
   if (!in) {
-    return absl::NotFoundError(absl::StrCat("the join token's file ", file, " cannot be read: check its name and permissions"));
+    return absl::NotFoundError(absl::StrCat("the join token's file ", WithoutJoinToken(file),
+                                            " cannot be read: check its name and permissions"));
   }
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 
@@ -25,6 +26,7 @@
 
 #include "common/blob_store.h"
 #include "common/clock.h"
+#include "common/join_token.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -443,13 +445,21 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 33));
   app.add_flag("--check-health", flags.check_health,
-               "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it does, else 1");
+               "Ask the coordinator that runs at --listen whether it serves, then end: 0 where it "
+               "does, 1 where not, 5 where --certs is of no use to ask with");
   app.add_flag("--allow-torchscript", flags.allow_torchscript,
                "Take studies of TorchScript models, which carry code (docs/security.md)");
   app.add_option("--dashboard", flags.dashboard,
                  "HOST:PORT that serves the dashboard, /metrics and /healthz; port 0: any free one "
                  "(default: none)");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream why;  // It repeats words that it does not know.
+    const bool asked = app.exit(error, std::cout, why) == 0;
+    std::cerr << dermis::WithoutJoinToken(why.str());
+    return asked ? 0 : dermis::kUsage;
+  }
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";
     return dermis::kUsage;

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <regex>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,6 +31,7 @@
 #include "common/blob_store.h"
 #include "common/clock.h"
 #include "common/image_set.h"
+#include "common/join_token.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -541,7 +543,14 @@ int main(int argc, char** argv) {
       ->group("");
   app.add_option("--claim-version", flags.claim_version, "For tests: another software version")
       ->group("");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream why;  // It repeats words that it does not know.
+    const bool asked = app.exit(error, std::cout, why) == 0;
+    std::cerr << dermis::WithoutJoinToken(why.str());
+    return asked ? 0 : 2;
+  }
   dermis::SetLogProcess("worker/" + flags.name + (flags.supervise ? "/supervisor" : ""));
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-worker: give --certs DIR, or --insecure on loopback\n";

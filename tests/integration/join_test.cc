@@ -191,6 +191,11 @@ TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
   address.pop_back();
   refused(absl::StrReplaceAll(token, {{parts[1], address}}), {address, "another CA's", "nothing was sent"});
   EXPECT_THAT(other.Log("coordinator"), Not(HasSubstr("to join")));
+  // The token itself, where its file's name belongs.
+  const CommandResult itself = Run("stranger", token.substr(0, token.size() - 1));
+  EXPECT_EQ(itself.exit_code, kHopeless);
+  EXPECT_THAT(itself.output, AllOf(HasSubstr("a file's name is expected"),
+                                   Not(HasSubstr(parts.back().substr(0, 12)))));
   // Its second is over.
   refused(token, {"has expired"});
   EXPECT_EQ(Run("no-certs", Path("none")).exit_code, kHopeless);

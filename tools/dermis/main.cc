@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+
+#include "common/join_token.h"
 #include "common/log.h"
 #include "tools/dermis/app.h"
 #include "tools/dermis/output.h"
@@ -28,7 +30,7 @@ int Main(int argc, char** argv) {
     }
     const std::string error = UsageError(app, words, e.what(), &help);
     std::printf("%s", help.c_str());
-    if (!error.empty()) std::fprintf(stderr, "%s\n", error.c_str());
+    if (!error.empty()) std::fprintf(stderr, "%s\n", WithoutJoinToken(error).c_str());
     return kUsage;
   }
   if (!outcome.ok()) {

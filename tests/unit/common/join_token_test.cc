@@ -73,6 +73,22 @@ TEST(JoinTokenTest, IsReadFromAFile_OfABoundedLength) {
   EXPECT_THAT(std::string(ReadJoinToken(folder / "none").status().message()), HasSubstr("none"));
 }
 
+TEST(JoinTokenTest, GivenInsteadOfItsFile_IsRefused_AndNotRepeated) {
+  const std::string text = FormatJoinToken(Example());
+  for (const std::string& given : {text, text.substr(0, text.size() - 3), " " + text + "\n"}) {
+    const absl::Status refused = ReadJoinToken(given).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()),
+                AllOf(HasSubstr("the name of a file"), Not(HasSubstr("f39_f39")),
+                      Not(HasSubstr("5f3a09c1"))));
+  }
+  // Nor where only a part of the name is one.
+  const absl::Status absent = ReadJoinToken("./" + text).status();
+  EXPECT_TRUE(absl::IsNotFound(absent)) << absent;
+  EXPECT_THAT(std::string(absent.message()),
+              AllOf(HasSubstr("cannot be read"), Not(HasSubstr("f39_f39"))));
+}
+
 TEST(JoinTokenTest, ASecretIsKnownByItsHash) {
   const std::string secret = RandomBytes(kSecretBytes);
   EXPECT_TRUE(IsSecret(secret, Sha256Of(secret)));
