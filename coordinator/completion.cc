@@ -1,11 +1,13 @@
 // Checks of completions, away from the core thread.
 #include "coordinator/completion.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/tasks.h"
+#include "dermis/v1/image_set.pb.h"
 
 namespace dermis {
 namespace {
@@ -14,6 +16,45 @@ CheckedCompletion& Refuse(CheckedCompletion& out, std::string cause) {
   out.verdict = v1::CompletionReply::REFUSED;
   out.cause = std::move(cause);
   return out;
+}
+
+// Of tasks that look at single images; else none.
+std::string ImageSetOf(const v1::TaskSpec& spec) {
+  switch (spec.kind_case()) {
+    case v1::TaskSpec::kEvaluate:
+      return spec.evaluate().images().image_set();
+    case v1::TaskSpec::kSuperpixels:
+      return spec.superpixels().image_set();
+    case v1::TaskSpec::kPerturb:
+      return spec.perturb().perturbation().images().image_set();
+    case v1::TaskSpec::kFit:
+      return spec.fit().perturbation().images().image_set();
+    case v1::TaskSpec::kActivations:
+      return spec.activations().images().image_set();
+    case v1::TaskSpec::kGradient:
+      return spec.gradient().images().image_set();
+    case v1::TaskSpec::kFidelity:
+      return spec.fidelity().images().image_set();
+    case v1::TaskSpec::kStability:
+      return spec.stability().images().image_set();
+    default:
+      return "";
+  }
+}
+
+// Whether it is about somebody's one picture (`dermis explain --keep`), of which nothing may stay
+// when it is deleted.
+bool IsOfAPicture(const v1::TaskSpec& spec, const BlobIndex& blobs) {
+  // Manifests of one image are far smaller; larger ones are not looked at.
+  constexpr uint64_t kMost = 64 << 10;
+  const absl::StatusOr<Digest> images = Digest::FromBytes(ImageSetOf(spec));
+  if (!images.ok() || images->none()) return false;
+  const uint64_t size = blobs.Size(*images);
+  if (size == 0 || size > kMost) return false;
+  const absl::StatusOr<std::string> bytes = blobs.Read(*images);
+  v1::ImageSetManifest manifest;
+  return bytes.ok() && manifest.ParseFromString(*bytes) && manifest.unlabelled() &&
+         manifest.images_size() == 1;
 }
 
 }  // namespace
@@ -57,7 +98,14 @@ CheckedCompletion CheckCompletion(v1::Completion completion, const BlobIndex& bl
       return Refuse(out, absl::StrCat("an inline payload of ", result.payload().size(),
                                       " bytes; beyond ", kInlinePayload, " it must be a blob"));
     }
-    result.set_payload_digest(Sha256Of(result.payload()).bytes());
+    const Digest digest = Sha256Of(result.payload());
+    result.set_payload_digest(digest.bytes());
+    if (IsOfAPicture(spec, blobs)) {
+      // Rows of the journal stay for ever, blobs go with their study.
+      out.verdict = v1::CompletionReply::MISSING;
+      out.missing.push_back(digest);
+      return out;
+    }
   }
   auto payload = std::make_shared<v1::Payload>();
   if (!payload->ParseFromString(from_blob.empty() ? result.payload() : from_blob)) {

@@ -169,11 +169,13 @@ void Studies::Delete(Leavings leavings) {
 }
 
 constexpr size_t kAtOnce = 32;
+constexpr size_t kFew = 512;  // Of a picture: its results are blobs, too.
 
 void Studies::RemoveInTurn(const std::vector<Digest>& blobs) {
   // A few (a picture that somebody wants gone) do not wait for the thousands of another deletion.
   for (const Digest& blob : blobs) blobs_.Going(blob);
-  to_remove_.insert(blobs.size() <= kAtOnce ? to_remove_.begin() : to_remove_.end(), blobs.begin(), blobs.end());
+  to_remove_.insert(blobs.size() <= kFew ? to_remove_.begin() : to_remove_.end(), blobs.begin(),
+                    blobs.end());
   RemoveSome();
 }
 

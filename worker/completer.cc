@@ -15,6 +15,21 @@ constexpr size_t kBatch = 512;
 constexpr uint64_t kBatchBytes = 4 << 20;
 constexpr int kUploadAttempts = 3;  // Each is patient already (BlobClient).
 
+// Makes an inline payload a blob where the coordinator misses it as one.
+bool AsBlob(v1::TaskResult& result, const v1::CompletionReply& reply,
+            std::vector<std::pair<Digest, std::string>>& blobs) {
+  const absl::StatusOr<Digest> digest = Digest::FromBytes(result.payload_digest());
+  if (result.payload().empty() || !digest.ok() ||
+      std::find(reply.missing().begin(), reply.missing().end(), result.payload_digest()) ==
+          reply.missing().end()) {
+    return false;
+  }
+  blobs.emplace_back(*digest, result.payload());
+  result.clear_payload();
+  result.set_payload_blob(digest->bytes());
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::TaskResult> PackResult(const v1::TaskSpec& spec, const v1::Payload& payload,
@@ -151,6 +166,7 @@ void Completer::Send(std::vector<Item> batch) {
       continue;
     }
     std::vector<Item> again;
+    bool pause = false;
     for (size_t i = 0; i < batch.size(); ++i) {
       Item& item = batch[i];
       const v1::CompletionReply& reply = response->replies(static_cast<int>(i));
@@ -160,6 +176,8 @@ void Completer::Send(std::vector<Item> batch) {
           break;
         case v1::CompletionReply::MISSING: {
           absl::Status status;
+          // It wants a small payload as a blob, too: one that can be deleted.
+          const bool small = AsBlob(*item.completion.mutable_result(), reply, item.blobs);
           for (const std::string& missing : reply.missing()) {
             const absl::StatusOr<Digest> digest = Digest::FromBytes(missing);
             status = digest.status();
@@ -172,6 +190,7 @@ void Completer::Send(std::vector<Item> batch) {
           }
           // Bounded: a coordinator that keeps losing a blob must not hold this worker for ever.
           if (status.ok() && ++item.missed < 8) {
+            pause |= !small;
             again.push_back(std::move(item));
           } else {
             item.done(absl::UnavailableError(absl::StrCat(
@@ -197,7 +216,7 @@ void Completer::Send(std::vector<Item> batch) {
       }
     }
     batch = std::move(again);
-    if (!batch.empty()) Pause(batch[0].missed);
+    if (pause) Pause(batch[0].missed);
   }
 }
 

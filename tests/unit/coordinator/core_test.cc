@@ -1515,6 +1515,37 @@ TEST_F(CoreTest, CoreThread_RunsCommandsInOrder_AndStopsAtAFailedCommit) {
   EXPECT_EQ(failed.code(), absl::StatusCode::kResourceExhausted);
 }
 
+// Rows of the journal stay when a study is deleted.
+TEST_F(CoreTest, ResultsOfOneUnlabelledPicture_AreTakenAsBlobsAlone_HoweverSmall) {
+  v1::ImageSetManifest picture;
+  picture.set_unlabelled(true);
+  picture.add_images()->set_name("mine.png");
+  v1::ImageSetManifest two = picture, labelled = picture;
+  two.add_images()->set_name("other.png");
+  labelled.set_unlabelled(false);
+  const auto check = [&](const v1::ImageSetManifest& manifest, bool as_blob) {
+    v1::TaskSpec task;
+    task.mutable_superpixels()->set_image_set(PutSet(blobs_, manifest));
+    task = MakeTask(task, kClass);
+    const v1::Payload payload = FakePayload(task, {});
+    v1::Completion completion = FakeCompletion(task, payload, "w");
+    if (as_blob) {
+      completion.mutable_result()->clear_payload();
+      completion.mutable_result()->set_payload_blob(blobs_.Put(payload.SerializeAsString()));
+    }
+    return CheckCompletion(completion, blobs_);
+  };
+  const CheckedCompletion missing = check(picture, false);
+  EXPECT_EQ(missing.verdict, v1::CompletionReply::MISSING);
+  ASSERT_EQ(missing.missing.size(), 1u);
+  EXPECT_EQ(missing.missing[0].bytes(), missing.completion.result().payload_digest());
+  const CheckedCompletion stored = check(picture, true);
+  EXPECT_EQ(stored.verdict, v1::CompletionReply::STORED) << stored.cause;
+  EXPECT_EQ(stored.completion.result().payload(), "");
+  EXPECT_EQ(check(two, false).verdict, v1::CompletionReply::STORED);
+  EXPECT_EQ(check(labelled, false).verdict, v1::CompletionReply::STORED);
+}
+
 TEST_F(CoreTest, Quota_RefusesOneStudyMore_AndSaysWhatToDo_AlsoAfterARestart) {
   options_.quota.studies = 2;
   Start();

@@ -49,6 +49,21 @@ TEST(CompleterTest, Add_StoresLargePayloadsAsBlobsFirst) {
   EXPECT_EQ(payload.superpixels().labels().size(), 40'000u);
 }
 
+TEST(CompleterTest, Add_StoresASmallPayloadAsABlob_WhereTheCoordinatorMissesItAsOne) {
+  CompleterBench bench;
+  bench.coordinator.blobs_alone = true;
+  std::promise<absl::Status> done;
+  bench.completer.Add(NoopResult(3, &done));
+  ASSERT_TRUE(done.get_future().get().ok());
+  EXPECT_EQ(bench.coordinator.calls, 2);
+  const v1::TaskResult& result = bench.coordinator.stored.begin()->second.result();
+  EXPECT_TRUE(result.payload().empty());
+  EXPECT_EQ(result.payload_blob(), result.payload_digest());
+  v1::Payload payload;
+  ASSERT_TRUE(payload.ParseFromString(bench.coordinator.blobs.at(result.payload_blob())));
+  EXPECT_EQ(payload.noop(), 3u);
+}
+
 TEST(CompleterTest, Missing_IsUploadedAgain) {
   CompleterBench bench;
   bench.coordinator.lose = 1;

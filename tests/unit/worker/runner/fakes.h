@@ -59,6 +59,7 @@ class FakeCoordinator {
       if (!result.payload_blob().empty() && blobs.count(result.payload_blob()) == 0) {
         reply.add_missing(result.payload_blob());
       }
+      if (blobs_alone && !result.payload().empty()) reply.add_missing(result.payload_digest());
       const auto forced = verdicts.find(result.task());
       if (forced != verdicts.end()) {
         reply.set_verdict(forced->second);
@@ -89,7 +90,7 @@ class FakeCoordinator {
 
   absl::Mutex mutex;
   int away = 0, lose = 0, calls = 0;
-  bool full = false;
+  bool full = false, blobs_alone = false;
   std::map<std::string, v1::CompletionReply::Verdict> verdicts;
   std::map<std::string, std::string> blobs;
   std::map<std::string, v1::Completion> stored;
