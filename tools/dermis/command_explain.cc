@@ -180,7 +180,7 @@ absl::StatusOr<Prepared> Prepare(const ExplainOptions& options, const fs::path& 
   ASSIGN_OR_RETURN(v1::StudySpec spec, MakeSpec(options));
   fs::path folder = fs::absolute(options.model).parent_path();
   const bool box = IsBlackBox(spec.model());
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.model));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.model, kMostModel));
   RETURN_IF_ERROR(CheckIsNoPickle(options.model, bytes));
   if (spec.model().format() == v1::MODEL_FORMAT_TORCHSCRIPT && options.cluster.empty() &&
       !options.local.allow_torchscript) {

@@ -23,6 +23,8 @@
 namespace dermis {
 namespace {
 
+constexpr uint64_t kMostStudy = 1 << 20;  // As ParseStudyYaml takes.
+
 // `digest` of the file, or an error where another one is written there.
 absl::Status FillDigest(const std::string& key, const std::string& file, const std::string& bytes,
                         std::string* digest) {
@@ -38,7 +40,7 @@ absl::Status FillDigest(const std::string& key, const std::string& file, const s
 // The file's network: without the decision rule that it may hold. A digest of the whole file, as
 // sha256sum gives it, is taken for the network's.
 absl::StatusOr<RuledModel> ReadModel(const std::string& file, std::string* digest) {
-  ASSIGN_OR_RETURN(std::string bytes, ReadFile(file));
+  ASSIGN_OR_RETURN(std::string bytes, ReadFile(file, kMostModel));
   RETURN_IF_ERROR(CheckIsNoPickle(file, bytes));
   if (*digest == Sha256Of(bytes).hex()) digest->clear();
   absl::StatusOr<RuledModel> model = WithoutRule(std::move(bytes));
@@ -162,7 +164,7 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
 
 absl::StatusOr<StudyFile> ReadStudy(const std::string& path,
                                     const std::vector<std::string>& settings) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostStudy));
   ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
   for (const std::string& setting : settings) RETURN_IF_ERROR(Override(spec, setting));
   absl::StatusOr<StudyFile> study =

@@ -2,6 +2,7 @@
 #ifndef DERMIS_TOOLS_DERMIS_STUDY_FILE_H_
 #define DERMIS_TOOLS_DERMIS_STUDY_FILE_H_
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -16,6 +17,9 @@
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
+
+// Bytes of a model's file; it is held in memory.
+inline constexpr uint64_t kMostModel = uint64_t{4} << 30;
 
 struct StudyFile {
   v1::StudySpec spec;  // Resolved.

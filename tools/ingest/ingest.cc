@@ -22,6 +22,9 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr size_t kListed = 20;   // Files named in an error.
+constexpr uint64_t kMostLabels = 256 << 20;  // Bytes: a line for each of a million images.
+// Bytes of a picture, mask or label map: more than any that is decoded has.
+constexpr uint64_t kMostPicture = 512 << 20;
 
 // A file to take: what the labels say of it.
 struct Listed {
@@ -91,7 +94,7 @@ absl::StatusOr<std::vector<Listed>> ListFromCsv(const IngestOptions& options) {
             ? absl::StrCat(options.labels, " is not there (--labels)")
             : absl::StrCat("neither ", options.labels, " nor ", path.string(), " is there (--labels)"));
   }
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostLabels));
   auto parsed = ParseCsv(text);
   if (!parsed.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", parsed.status().message()));
@@ -230,7 +233,7 @@ absl::StatusOr<std::string> Companion(
     absl::StatusOr<std::string> (*decode)(std::string_view file, uint32_t size)) {
   ASSIGN_OR_RETURN(const fs::path path, MaskOf(name, folder, stems));
   if (path.empty()) return std::string();
-  ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string file, ReadFile(path, kMostPicture));
   absl::StatusOr<std::string> decoded = decode(file, size);
   if (decoded.ok()) return decoded;
   return absl::InvalidArgumentError(
@@ -305,7 +308,12 @@ absl::StatusOr<IngestResult> Ingest(const IngestOptions& options) {
       ++left_out_by_kind[kind];
       result.left_out.push_back({item.name, std::move(reason)});
     };
-    auto file = ReadFile(folder / item.name);
+    auto file = ReadFile(folder / item.name, kMostPicture);
+    if (absl::IsInvalidArgument(file.status())) {
+      leave_out("too large for a picture",
+                absl::StrCat("larger than ", kMostPicture >> 20, " MiB"));
+      continue;
+    }
     if (!file.ok()) {
       leave_out("missing, or cannot be read", "missing, or cannot be read");
       continue;

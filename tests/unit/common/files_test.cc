@@ -34,5 +34,21 @@ TEST_F(FilesTest, WhatCannotBeRead_IsNamedWithTheCause) {
   EXPECT_THAT(std::string(ReadFile(folder_).status().message()), HasSubstr("Is a directory"));
 }
 
+TEST_F(FilesTest, WhatIsTooLong_OrHasNoEnd_IsRefused_AndNotReadOn) {
+  const std::string huge = folder_ + "/huge";
+  std::ofstream(huge).flush();
+  std::filesystem::resize_file(
+      huge, uint64_t{1} << 40);  // More than memory holds; its blocks are not there.
+  for (const std::string& file : {huge, std::string("/dev/zero")}) {
+    const auto refused = ReadFile(file, 1 << 20).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(file + " has more than 1 MiB"));
+  }
+  std::filesystem::resize_file(huge, 1 << 20);
+  EXPECT_EQ(ReadFile(huge, 1 << 20).value().size(), size_t{1} << 20);
+  std::filesystem::resize_file(huge, (1 << 20) + 1);
+  EXPECT_FALSE(ReadFile(huge, 1 << 20).ok());
+}
+
 }  // namespace
 }  // namespace dermis

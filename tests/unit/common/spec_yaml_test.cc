@@ -407,7 +407,7 @@ TEST(SpecYamlTest, Hiding_IsChecked) {
               HasSubstr("explanation.hiding.blur"));
 }
 
-TEST(SpecYamlTest, AFileOf100Megabytes_IsRefusedBeforeItIsRead) {
+TEST(SpecYamlTest, AFileOf100Megabytes_IsRefusedBeforeItIsParsed) {
   const absl::Status refused = ParseStudyYaml(std::string(100'000'000, '['), "s.yaml").status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.message()), HasSubstr("s.yaml: a study file has at most 1 MiB"));

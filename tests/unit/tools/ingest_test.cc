@@ -251,6 +251,19 @@ TEST_F(IngestTest, WrongInputSaysWhatToDo) {
   EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("beneath the folder"));
 }
 
+TEST_F(IngestTest, WhatIsTooLarge_IsRefused_AndNotHeldInMemory) {
+  WriteFour();
+  Write("benign/huge.jpg", "");
+  fs::resize_file(folder_ / "in/benign/huge.jpg", uint64_t{1} << 40);
+  EXPECT_THAT(Ingest(options_).status().message(),
+              HasSubstr("benign/huge.jpg: larger than 512 MiB"));
+  fs::remove(folder_ / "in/benign/huge.jpg");
+  Write("labels.csv", "");
+  fs::resize_file(folder_ / "in/labels.csv", uint64_t{1} << 40);
+  options_.labels = "labels.csv";
+  EXPECT_THAT(Ingest(options_).status().message(), HasSubstr("labels.csv has more than 256 MiB"));
+}
+
 TEST_F(IngestTest, WithoutLabels_EveryPictureIsTaken_AndTheSetSaysSo) {
   Write("a.jpg", Jpeg(10, 20));
   Write("deep/below/b.jpg", Jpeg(30, 40));

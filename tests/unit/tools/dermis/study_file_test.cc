@@ -36,6 +36,17 @@ TEST_F(StudyFileTest, AValueOutOfRange_IsToldWithItsLine_UnlessItIsASetting) {
               StartsWith(path + ": 'training.epochs' is"));
 }
 
+TEST_F(StudyFileTest, AFileThatIsTooLong_OrHasNoEnd_IsRefused_BeforeItIsHeldInMemory) {
+  std::ofstream(folder_ / "huge").flush();
+  std::filesystem::resize_file(folder_ / "huge", uint64_t{1} << 40);
+  for (const std::string& study : {folder_ / "huge", std::string("/dev/zero")}) {
+    EXPECT_THAT(std::string(ReadStudy(study).status().message()),
+                StartsWith(study + " has more than 1 MiB"));
+  }
+  EXPECT_THAT(ErrorOf("name: a\nimages: {set: x}\nmodel: {file: huge}\n"),
+              HasSubstr("huge has more than 4096 MiB"));
+}
+
 // As torch.save and torch.jit.save make them, by the names in their zips.
 TEST_F(StudyFileTest, ACheckpointOfPyTorch_IsKnown_AndTorchScriptIsNone) {
   const auto zip = [](const std::string& names) { return absl::StrCat("PK\3\4 r18", names); };
