@@ -939,15 +939,25 @@ TEST_F(JoinTest, Renewal_IsForWhoJoined_AndNobodyLocksHimselfOut) {
   EXPECT_EQ(self.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << self.error_message();
 }
 
+// A channel whose client does not refuse itself what is too long.
+std::shared_ptr<grpc::Channel> BoundlessChannel(int port, const Identity& identity) {
+  grpc::ChannelArguments arguments;
+  arguments.SetSslTargetNameOverride(kPeerName);
+  arguments.SetMaxSendMessageSize(-1);
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port), ClientCredentials(identity),
+                                   arguments);
+}
+
 TEST_F(SecureServicesTest, AStudyOf100Megabytes_IsRefused_AndTheConnectionServesOn) {
-  const auto stub = v1::Studies::NewStub(ChannelOf("user"));
+  const auto stub =
+      v1::Studies::NewStub(BoundlessChannel(port, *LoadIdentity(folder + "/certs", "user")));
   v1::SubmitRequest request;
   request.mutable_spec()->set_name(std::string(100'000'000, 'a'));
   v1::SubmitResponse response;
   grpc::ClientContext context, after;
   const grpc::Status status = stub->Submit(&context, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
-  EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+  EXPECT_THAT(status.error_message(), HasSubstr("Received message larger than max"));
   v1::ListResponse list;
   EXPECT_TRUE(stub->List(&after, {}, &list).ok());
 }
@@ -965,14 +975,6 @@ TEST_F(SecureServicesTest, ClientsThatAreSilent_OrDribble_HoldUpNobody) {
   v1::ListResponse list;
   const grpc::Status status = v1::Studies::NewStub(ChannelOf("user"))->List(&context, {}, &list);
   EXPECT_TRUE(status.ok()) << status.error_message();
-}
-
-// A channel whose client does not refuse itself what is too long.
-std::shared_ptr<grpc::Channel> BoundlessChannel(int port, const Identity& identity) {
-  grpc::ChannelArguments arguments;
-  arguments.SetSslTargetNameOverride(kPeerName);
-  arguments.SetMaxSendMessageSize(-1);
-  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port), ClientCredentials(identity), arguments);
 }
 
 TEST_F(SecureServicesTest, AMessageThatIsTooLong_IsRefused_AndToldOnce_AlsoAmongOthersThatAreNot) {
