@@ -282,6 +282,57 @@ TEST_F(SpotCheckTest, AWorkerThatIsOutvoted_IsQuarantined_AndItsResultsAreComput
   EXPECT_EQ(Release("w1").code(), absl::StatusCode::kNotFound);
 }
 
+// The usual part: hardly any unit is looked at, and what a liar gave stands until one of his is.
+TEST_F(SpotCheckTest,
+       OneUnitInAHundred_FindsTheLiarInTheEnd_AndAStudyThatWasDoneByHimIsComputedAgain) {
+  Start(0.01);
+  for (const char* name : {"w1", "w2", "w3"}) Join(name);
+  const auto run = [&](const std::string& name, int number) {
+    v1::StudySpec spec = *FakeSpec(name, 1, 0, "");
+    // Another training, with units of its own.
+    spec.mutable_training()->set_label_smoothing(number * 1e-4);
+    Submit(spec);
+    return RunToEnd(name).phase();
+  };
+  // Whoever is given most of such a study's units is the liar.
+  ASSERT_EQ(run("before", 0), v1::StudyStatus::DONE);
+  std::map<std::string, int> units_of;
+  for (const auto& [task, workers] : runs_) ++units_of[workers[0]];
+  std::string liar = "w1";
+  for (const auto& [name, units] : units_of) {
+    if (units > units_of[liar]) liar = name;
+  }
+  liars_ = {liar};
+  const auto wrong = [&] {
+    int units = 0;
+    for (const auto& [task, stored] : core_->studies().state().tasks()) {
+      const absl::StatusOr<v1::TaskResult> result = journal_->ReadResult(task);
+      v1::Payload payload;
+      if (!result.ok() || !payload.ParseFromString(result->payload()) || !payload.has_evaluate())
+        continue;
+      if (!core_->studies().Has(*core_->studies().all().at("a"), task)) continue;
+      units += std::abs(payload.evaluate().logits(0)) > 20;
+    }
+    return units;
+  };
+  ASSERT_EQ(run("a", 1), v1::StudyStatus::DONE);
+  ASSERT_GT(wrong(), 0);
+  ASSERT_FALSE(core_->studies().state().IsQuarantined(liar));
+
+  int studies = 0;
+  while (!core_->studies().state().IsQuarantined(liar) && studies < 300) {
+    ++studies;
+    run(absl::StrCat("later-", studies), studies + 1);
+  }
+  ASSERT_TRUE(core_->studies().state().IsQuarantined(liar));
+  EXPECT_GT(studies, 3) << "not one unit in a hundred was checked, but most";
+  ASSERT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING)
+      << "what was wrong in it is withdrawn";
+  ASSERT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(wrong(), 0);
+  ExpectHonest("a");
+}
+
 TEST_F(SpotCheckTest, WhereTwoDiffer_AndNoThirdIsThere_TheStudyIsNotDone_AndItsStatusSaysWhatToDo) {
   liars_ = {"w2"};
   Join("w1");
