@@ -1,7 +1,4 @@
 // The command line against a real cluster: what people type, and what programs read.
-#include <signal.h>
-#include <sys/types.h>
-
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -9,13 +6,19 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include <signal.h>
+#include <sys/types.h>
+
+#include "common/certificates.h"
 #include "tests/integration/test_cluster.h"
 
 namespace dermis {
@@ -227,6 +230,232 @@ TEST(CommandLine, CtrlC_EndsTheWatching_NotTheStudy) {
   EXPECT_EQ(run.exit_code, 130) << run.output;
   EXPECT_THAT(run.output, HasSubstr("dermis watch long"));
   EXPECT_EQ(Study(cluster, "long").at("phase"), "running");
+}
+
+// What a command prints that speaks JSON, a value a line.
+std::vector<Json> LinesOf(const CommandResult& result) {
+  std::vector<Json> lines;
+  std::istringstream in(result.output);
+  for (std::string line; std::getline(in, line);) {
+    lines.push_back(Json::parse(line, nullptr, false));
+    EXPECT_FALSE(lines.back().is_discarded()) << line;
+  }
+  return lines;
+}
+
+// Its standard output until Ctrl-C ends it; `meanwhile` is a line of the shell.
+CommandResult UntilCtrlC(const TestCluster& cluster, const std::string& arguments,
+                         const std::string& meanwhile) {
+  return Dermis(absl::StrCat(arguments, " --cluster ", cluster.cluster(),
+                             " 2>/dev/null & pid=$!; sleep 2; ", meanwhile,
+                             "; sleep 2; kill -INT $pid; wait $pid; exit $? #"));
+}
+
+TEST(CommandLine, AStudyThatFailed_IsToldToPrograms_TriedAgain_Watched_AndItsLogsFollowed) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Run("cluster start --workers 1 --threads 1 --segment 600").exit_code,
+            0);  // No state in between.
+  const std::string file = LongStudy(cluster, "long");
+  ASSERT_EQ(cluster.Run(absl::StrCat("run --detach --images ", TestCluster::Images(), " ", file))
+                .exit_code,
+            0);
+  // Whoever works on it dies, until it counts as poison.
+  const auto failed = [](const Json& study) { return study.at("phase") == "failed"; };
+  const auto lost = [&] {
+    int losses = 0;
+    for (const Json& event : LinesOf(Out(cluster, "logs long -o json")))
+      losses += event.at("kind") == "lost";
+    return losses;
+  };
+  for (int i = 0; i < 10 && !failed(Study(cluster, "long")); ++i) {
+    ASSERT_TRUE(Await(cluster, "long", [&](const Json& study) {
+      return failed(study) || study.at("workers") == 1;
+    }));
+    const int before = lost();
+    cluster.Kill9("worker-0");
+    ASSERT_TRUE(Await(cluster, "long",
+                      [&](const Json& study) { return failed(study) || lost() > before; }));
+  }
+  ASSERT_TRUE(failed(Study(cluster, "long")));
+  const Json waited = JsonOf(cluster, "wait long -o json", 3).at("studies")[0];
+  EXPECT_EQ(waited.at("phase"), "failed");
+  const std::string cause = "while it ran nothing else";
+  EXPECT_THAT(waited.at("problems").dump(), HasSubstr(cause));
+  std::set<std::string> kinds;
+  for (const Json& event : LinesOf(Out(cluster, "logs long -o json"))) {
+    kinds.insert(event.at("kind"));
+    EXPECT_GT(event.at("unix_ms"), 1'600'000'000'000);
+  }
+  EXPECT_THAT(kinds, ::testing::IsSupersetOf({"submitted", "lost", "failed"}));
+
+  const Json retried = JsonOf(cluster, "retry long -o json");
+  EXPECT_EQ(retried.at("dry_run"), false);
+  EXPECT_EQ(retried.at("studies")[0].at("phase"), "running");
+  // That its worker is not back yet may be one.
+  EXPECT_THAT(retried.at("studies")[0].at("problems").dump(), Not(HasSubstr(cause)));
+  ASSERT_TRUE(Await(cluster, "long", [](const Json& study) { return study.at("workers") == 1; }));
+
+  // Ctrl-C ends the watching, with what was seen; following logs has no other end.
+  const std::string pause =
+      absl::StrCat(Program("dermis"), " pause long --cluster ", cluster.cluster(), " > /dev/null");
+  const CommandResult watched = UntilCtrlC(cluster, "watch long -o json", pause);
+  EXPECT_EQ(watched.exit_code, 130) << watched.output;
+  const std::vector<Json> changes = LinesOf(watched);
+  ASSERT_FALSE(changes.empty());
+  EXPECT_EQ(changes.front().at("phase"), "running");
+  EXPECT_EQ(changes.back().at("phase"), "paused");
+  const std::string log = cluster.cluster() + "/logs/coordinator.log";
+  const CommandResult followed = UntilCtrlC(cluster, "logs --process coordinator -n 1 -f -o json",
+                                            "echo written later >> " + log);
+  EXPECT_EQ(followed.exit_code, 0) << followed.output;
+  const std::vector<Json> lines = LinesOf(followed);
+  ASSERT_GE(lines.size(), 2u) << followed.output;
+  EXPECT_EQ(lines.front().at("process"), "coordinator");
+  EXPECT_EQ(lines.back().at("line"), "written later");
+
+  EXPECT_EQ(cluster.Run("cancel long").exit_code, 0);
+  const CommandResult over = cluster.Run("watch long");
+  EXPECT_EQ(over.exit_code, 3);
+  EXPECT_THAT(over.output, HasSubstr("long"));
+}
+
+TEST(CommandLine, WhoMayJoin_AndWorkersThatAreQuarantined_AreToldToPrograms_AndCanBeTried) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(1).exit_code, 0);
+  ASSERT_EQ(
+      cluster.Run("cluster token create -o " + (cluster.directory() / "token").string()).exit_code,
+      0);
+  const auto token = [&] { return JsonOf(cluster, "cluster token list -o json").at("tokens")[0]; };
+  EXPECT_EQ(token().at("state"), "good");
+  const std::string id = token().at("token");
+  const Json would =
+      JsonOf(cluster, absl::StrCat("cluster token revoke ", id, " --dry-run -o json"));
+  EXPECT_EQ(would, Json({{"dry_run", true}, {"tokens", {id}}, {"serials", Json::array()}}));
+  EXPECT_EQ(token().at("state"), "good") << "it was only tried";
+  EXPECT_EQ(JsonOf(cluster, absl::StrCat("cluster token revoke ", id, " -o json")),
+            Json({{"dry_run", false}, {"tokens", {id}}, {"serials", Json::array()}}));
+  EXPECT_EQ(token().at("state"), "revoked");
+  EXPECT_EQ(cluster.Run("cluster token revoke ffff --dry-run").exit_code, 1);
+
+  // The ready-made certificate of users: revoked, it makes room for another.
+  const fs::path certs = fs::path(cluster.cluster()) / "certs";
+  const std::string serial = BearerOf(ReadAll(certs / "user.crt"))->serial;
+  const Json revoked = {{"dry_run", true}, {"tokens", Json::array()}, {"serials", {serial}}};
+  EXPECT_EQ(JsonOf(cluster, "cluster revoke user --dry-run -o json"), revoked);
+  EXPECT_TRUE(fs::exists(certs / "user.crt"));
+  EXPECT_EQ(JsonOf(cluster, "cluster revoke user -o json").at("serials"), revoked.at("serials"));
+  EXPECT_FALSE(fs::exists(certs / "user.crt"));
+  EXPECT_EQ(cluster.Run("cluster init").exit_code, 0);
+  EXPECT_NE(BearerOf(ReadAll(certs / "user.crt"))->serial, serial);
+  EXPECT_EQ(cluster.Run("cluster revoke nobody-here --dry-run").exit_code, 1);
+
+  EXPECT_EQ(JsonOf(cluster, "cluster quarantine worker-0 --dry-run -o json"),
+            Json({{"dry_run", true}, {"worker", "worker-0"}}));
+  EXPECT_TRUE(JsonOf(cluster, "cluster status -o json").at("quarantined").empty());
+  const Json quarantined = JsonOf(cluster, "cluster quarantine worker-0 -o json");
+  EXPECT_EQ(quarantined.at("dry_run"), false);
+  EXPECT_EQ(quarantined.at("worker"), "worker-0");
+  EXPECT_EQ(quarantined.at("withdrawn"), 0);
+  EXPECT_EQ(JsonOf(cluster, "cluster status -o json").at("quarantined").size(), 1u);
+  EXPECT_EQ(JsonOf(cluster, "cluster release worker-0 -o json"),
+            Json({{"dry_run", false}, {"worker", "worker-0"}}));
+  EXPECT_TRUE(JsonOf(cluster, "cluster status -o json").at("quarantined").empty());
+
+  const Json verified = JsonOf(cluster, "audit verify -o json");
+  EXPECT_GE(verified.at("entries"), 5);
+  EXPECT_EQ(verified.at("head").get<std::string>().find(
+                absl::StrCat(verified.at("entries").get<int>(), ":")),
+            0u);
+  EXPECT_EQ(verified.at("signer").get<std::string>().size(), 32u * 3 - 1);
+}
+
+TEST(CommandLine, TwoUsers_HaveQuotasAndAuditLinesOfTheirOwn) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Run("cluster start --workers 1 --threads 1 --user-studies 1").exit_code, 0);
+  const auto folder = [&](const std::string& user) {
+    return (cluster.directory() / user).string();
+  };
+  const auto as = [&](const std::string& user, const std::string& arguments) {
+    return Dermis(absl::StrCat(arguments, " --cluster ", folder(user)));
+  };
+  for (const char* user : {"ann", "bob"}) {
+    ASSERT_EQ(cluster.Run(absl::StrCat("cluster user ", user, " -o ", folder(user))).exit_code, 0);
+    EXPECT_EQ(fs::status(folder(user) + "/certs/user.key").permissions(),
+              fs::perms::owner_read | fs::perms::owner_write);
+  }
+  const CommandResult twice = cluster.Run("cluster user bob -o " + folder("other"));
+  EXPECT_EQ(twice.exit_code, 1);
+  EXPECT_THAT(twice.output, HasSubstr("there is a user bob already"));
+  for (const char* name : {"admin", "worker", "../ann", ""}) {
+    EXPECT_NE(cluster.Run(absl::StrCat("cluster user '", name, "' -o ", folder("other"))).exit_code,
+              0)
+        << name;
+  }
+  EXPECT_FALSE(fs::exists(folder("other")));
+
+  const auto submit = [&](const std::string& user, const std::string& name) {
+    return as(user, absl::StrCat("run --detach --images ", TestCluster::Images(), " ",
+                                 cluster.Write(name + ".yaml", SmallStudy(name, "1"))));
+  };
+  EXPECT_EQ(submit("ann", "first").exit_code, 0);
+  const CommandResult beyond = submit("ann", "second");
+  EXPECT_EQ(beyond.exit_code, 1);
+  EXPECT_THAT(beyond.output, HasSubstr("user ann has 1"));
+  EXPECT_EQ(submit("bob", "third").exit_code, 0);
+  EXPECT_EQ(Study(cluster, "first").at("user"), "ann");
+  EXPECT_EQ(Study(cluster, "third").at("user"), "bob");
+  std::map<std::string, int> taken, refused;  // By who asked.
+  for (const Json& line : LinesOf(Out(cluster, "audit show -o json"))) {
+    if (line.at("call") != "Studies/Submit") continue;
+    EXPECT_EQ(line.at("role"), "user");
+    ++(line.at("outcome") == "OK" ? taken : refused)[line.at("who")];
+  }
+  EXPECT_EQ(taken, (std::map<std::string, int>{{"ann", 1}, {"bob", 1}}));
+  EXPECT_EQ(refused, (std::map<std::string, int>{{"ann", 1}}));
+
+  // One of them goes.
+  EXPECT_EQ(cluster.Run("cluster revoke ann").exit_code, 0);
+  const CommandResult gone = as("ann", "status");
+  EXPECT_EQ(gone.exit_code, 1);
+  EXPECT_THAT(gone.output, HasSubstr("was revoked"));
+  EXPECT_EQ(as("bob", "status").exit_code, 0);
+  EXPECT_EQ(cluster.Run("cluster user ann -o " + folder("ann-again")).exit_code, 0);
+  EXPECT_EQ(as("ann-again", "status").exit_code, 0);
+}
+
+TEST(CommandLine, ExitCodesOfTheServers_AreThoseOfTheManual_AndNoErrorRepeatsAToken) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(0).exit_code, 0);
+  const std::string certs = " --certs " + cluster.cluster() + "/certs", secret = "c2VjcmV0c2VjcmV0";
+  std::string listen = ReadAll(cluster.cluster() + "/store/address");
+  listen.pop_back();
+  const auto code = [&](const std::string& program, const std::string& arguments) {
+    const CommandResult result = Shell(absl::StrCat(Program(program), " ", arguments, " 2>&1"));
+    EXPECT_THAT(result.output, Not(HasSubstr(secret)));
+    return result.exit_code;
+  };
+  EXPECT_EQ(code("dermis-coordinator", absl::StrCat("--check-health --listen ", listen, certs)), 0);
+  EXPECT_EQ(code("dermis-coordinator",
+                 absl::StrCat("--check-health --listen ", listen, " --certs /nowhere")),
+            5);
+  EXPECT_EQ(
+      code("dermis-coordinator", absl::StrCat("--store ", cluster.cluster(), "/store", certs)), 3)
+      << "another one has it";
+  EXPECT_EQ(
+      code("dermis-coordinator", absl::StrCat("--store ", (cluster.directory() / "new").string(),
+                                              " --listen ", listen, certs)),
+      4);
+  EXPECT_EQ(code("dermis-coordinator", "--help"), 0);
+  EXPECT_EQ(code("dermis-worker", "--help"), 0);
+  const std::string token = absl::StrCat("dermis-join-1/here:1/hash/5ca6/", secret);
+  for (const char* program : {"dermis-coordinator", "dermis-worker", "dermis"}) {
+    EXPECT_EQ(code(program, "status --nonsense " + token), 2) << program;
+  }
+  EXPECT_EQ(code("dermis-worker", absl::StrCat("--join ", token, certs, "-none --cache ",
+                                               (cluster.directory() / "c").string())),
+            78);
+  ASSERT_EQ(cluster.Stop().exit_code, 0);
+  EXPECT_EQ(code("dermis-coordinator", absl::StrCat("--check-health --listen ", listen, certs)), 1);
 }
 
 TEST(CommandLine, StartingAndStopping_CanBeTried) {

@@ -121,18 +121,20 @@ TEST(BlackBoxStudy, OfTorchScript_IsRefusedWithWhatToDo_AndRunsWhereItIsAllowed)
   EXPECT_EQ(open.Run(absl::StrCat("report script -o ", report)).exit_code, 0);
 }
 
-// "12:5f3a...", as `dermis audit verify --head` takes it; of the line behind its name.
-std::string AuditHeadIn(const fs::path& page) {
+// "12:5f3a..." and the signature behind it, as `dermis audit verify --head` and --signature take
+// them; of the line behind its name.
+std::pair<std::string, std::string> AuditHeadIn(const fs::path& page) {
   const std::string html = ReadAll(page);
   const size_t name = html.find("audit log at this report");
   std::smatch head;
   EXPECT_NE(name, std::string::npos) << page;
-  EXPECT_TRUE(name != std::string::npos &&
-              std::regex_search(html.begin() + static_cast<ptrdiff_t>(name), html.end(), head,
-                                std::regex("[0-9]+:[0-9a-f]{64}, signature [^<]{90,}, certificate [0-9A-F:]{95}<")))
+  EXPECT_TRUE(
+      name != std::string::npos &&
+      std::regex_search(
+          html.begin() + static_cast<ptrdiff_t>(name), html.end(), head,
+          std::regex("([0-9]+:[0-9a-f]{64}), signature ([^<]{90,}), certificate [0-9A-F:]{95}<")))
       << page;
-  const std::string text = head.str();
-  return text.substr(0, text.find(','));
+  return {head.str(1), head.str(2)};
 }
 
 TEST(Reports, PrintTheHeadOfTheAuditLog_WithWhichItsLinesAreProven) {
@@ -155,18 +157,33 @@ TEST(Reports, PrintTheHeadOfTheAuditLog_WithWhichItsLinesAreProven) {
   const std::string log = ReadAll(fs::path(cluster.cluster()) / "store/audit.jsonl");
   const std::string copy = cluster.Write("audit.jsonl", log);
   for (const char* page : {"explained/report.html", "report.html"}) {
-    const std::string head = AuditHeadIn(path(page));
+    const auto [head, signature] = AuditHeadIn(path(page));
     for (const std::string& where : {std::string(), copy}) {
-      const CommandResult verified = cluster.Run(absl::StrCat("audit verify ", where, " --head ", head));
+      const std::string verify =
+          absl::StrCat("audit verify ", where, " --head ", head, " --signature ");
+      const CommandResult verified = cluster.Run(verify + signature);
       EXPECT_EQ(verified.exit_code, 0) << page << verified.output;
       EXPECT_THAT(verified.output, AllOf(HasSubstr("each follows the one before it"),
-                                         HasSubstr("it holds what it held at " + head)));
+                                         HasSubstr("it holds what it held at " + head),
+                                         HasSubstr("which the coordinator signed")));
+      // Of another head, or made up.
+      const std::string earlier =
+          cluster
+              .Run(absl::StrCat("audit verify ", where, " --head 0:", std::string(64, '0'),
+                                " --signature ", signature))
+              .output;
+      EXPECT_THAT(earlier, HasSubstr("is not by the certificate "));
+      std::string forged = signature;
+      forged[20] = forged[20] == 'A' ? 'B' : 'A';
+      const CommandResult refused = cluster.Run(verify + forged);
+      EXPECT_EQ(refused.exit_code, 1) << refused.output;
+      EXPECT_THAT(refused.output, HasSubstr("is not by the certificate "));
     }
   }
   EXPECT_THAT(cluster.Run("audit verify").output, HasSubstr("signed by the coordinator, certificate "));
 
   // One byte changed, or lines gone: the copy tells which.
-  const std::string head = AuditHeadIn(path("report.html"));
+  const std::string head = AuditHeadIn(path("report.html")).first;
   ASSERT_THAT(head, StartsWith("2:"));
   const size_t second = log.find('\n') + 1, third = log.find('\n', second) + 1;
   const auto verify = [&](std::string lines, size_t changed) {

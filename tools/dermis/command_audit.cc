@@ -24,7 +24,7 @@ namespace dermis {
 namespace {
 
 struct AuditOptions {
-  std::string cluster, format, file, head;
+  std::string cluster, format, file, head, signature;
 };
 
 absl::StatusOr<std::unique_ptr<v1::Audit::Stub>> Connect(const std::string& cluster) {
@@ -94,8 +94,32 @@ absl::Status Show(const AuditOptions& options) {
   return absl::OkStatus();
 }
 
+// Whether the cluster's coordinator signed the head, by the certificate that it has now or the one
+// in the cluster's folder.
+absl::Status CheckHeadSignature(const AuditOptions& options, const AuditHead& head,
+                                std::string certificate) {
+  std::string signature;
+  if (!absl::Base64Unescape(options.signature, &signature)) {
+    return absl::InvalidArgumentError(
+        "--signature is none: it is what a report prints behind the head, in base64");
+  }
+  const std::string certs = absl::StrCat(options.cluster, "/certs/");
+  if (certificate.empty()) {
+    ASSIGN_OR_RETURN(certificate, ReadFile(certs + "coordinator.crt"));
+  }
+  ASSIGN_OR_RETURN(const std::string ca, ReadFile(certs + "ca.crt"));
+  const absl::Status good = CheckSignature(ca, certificate, AuditStatement(head), signature);
+  if (good.ok()) return good;
+  const absl::StatusOr<std::string> print = CertificateFingerprint(certificate);
+  return absl::DataLossError(absl::StrCat(
+      "the signature of head ", options.head, " is not by the certificate ", print.value_or("?"),
+      ": ", good.message(),
+      ". A report names the certificate that it was signed with: where that is another one, the "
+      "coordinator has had a new one since"));
+}
+
 absl::Status Verify(const AuditOptions& options) {
-  std::string log, signer;
+  std::string log, signer, certificate;
   AuditHead head;
   if (!options.file.empty()) {
     ASSIGN_OR_RETURN(log, ReadFile(options.file));
@@ -115,11 +139,13 @@ absl::Status Verify(const AuditOptions& options) {
       RETURN_IF_ERROR(CheckSignature(ca, signed_head.certificate(), AuditStatement(head),
                                      signed_head.signature()));
       ASSIGN_OR_RETURN(signer, CertificateFingerprint(signed_head.certificate()));
+      certificate = signed_head.certificate();
     }
   }
   if (!options.head.empty()) {
     ASSIGN_OR_RETURN(const AuditHead then, ParseHead(options.head));
     RETURN_IF_ERROR(HoldsAudit(log, then));
+    if (!options.signature.empty()) RETURN_IF_ERROR(CheckHeadSignature(options, then, certificate));
   }
   if (options.format == "json") {
     PrintJson({{"entries", head.entries}, {"head", Text(head)}, {"signer", signer}});
@@ -129,6 +155,7 @@ absl::Status Verify(const AuditOptions& options) {
               static_cast<unsigned long long>(head.entries), Text(head).c_str());
   if (!signer.empty()) std::printf("signed by the coordinator, certificate %s\n", signer.c_str());
   if (!options.head.empty()) std::printf("it holds what it held at %s\n", options.head.c_str());
+  if (!options.signature.empty()) std::printf("which the coordinator signed\n");
   return absl::OkStatus();
 }
 
@@ -162,8 +189,13 @@ void AddAuditCommands(CLI::App& app, absl::Status& outcome) {
   }
   verify->add_option("file", options->file,
                      "A copy of the log (STORE/audit.jsonl) instead of the coordinator's");
-  verify->add_option("--head", options->head,
-                     "Prove, too, that the log holds what it held when a report printed this");
+  auto* const head =
+      verify->add_option("--head", options->head,
+                         "Prove, too, that the log holds what it held when a report printed this");
+  verify
+      ->add_option("--signature", options->signature,
+                   "And that the coordinator signed that head: what the report prints behind it")
+      ->needs(head);
   show->footer(
       "Examples:\n  dermis audit show\n  dermis audit show -o json | jq 'select(.outcome != "
       "\"OK\")'");

@@ -2,18 +2,20 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <system_error>
 #include <vector>
-
-#include <unistd.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include <unistd.h>
 
 #include "common/blob_client.h"
 #include "common/certificates.h"
@@ -31,12 +33,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr absl::Duration kUserLife = absl::Hours(3650 * 24);  // As the ready-made certificates'.
+
 struct JoinOptions {
   std::string directory, format;
   std::string ttl, group, address, file;
   uint32_t uses = 1;
   std::string what;  // To revoke.
   std::string whole;  // A file with the token that is to be revoked.
+  bool dry_run = false;
 };
 
 // Empty where it cannot be read: what it is given to says so.
@@ -164,14 +169,57 @@ absl::Status List(const JoinOptions& options) {
 
 absl::Status Print(const JoinOptions& options, const v1::RevokeResponse& response) {
   if (options.format == "json") {
-    PrintJson({{"tokens", std::vector<std::string>(response.tokens().begin(), response.tokens().end())},
-               {"serials", std::vector<std::string>(response.serials().begin(), response.serials().end())}});
+    PrintJson(
+        {{"dry_run", options.dry_run},
+         {"tokens", std::vector<std::string>(response.tokens().begin(), response.tokens().end())},
+         {"serials",
+          std::vector<std::string>(response.serials().begin(), response.serials().end())}});
     return absl::OkStatus();
   }
-  for (const std::string& token : response.tokens()) std::printf("token %s is revoked\n", token.c_str());
-  for (const std::string& serial : response.serials()) std::printf("certificate %s is revoked\n", serial.c_str());
+  const char* const is = options.dry_run ? "would be" : "is";
+  for (const std::string& token : response.tokens())
+    std::printf("token %s %s revoked\n", token.c_str(), is);
+  for (const std::string& serial : response.serials())
+    std::printf("certificate %s %s revoked\n", serial.c_str(), is);
   if (response.tokens_size() + response.serials_size() == 0) std::printf("it was revoked already\n");
   return absl::OkStatus();
+}
+
+// What would be revoked, by what the coordinator lists: all of a token or group, or the
+// certificates of a name.
+absl::Status TryRevoking(const std::shared_ptr<grpc::Channel>& channel, const JoinOptions& options,
+                         const std::string& token, const std::string& certificate) {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::ListJoinsResponse joins;
+  RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->List(&context, {}, &joins), "join tokens"));
+  v1::RevokeResponse would;
+  std::set<std::string> tokens;
+  for (const v1::JoinToken& known : joins.tokens()) {
+    if (token.empty() || (known.id() != token && known.group() != token)) continue;
+    tokens.insert(known.id());
+    if (!known.revoked()) would.add_tokens(known.id());
+  }
+  bool found = !tokens.empty();
+  for (const v1::IssuedCertificate& known : joins.certificates()) {
+    if (!tokens.contains(known.token()) && known.name() != certificate &&
+        known.serial() != certificate)
+      continue;
+    found = true;
+    if (!known.revoked()) would.add_serials(known.serial());
+  }
+  if (!found && !token.empty()) {
+    return absl::NotFoundError(absl::StrCat("no token or group is called ", token,
+                                            "; `dermis cluster token list` shows them"));
+  }
+  if (!found && certificate.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+    return absl::NotFoundError(absl::StrCat("no worker called ", certificate,
+                                            " has joined, and a serial number it is not either; "
+                                            "`dermis cluster token list` shows who has"));
+  }
+  if (!found)
+    would.add_serials(certificate);  // Not made by a token: the coordinator does not list those.
+  return Print(options, would);
 }
 
 absl::Status RevokeToken(const JoinOptions& options) {
@@ -191,6 +239,7 @@ absl::Status RevokeToken(const JoinOptions& options) {
         kUsage);
   }
   ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
+  if (options.dry_run) return TryRevoking(channel, options, request.token(), "");
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
@@ -198,21 +247,104 @@ absl::Status RevokeToken(const JoinOptions& options) {
   return Print(options, response);
 }
 
+// It is a file's name, too.
+bool IsUserName(const std::string& name) {
+  return CheckWorkerName(name).ok() && name.find('/') == std::string::npos && name[0] != '.';
+}
+
+// The certificate of a user that was made here.
+fs::path UserRecord(const std::string& directory, const std::string& name) {
+  return fs::path(directory) / "certs" / "users" / absl::StrCat(name, ".crt");
+}
+
 absl::Status Revoke(const JoinOptions& options) {
   ASSIGN_OR_RETURN(const auto channel, ConnectToCluster(options.directory));
   v1::RevokeRequest request;
   request.set_certificate(options.what);
-  // A ready-made certificate is known here and not to the coordinator.
-  if (options.what == "worker" || options.what == "user" || options.what == "admin") {
-    ASSIGN_OR_RETURN(const Bearer bearer,
-                     BearerOf(TextOf(fs::path(options.directory) / "certs" / absl::StrCat(options.what, ".crt"))));
+  // A ready-made certificate, and a named user's, is known here and not to the coordinator.
+  const fs::path certs = fs::path(options.directory) / "certs";
+  const bool ready_made =
+      options.what == "worker" || options.what == "user" || options.what == "admin";
+  const fs::path here = ready_made ? certs / absl::StrCat(options.what, ".crt")
+                                   : UserRecord(options.directory, options.what);
+  const bool known_here = ready_made || (IsUserName(options.what) && fs::exists(here));
+  if (known_here) {
+    ASSIGN_OR_RETURN(const Bearer bearer, BearerOf(TextOf(here)));
     request.set_certificate(bearer.serial);
   }
+  if (options.dry_run) return TryRevoking(channel, options, "", request.certificate());
   grpc::ClientContext context;
   SetDeadline(context);
   v1::RevokeResponse response;
   RETURN_IF_ERROR(ToAbsl(v1::Join::NewStub(channel)->Revoke(&context, request, &response), "revoking a certificate"));
+  if (known_here) {
+    // In the way of another one: `dermis cluster init` and `dermis cluster user` leave alone what
+    // is there.
+    std::error_code ignored;
+    fs::remove(here, ignored);
+    if (ready_made) fs::remove(certs / absl::StrCat(options.what, ".key"), ignored);
+  }
   return Print(options, response);
+}
+
+absl::Status AddUser(const JoinOptions& options) {
+  const std::string& name = options.what;
+  if (!IsUserName(name)) {
+    return absl::InvalidArgumentError(
+        "a user is called by 1 to 64 letters, digits, '.', '_', '-' and ':', does not begin with "
+        "'.', and not as a role is");
+  }
+  const fs::path record = UserRecord(options.directory, name), folder = options.file;
+  if (fs::exists(record)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("there is a user ", name,
+                     " already: choose another name, or `dermis cluster revoke ", name, "` first"));
+  }
+  if (fs::exists(folder / "certs")) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(options.file, " holds certificates already: name another folder"));
+  }
+  const fs::path certs = fs::path(options.directory) / "certs";
+  const absl::StatusOr<std::unique_ptr<CertificateAuthority>> authority =
+      CertificateAuthority::Load(certs);
+  if (!authority.ok()) {
+    return absl::Status(
+        authority.status().code(),
+        absl::StrCat(
+            authority.status().message(),
+            "; users are made where the cluster's ca.key is, on the coordinator's machine"));
+  }
+  std::string address = options.address;
+  if (address.empty()) std::ifstream(fs::path(options.directory) / "store" / "address") >> address;
+  if (address.empty()) {
+    return absl::FailedPreconditionError(
+        "nobody knows yet where the coordinator is: start the cluster first, or give --address "
+        "HOST:PORT");
+  }
+  ASSIGN_OR_RETURN(const std::string key, NewKey());
+  ASSIGN_OR_RETURN(const std::string request, MakeSigningRequest(key));
+  ASSIGN_OR_RETURN(const std::string serial, NewSerial());
+  const absl::Time now = absl::Now();
+  ASSIGN_OR_RETURN(
+      const std::string certificate,
+      (*authority)->Sign(request, {"user", name, serial, {now - kClockSlack, now + kUserLife}}));
+  std::error_code error;
+  for (const fs::path& made : {folder, folder / "certs", folder / "store", record.parent_path()}) {
+    if (!error && fs::create_directories(made, error))
+      fs::permissions(made, fs::perms::owner_all, error);
+  }
+  if (error)
+    return absl::UnavailableError(absl::StrCat(options.file, " cannot be made: ", error.message()));
+  RETURN_IF_ERROR(WriteSecret(record, certificate));
+  RETURN_IF_ERROR(WriteSecret(folder / "certs" / "ca.crt", (*authority)->certificate()));
+  RETURN_IF_ERROR(WriteSecret(folder / "certs" / "user.crt", certificate));
+  RETURN_IF_ERROR(WriteSecret(folder / "certs" / "user.key", key));
+  RETURN_IF_ERROR(WriteSecret(folder / "store" / "address", address + "\n"));
+  std::printf(
+      "%s is for user %s, who names it with --cluster on any machine that reaches %s. It holds a "
+      "key: give it to nobody else. `dermis cluster revoke %s` ends it\n",
+      options.file.c_str(), name.c_str(), address.c_str(), name.c_str());
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -249,6 +381,7 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
   CLI::App* revoke_token = token->add_subcommand("revoke", "End a token, and put out all who joined by it");
   AddClusterOption(*revoke_token, options->directory);
   AddOutputOption(*revoke_token, options->format);
+  revoke_token->add_flag("--dry-run", options->dry_run, "Only say what would be revoked");
   auto* const number = revoke_token->add_option("number", options->what, "Its number, or its group");
   revoke_token->add_option("--token", options->whole, "A file with the whole token instead; - is standard input")->excludes(number);
   revoke_token->footer(
@@ -262,11 +395,32 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
   CLI::App* revoke = cluster.add_subcommand("revoke", "Put out whoever holds a certificate, now and for good");
   AddClusterOption(*revoke, options->directory);
   AddOutputOption(*revoke, options->format);
-  revoke->add_option("certificate", options->what, "A worker's name (all its certificates), or a serial number; user, worker or "
-                                                   "admin: the ready-made one of that role")
+  revoke->add_flag("--dry-run", options->dry_run, "Only say what would be revoked");
+  revoke
+      ->add_option("certificate", options->what,
+                   "A worker's name (all its certificates), a user's that `dermis cluster user` "
+                   "made, or a serial number; user or worker: "
+                   "the ready-made one of that role, and `dermis cluster init` makes another")
       ->required();
   revoke->footer("Examples:\n  dermis cluster revoke gpu1-0\n  dermis cluster revoke 6d0c52c1f0a54e2d9f2e7c6f3f1b8a44");
   revoke->callback([options, &outcome] { outcome = Revoke(*options); });
+
+  CLI::App* user = cluster.add_subcommand(
+      "user", "Make a certificate for one user, who then has quotas and audit lines of his own");
+  AddClusterOption(*user, options->directory);
+  user->add_option("name", options->what, "What the user is called")->required();
+  user->add_option(
+          "-o,--output", options->file,
+          "A folder to make, for the user: certificates, key and the coordinator's address")
+      ->required()
+      ->check(NamedFile());
+  user->add_option(
+      "--address", options->address,
+      "HOST:PORT at which the user reaches the coordinator (default: as this machine does)");
+  user->footer(
+      "Examples:\n  dermis cluster user ann -o ann\n  dermis cluster user ann --address "
+      "head.lab:7433 -o ann");
+  user->callback([options, &outcome] { outcome = AddUser(*options); });
 }
 
 }  // namespace dermis

@@ -119,10 +119,23 @@ TEST_F(AppTest, WhatPrints_SpeaksJson_AndWhatChangesSomething_CanBeTried) {
       "logs",          "results",      "compare",        "doctor", "cluster token list", "cluster token revoke",
       "cluster revoke", "cluster init", "audit show", "audit verify", "dashboard", "evaluate", "explain"};
   // Their -o names the file that they write, and little is printed.
-  const std::set<std::string> files = {"ingest", "synth", "report", "models export", "trace", "cluster token create"};
+  const std::set<std::string> files = {"ingest",        "synth", "report",
+                                       "models export", "trace", "cluster token create",
+                                       "cluster user"};
   const std::set<std::string> for_shells = {"completion", "help"};
-  const std::set<std::string> changes = {"cluster start", "cluster stop", "cluster quarantine", "cluster release", "run",   "pause", "resume",
-                                         "priority",      "cancel",       "retry", "delete"};
+  const std::set<std::string> changes = {"cluster start",
+                                         "cluster stop",
+                                         "cluster quarantine",
+                                         "cluster release",
+                                         "run",
+                                         "pause",
+                                         "resume",
+                                         "priority",
+                                         "cancel",
+                                         "retry",
+                                         "delete",
+                                         "cluster revoke",
+                                         "cluster token revoke"};
   std::set<std::string> json, dry, neither;
   ForEachCommand(app_, [&](CLI::App& command, const std::vector<std::string>& words) {
     const std::string path = absl::StrJoin(words, " ");
