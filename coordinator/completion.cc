@@ -45,8 +45,8 @@ std::string ImageSetOf(const v1::TaskSpec& spec) {
 // Whether it is about somebody's one picture (`dermis explain --keep`), of which nothing may stay
 // when it is deleted.
 bool IsOfAPicture(const v1::TaskSpec& spec, const BlobIndex& blobs) {
-  // Manifests of one image are far smaller; larger ones are not looked at.
-  constexpr uint64_t kMost = 64 << 10;
+  // Of one image it is smaller. Others are not read: this is done for each completion.
+  constexpr uint64_t kMost = 4 << 10;
   const absl::StatusOr<Digest> images = Digest::FromBytes(ImageSetOf(spec));
   if (!images.ok() || images->none()) return false;
   const uint64_t size = blobs.Size(*images);
