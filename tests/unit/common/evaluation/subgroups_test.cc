@@ -64,23 +64,51 @@ Made Make(uint32_t lesions, double wrong, uint32_t repeat) {
 
 TEST(Columns, AreReadFromTheManifest_AndUnknownIsCounted) {
   const v1::ImageSetManifest manifest = Manifest({
-      {{"age", "29.0"}, {"sex", "male"}, {"site", ""}},
-      {{"age", "30"}, {"sex", "female"}},
-      {{"age", ""}, {"sex", "female"}},
-      {{"age", "85"}, {"sex", "unknown"}},
+      {{"age", "29.0"}, {"sex", "male"}, {"site", ""}, {"dx", "melanoma"}, {"dataset", "HAM"}},
+      {{"age", "30"}, {"sex", "female"}, {"dx", "nevus"}, {"obtained_as", "1024 px"}},
+      {{"age", ""}, {"sex", "female"}, {"dataset", "BCN"}, {"obtained_as", "512 px"}},
+      {{"age", "85"}, {"sex", "unknown"}, {"dx", "nevus"}, {"dataset", "BCN"}},
   });
   const auto columns = SubgroupColumnsOf(manifest, {0, 1, 2, 3});
-  ASSERT_EQ(columns.size(), 2u);
-  EXPECT_EQ(columns[0].title, "sex");
-  EXPECT_THAT(columns[0].value, ElementsAre("male", "female", "female", "unknown"));
-  EXPECT_THAT(columns[0].order, ElementsAre("female", "male", "unknown"));
-  EXPECT_EQ(columns[1].title, "age");
-  EXPECT_THAT(columns[1].order,
+  ASSERT_EQ(columns.size(), 5u);
+  EXPECT_EQ(columns[0].title, "diagnosis");
+  EXPECT_THAT(columns[0].value, ElementsAre("melanoma", "nevus", "unknown", "nevus"));
+  EXPECT_EQ(columns[1].title, "source");
+  EXPECT_THAT(columns[1].value, ElementsAre("HAM", "unknown", "BCN", "BCN"));
+  EXPECT_EQ(columns[2].title, "image size");
+  EXPECT_THAT(columns[2].value, ElementsAre("unknown", "1024 px", "512 px", "unknown"));
+  EXPECT_EQ(columns[3].title, "sex");
+  EXPECT_THAT(columns[3].value, ElementsAre("male", "female", "female", "unknown"));
+  EXPECT_THAT(columns[3].order, ElementsAre("female", "male", "unknown"));
+  EXPECT_EQ(columns[4].title, "age");
+  EXPECT_THAT(columns[4].order,
               ElementsAre("below 30", "30 to below 50", "70 and above", "unknown"));
-  EXPECT_THAT(columns[1].value,
+  EXPECT_THAT(columns[4].value,
               ElementsAre("below 30", "30 to below 50", "unknown", "70 and above"));
   // In the order of the images that were asked for.
-  EXPECT_THAT(SubgroupColumnsOf(manifest, {3, 0})[0].value, ElementsAre("unknown", "male"));
+  EXPECT_THAT(SubgroupColumnsOf(manifest, {3, 0})[2].value, ElementsAre("unknown", "male"));
+}
+
+TEST(Columns, AreFoundUnderEachNameThatSetsGiveThem) {
+  const struct {
+    const char* title;
+    std::vector<std::string> keys;
+  } kColumns[] = {{"diagnosis", {"diagnosis", "dx"}},
+                  {"source", {"source", "dataset"}},
+                  {"image size", {"obtained_as", "image_size"}},
+                  {"age", {"age", "age_approx"}},
+                  {"site", {"site", "anatom_site_general", "localization"}}};
+  for (const auto& column : kColumns) {
+    for (const std::string& key : column.keys) {
+      const auto columns = SubgroupColumnsOf(
+          Manifest({{{"other", "x"}, {key, "71"}}, {{"other", "y"}}, {{key, "71"}}}), {0, 1, 2});
+      ASSERT_EQ(columns.size(), 1u) << key;
+      EXPECT_EQ(columns[0].title, column.title) << key;
+      const std::string shown = columns[0].title == "age" ? "70 and above" : "71";
+      EXPECT_THAT(columns[0].value, ElementsAre(shown, "unknown", shown)) << key;
+      EXPECT_THAT(columns[0].order, ElementsAre(shown, "unknown")) << key;
+    }
+  }
 }
 
 TEST(Columns, JoinRareValues) {

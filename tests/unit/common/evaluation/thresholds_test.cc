@@ -1,8 +1,13 @@
 #include "common/evaluation/thresholds.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <numeric>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -74,14 +79,99 @@ TEST(Thresholds, AchieveWhatTheyPromise_OnTheImagesTheyWereChosenOn) {
   }
 }
 
-TEST(Thresholds, NeverSplitATie) {
-  const std::vector<double> tied = {.4, .4, .4, .4};
-  const std::vector<uint32_t> label = {1, 0, 1, 0};
+// What a rule may give: the images above a gap between distinct scores are positive.
+struct Cut {
+  double threshold;  // Half way down the gap; 0 beneath all, infinity above.
+  int64_t true_positive, false_positive;
+};
+
+std::vector<Cut> AllCuts(const std::vector<double>& scores, const std::vector<uint32_t>& label) {
+  std::set<double, std::greater<>> distinct(scores.begin(), scores.end());
+  std::vector<Cut> cuts = {{INFINITY, 0, 0}};
+  for (auto lowest = distinct.begin(); lowest != distinct.end(); ++lowest) {
+    const auto next = std::next(lowest);
+    Cut cut{next == distinct.end() ? 0 : *next + (*lowest - *next) / 2, 0, 0};
+    for (size_t i = 0; i < scores.size(); ++i) {
+      if (scores[i] >= *lowest) ++(label[i] == 1 ? cut.true_positive : cut.false_positive);
+    }
+    cuts.push_back(cut);
+  }
+  return cuts;
+}
+
+// By the rules' definitions, from all cuts.
+Cut BestOf(ThresholdRule rule, const std::vector<Cut>& cuts) {
+  const int64_t p = cuts.back().true_positive, n = cuts.back().false_positive;
+  // Larger is better; of equals the nearest to .5, then the lower.
+  const auto worth = [&](const Cut& cut) -> int64_t {
+    const int64_t tp = cut.true_positive, fp = cut.false_positive, predicted = tp + fp;
+    switch (rule) {
+      case ThresholdRule::kHalf:
+        break;
+      case ThresholdRule::kYouden:
+        return tp * n - fp * p;
+      case ThresholdRule::kBestAccuracy:
+        return tp - fp;
+      case ThresholdRule::kSensitivity90:
+        return 10 * tp >= 9 * p ? -predicted : -p - n - 1;
+      case ThresholdRule::kSensitivity95:
+        return 20 * tp >= 19 * p ? -predicted : -p - n - 1;
+      case ThresholdRule::kSpecificity90:
+        return 10 * (n - fp) >= 9 * n ? predicted : -1;
+      case ThresholdRule::kSpecificity95:
+        return 20 * (n - fp) >= 19 * n ? predicted : -1;
+    }
+    return 0;
+  };
+  return *std::min_element(cuts.begin(), cuts.end(), [&](const Cut& a, const Cut& b) {
+    return std::tuple(-worth(a), std::abs(a.threshold - .5), a.threshold) <
+           std::tuple(-worth(b), std::abs(b.threshold - .5), b.threshold);
+  });
+}
+
+void ExpectTheBestCut(const std::vector<double>& scores, const std::vector<uint32_t>& label) {
+  const std::vector<Cut> cuts = AllCuts(scores, label);
   for (const ThresholdRule rule : kThresholdRules) {
-    const double threshold = ChooseThreshold(rule, tied, label);
-    EXPECT_TRUE(threshold <= .4 || threshold > .4);
-    const Outcomes of = WeightedOutcomes(tied, label, threshold)(std::vector<uint32_t>(4, 1));
-    EXPECT_EQ(of.true_positive, of.false_positive);
+    if (rule == ThresholdRule::kHalf) continue;
+    const Cut best = BestOf(rule, cuts);
+    const double threshold = ChooseThreshold(rule, scores, label);
+    const Outcomes of =
+        WeightedOutcomes(scores, label, threshold)(std::vector<uint32_t>(label.size(), 1));
+    EXPECT_EQ(of.true_positive, static_cast<uint64_t>(best.true_positive)) << threshold;
+    EXPECT_EQ(of.false_positive, static_cast<uint64_t>(best.false_positive)) << threshold;
+    // Half way between neighbours among doubles is one of them.
+    if (best.threshold == 0 || std::isinf(best.threshold)) {
+      EXPECT_EQ(threshold, best.threshold);
+    } else {
+      EXPECT_NEAR(threshold, best.threshold, 1e-15);
+    }
+  }
+}
+
+TEST(Thresholds, GiveTheBestOfAllCuts_AndNoCutSplitsATie) {
+  // A cut within the tie would find both positives and flag nobody.
+  ExpectTheBestCut({.8, .4, .4, .2}, {1, 1, 0, 0});
+  ExpectTheBestCut({.8, .4, .4, .2}, {1, 0, 1, 0});
+  ExpectTheBestCut({.4, .4, .4, .4}, {1, 0, 1, 0});
+  for (uint32_t repeat = 0; repeat < 300; ++repeat) {
+    std::vector<double> scores;
+    std::vector<uint32_t> label = {0, 1};
+    for (uint32_t i = 0; i < 14; ++i) {
+      const auto block = PhiloxBlock(5, Purpose::kTest, repeat, i, 0);
+      if (i > 1) label.push_back(block[0] % 2);
+      scores.push_back(.125 + .125 * (block[1] % 6));  // Half way is exact.
+    }
+    ExpectTheBestCut(scores, label);
+  }
+}
+
+TEST(Thresholds, TellNeighboursAmongDoublesApart) {
+  // Half way rounds to the lower one of one pair and to the higher one of the next.
+  double low = .4;
+  for (int k = 0; k < 4; ++k) {
+    const double high = std::nextafter(low, 1);
+    ExpectTheBestCut({low, high, low, high, .1, .9}, {0, 1, 0, 1, 0, 1});
+    low = high;
   }
 }
 
