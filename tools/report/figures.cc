@@ -476,8 +476,8 @@ std::vector<std::string> MissingFigures(const std::vector<FigureFile>& files) {
   constexpr char kEmbeddings[] =
       "a study with embeddings: {of: [pixels], tsne: {inputs: [raw, pca]}} has it";
   constexpr char kCases[] =
-      "a study that explains a true positive (and, for Figure 13, a false negative) with grad_cam, "
-      "lime and deep_shap has it";
+      "a study that explains a true positive (and, for Figure 13, a false negative) with "
+      "activation_maps, lime and deep_shap has it";
   const std::pair<const char*, const char*> all[] = {
       {"Figure 1", kEmbeddings},
       {"Figure 2", "the test images are not evaluated"},

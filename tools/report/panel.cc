@@ -160,6 +160,20 @@ Raster ShapPicture(const Raster& base, absl::Span<const double> values,
   return RasterOf(shown);
 }
 
+// All of a layer's channels side by side, each scaled to its own range. Cells stay cells.
+Raster TilesPicture(const v1::LayerMaps& layer) {
+  const Raster tiles = Tiles(layer.activations(), static_cast<int>(layer.channels()),
+                             static_cast<int>(layer.width()), static_cast<int>(layer.height()));
+  cv::Mat rgb(tiles.height, tiles.width, CV_8UC3, cv::Scalar::all(255));  // Gaps: white.
+  for (int p = 0; p < tiles.width * tiles.height; ++p) {
+    const uint8_t* rgba = &tiles.data[4 * static_cast<size_t>(p)];
+    if (rgba[3] != 0) std::copy(rgba, rgba + 3, rgb.data + 3 * static_cast<size_t>(p));
+  }
+  const int factor = std::max(1, (kSide + tiles.width - 1) / tiles.width);
+  cv::resize(rgb, rgb, cv::Size(), factor, factor, cv::INTER_NEAREST);
+  return RasterOf(rgb);
+}
+
 // A map of what speaks for the positive class, on a grid of its own.
 struct Attributed {
   std::string title;
@@ -192,13 +206,24 @@ class Panel {
     const double sign =
         chosen_.margin >= 0 || results_.spec().explanation().output() == v1::OUTPUT_KIND_LOGIT ? 1
                                                                                                : -1;
+    for (const v1::LayerMaps& layer : activations_.layers()) {
+      if (layer.activations().empty() ||
+          static_cast<uint64_t>(layer.activations_size()) !=
+              uint64_t{layer.channels()} * layer.width() * layer.height()) {
+        continue;
+      }
+      pictures.push_back({absl::StrCat("activation-", layer.layer()),
+                          absl::StrCat("activation maps, ", layer.layer(), ": ", layer.channels(),
+                                       " of ", layer.width(), " × ", layer.height()),
+                          TilesPicture(layer)});
+    }
     for (const v1::LayerMaps& layer : maps_.layers()) {
       const Cam cam = CamOf(layer, sign);
       if (cam.values.size() != size_t{layer.width()} * layer.height() || cam.values.empty())
         continue;
       const bool any = NormaliseCam(cam.values, cam.sign).has_value();
       pictures.push_back(
-          {absl::StrCat("activation-", layer.layer()),
+          {absl::StrCat(cam_title_, "-", layer.layer()),
            absl::StrCat(cam_title_, ", ", layer.layer(), ", towards ",
                         sign > 0 ? positive : negative, any ? "" : ": no positive evidence"),
            CamPicture(base_, layer, sign)});
@@ -224,7 +249,8 @@ class Panel {
   std::string MissingText() const {
     std::string text;
     for (const auto& [there, what] :
-         {std::pair{maps_.layers_size() > 0, " No class activation maps: the study has none."},
+         {std::pair{activations_.layers_size() > 0, " No activation maps: the study has none."},
+          std::pair{maps_.layers_size() > 0, " No class activation maps: the study has none."},
           std::pair{!lime_labels_.empty(), " No LIME: the study has none."},
           std::pair{shap_.has_value(), " No SHAP: the study has none."}}) {
       if (!there) text += what;
@@ -280,7 +306,7 @@ class Panel {
   void Take(const v1::MethodResult& method) {
     const v1::MethodSpec& spec = method.method();
     const bool cam = spec.has_grad_cam() || CamKindOf(spec) != v1::CAM_KIND_UNSPECIFIED;
-    const bool takes = (cam && maps_.layers_size() == 0) ||
+    const bool takes = (cam && maps_.layers_size() == 0) || spec.has_activation_maps() ||
                        (spec.has_lime() && lime_labels_.empty()) ||
                        (spec.has_shapley() && !shap_) || (spec.has_deep_shap() && !deep_);
     if (!takes) return;
@@ -289,6 +315,8 @@ class Panel {
     if (cam) {
       cam_title_ = MethodTitle(spec);
       maps_ = std::move(*payload->mutable_activations());
+    } else if (spec.has_activation_maps()) {
+      activations_ = std::move(*payload->mutable_activations());
     } else if (spec.has_deep_shap()) {
       TakePixels(payload->gradient(), MethodTitle(spec));
     } else {
@@ -401,7 +429,7 @@ class Panel {
   const v1::ImageSetManifest& manifest_;
   Raster base_;
   std::string cam_title_, lime_title_;
-  v1::ActivationOutput maps_;
+  v1::ActivationOutput activations_, maps_;  // Of the layers' channels; towards a class.
   v1::Attribution lime_;
   std::vector<int> lime_labels_;
   std::optional<Attributed> shap_;

@@ -1,22 +1,25 @@
 #include "tools/report/figures.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <tuple>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-
 #include "tests/unit/common/test_folder.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/ingest/csv.h"
 #include "tools/report/panel.h"
+#include "tools/report/picture.h"
+#include "tools/report/scatter.h"
 
 namespace dermis {
 namespace {
@@ -68,9 +71,12 @@ TEST(Figures, EachFileIsWhatItsNameSays) {
   EXPECT_THAT(
       files,
       AllOf(Contains(Key("fig06-confusion-network.svg")), Contains(Key("fig07-original.png")),
-            Contains(Key("fig07-activation-conv1.png")), Contains(Key("fig07-lime-malignant.png")),
-            Contains(Key("fig07-lime-benign.png")), Contains(Key("fig07-shap-malignant.png")),
-            Contains(Key("fig07-shap-benign.png")), Contains(Key("fig07-panel.svg"))));
+            Contains(Key("fig07-activation-conv1.png")),
+            Contains(Key("fig07-activation-conv6.png")), Contains(Key("fig07-grad-cam-conv1.png")),
+            Contains(Key("fig07-lime-malignant.png")), Contains(Key("fig07-lime-benign.png")),
+            Contains(Key("fig07-shap-malignant.png")), Contains(Key("fig07-shap-benign.png")),
+            Contains(Key("fig07-panel.svg")), Contains(Key("fig13-activation-conv1.png")),
+            Contains(Key("fig13-grad-cam-conv1.png"))));
   EXPECT_THAT(files, AllOf(Contains(Key("fig08-display-size.png")),
                            Contains(Key("fig13-panel.svg")), Contains(Key("table1.csv")),
                            Contains(Key("table2.csv")), Contains(Key("flow.svg"))));
@@ -142,6 +148,148 @@ TEST(Figures, TheFalseNegative_IsTheMostConfidentOne_AndTheTruePositive_NearestT
   EXPECT_EQ((*panels)[2].figure, "13");
   EXPECT_EQ((*panels)[2].title, "The most confident false negative");
   EXPECT_THAT((*panels)[2].note, HasSubstr(name(missed[0].second)));
+}
+
+// A panel's picture.
+const Raster& PictureOf(const CasePanel& panel, const std::string& key) {
+  for (const PanelPicture& picture : panel.pictures) {
+    if (picture.key == key) return picture.raster;
+  }
+  ADD_FAILURE() << "no picture " << key;
+  return panel.pictures.front().raster;
+}
+
+Colour At(const Raster& raster, int x, int y) {
+  const uint8_t* rgb = &raster.data[3 * (static_cast<size_t>(y) * raster.width + x)];
+  return {rgb[0], rgb[1], rgb[2]};
+}
+
+TEST(Figures, ActivationMaps_AreTheChannelsAsTheyAre_SideBySide) {
+  FakeStudy study = WithBoth();
+  // Of the first layer's 32 channels the third answers in its second cell alone.
+  for (auto& [task, payload] : study.payloads) {
+    if (!payload.has_activations()) continue;
+    auto& values = *payload.mutable_activations()->mutable_layers(0)->mutable_activations();
+    for (float& value : values) value = -1;
+    values.Set(2 * 32 * 32 + 1, 1);
+  }
+  const auto panels = CasePanels(study.results, study.Inputs());
+  ASSERT_TRUE(panels.ok()) << panels.status();
+  for (const CasePanel& panel : *panels) {
+    if (panel.figure == "8") continue;
+    // Eight beside each other, gaps of one cell, each cell two pixels.
+    const Raster& tiles = PictureOf(panel, "activation-conv1");
+    ASSERT_EQ(tiles.width, 2 * (8 * 33 - 1));
+    ASSERT_EQ(tiles.height, 2 * (4 * 33 - 1));
+    for (int y = 0; y < tiles.height; ++y) {
+      for (int x = 0; x < tiles.width; ++x) {
+        const int cell_x = x / 2, cell_y = y / 2;
+        const bool gap = cell_x % 33 == 32 || cell_y % 33 == 32;
+        const Colour due = gap                                   ? Colour{255, 255, 255}
+                           : cell_x == 2 * 33 + 1 && cell_y == 0 ? Viridis(1)
+                                                                 : Viridis(0);
+        ASSERT_EQ(At(tiles, x, y), due) << x << ", " << y;
+      }
+    }
+  }
+}
+
+TEST(Figures, LimeAndShap_ShowEachClassItsOwnSide) {
+  FakeStudy study = WithBoth();
+  constexpr int kFor = 8, kAgainst = 40;  // Superpixels of the grid of 7 x 7.
+  std::vector<int> labels;
+  for (const v1::ExplainedImage& explained : study.results.explained()) {
+    for (const v1::MethodResult& method : explained.results()) {
+      v1::Payload& payload = study.payloads[method.result().task()];
+      if (!payload.has_fit() || payload.fit().values_size() != 49) continue;
+      for (double& value : *payload.mutable_fit()->mutable_values()) value = 0;
+      payload.mutable_fit()->set_values(kFor, 1);
+      payload.mutable_fit()->set_values(kAgainst, -1);
+      labels = LabelsOn(study.payloads[method.superpixels().task()].superpixels(), 64, 64);
+    }
+  }
+  ASSERT_EQ(labels.size(), 64u * 64);
+  const auto panels = CasePanels(study.results, study.Inputs());
+  ASSERT_TRUE(panels.ok()) << panels.status();
+  const CasePanel& panel = panels->front();
+  const Raster& original = PictureOf(panel, "original");
+  constexpr int kFactor = 7;  // 64 pixels are shown as 448.
+  ASSERT_EQ(original.width, 64 * kFactor);
+  const Colour red = {255, 0, 81}, blue = {0, 139, 251};
+  for (const auto& [of, speaks, speaks_against] :
+       {std::tuple{"malignant", kFor, kAgainst}, std::tuple{"benign", kAgainst, kFor}}) {
+    const Raster& shap = PictureOf(panel, absl::StrCat("shap-", of));
+    const Raster& lime = PictureOf(panel, absl::StrCat("lime-", of));
+    int lit = 0;
+    for (int y = 0; y < original.height; ++y) {
+      for (int x = 0; x < original.width; ++x) {
+        const int label = labels[static_cast<size_t>(y / kFactor) * 64 + x / kFactor];
+        const Colour shown = At(shap, x, y);
+        if (label == speaks || label == speaks_against) {
+          ASSERT_EQ(shown, label == speaks ? red : blue) << of << " " << x << ", " << y;
+        } else {
+          ASSERT_TRUE(shown[0] == shown[1] && shown[1] == shown[2]) << of << " " << x << ", " << y;
+        }
+        // The cells around it, too: else it may be a border.
+        const bool inner = x % kFactor > 0 && x % kFactor < kFactor - 1 && y % kFactor > 0 &&
+                           y % kFactor < kFactor - 1;
+        if (!inner) continue;
+        const Colour as_is = At(original, x, y), drawn = At(lime, x, y);
+        for (size_t c = 0; c < 3; ++c) {
+          const double due = label == speaks ? as_is[c] : .38 * as_is[c] + .62 * 24;
+          ASSERT_NEAR(drawn[c], due, .51) << of << " " << x << ", " << y;
+        }
+        lit += label == speaks;
+      }
+    }
+    EXPECT_GT(lit, 500);
+  }
+}
+
+TEST(Figures, ThumbnailsHaveTheImagesColours_AndTheirClassesFrames) {
+  const FakeStudy study(40, 64, 0);
+  Scatter scatter;
+  scatter.points = {0, 0, 1, 1};  // Bottom left, top right.
+  scatter.positive = {false, true};
+  const std::vector<uint32_t> images = {6, 11};
+  const auto drawn = ScatterOfImages(scatter, *study.images, images);
+  ASSERT_TRUE(drawn.ok()) << drawn.status();
+  for (const bool second : {false, true}) {
+    // What is not white in its half.
+    int left = drawn->width, top = drawn->height, right = 0, bottom = 0;
+    for (int y = 0; y < drawn->height; ++y) {
+      for (int x = second ? drawn->width / 2 : 0; x < (second ? drawn->width : drawn->width / 2);
+           ++x) {
+        if (At(*drawn, x, y) == Colour{255, 255, 255}) continue;
+        left = std::min(left, x);
+        right = std::max(right, x);
+        top = std::min(top, y);
+        bottom = std::max(bottom, y);
+      }
+    }
+    ASSERT_EQ(right - left, 29);
+    ASSERT_EQ(bottom - top, 29);
+    EXPECT_EQ(top < drawn->height / 2, second);
+    EXPECT_EQ(At(*drawn, left, top), second ? (Colour{185, 114, 44}) : (Colour{13, 122, 111}));
+    // Within the frame, against the same part of the image.
+    double mean[3] = {}, due[3] = {};
+    for (int y = 3; y < 27; ++y) {
+      for (int x = 3; x < 27; ++x) {
+        const Colour pixel = At(*drawn, left + x, top + y);
+        for (size_t c = 0; c < 3; ++c) mean[c] += pixel[c] / (24. * 24);
+      }
+    }
+    const std::string_view pixels = *study.images->Pixels(images[second ? 1 : 0]);
+    int count = 0;
+    for (int y = 6; y < 58; ++y) {
+      for (int x = 6; x < 58; ++x, ++count) {
+        for (size_t c = 0; c < 3; ++c)
+          due[c] += static_cast<uint8_t>(pixels[3 * (static_cast<size_t>(y) * 64 + x) + c]);
+      }
+    }
+    for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(mean[c], due[c] / count, 3) << c;
+    EXPECT_GT(due[0] / count - due[2] / count, 20) << "red and blue differ";
+  }
 }
 
 TEST(Figures, CirclesLieWhereTheAttributionIsHigh) {
