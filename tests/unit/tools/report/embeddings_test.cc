@@ -1,14 +1,19 @@
 // The report's sections on baselines and embeddings.
 #include "tools/report/embeddings.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/baselines.h"
 #include "tests/unit/tools/report/fake_study.h"
 #include "tools/report/baselines.h"
+#include "tools/report/picture.h"
 
 namespace dermis {
 namespace {
@@ -95,6 +100,78 @@ TEST(EmbeddingsSection, ShowsEachPoint_AndEachSpacesSeparation) {
   EXPECT_LT(html.find("The images’ pixels"), html.find("What the network makes"));
 }
 
+TEST(EmbeddingPlots, AreColouredByLabel_AndThoseOfFeaturesMarkTheTestImages) {
+  FakeStudy study(60, 32, 1);
+  AddFakeEmbeddings(study);
+  const auto plots = EmbeddingPlots(study.results, study.Inputs());
+  ASSERT_TRUE(plots.ok()) << plots.status();
+  ASSERT_EQ(plots->size(), 4u);
+  const auto& tested = study.results.test_images();
+  const auto is_test = [&](uint32_t image) {
+    return std::find(tested.begin(), tested.end(), image) != tested.end();
+  };
+  for (const EmbeddingPlot& plot : *plots) {
+    ASSERT_EQ(plot.images.size(), 60u);
+    ASSERT_EQ(plot.scatter.positive.size(), 60u);
+    ASSERT_EQ(plot.scatter.marked.size(), plot.features ? 60u : 0u);
+    for (size_t i = 0; i < plot.images.size(); ++i) {
+      const uint32_t image = plot.images[i];
+      EXPECT_EQ(plot.scatter.positive[i],
+                study.images->manifest().images(static_cast<int>(image)).label() == 1);
+      EXPECT_EQ(plot.parts[i] == 2, is_test(image)) << image;
+      if (plot.features) {
+        EXPECT_EQ(plot.scatter.marked[i], is_test(image)) << image;
+      }
+    }
+  }
+  EXPECT_FALSE(plots->front().features);
+  EXPECT_TRUE(plots->back().features);
+}
+
+// The "d" of the path of exactly this class; empty without one.
+std::string PathOf(const std::string& svg, const std::string& style) {
+  const std::string begin = "<path class=\"" + style + "\" d=\"";
+  const size_t at = svg.find(begin);
+  if (at == std::string::npos) return "";
+  return svg.substr(at + begin.size(), svg.find('"', at + begin.size()) - at - begin.size());
+}
+
+TEST(Scatter, DrawsEachPointInItsClassesColour_FaintWhereItIsNotMarked) {
+  Scatter scatter;
+  // From left to right, a different number of each style.
+  for (int i = 0; i < 10; ++i) {
+    scatter.points.push_back(static_cast<float>(i));
+    scatter.points.push_back(0);
+    scatter.positive.push_back(i >= 1 && i < 6);           // 1 .. 5
+    scatter.marked.push_back(i < 1 || (i >= 3 && i < 8));  // 0, 3 .. 7
+  }
+  const auto places = [](const std::string& path) {
+    std::vector<double> x;
+    for (const absl::string_view point : absl::StrSplit(path, 'M', absl::SkipEmpty())) {
+      x.push_back(std::strtod(std::string(point).c_str(), nullptr));
+    }
+    return x;
+  };
+  const auto all = [&] {
+    Scatter plain = scatter;
+    plain.marked.clear();
+    plain.positive.assign(10, false);
+    return places(PathOf(ScatterSvg(plain), "points few"));
+  }();
+  ASSERT_EQ(all.size(), 10u);
+  ASSERT_TRUE(std::is_sorted(all.begin(), all.end()));
+  const std::string svg = ScatterSvg(scatter);
+  const auto due = [&](std::initializer_list<size_t> which) {
+    std::vector<double> x;
+    for (const size_t i : which) x.push_back(all[i]);
+    return x;
+  };
+  EXPECT_EQ(places(PathOf(svg, "points few")), due({0, 6, 7}));
+  EXPECT_EQ(places(PathOf(svg, "points b few")), due({3, 4, 5}));
+  EXPECT_EQ(places(PathOf(svg, "points faint few")), due({8, 9}));
+  EXPECT_EQ(places(PathOf(svg, "points b faint few")), due({1, 2}));
+}
+
 TEST(EmbeddingsSection, NamesFromOutside_DoNotEndTheScript) {
   FakeStudy study(60, 32, 1);
   AddFakeEmbeddings(study);
@@ -139,6 +216,46 @@ TEST(BaselinesSection, ShowsTheGrid_TheChoice_AndWhereItLooks) {
   EXPECT_THAT(html, AllOf(HasSubstr("Taken: <b>l2, C = 1</b>, accuracy 0.660 over 10 folds"),
                           HasSubstr("edge of its grid"), HasSubstr("coefficients of each pixel"),
                           HasSubstr("weaker penalty to the right")));
+}
+
+// The page's picture of a baseline of 3 x 3 pixels.
+std::string BaselinePage(bool regression, const std::vector<float>& importance) {
+  FakeStudy study(60, 32, 1);
+  v1::BaselineResult& baseline = *study.results.add_baselines();
+  baseline.set_size(3);
+  v1::BaselineTask& task = *baseline.add_points()->mutable_task();
+  if (regression) {
+    task.mutable_logistic()->set_penalty(v1::PENALTY_L2);
+    task.mutable_logistic()->set_c(1);
+  } else {
+    task.mutable_forest()->set_trees(5);
+  }
+  baseline.set_chosen(0);
+  v1::Payload payload;
+  payload.mutable_baseline()->mutable_importance()->Add(importance.begin(), importance.end());
+  *baseline.mutable_fit() = study.Store(payload);
+  return RenderBaselines(study.results, study.Inputs());
+}
+
+TEST(BaselinesSection, MapsShowEachPixelWhereItLies_BySignOrByShare) {
+  // Of channels that are summed: the second pixel of the first row, the first of the last.
+  std::vector<float> importance(27, 0);
+  importance[3 * 1 + 0] = .5f;
+  importance[3 * 1 + 2] = 1.5f;
+  importance[3 * 6 + 1] = -1;
+  const auto picture = [](const Colour& none, const Colour& second, const Colour& seventh) {
+    Raster raster{3, 3, 3, {}};
+    for (int p = 0; p < 9; ++p) {
+      const Colour& colour = p == 1 ? second : p == 6 ? seventh : none;
+      raster.data.insert(raster.data.end(), colour.begin(), colour.end());
+    }
+    return PngUri(raster);
+  };
+  const Colour red = {255, 0, 81}, half_blue = {128, 197, 253};
+  EXPECT_THAT(BaselinePage(true, importance), HasSubstr(picture({255, 255, 255}, red, half_blue)));
+  importance[3 * 6 + 1] = 1;  // A share is not negative.
+  EXPECT_THAT(BaselinePage(false, importance),
+              HasSubstr(picture(Viridis(0), Viridis(1), Viridis(.5))));
 }
 
 }  // namespace
