@@ -203,25 +203,30 @@ std::string PointsCsv(const EmbeddingPlot& plot, const v1::ImageSetManifest& man
 // All pictures of a case beside each other, with what they are.
 std::string PanelSvg(const CasePanel& panel) {
   constexpr int kColumns = 4, kSide = 224, kGap = 14, kText = 36;
-  const int rows = (static_cast<int>(panel.pictures.size()) + kColumns - 1) / kColumns;
-  std::string svg = absl::StrFormat(
-      "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">",
-      kColumns * (kSide + kGap) - kGap, rows * (kSide + kText), Escape(panel.title));
-  for (size_t i = 0; i < panel.pictures.size(); ++i) {
-    const int x = static_cast<int>(i % kColumns) * (kSide + kGap),
-              y = static_cast<int>(i / kColumns) * (kSide + kText);
-    const std::string& words = panel.pictures[i].caption;
+  std::string pictures;
+  int row = 0, column = 0;
+  for (const PanelPicture& picture : panel.pictures) {
+    const int columns = picture.wide() ? 2 : 1;
+    if (column + columns > kColumns) {
+      ++row;
+      column = 0;
+    }
+    const int x = column * (kSide + kGap), y = row * (kSide + kText);
+    const int width = columns * (kSide + kGap) - kGap;
+    column += columns;
     absl::StrAppendFormat(
-        &svg,
+        &pictures,
         "<image x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" href=\"%s\"/><text x=\"%d\" "
         "y=\"%d\"%s>%s</text>",
-        x, y, kSide, kSide, JpegUri(panel.pictures[i].raster), x, y + kSide + 15,
-        words.size() > 38
-            ? absl::StrFormat(" textLength=\"%d\" lengthAdjust=\"spacingAndGlyphs\"", kSide)
+        x, y, width, kSide, JpegUri(picture.raster), x, y + kSide + 15,
+        picture.caption.size() > 38u * static_cast<size_t>(columns)
+            ? absl::StrFormat(" textLength=\"%d\" lengthAdjust=\"spacingAndGlyphs\"", width)
             : "",
-        Escape(words));
+        Escape(picture.caption));
   }
-  return svg + "</svg>";
+  return absl::StrFormat(
+      "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">%s</svg>",
+      kColumns * (kSide + kGap) - kGap, (row + 1) * (kSide + kText), Escape(panel.title), pictures);
 }
 
 class Collection {

@@ -514,8 +514,10 @@ std::string RenderPanels(const std::vector<CasePanel>& panels) {
                     " of the seed paper</span></h3><div class=\"",
                     panel.pictures.size() == 1 ? "figures one" : "figures", "\">");
     for (const PanelPicture& picture : panel.pictures) {
-      const Raster shown = panel.pictures.size() == 1 ? picture.raster : Reduced(picture.raster);
-      absl::StrAppend(&html, "<figure><img class=\"picture\" ", LazySize(shown), " alt=\"",
+      const bool one = panel.pictures.size() == 1, wide = !one && picture.wide();
+      const Raster shown = one || wide ? picture.raster : Reduced(picture.raster);
+      absl::StrAppend(&html, wide ? "<figure class=\"wide\">" : "<figure>",
+                      "<img class=\"picture\" ", LazySize(shown), " alt=\"",
                       Escape(picture.caption), "\" src=\"", JpegUri(shown), "\"><figcaption>",
                       Escape(picture.caption), "</figcaption></figure>");
     }

@@ -19,6 +19,9 @@ struct PanelPicture {
   std::string key;      // "lime-malignant": of a file's name.
   std::string caption;  // Plain text.
   Raster raster;        // RGB.
+
+  // Takes two columns: a layer's channels side by side.
+  bool wide() const { return raster.width > raster.height * 3 / 2; }
 };
 
 struct CasePanel {
