@@ -1,29 +1,20 @@
 // Augmentation against real torchvision: goldens by make_goldens.py, which also says what a case's
 // name means.
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 
-#include "common/safetensors.h"
+#include "tests/parity/goldens.h"
 #include "worker/training/augmentation.h"
 
 namespace dermis {
 namespace {
 
 constexpr int kSize = 12;
-
-std::vector<float> FloatsOf(const TensorView& tensor) {
-  std::vector<float> values(tensor.data.size() / sizeof(float));
-  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
-  return values;
-}
 
 Augmentation AugmentationOf(const std::string& name, const std::vector<double>& v) {
   constexpr double kRadians = M_PI / 180, kSide = kSize;
@@ -49,24 +40,21 @@ Augmentation AugmentationOf(const std::string& name, const std::vector<double>& 
 }
 
 TEST(AugmentationParityTest, Transforms_AreTorchvisions) {
-  const char* root = std::getenv("DERMIS_SOURCE_DIR");
-  const auto file = MappedFile::Open(absl::StrCat(
-      root == nullptr ? "." : root, "/tests/parity/augmentation/augmentation.safetensors"));
-  ASSERT_TRUE(file.ok()) << file.status();
-  const auto golden = ParseSafetensors((*file)->bytes());
-  ASSERT_TRUE(golden.ok()) << golden.status();
+  Goldens golden;
+  const absl::Status opened = golden.Open("augmentation/augmentation.safetensors");
+  ASSERT_TRUE(opened.ok()) << opened;
   std::vector<uint8_t> pixels;
-  for (float v : FloatsOf(golden->tensors.at("input"))) pixels.push_back(static_cast<uint8_t>(v));
+  for (float v : golden.As<float>("input")) pixels.push_back(static_cast<uint8_t>(v));
   ASSERT_EQ(pixels.size(), 3u * kSize * kSize);
   int cases = 0;
-  for (const auto& [title, tensor] : golden->tensors) {
+  for (const auto& [title, tensor] : golden.view().tensors) {
     if (title == "input") continue;
     std::vector<std::string> words = absl::StrSplit(title, ' ');
     std::vector<double> numbers(words.size() - 1);
     for (size_t i = 0; i < numbers.size(); ++i) {
       ASSERT_TRUE(absl::SimpleAtod(words[i + 1], &numbers[i]));
     }
-    const std::vector<float> theirs = FloatsOf(tensor);
+    const std::vector<float> theirs = golden.As<float>(title);
     std::vector<float> ours(pixels.size());
     ASSERT_EQ(theirs.size(), ours.size());
     AugmentImage(pixels.data(), kSize, AugmentationOf(words[0], numbers),

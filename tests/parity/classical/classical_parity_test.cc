@@ -3,15 +3,12 @@
 // accuracy over seeds, and where their importance lies, are compared as distributions.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <numeric>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/safetensors.h"
+#include "tests/parity/goldens.h"
 #include "worker/classical/forest.h"
 #include "worker/classical/logistic_l1.h"
 #include "worker/classical/logistic_l2.h"
@@ -26,27 +23,16 @@ constexpr size_t kTraining = 300, kLinear = 150, kOthers = 100;
 class ClassicalParity : public testing::Test {
  protected:
   void SetUp() override {
-    const char* const source = std::getenv("DERMIS_SOURCE_DIR");
-    auto file = MappedFile::Open(absl::StrCat(source != nullptr ? source : ".",
-                                              "/tests/parity/classical/classical.safetensors"));
-    ASSERT_TRUE(file.ok()) << file.status();
-    file_ = *std::move(file);
-    auto view = ParseSafetensors(file_->bytes());
-    ASSERT_TRUE(view.ok()) << view.status();
-    view_ = *std::move(view);
-    const std::string_view images = view_.tensors.at("images").data;
-    const std::string_view labels = view_.tensors.at("labels").data;
+    const absl::Status opened = golden_.Open("classical/classical.safetensors");
+    ASSERT_TRUE(opened.ok()) << opened;
+    const std::string_view images = golden_.view().tensors.at("images").data;
+    const std::string_view labels = golden_.view().tensors.at("labels").data;
     labels_.assign(labels.begin(), labels.end());
     for (size_t i = 0; i < labels_.size(); ++i) {
       rows_.push_back(reinterpret_cast<const uint8_t*>(images.data()) + i * kPixels);
     }
   }
-  std::vector<double> Values(const std::string& name) const {
-    const std::string_view data = view_.tensors.at(name).data;
-    std::vector<double> values(data.size() / 8);
-    std::memcpy(values.data(), data.data(), data.size());
-    return values;
-  }
+  std::vector<double> Values(const std::string& name) const { return golden_.As<double>(name); }
   absl::Span<const uint8_t* const> Linear() const {
     return absl::MakeConstSpan(rows_).first(kLinear);
   }
@@ -59,8 +45,7 @@ class ClassicalParity : public testing::Test {
     }
   }
 
-  std::unique_ptr<MappedFile> file_;
-  SafetensorsView view_;
+  Goldens golden_;
   std::vector<const uint8_t*> rows_;
   std::vector<uint8_t> labels_;
 };
@@ -104,9 +89,7 @@ TEST_F(ClassicalParity, L1HasTheProbabilitiesOfScikitLearn) {
 TEST_F(ClassicalParity, ForestsAreAsGoodAsScikitLearns) {
   const std::vector<double> accuracies = Values("forest.accuracies"),
                             importances = Values("forest.importances");
-  const std::string_view raw = view_.tensors.at("forest.cells").data;
-  std::vector<int64_t> cells(raw.size() / 8);
-  std::memcpy(cells.data(), raw.data(), raw.size());
+  const std::vector<int64_t> cells = golden_.As<int64_t>("forest.cells");
   const size_t count = cells.size() / 2, seeds = accuracies.size() / count;
   ASSERT_EQ(count, 3u);
   const auto training = absl::MakeConstSpan(rows_).first(kTraining);

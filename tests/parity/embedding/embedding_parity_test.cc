@@ -3,16 +3,13 @@
 // places.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/safetensors.h"
+#include "tests/parity/goldens.h"
 #include "worker/embedding/pca.h"
 #include "worker/embedding/tsne.h"
 #include "worker/embedding/tsne_exact.h"
@@ -25,15 +22,9 @@ constexpr size_t kDigits = 300, kPixels = 64, kComponents = 20, kSeeds = 5;
 class EmbeddingParity : public testing::Test {
  protected:
   void SetUp() override {
-    const char* root = std::getenv("DERMIS_SOURCE_DIR");
-    auto file = MappedFile::Open(absl::StrCat(
-        root == nullptr ? "." : root, "/tests/parity/embedding/embedding.safetensors"));
-    ASSERT_TRUE(file.ok()) << file.status();
-    file_ = *std::move(file);
-    auto golden = ParseSafetensors(file_->bytes());
-    ASSERT_TRUE(golden.ok()) << golden.status();
-    golden_ = *std::move(golden);
-    const std::string_view digits = golden_.tensors.at("digits").data;
+    const absl::Status opened = golden_.Open("embedding/embedding.safetensors");
+    ASSERT_TRUE(opened.ok()) << opened;
+    const std::string_view digits = golden_.view().tensors.at("digits").data;
     ASSERT_EQ(digits.size(), kDigits * kPixels);
     for (size_t i = 0; i < kDigits; ++i) {
       rows_.push_back(reinterpret_cast<const uint8_t*>(digits.data()) + i * kPixels);
@@ -42,20 +33,9 @@ class EmbeddingParity : public testing::Test {
   }
 
   std::vector<double> Numbers(const std::string& name) const {
-    const TensorView& tensor = golden_.tensors.at(name);
-    std::vector<double> out;
-    const auto read = [&]<typename T>(T) {
-      std::vector<T> values(tensor.data.size() / sizeof(T));
-      std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
-      out.assign(values.begin(), values.end());
-    };
-    if (tensor.dtype == "F32") {
-      read(0.0f);
-    } else {
-      EXPECT_EQ(tensor.dtype, "F64");
-      read(0.0);
-    }
-    return out;
+    if (golden_.view().tensors.at(name).dtype != "F32") return golden_.As<double>(name);
+    const std::vector<float> values = golden_.As<float>(name);
+    return {values.begin(), values.end()};
   }
 
   // The seeds' embeddings by `package`, one after the other.
@@ -113,8 +93,7 @@ class EmbeddingParity : public testing::Test {
     }
   }
 
-  std::unique_ptr<MappedFile> file_;
-  SafetensorsView golden_;
+  Goldens golden_;
   std::vector<const uint8_t*> rows_;
   std::vector<double> points_;
 };
