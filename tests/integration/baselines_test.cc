@@ -27,6 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
@@ -180,14 +181,18 @@ Json EvaluatedElsewhere(const TestCluster& cluster, const std::string& images) {
       ReadAll(page),
       AllOf(
           HasSubstr("<p class=\"lead\">Warning, this is no external validation: 300 of 300 images"),
-          Not(HasSubstr("External validation: ")), Not(HasSubstr(claim))));
+          Not(HasSubstr("External validation: ")), Not(HasSubstr(claim)),
+          HasSubstr("evaluated on images of this test split, in 2 studies of this cluster.</p>")));
   EXPECT_EQ(Dermis(absl::StrCat("synth --count 40 --size 64 --seed 77 -o ", other)).exit_code, 0);
   const CommandResult foreign =
       cluster.Run(absl::StrCat("evaluate seed --images ", other, " -o ", page));
   EXPECT_EQ(foreign.exit_code, 0) << foreign.output;
-  EXPECT_THAT(foreign.output, AllOf(HasSubstr(claim), Not(HasSubstr("no external validation"))));
+  const std::string once =
+      " 1 model was evaluated on images of this test split, in 1 study of this cluster.";
+  EXPECT_THAT(foreign.output, AllOf(HasSubstr(claim), HasSubstr("\n " + once + "\n"),
+                                    Not(HasSubstr("no external validation"))));
   EXPECT_THAT(ReadAll(page), AllOf(HasSubstr("External validation: "), HasSubstr(claim),
-                                   Not(HasSubstr("is no external"))));
+                                   HasSubstr(once + "</p>"), Not(HasSubstr("is no external"))));
   Json found;
   for (const std::string& set : {images, other}) {
     const CommandResult told =
@@ -278,6 +283,36 @@ void ExpectExplainedBaselines(const Json& results) {
   }
 }
 
+// Of pixels: each of the 300 images by the others. Of features: the 120 test images, by the images
+// that the network was trained on.
+void ExpectSeparations(const Json& embeddings) {
+  int found = 0;
+  for (const Json& embedding : embeddings) {
+    ASSERT_FALSE(embedding["result"].is_null());
+    if (!embedding["task"].contains("separation")) continue;
+    ++found;
+    const bool features = embedding["task"]["separation"]["pca"].contains("model");
+    const Json& separation = embedding["result"]["separation"];
+    std::vector<std::string> spaces, associations;
+    for (const Json& space : separation["spaces"]) {
+      spaces.push_back(space["space"]);
+      EXPECT_EQ(space["images"], features ? 120 : 300) << space;
+    }
+    EXPECT_THAT(spaces, ElementsAre("raw", "pca", "tsne of raw", "tsne of pca"));
+    for (const Json& association : separation["associations"]) {
+      associations.push_back(absl::StrCat(association["component"].get<int>(), " ",
+                                          association["property"].get<std::string>()));
+    }
+    std::vector<std::string> due;
+    for (int component = 1; component <= 5; ++component) {
+      for (const char* property : {"lesion area", "L*", "a*", "b*"})
+        due.push_back(absl::StrCat(component, " ", property));
+    }
+    EXPECT_EQ(associations, due);
+  }
+  EXPECT_EQ(found, 2);
+}
+
 TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
   const Json one = ResultsOn(1, false), three = ResultsOn(3, false, true);
   ASSERT_FALSE(one.is_discarded());
@@ -291,7 +326,7 @@ TEST(Baselines, AreTheSameBits_WithOneWorker_OrThreeAndACrash) {
   }
   ExpectExplainedBaselines(one);
   ASSERT_EQ(one["embeddings"].size(), 8u);
-  for (const Json& embedding : one["embeddings"]) EXPECT_FALSE(embedding["result"].is_null());
+  ExpectSeparations(one["embeddings"]);
   EXPECT_EQ(one["test_use"]["models"], 5);
   EXPECT_EQ(one["test_use"]["studies"], 1);
 }

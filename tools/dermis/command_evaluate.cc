@@ -30,6 +30,7 @@
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
+#include "tools/report/first_screen.h"
 #include "tools/report/report.h"
 
 namespace dermis {
@@ -239,6 +240,7 @@ void Print(const std::string& who, const v1::ImageSetManifest& other, const std:
 struct Evaluated {
   JudgedImages images;
   std::vector<float> logits;
+  std::string test_use;  // How often these images were looked at. As TestUseNote.
 };
 absl::StatusOr<Evaluated> RunOn(Client& client, const StudyFile& study, const ImageSet& other) {
   ASSIGN_OR_RETURN(const v1::SubmitResponse response, Submit(client, study, other));
@@ -248,12 +250,13 @@ absl::StatusOr<Evaluated> RunOn(Client& client, const StudyFile& study, const Im
   Evaluated evaluated;
   ASSIGN_OR_RETURN(evaluated.images, ImagesToJudge(other.manifest(), {}, found.test_images()));
   evaluated.logits.assign(found.test_logits().begin(), found.test_logits().end());
+  evaluated.test_use = TestUseNote(found.test_use());
   return evaluated;
 }
 
 absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
                        const ImageSet& other, const Acquaintance& acquaintance,
-                       EvaluationReport report) {
+                       const std::string& test_use, EvaluationReport report) {
   if (options.page.empty()) return absl::OkStatus();
   const std::string chosen =
       report.rule_unknown
@@ -272,21 +275,22 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
                          ". Of the model: ", chosen, ".")
           : absl::StrCat(acquaintance.overlap ? "External validation: " : "A model file: ", chosen,
                          "; ", text, ".");
-  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()), lead, view,
-                                  other.manifest(), audit, options.page));
+  RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()),
+                                  lead + test_use, view, other.manifest(), audit, options.page));
   if (!options.json) std::printf("%s\n", options.page.c_str());
   return absl::OkStatus();
 }
 
 absl::Status Tell(const EvaluateOptions& options, const std::string& who, const ImageSet& other,
                   const std::string& unknown, const Acquaintance& acquaintance,
-                  EvaluationReport report) {
+                  const std::string& test_use, EvaluationReport report) {
   if (options.json) {
     PrintJson(JsonOf(who, other.manifest(), acquaintance, report));
   } else {
     Print(who, other.manifest(), unknown, acquaintance, report);
+    if (!test_use.empty()) std::printf(" %s\n", test_use.c_str());
   }
-  return WritePage(options, who, other, acquaintance, std::move(report));
+  return WritePage(options, who, other, acquaintance, test_use, std::move(report));
 }
 
 absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
@@ -322,7 +326,8 @@ absl::Status EvaluateStudyOn(const EvaluateOptions& options, Client& client,
                          std::move(external.logits)};
   ASSIGN_OR_RETURN(EvaluationReport report, JudgeModel(options.study, images, {&run, 1}));
   return Tell(options, of.status().id(), other, "",
-              AcquaintanceOf(of, own->manifest(), other.manifest()), std::move(report));
+              AcquaintanceOf(of, own->manifest(), other.manifest()), external.test_use,
+              std::move(report));
 }
 
 absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, const ImageSet& other) {
@@ -340,7 +345,8 @@ absl::Status EvaluateFileOn(const EvaluateOptions& options, Client& client, cons
           : absl::StrCat(who,
                          " holds none; dermis results STUDY --model writes them, where the "
                          "study has validation images"),
-      {std::nullopt, "which images it was trained on is not known here"}, std::move(report));
+      {std::nullopt, "which images it was trained on is not known here"}, external.test_use,
+      std::move(report));
 }
 
 absl::Status EvaluateOn(const EvaluateOptions& options) {

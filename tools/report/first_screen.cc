@@ -141,19 +141,6 @@ std::string PlainAnswer(const v1::StudyResults& results, const Judgement& judgem
       "; at a threshold of .5; ranges are 95 % Wilson intervals.");
 }
 
-// How often these test images have been looked at: who looks often, finds something.
-std::string TestUseNote(const v1::TestUse& use) {
-  if (use.evaluations() == 0) return "";
-  return absl::StrCat(
-      " ", use.evaluations(), use.evaluations() == 1 ? " model" : " models",
-      use.models() == use.evaluations()
-          ? ""
-          : absl::StrCat(" (", use.models(),
-                         " trainings: those of one setting with other seeds are one model)"),
-      use.evaluations() == 1 ? " was" : " were", " evaluated on images of this test split, in ",
-      use.studies(), use.studies() == 1 ? " study" : " studies", " of this cluster.");
-}
-
 std::string Link(const std::string& section, const std::string& text) {
   return absl::StrCat("<a href=\"#", section, "\">", text, "</a>");
 }
@@ -254,6 +241,18 @@ void ImageCaveats(const v1::ImageSetManifest& manifest, std::vector<std::string>
 }
 
 }  // namespace
+
+std::string TestUseNote(const v1::TestUse& use) {
+  if (use.evaluations() == 0) return "";
+  return absl::StrCat(
+      " ", use.evaluations(), use.evaluations() == 1 ? " model" : " models",
+      use.models() == use.evaluations()
+          ? ""
+          : absl::StrCat(" (", use.models(),
+                         " trainings: those of one setting with other seeds are one model)"),
+      use.evaluations() == 1 ? " was" : " were", " evaluated on images of this test split, in ",
+      use.studies(), use.studies() == 1 ? " study" : " studies", " of this cluster.");
+}
 
 std::vector<std::string> Caveats(const v1::StudyResults& results, const ReportInputs& inputs,
                                  const Judgement& judgement, const CheckSummary& checks) {

@@ -13,6 +13,10 @@
 
 namespace dermis {
 
+// How often these test images have been looked at: who looks often, finds something. A sentence
+// that begins with a space, plain text; empty where that is not known.
+std::string TestUseNote(const v1::TestUse& use);
+
 // What follows from the study's own results, most serious first. HTML of each.
 std::vector<std::string> Caveats(const v1::StudyResults& results, const ReportInputs& inputs,
                                  const Judgement& judgement, const CheckSummary& checks);
