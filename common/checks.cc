@@ -7,6 +7,7 @@
 
 #include "common/background.h"
 #include "common/estimators.h"
+#include "common/lesion_tasks.h"
 #include "common/model_methods.h"
 #include "common/tasks.h"
 
@@ -137,53 +138,52 @@ Variants VariantsOf(const v1::StabilityTask& task, const std::string& numerics_c
   return variants;
 }
 
-namespace {
-
-// A map for each layer, from one pass.
-bool IsOfLayers(const v1::MethodSpec& method) {
-  const v1::CamKind cam = CamKindOf(method);
-  return method.has_grad_cam() || (cam != v1::CAM_KIND_UNSPECIFIED && cam != v1::CAM_KIND_CAM);
-}
-
-// Of explaining one image by one method.
-Price PriceOf(const v1::ExplanationSpec& explanation, const v1::MethodSpec& method,
-              uint64_t classes) {
-  const MethodPrice price = dermis::PriceOf(method, AboutSuperpixels(method));
-  return {price.tasks, price.inputs,
-          GradientsOf(method, classes * BackgroundPerClass(explanation))};
-}
-
-}  // namespace
-
 CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
                            uint64_t classes) {
   CheckPrices prices;
   if (!AsksForChecks(explanation)) return prices;
   const v1::ChecksSpec& checks = explanation.checks();
   const v1::StabilitySpec& stability = checks.stability();
-  const uint64_t superpixels =
-      checks.superpixels().has_slic() ? checks.superpixels().slic().count() : 50;
-  const uint64_t curves = 2 * (superpixels + 1);
+  const auto inputs_of_a_mask = [&](v1::HiddenValue hidden) {
+    return InputsOfAMask(explanation, hidden, classes);
+  };
+  const uint64_t deletion = inputs_of_a_mask(checks.hidden());
+  // Insertion is into the blurred image.
+  const uint64_t curves = (uint64_t{AboutSuperpixels(checks.superpixels())} + 1) * (deletion + 1);
   const auto layers = static_cast<uint64_t>(RandomisableLayers(model).size());
   const uint64_t randomised = stability.randomisation() && layers > 0 ? 2 * layers - 1 : 0;
   // The priors and the common superpixels.
-  prices.fidelity = {2, 1 + (uint64_t{checks.random_orders()} + 2) * curves, 0};
+  prices.fidelity = {2, deletion + (uint64_t{checks.random_orders()} + 2) * curves, 0};
   prices.stability = {2, 0, 0};
   for (const v1::MethodSpec& method : explanation.methods()) {
     if (!IsJudged(method)) continue;
-    const uint64_t maps = IsOfLayers(method) ? std::max<uint64_t>(layers, 2) - 1 : 1;
-    prices.fidelity.tasks += 1;
-    prices.fidelity.inputs += maps * curves + checks.halves() + 2;
-    const Price once = PriceOf(explanation, method, classes);
-    // What hides superpixels draws at random, and hides by something else for once; the superpixels
-    // are there.
     const bool hides = HasMasks(method);
-    const bool draws = hides || method.has_expected_gradients() || method.has_smooth_grad();
+    const uint32_t count = hides ? AboutSuperpixels(SuperpixelsOf(method)) : 0;
+    v1::TaskSpec own;  // Of what it names, by which masks it hides, and by what.
+    if (hides) {
+      v1::Perturbation& perturbation = *own.mutable_fit()->mutable_perturbation();
+      perturbation.set_hidden(HiddenOf(method));
+      SetMasks(method, count, perturbation);
+    }
+    const bool draws =
+        hides ? DrawsAtRandom(own) : method.has_expected_gradients() || method.has_smooth_grad();
+    // A plain gradient's halves are whole images.
+    const uint64_t halved =
+        method.has_smooth_grad() ? 1 : inputs_of_a_mask(hides ? HiddenOf(method) : checks.hidden());
+    prices.fidelity.tasks += 1;
+    prices.fidelity.inputs +=
+        MapsOf(method, model) * curves + deletion + (uint64_t{checks.halves()} + 1) * halved;
+    const MethodPrice once = PriceOf(method, count);
+    // What hides superpixels hides by something else for once; the superpixels are there.
     const uint64_t variants =
-        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0) + (hides ? 1 : 0);
-    prices.stability.tasks += 1 + variants * (once.tasks - (hides ? 1 : 0));
-    prices.stability.inputs += variants * once.inputs;
-    prices.stability.gradients += variants * once.gradients;
+        stability.noise_draws() + randomised + (draws ? stability.seeds() : 0);
+    prices.stability.tasks += 1 + (hides ? (variants + 1) * (once.tasks - 1) : variants);
+    prices.stability.gradients +=
+        variants * GradientsOf(method, classes * BackgroundPerClass(explanation));
+    if (!hides) continue;
+    prices.stability.inputs +=
+        once.inputs * (variants * inputs_of_a_mask(HiddenOf(method)) +
+                       inputs_of_a_mask(SecondHidden(own, stability.second_hidden())));
   }
   if (!checks.fidelity()) prices.fidelity = Price();
   if (!checks.has_stability()) prices.stability = Price();

@@ -64,8 +64,8 @@ struct CheckPrices {
   Price fidelity;   // Of each explained image.
   Price stability;  // Of each image of the sample.
 };
-// `explanation` resolved. An upper bound where SLIC makes no more superpixels than it is asked for;
-// other superpixels count as 50.
+// `explanation` resolved. An upper bound where SLIC makes no more superpixels than it is asked for,
+// quickshift and label maps no more than 50.
 CheckPrices PricesOfChecks(const v1::ExplanationSpec& explanation, v1::ModelKind model,
                            uint64_t classes);
 

@@ -243,8 +243,14 @@ const v1::SuperpixelSpec& SuperpixelsOf(const v1::MethodSpec& method) {
                                   : method.rise().superpixels();
 }
 
-uint32_t AboutSuperpixels(const v1::MethodSpec& method) {
-  const v1::SuperpixelSpec& superpixels = SuperpixelsOf(method);
+v1::HiddenValue HiddenOf(const v1::MethodSpec& method) {
+  return method.has_lime()        ? method.lime().hidden()
+         : method.has_shapley()   ? method.shapley().hidden()
+         : method.has_occlusion() ? method.occlusion().hidden()
+                                  : method.rise().hidden();
+}
+
+uint32_t AboutSuperpixels(const v1::SuperpixelSpec& superpixels) {
   if (superpixels.has_slic()) return superpixels.slic().count();
   if (superpixels.has_grid()) return superpixels.grid().rows() * superpixels.grid().columns();
   if (superpixels.has_lesion_zones()) return superpixels.lesion_zones().band() > 0 ? 4 : 2;
@@ -259,8 +265,9 @@ MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels) {
   price.tasks = 2 + uint64_t{RunCount(perturbation)};  // Superpixels and fit.
   if (ToleranceOf(method) > 0) price.tasks += Checkpoints(perturbation).size();
   if (perturbation.has_shapley()) {
-    // Each order shows one superpixel after the other.
-    price.inputs = 2 * uint64_t{perturbation.shapley().permutations()} * superpixels;
+    // Both ends once; each order shows the superpixels one after the other.
+    price.inputs =
+        2 + 2 * uint64_t{perturbation.shapley().permutations()} * (std::max(superpixels, 1u) - 1);
   } else if (perturbation.has_partition()) {
     price.inputs = perturbation.partition().budget();
   } else {

@@ -72,8 +72,10 @@ struct MethodPrice {
 MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels);
 // Of a method without superpixels: none named.
 const v1::SuperpixelSpec& SuperpixelsOf(const v1::MethodSpec& method);
-// How many superpixels a method's images will have, about.
-uint32_t AboutSuperpixels(const v1::MethodSpec& method);
+// By what a method of masks hides.
+v1::HiddenValue HiddenOf(const v1::MethodSpec& method);
+// How many superpixels an image will have, about.
+uint32_t AboutSuperpixels(const v1::SuperpixelSpec& superpixels);
 
 // Fewest pairs from which a regression over S superpixels has standard errors.
 uint32_t LeastPairsForErrors(uint32_t superpixels);

@@ -42,6 +42,13 @@ std::optional<v1::Hiding> HidingOf(const v1::ExplanationSpec& explanation, v1::H
   }
 }
 
+uint64_t InputsOfAMask(const v1::ExplanationSpec& explanation, v1::HiddenValue hidden,
+                       uint64_t classes) {
+  return hidden == v1::HIDDEN_VALUE_BACKGROUND
+             ? classes * explanation.hiding().background_per_class()
+             : 1;
+}
+
 std::vector<v1::Hide> ShortcutVariants(const v1::ExplanationSpec& explanation) {
   std::vector<v1::Hide> variants;
   for (const v1::LesionRegion region : kRegions) {
@@ -93,11 +100,9 @@ LesionSize SizeOfLesions(const v1::ExplanationSpec& explanation, uint64_t masked
   LesionSize size;
   if (explanation.has_lesion_test()) {
     const v1::LesionTestSpec& test = explanation.lesion_test();
-    const uint64_t pictures = test.hidden() == v1::HIDDEN_VALUE_BACKGROUND
-                                  ? 2 * uint64_t{explanation.hiding().background_per_class()}
-                                  : 1;
     size.tasks += masked_images + 1;
-    size.inputs += masked_images * 16 * (1 + 3 * uint64_t{test.placements()}) * pictures;
+    size.inputs += masked_images * 16 * (1 + 3 * uint64_t{test.placements()}) *
+                   InputsOfAMask(explanation, test.hidden(), 2);
   }
   if (explanation.has_shortcut()) {
     const uint64_t variants = ShortcutVariants(explanation).size();

@@ -25,6 +25,10 @@ std::vector<uint32_t> MaskedImages(const v1::ImageSetManifest& manifest,
 std::optional<v1::Hiding> HidingOf(const v1::ExplanationSpec& explanation, v1::HiddenValue hidden,
                                    uint64_t seed);
 
+// Inputs that the model runs for one mask: one, or one a background image. `explanation` resolved.
+uint64_t InputsOfAMask(const v1::ExplanationSpec& explanation, v1::HiddenValue hidden,
+                       uint64_t classes);
+
 // The parts that the shortcut check shows, each with each hidden value. `explanation` resolved.
 std::vector<v1::Hide> ShortcutVariants(const v1::ExplanationSpec& explanation);
 

@@ -80,6 +80,15 @@ v1::TaskSpec ModelTaskOf(const v1::MethodSpec& method, const ModelMethodContext&
   return task;
 }
 
+uint64_t MapsOf(const v1::MethodSpec& method, v1::ModelKind model) {
+  const v1::CamKind cam = CamKindOf(method);
+  if (!method.has_grad_cam() && (cam == v1::CAM_KIND_UNSPECIFIED || cam == v1::CAM_KIND_CAM)) {
+    return 1;
+  }
+  if (model != v1::MODEL_KIND_SEED_CNN) return 5;  // The stem and four stages.
+  return method.has_grad_cam() ? 6 : 7;            // The convolutions; what the last layer reads.
+}
+
 uint64_t GradientsOf(const v1::MethodSpec& method, uint64_t background_images) {
   switch (method.kind_case()) {
     case v1::MethodSpec::kDeepShap:

@@ -30,6 +30,10 @@ bool IsLinearCam(v1::CamKind kind);
 // `method` resolved; one without superpixels. To be completed by MakeTask.
 v1::TaskSpec ModelTaskOf(const v1::MethodSpec& method, const ModelMethodContext& context);
 
+// Maps in the method's result for one image of a network of ours: of class activation maps (but CAM
+// itself) one a layer, of all other methods one.
+uint64_t MapsOf(const v1::MethodSpec& method, v1::ModelKind model);
+
 // Gradients that the method takes for one image of a network: for prices. 0: none of these methods.
 uint64_t GradientsOf(const v1::MethodSpec& method, uint64_t background_images);
 

@@ -5,9 +5,11 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/baselines.h"
 #include "common/checks.h"
 #include "common/estimators.h"
+#include "common/lesion_tasks.h"
 #include "common/model_methods.h"
 #include "common/status_macros.h"
 
@@ -606,9 +608,9 @@ ExplanationSize SizeOfModel(const v1::ExplanationSpec& spec, uint64_t test, uint
     size.images = std::min(size.images, classes * classes * each);
   }
   for (const v1::MethodSpec& method : spec.methods()) {
-    const MethodPrice price = PriceOf(method, AboutSuperpixels(method));
+    const MethodPrice price = PriceOf(method, AboutSuperpixels(SuperpixelsOf(method)));
     size.tasks += price.tasks;
-    size.inputs += price.inputs;
+    size.inputs += price.inputs * InputsOfAMask(spec, HiddenOf(method), classes);
     if (FitsMarginToo(method, spec.output(), forest)) ++size.tasks;
   }
   size.tasks *= size.images;

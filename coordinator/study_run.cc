@@ -24,7 +24,9 @@ absl::Status CheckExplanationTasks(const v1::StudySpec& spec, uint64_t test, uin
                                    uint64_t classes) {
   if (!spec.has_explanation()) return absl::OkStatus();
   const ExplanationSize size = SizeOf(spec.explanation(), test, classes);
-  const CheckPrices checks = PricesOfChecks(spec.explanation(), spec.training().model(), classes);
+  const CheckPrices checks =
+      PricesOfChecks(spec.explanation(),
+                     spec.has_model() ? spec.model().kind() : spec.training().model(), classes);
   const uint64_t sampled =
       std::min<uint64_t>(size.images, spec.explanation().checks().stability().images());
   const uint64_t tasks =

@@ -393,7 +393,7 @@ TEST(ExplanationSizeTest, CountsRunsSuperpixelsFitsAndMaskedInputs) {
   const ExplanationSize size = SizeOf(SomeExplanation(), 650, 2);
   EXPECT_EQ(size.images, 20u);                           // 5 of each of 4 cells.
   EXPECT_EQ(size.tasks, 20u * ((5 + 2) + (2 + 2) + 1));  // A last run may be shorter.
-  EXPECT_EQ(size.inputs, 20u * (1001 + 2 * 3 * 20));
+  EXPECT_EQ(size.inputs, 20u * (1001 + 2 + 2 * 3 * 19));
 }
 
 TEST(ExplanationSizeTest, CountsTheMarginsFit_WhereThereIsOne) {

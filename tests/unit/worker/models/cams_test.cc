@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include <torch/types.h>
 
+#include "common/model_methods.h"
 #include "common/philox.h"
 #include "worker/models/activations.h"
 #include "worker/models/model.h"
@@ -121,6 +122,23 @@ TEST_P(ExactCamTest, CamIsThatMapOfAResNet_AndAnErrorElsewhere) {
               HasSubstr("probability"));
 }
 
+// Or the preview would price the checks of fewer maps than are judged.
+TEST_P(ExactCamTest, AsManyLayersHaveAMap_AsIsSaidBeforeAnyRuns) {
+  v1::MethodSpec grad_cam, plus, hires, layer, cam;
+  grad_cam.mutable_grad_cam();
+  plus.mutable_grad_cam_plus_plus();
+  hires.mutable_hires_cam();
+  layer.mutable_layer_cam();
+  cam.mutable_cam();
+  for (const v1::MethodSpec& method : {grad_cam, plus, hires, layer, cam}) {
+    if (method.has_cam() && GetParam().kind == v1::MODEL_KIND_SEED_CNN) continue;
+    const auto maps = Run(CamKindOf(method), v1::OUTPUT_KIND_MARGIN);
+    ASSERT_TRUE(maps.ok()) << maps.status();
+    EXPECT_EQ(static_cast<uint64_t>(maps->layers_size()), MapsOf(method, GetParam().kind))
+        << method.ShortDebugString();
+  }
+}
+
 TEST_P(ExactCamTest, OfMapsThatAreNotLinearInTheGradient_BothSignsAreThere) {
   for (const auto kind : {v1::CAM_KIND_GRAD_CAM_PLUS_PLUS, v1::CAM_KIND_LAYER_CAM}) {
     const auto maps = Run(kind, v1::OUTPUT_KIND_MARGIN);
@@ -148,7 +166,10 @@ INSTANTIATE_TEST_SUITE_P(
     Networks, ExactCamTest,
     testing::Values(Case{v1::MODEL_KIND_SEED_CNN, v1::STEM_UNSPECIFIED, 32, "pool3"},
                     Case{v1::MODEL_KIND_RESNET18, v1::STEM_SMALL, 32, "layer4"},
-                    Case{v1::MODEL_KIND_RESNET18, v1::STEM_IMAGENET, 64, "layer4"}));
+                    Case{v1::MODEL_KIND_RESNET18, v1::STEM_IMAGENET, 64, "layer4"},
+                    Case{v1::MODEL_KIND_RESNET34, v1::STEM_SMALL, 32, "layer4"},
+                    Case{v1::MODEL_KIND_RESNET50, v1::STEM_SMALL, 32, "layer4"},
+                    Case{v1::MODEL_KIND_RESNET50, v1::STEM_IMAGENET, 64, "layer4"}));
 
 }  // namespace
 }  // namespace dermis

@@ -5,9 +5,14 @@
 #include <numeric>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
+#include "common/checks.h"
+#include "common/lesion_tasks.h"
 #include "common/metrics.h"
+#include "common/model_methods.h"
+#include "common/spec_yaml.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "worker/explain/checks/priors.h"
 #include "worker/explain/masked_model.h"
@@ -275,6 +280,81 @@ TEST(NoisyComposer, HidesTheNoiseWithTheSuperpixel) {
   EXPECT_NE(compose(noisy, all), compose(v1::ImageSource(), all));
   const std::vector<float> hidden = compose(noisy, none), clean = compose(v1::ImageSource(), none);
   for (size_t i = 0; i < hidden.size(); ++i) EXPECT_NEAR(hidden[i], clean[i], 1e-5);
+}
+
+// A made-up result of the method on 16 superpixels or 32 x 32 pixels.
+v1::Payload ResultOf(const v1::MethodSpec& method) {
+  v1::Payload payload;
+  if (IsPixelMethod(method)) {
+    v1::PixelAttribution& pixels = *payload.mutable_gradient();
+    pixels.set_height(kSize);
+    pixels.set_width(kSize);
+    pixels.set_channels(3);
+    pixels.mutable_values()->Resize(3 * kSize * kSize, 0.5f);
+    if (!method.has_smooth_grad()) pixels.set_reference(1);
+  } else if (method.has_lime() || method.has_shapley()) {
+    for (int k = 0; k < 16; ++k) payload.mutable_fit()->add_values(k);
+  } else {
+    for (uint64_t k = 0; k < MapsOf(method, v1::MODEL_KIND_SEED_CNN); ++k) {
+      v1::LayerMaps& layer = *payload.mutable_activations()->add_layers();
+      layer.set_height(1);
+      layer.set_width(1);
+      layer.add_cam(1);
+      if (!IsLinearCam(CamKindOf(method))) layer.add_cam(0.5);
+    }
+  }
+  return payload;
+}
+
+// The other half of what `dermis run --preview` says of checks, its tasks, is preview_test's.
+TEST_F(FidelityTest, AsManyInputsAreRun_AsThePreviewPrices_ByEveryKindOfMethod) {
+  data_ = TestImageData(5, kDisplay, kDisplay, kSize);
+  for (uint32_t i = 0; i < 5; ++i) {
+    data_.labels.push_back(i % 2);
+    if (i > 0) data_.split.training.push_back(i);
+  }
+  FunctionPlan plan = Linear(1);
+  for (const char* hidden : {"training_mean", "background"}) {
+    for (const char* method :
+         {"lime: {superpixels: {grid: {rows: 4, columns: 4}}}",
+          "shapley: {superpixels: {grid: {rows: 4, columns: 4}}, hidden: background}",
+          "deep_shap: {}", "smooth_grad: {}", "grad_cam: {}", "hires_cam: {}",
+          "grad_cam_plus_plus: {}"}) {
+      const auto parsed = ParseStudyYaml(
+          absl::StrCat(
+              "name: a\nimages: {set: s}\nexplanation:\n  hiding: {background_per_class: "
+              "2}\n  methods: [",
+              method, "]\n  checks: {hidden: ", hidden,
+              ", halves: 5, random_orders: 3, superpixels: {grid: {rows: 4, columns: 4}}}\n"),
+          "a.yaml");
+      ASSERT_TRUE(parsed.ok()) << parsed.status();
+      const auto spec = ResolveSpec(*parsed);
+      ASSERT_TRUE(spec.ok()) << spec.status();
+      const v1::ExplanationSpec& explanation = spec->explanation();
+      const v1::MethodSpec& resolved = explanation.methods(0);
+      task_.set_hidden(explanation.checks().hidden());
+      task_.clear_hiding();
+      if (auto hiding = HidingOf(explanation, task_.hidden(), 2)) {
+        *task_.mutable_hiding() = *std::move(hiding);
+      }
+      task_.set_halves(explanation.checks().halves());
+      task_.mutable_priors()->set_random_orders(explanation.checks().random_orders());
+      Judge(nullptr, nullptr, plan);
+      const uint64_t priors = evaluations_;
+      v1::Perturbation& own = *task_.mutable_attribution()->mutable_fit()->mutable_perturbation();
+      own.set_hidden(resolved.has_shapley() ? resolved.shapley().hidden()
+                                            : resolved.lime().hidden());
+      own.clear_hiding();
+      if (auto hiding = HidingOf(explanation, own.hidden(), 2)) {
+        *own.mutable_hiding() = *std::move(hiding);
+      }
+      const v1::Payload result = ResultOf(resolved);
+      Judge(&result, result.has_fit() ? &common_ : nullptr, plan);
+      EXPECT_EQ(priors + evaluations_,
+                PricesOfChecks(explanation, v1::MODEL_KIND_SEED_CNN, 2).fidelity.inputs)
+          << method << ", checks hide by " << hidden;
+    }
+  }
 }
 
 }  // namespace
