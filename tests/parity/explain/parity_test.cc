@@ -15,6 +15,7 @@
 
 #include "common/digest.h"
 #include "tools/ingest/decode.h"
+#include "worker/explain/composer.h"
 #include "worker/explain/lime.h"
 #include "worker/explain/superpixels.h"
 
@@ -164,6 +165,96 @@ TEST(LimeParity, Coefficients_AreThoseOfThePackage_FromTheSameMasksAndOutputs) {
     }
     EXPECT_NEAR(fit.intercept, golden["intercept"].get<double>(), 1e-6 * largest) << name;
     EXPECT_NEAR(fit.r_squared, golden["score"].get<double>(), 1e-9) << name;
+  }
+}
+
+// A whole explain_instance of the package with its default options, against the steps of ours.
+class WholeLime : public testing::Test {
+ protected:
+  void SetUp() override {
+    golden_ = nlohmann::json::parse(Golden("lime-image.json"));
+    side_ = golden_["side"];
+    pixels_ = Drawn(side_, side_);
+    segmentation_ = {side_, side_, 0, golden_["labels"].get<std::vector<uint32_t>>()};
+    segmentation_.count =
+        *std::max_element(segmentation_.labels.begin(), segmentation_.labels.end()) + 1;
+    for (const std::string row : golden_["masks"]) {
+      Mask& mask = masks_.emplace_back();
+      for (char bit : row) mask.push_back(bit == '1');
+    }
+  }
+  const uint8_t* rgb() const { return reinterpret_cast<const uint8_t*>(pixels_.data()); }
+
+  nlohmann::json golden_;
+  int side_ = 0;
+  std::string pixels_;
+  Segmentation segmentation_;
+  std::vector<Mask> masks_;
+};
+
+// The package's fudged_image, by the colour of each superpixel. Of bytes the package cuts the means
+// to bytes, which we do not.
+TEST_F(WholeLime, MeanColours_AreThoseOfTheFudgedImage_AndWithoutItsTruncationOfBytes) {
+  const HiddenColors ours = SuperpixelMeans(rgb(), segmentation_);
+  ASSERT_EQ(ours.size(), golden_["colors_of_numbers"].size());
+  ASSERT_EQ(ours.size(), golden_["colors_of_bytes"].size());
+  size_t cut = 0;
+  for (size_t k = 0; k < ours.size(); ++k) {
+    for (size_t c = 0; c < 3; ++c) {
+      EXPECT_NEAR(ours[k][c], golden_["colors_of_numbers"][k][c].get<double>(), 1e-10);
+      const int byte = golden_["colors_of_bytes"][k][c];
+      EXPECT_EQ(std::floor(ours[k][c] + 1e-10), byte);
+      cut += ours[k][c] - byte > 0.25;
+    }
+  }
+  EXPECT_GT(cut, ours.size());  // Or the two would be the same.
+}
+
+// As classifier() in make_goldens.py, of inputs that are normalised by 120 and 50.
+double MarginOf(const std::vector<float>& input, int side) {
+  double place = 0, texture = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(input.size()); ++i) {
+    const int64_t y = i / 3 / side, x = i / 3 % side;
+    place += input[static_cast<size_t>(i)] *
+             (static_cast<double>((x / 16 + 2 * (y / 16)) % 5 - 2) / 2000);
+    texture += input[static_cast<size_t>(i)] * (static_cast<double>(i * 7919 % 101 - 50) / 5000);
+  }
+  return 2 * std::tanh(place) + 0.5 * texture;
+}
+
+TEST_F(WholeLime, MaskedImages_HaveTheOutputsOfThePackages) {
+  const std::vector<float> evaluated(rgb(), rgb() + pixels_.size());
+  const Composer composer(rgb(), segmentation_, SuperpixelMeans(rgb(), segmentation_),
+                          evaluated.data(), static_cast<uint32_t>(side_), {120, 1.0 / 50});
+  std::vector<float> input(pixels_.size());
+  const auto margins = golden_["margin"]["outputs"].get<std::vector<double>>();
+  const auto probabilities = golden_["probability"]["outputs"].get<std::vector<double>>();
+  ASSERT_EQ(masks_.size(), margins.size());
+  for (size_t r = 0; r < masks_.size(); ++r) {
+    composer.Compose(masks_[r], input.data());
+    const double margin = MarginOf(input, side_);
+    EXPECT_NEAR(margin, margins[r], 1e-5) << "mask " << r;  // Inputs are floats.
+    EXPECT_NEAR(1 / (1 + std::exp(-margin)), probabilities[r], 1e-5) << "mask " << r;
+  }
+}
+
+TEST_F(WholeLime, WithTheDefaultOptions_CoefficientsOfAProbabilityAreThePackages) {
+  ASSERT_EQ(masks_.size(), 1000u);  // The package's default, as ours.
+  for (const char* output : {"probability", "margin"}) {
+    const nlohmann::json& expected = golden_[output];
+    const auto coefficients = expected["coefficients"].get<std::vector<double>>();
+    const LimeFit fit =
+        FitLime(masks_, expected["outputs"].get<std::vector<double>>(), LimeOptions());
+    double largest = 0;
+    for (double value : coefficients) largest = std::max(largest, std::abs(value));
+    ASSERT_GT(largest, 0.01) << output;
+    ASSERT_EQ(fit.coefficients.size(), coefficients.size());
+    for (size_t k = 0; k < coefficients.size(); ++k) {
+      EXPECT_NEAR(fit.coefficients[k], coefficients[k], 1e-6 * largest)
+          << output << ", superpixel " << k;
+    }
+    EXPECT_NEAR(fit.intercept, expected["intercept"].get<double>(), 1e-6 * largest) << output;
+    EXPECT_NEAR(fit.r_squared, expected["score"].get<double>(), 1e-9) << output;
   }
 }
 
