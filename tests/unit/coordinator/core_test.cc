@@ -1,5 +1,8 @@
 #include "coordinator/core.h"
 
+#include <map>
+#include <string>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,6 +49,54 @@ TEST_F(CoreTest, SameStudyAgain_ComputesNothing_AndSaysSo) {
   EXPECT_EQ(status.phase(), v1::StudyStatus::DONE);
   EXPECT_EQ(computed_, computed);
   for (const auto& stage : status.stages()) EXPECT_EQ(stage.computed(), 0u);
+}
+
+// That a study is done stands in no journal: it follows from its results. A version that names some
+// tasks otherwise (expected gradients have had standard errors since) wants these, and nothing
+// else.
+TEST_F(CoreTest, FinishedStudyOfAnOlderVersion_ComputesWhatIsNamedOtherwiseNow_AndReusesTheRest) {
+  Join("w1");
+  ASSERT_TRUE(Submit(*FakeSpec("a", 2, 0,
+                               "explanation: {images: {per_confusion_cell: {most_confident: 1, "
+                               "least_confident: 1, random: 0}}, methods: [expected_gradients, "
+                               "lime: {samples: 260}], checks: {fidelity: false}}\n"))
+                  .ok());
+  ASSERT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  const auto payloads = [&] {
+    std::map<Digest, std::string> of;
+    const auto results = core_->Results("a");
+    for (const auto& image : results->explained()) {
+      const v1::TaskResult& result = image.results(0).result();
+      of[*Digest::FromBytes(result.task())] = result.payload();
+    }
+    return of;
+  };
+  const std::map<Digest, std::string> now = payloads();
+  ASSERT_GT(now.size(), 1u);
+  size_t older = 0;
+  for (size_t i = 0; i < disk_.rows.size(); ++i) {
+    auto& [task, bytes] = disk_.rows[i];
+    if (!now.contains(task)) continue;
+    v1::Event event;
+    ASSERT_TRUE(event.ParseFromString(bytes));
+    disk_.results.erase(task);
+    task = Sha256Of("as an older version named it: " + task.hex());
+    event.mutable_task_completed()->mutable_result()->set_task(task.bytes());
+    bytes = event.SerializeAsString();
+    disk_.results[task] = i;
+    ++older;
+  }
+  ASSERT_EQ(older, now.size());
+
+  Start();
+  names_.clear();
+  ran_.clear();
+  Join("w1");
+  EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
+  EXPECT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(ran_.size(), now.size());
+  EXPECT_EQ(starts_.size(), 1u) << "it was trained once";
+  EXPECT_EQ(payloads(), now);
 }
 
 TEST_F(CoreTest, OtherSpecOfOneName_BecomesName2_AndTrainsNothingWhereOnlyTheExplanationDiffers) {
