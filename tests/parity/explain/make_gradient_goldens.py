@@ -5,14 +5,16 @@
     VENV/bin/python make_gradient_goldens.py            (with torch 2.11.0 and what these ask for)
 
 Writes golden/gradients-<network>.safetensors, in double, of images and weights that both sides draw from the same
-formula (none are stored). Networks: seed_cnn, and resnet18 with the small stem, which has no overlapping pool: there
-shap and captum are right. Inputs are 16 x 16, two classes.
-  deep_shap.<output>     [2, 16, 16, 3]   shap.DeepExplainer, images 0 and 1 against images 2 .. 9
+formula (none are stored). Networks: seed_cnn, and resnet18 and resnet50 with the small stem, which has no overlapping
+pool: there shap and captum are right. Inputs are 16 x 16, two classes.
+  deep_shap.<output>     [2, 16, 16, 3]   shap.DeepExplainer, images 0 and 1 against images 2 .. 9 (of resnet50: the margin)
   reference.<output>     [1]              its expected value
   integrated             [16, 16, 3]      captum.IntegratedGradients of the margin of image 0, 50 points of gausslegendre,
                                           baseline: the colour BASELINE
   cam.<kind>.<layer>     [h, w]           grad-cam's maps of the margin of image 0 before ReLU, scaling and resizing
-  float.<any of these>   [1]              how far the package itself is from that when it works in float, over the largest
+  shown.<kind>.<layer>   [16, 16]         the same after ReLU, scaling to 0..1 and resizing to the image's size, in float as
+                                          grad-cam has them; what it returns has been scaled to 0..1 once more
+  float.<any but shown>   [1]              how far the package itself is from that when it works in float, over the largest
                                           value: ReLU's kink and Grad-CAM++'s small denominators magnify rounding
 The formula: element i of tensor number k has v = 2 hash(i, k) - 1 in [-1, 1), and is by the tensor's kind
   sqrt(6 / fan_in) v    weight of a convolution          0.1 v             bias of one
@@ -20,14 +22,19 @@ The formula: element i of tensor number k has v = 2 hash(i, k) - 1 in [-1, 1), a
   1 + 0.4 v             running variance                 0.4 sqrt(3 / fan_in) v, 0.1 v   weight and bias of the last layer
 k counts parameters, then statistics, from 0, in the order of worker/models. Byte i (HWC) of image n is
 floor(256 hash(i, 1000 + n)); input = (byte - 120) / (50 + 1e-7).
+
+And golden/cams.safetensors: <kind> [4, 6], grad-cam's maps of given maps and gradients of 5 channels, elements
+2 hash(i, 2000) - 1 and 2 hash(i, 2001) - 1: the formulas alone, both sides of the same bits.
 """
 
 import captum.attr
+import cv2
 import numpy as np
 import pytorch_grad_cam
 import shap
 import torch
 import torchvision
+from pytorch_grad_cam.utils.image import scale_cam_image
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -94,6 +101,18 @@ class SeedCnn(nn.Module):
         return self.dense(x.flatten(1))
 
 
+class Bottleneck(torchvision.models.resnet.Bottleneck):
+    """As Block."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.relu, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        out = self.relu2(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        return self.relu3(self.bn3(self.conv3(out)) + (x if self.downsample is None else self.downsample(x)))
+
+
 class Block(torchvision.models.resnet.BasicBlock):
     """torchvision's, each ReLU a module of its own and nothing in place: what shap and captum can explain."""
 
@@ -106,8 +125,8 @@ class Block(torchvision.models.resnet.BasicBlock):
         return self.relu2(out + (x if self.downsample is None else self.downsample(x)))
 
 
-def resnet():
-    model = torchvision.models.ResNet(Block, [2, 2, 2, 2], num_classes=2)
+def resnet(block, blocks):
+    model = torchvision.models.ResNet(block, blocks, num_classes=2)
     model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     model.maxpool, model.relu = nn.Identity(), nn.ReLU()
     return model
@@ -132,29 +151,49 @@ def images(count):
     return torch.tensor((pixels - MEAN) / (DEVIATION + 1e-7)).permute(0, 3, 1, 2).contiguous()
 
 
-def cams(model, layers, x):
-    def margin(logits):
-        return logits[1] - logits[0]
-    kinds = {"grad_cam": pytorch_grad_cam.GradCAM, "grad_cam_plus_plus": pytorch_grad_cam.GradCAMPlusPlus,
-             "hires_cam": pytorch_grad_cam.HiResCAM, "layer_cam": pytorch_grad_cam.LayerCAM}
+KINDS = {"grad_cam": pytorch_grad_cam.GradCAM, "grad_cam_plus_plus": pytorch_grad_cam.GradCAMPlusPlus,
+         "hires_cam": pytorch_grad_cam.HiResCAM, "layer_cam": pytorch_grad_cam.LayerCAM}
+
+
+def formulas():
+    maps, gradient = ((2 * unit(k, 5 * 4 * 6) - 1).reshape(1, 5, 4, 6) for k in (2000, 2001))
     found = {}
-    for kind, make in kinds.items():
-        for name, layer in layers.items():
-            with make(model=model, target_layers=[layer]) as cam:
-                cam(input_tensor=x, targets=[margin])
-                store = cam.activations_and_grads
-                activations, gradients = store.activations[0].numpy(), store.gradients[0].numpy()
-                map_ = cam.get_cam_image(x, layer, [margin], activations, gradients, False)[0]
-            found[f"cam.{kind}.{name}"] = map_
+    for kind, make in KINDS.items():
+        with make(model=nn.Conv2d(1, 1, 1), target_layers=[]) as cam:
+            found[kind] = np.ascontiguousarray(cam.get_cam_image(None, None, None, maps, gradient, False)[0])
     return found
 
 
-def make(name, model, layers, rename):
+def cams(model, layers, x):
+    def margin(logits):
+        return logits[1] - logits[0]
+    found = {}
+    for kind, make in KINDS.items():
+        for name, layer in layers.items():
+            with make(model=model, target_layers=[layer]) as cam:
+                returned = cam(input_tensor=x, targets=[margin])[0]
+                store = cam.activations_and_grads
+                activations, gradients = store.activations[0].numpy(), store.gradients[0].numpy()
+                map_ = cam.get_cam_image(x, layer, [margin], activations, gradients, False)[0]
+                shown = cam.compute_cam_per_layer(x, [margin], False)[0][0, 0]
+            assert np.abs(returned - scale_cam_image(shown[None])[0]).max() < 1e-6
+            assert shown.max() > .5
+            found[f"cam.{kind}.{name}"] = map_
+            found[f"shown.{kind}.{name}"] = shown
+            if kind == "grad_cam_plus_plus" and x.dtype == torch.float64:
+                sums = activations[0].sum((1, 2), keepdims=True)
+                pole = np.abs(1 + sums * gradients[0] / 2)[gradients[0] > 0].min()
+                print("  grad_cam_plus_plus", name, (sums < 0).sum(), "channels sum to less than 0, a denominator is down to",
+                      pole, "of what it is without them")
+    return found
+
+
+def make(name, model, layers, rename, outputs=("margin", "logit", "probability")):
     model = fill(model.double(), rename)
     x = images(2 + BACKGROUND)
     explained, background = x[:2], x[2:]
     tensors = {}
-    for output in ("margin", "logit", "probability"):
+    for output in outputs:
         f = model if output == "logit" else Margin(model, output == "probability").double().eval()
         explainer = shap.DeepExplainer(f, background)
         phi = explainer.shap_values(explained, check_additivity=False)[..., -1]
@@ -170,10 +209,13 @@ def make(name, model, layers, rename):
     tensors.update(inner(model, layers, explained[:1]))
     single = inner(model.float(), layers, explained[:1].float())
     for key, golden in list(tensors.items()):
-        if key in single:
+        if key in single and not key.startswith("shown."):
             tensors[f"float.{key}"] = np.array([np.abs(single[key] - golden).max() / np.abs(golden).max()])
+            if tensors[f"float.{key}"] > 2e-5:
+                print("  float and double are apart by", tensors[f"float.{key}"], "of the largest value:", key)
     for key in tensors:
-        tensors[key] = np.asarray(tensors[key], np.float64)
+        if not key.startswith("shown."):
+            tensors[key] = np.asarray(tensors[key], np.float64)
     write(f"golden/gradients-{name}.safetensors", tensors)
 
 
@@ -189,7 +231,8 @@ def inner(model, layers, x):
 
 def write(path, tensors):
     metadata = {"made_by": "tests/parity/explain/make_gradient_goldens.py", "torch": torch.__version__,
-                "shap": shap.__version__, "captum": "0.9.0", "grad-cam": "1.5.7", "numpy": np.__version__}
+                "shap": shap.__version__, "captum": "0.9.0", "grad-cam": "1.5.7", "opencv": cv2.__version__,
+                "numpy": np.__version__}
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, metadata)
 
 
@@ -197,7 +240,10 @@ def main():
     torch.set_num_threads(1)
     layers = {f"conv{k}": f"elu{k}" for k in range(1, 7)}
     make("seed_cnn", SeedCnn(), {**layers, "pool3": "pool3"}, lambda name: name)
-    make("resnet18", resnet(), {"conv1": "relu", **{f"layer{k}": f"layer{k}" for k in range(1, 5)}}, lambda name: name)
+    stages = {"conv1": "relu", **{f"layer{k}": f"layer{k}" for k in range(1, 5)}}
+    make("resnet18", resnet(Block, [2, 2, 2, 2]), stages, lambda name: name)
+    make("resnet50", resnet(Bottleneck, [3, 4, 6, 3]), stages, lambda name: name, outputs=("margin",))
+    write("golden/cams.safetensors", formulas())
 
 
 if __name__ == "__main__":

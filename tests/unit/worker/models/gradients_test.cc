@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <utility>
@@ -385,6 +386,48 @@ TEST(ExpectedGradientsTest, WhatIsLeftOver_IsAsLargeAsTheSumsError_Over200Seeds)
   }
   EXPECT_GE(covered, 180);
   EXPECT_LE(covered, 198);
+}
+
+// Of each pixel, against the mean of so many draws that its own error does not count.
+TEST_P(SampledGradients, Intervals_CoverThePixelsMeans_In90To99PercentOf200Repeats) {
+  constexpr uint32_t kSide = 8, kSamples = 40, kRepeats = 200;
+  const std::string weights =
+      SerializeModel(RandomModel(v1::MODEL_KIND_SEED_CNN, v1::STEM_UNSPECIFIED, kSide));
+  const ImageData data = Images(kSide);
+  GradientCache cache;
+  const auto explain = [&](uint64_t seed, uint32_t samples) {
+    v1::GradientTask task = DeepShapTask(1);
+    task.mutable_expected_gradients()->set_samples(samples);
+    if (GetParam()) {
+      task.clear_background();
+      task.mutable_smooth_grad()->set_samples(samples);
+      task.mutable_smooth_grad()->set_noise(0.1);
+    }
+    task.set_seed(seed);
+    task.set_standard_errors(true);
+    auto result = RunGradient(task, data, weights, cache);
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? *std::move(result) : v1::PixelAttribution();
+  };
+  const auto value = [](const v1::PixelAttribution& result, int pixel) {
+    return double{result.values(3 * pixel)} + result.values(3 * pixel + 1) +
+           result.values(3 * pixel + 2);
+  };
+  const v1::PixelAttribution mean = explain(1000, 100 * kSamples);
+  constexpr int kPixels = kSide * kSide;
+  std::vector<int> covered(kPixels, 0);
+  for (uint64_t seed = 1; seed <= kRepeats; ++seed) {
+    const v1::PixelAttribution result = explain(seed, kSamples);
+    ASSERT_EQ(result.standard_errors_size(), kPixels);
+    for (int p = 0; p < kPixels; ++p) {
+      covered[p] += std::abs(value(result, p) - value(mean, p)) <= 1.96 * result.standard_errors(p);
+    }
+  }
+  const int all = std::accumulate(covered.begin(), covered.end(), 0);
+  EXPECT_GE(all, 0.90 * kRepeats * kPixels);
+  EXPECT_LE(all, 0.99 * kRepeats * kPixels);
+  // Of one pixel 200 repeats say less.
+  for (int p = 0; p < kPixels; ++p) EXPECT_GE(covered[p], 0.86 * kRepeats) << "pixel " << p;
 }
 
 TEST(GradientsTest, WrongTasks_AreErrors) {
