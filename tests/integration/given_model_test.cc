@@ -369,6 +369,55 @@ TEST(Explain, OfASafetensorsModel_ByWhatLooksInside_AndByDeepShapWhereThereIsABa
   EXPECT_THAT(results.output, HasSubstr("\"sum_standard_error\":"));
 }
 
+// With the stem whose pool overlaps: where shap and captum do not add up. resnet50 is of
+// bottlenecks.
+TEST(Explain, OfTrainedResNets_DeepShapAddsUp_AndSoDoesTheExactMap) {
+  TestCluster cluster;
+  ASSERT_EQ(cluster.Start(1, 2).exit_code, 0);
+  for (const std::string network : {"resnet18", "resnet50"}) {
+    SCOPED_TRACE(network);
+    const CommandResult run = RunStudy(
+        cluster,
+        cluster.Write(
+            network + ".yaml",
+            absl::StrCat("name: ", network,
+                         "\nseed: 3\nimages: {size: 64, split: {test: 0.6, validation: 0.2}}\n"
+                         "training: {model: ",
+                         network,
+                         ", stem: imagenet, epochs: 2, logical_shards: 2, batch_size: 16}\n"
+                         "explanation:\n  background: {per_class: 2}\n"
+                         "  images: {per_confusion_cell: {most_confident: 1, "
+                         "least_confident: 0, random: 1}}\n"
+                         "  methods: [deep_shap, cam, layer_cam]\n  checks: {fidelity: false}\n")));
+    ASSERT_EQ(run.exit_code, 0) << run.output;
+    const CommandResult results = cluster.Run("results " + network + " -o json");
+    const Json json = Json::parse(results.output, nullptr, false);
+    ASSERT_FALSE(json.is_discarded()) << results.output;
+    EXPECT_THAT(RelativeResidualsOfDeepShap(json),
+                AllOf(SizeIs(json["explained"].size()), SizeIs(Ge(2u)), Each(Le(1e-4))));
+    for (const Json& image : json["explained"]) {
+      ASSERT_EQ(image["attributions"].size(), 3u);
+      for (const Json& attribution : image["attributions"]) {
+        if (!attribution["result"].contains("activations")) continue;
+        const Json& maps = attribution["result"]["activations"];
+        const bool cam = attribution["method"].contains("cam");
+        ASSERT_EQ(maps["layers"].size(), cam ? 1u : 5u) << attribution["method"];
+        const Json& last = maps["layers"].back();
+        EXPECT_EQ(last["layer"], "layer4");
+        ASSERT_EQ(last.contains("offset"), cam);
+        if (!cam) continue;
+        double sum = last["offset"], magnitude = 0;
+        for (const Json& value : last["cam"]) {
+          sum += value.get<double>();
+          magnitude += std::abs(value.get<double>());
+        }
+        EXPECT_GT(magnitude, 0);
+        EXPECT_NEAR(sum, maps["full"].get<double>(), 1e-5 * (1 + magnitude));
+      }
+    }
+  }
+}
+
 TEST(Explain, OfOneFolder_LeavesPicturesNumbersAndAReport_AndNothingRunning) {
   TestCluster place;
   const std::string out = (place.directory() / "out").string();
