@@ -27,7 +27,7 @@ EstimatorChoice ChooseEstimator(const v1::ShapleySpec& spec, uint32_t superpixel
 // "leverage", as it is written in a study.
 std::string EstimatorName(v1::Estimator estimator);
 
-// Masked inputs that the method may run on an image, both ends included: the spec's, or 2 S + 2048.
+// Masks that the method may run on an image, both ends included: the spec's, or 2 S + 2048.
 uint32_t BudgetOf(const v1::ShapleySpec& spec, uint32_t superpixels);
 
 // The method explains by masked inputs.

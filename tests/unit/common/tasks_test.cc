@@ -407,6 +407,20 @@ TEST(ExplanationSizeTest, CountsTheMarginsFit_WhereThereIsOne) {
   EXPECT_EQ(SizeOf(spec, 650, 2).tasks, without) << "training images hide";
 }
 
+TEST(ExplanationSizeTest, AMaskIsAsManyInputsAsImagesHide) {
+  v1::ExplanationSpec spec = SomeExplanation();
+  v1::ShapleySpec& shapley = *spec.mutable_methods(1)->mutable_shapley();
+  shapley.set_estimator(v1::ESTIMATOR_LEVERAGE);
+  shapley.set_budget(500);
+  spec.mutable_hiding()->set_background_per_class(5);
+  EXPECT_EQ(SizeOf(spec, 650, 2).inputs, 20u * (1001 + 500));
+  const uint64_t tasks = SizeOf(spec, 650, 2).tasks;
+  shapley.set_hidden(v1::HIDDEN_VALUE_BACKGROUND);
+  EXPECT_EQ(SizeOf(spec, 650, 2).inputs, 20u * (1001 + 500 * 2 * 5));
+  EXPECT_EQ(SizeOf(spec, 650, 3).inputs, 45u * (1001 + 500 * 3 * 5)) << "three classes";
+  EXPECT_EQ(SizeOf(spec, 650, 2).tasks, tasks) << "a budget counts masks, not inputs";
+}
+
 TEST(ExplanationSizeTest, HasNoMoreImagesThanTheTestSplit) {
   v1::ExplanationSpec spec = SomeExplanation();
   EXPECT_EQ(SizeOf(spec, 7, 2).images, 7u);
