@@ -155,6 +155,17 @@ TEST(ChecksSpec, FidelityIsOnAndStabilityOff_WhereNothingIsSaid) {
   EXPECT_EQ(*MessageDigest(*ResolveSpec(*spec)), *MessageDigest(*spec));
 }
 
+TEST(ChecksSpec, TheSampleOfStability_WhereItsNumbersAreNotSaid) {
+  const auto spec = Resolved("explanation: {checks: {stability: {}}}\n");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const v1::StabilitySpec& stability = spec->explanation().checks().stability();
+  EXPECT_EQ(stability.images(), 32u);
+  EXPECT_EQ(stability.noise_draws(), 10u);
+  EXPECT_EQ(stability.noise_radius(), 0.02);
+  EXPECT_EQ(stability.seeds(), 3u);
+  EXPECT_TRUE(stability.randomisation());
+}
+
 TEST(ChecksSpec, NothingIsChecked_WhereNoMethodIsJudged) {
   EXPECT_FALSE(
       AsksForChecks(Resolved("explanation: {methods: [{activation_maps: {}}]}\n")->explanation()));
