@@ -472,7 +472,6 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kActivations:
     case v1::TaskSpec::kNoop:
     case v1::TaskSpec::kGradient:
-    case v1::TaskSpec::kFidelity:
     case v1::TaskSpec::kStability:
     case v1::TaskSpec::kLesion:
     case v1::TaskSpec::kLesionSummary:
@@ -482,6 +481,8 @@ uint32_t SemanticsOf(v1::TaskSpec::KindCase kind) {
     case v1::TaskSpec::kTsne:
     case v1::TaskSpec::kSeparation:
       return 1;
+    case v1::TaskSpec::kFidelity:
+      return 2;  // RISE's map was judged as if it were shares of f.
     case v1::TaskSpec::KIND_NOT_SET:
       break;
   }

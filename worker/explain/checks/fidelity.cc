@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -112,16 +113,27 @@ absl::StatusOr<Halves> RunHalves(const v1::FidelityTask& task, uint32_t superpix
   return halves;
 }
 
+std::vector<double> LessItsMean(std::vector<double> values) {
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  for (double& value : values) value -= sum / static_cast<double>(values.size());
+  return values;
+}
+
 void JudgeInfidelity(const Halves& halves, absl::Span<const double> values, MapUnits units,
                      v1::Fidelity& out) {
-  std::vector<double> said;
+  std::vector<double> said, done = halves.done;
   for (const Mask& mask : halves.masks) {
     double sum = 0;
     for (size_t k = 0; k < mask.size(); ++k) sum += mask[k] ? 0 : values[k];
     said.push_back(sum);
   }
-  const bool fitted = units == MapUnits::kNone;
-  const Infidelity infidelity = InfidelityOf(said, halves.done, fitted);
+  const bool fitted = units == MapUnits::kNone || units == MapUnits::kMean;
+  // All halves are of one size, so where the map's zero means nothing a constant is free.
+  if (units == MapUnits::kMean) {
+    said = LessItsMean(std::move(said));
+    done = LessItsMean(std::move(done));
+  }
+  const Infidelity infidelity = InfidelityOf(said, done, fitted);
   out.set_infidelity_kind(fitted ? v1::INFIDELITY_KIND_FITTED : v1::INFIDELITY_KIND_HALVES);
   if (infidelity.relative) out.set_infidelity(*infidelity.relative);
   if (fitted) out.set_scale(infidelity.scale);
@@ -249,8 +261,10 @@ absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
   if (inputs.own_superpixels != nullptr) {
     ASSIGN_OR_RETURN(own, FromProto(*inputs.own_superpixels));
   }
+  const MapUnits fit_units =
+      task.attribution().fit().perturbation().has_rise() ? MapUnits::kMean : MapUnits::kOutput;
   ASSIGN_OR_RETURN(const std::vector<SuperpixelMap> maps,
-                   MapsOf(*inputs.attribution, own ? &*own : nullptr, common));
+                   MapsOf(*inputs.attribution, own ? &*own : nullptr, common, fit_units));
   // A fit in its own terms: on its own superpixels, hidden as it hid them.
   std::optional<MaskedImage> as_fitted;
   std::vector<double> fitted;

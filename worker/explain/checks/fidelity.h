@@ -32,8 +32,9 @@ struct FidelityInputs {
 // Deletion by the task's hidden value and insertion from the blurred image, both towards the
 // predicted class (the positive one where f(x)'s margin is not below 0); the random prior's curves
 // are means over its orders. Infidelity of a fit is judged on its own superpixels and hidden value,
-// of other maps on the common ones; draws are the same for all. `plan`: of the task's model.
-// *evaluations = inputs that were run.
+// of other maps on the common ones; draws are the same for all. RISE's values are means of f: on
+// the common superpixels they are averaged, not summed, and judged after the best scale and offset.
+// `plan`: of the task's model. *evaluations = inputs that were run.
 absl::StatusOr<v1::FidelityOutput> RunFidelity(const v1::FidelityTask& task,
                                                const FidelityInputs& inputs, const ImageData& data,
                                                InferencePlan& plan, uint64_t* evaluations);

@@ -22,7 +22,7 @@ Segmentation AtSizeOf(const Segmentation& a, const Segmentation& b) {
 }
 
 absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segmentation* own,
-                                       const Segmentation& common) {
+                                       const Segmentation& common, MapUnits units) {
   if (own == nullptr || own->labels.empty() || common.labels.empty()) {
     return Wrong("a fit needs its own superpixels and the common ones");
   }
@@ -30,11 +30,13 @@ absl::StatusOr<SuperpixelMap> MapOfFit(const v1::Attribution& fit, const Segment
     return Wrong(absl::StrCat(fit.values_size(), " values for ", own->count, " superpixels"));
   }
   SuperpixelMap map;
-  map.units = MapUnits::kOutput;
+  map.units = units;
   map.values.assign(fit.values().begin(), fit.values().end());
   if (own->labels == common.labels) return map;
   // One may be of the picture as it is displayed, the other one as the model sees it.
-  map.values = Regrid(map.values, AtSizeOf(*own, common), AtSizeOf(common, *own));
+  const Segmentation from = AtSizeOf(*own, common), to = AtSizeOf(common, *own);
+  map.values =
+      units == MapUnits::kMean ? RegridMeans(map.values, from, to) : Regrid(map.values, from, to);
   return map;
 }
 
@@ -71,11 +73,11 @@ struct Place {
 
 absl::StatusOr<std::vector<SuperpixelMap>> MapsOf(const v1::Payload& attribution,
                                                   const Segmentation* own,
-                                                  const Segmentation& common) {
+                                                  const Segmentation& common, MapUnits fit_units) {
   std::vector<SuperpixelMap> maps;
   switch (attribution.kind_case()) {
     case v1::Payload::kFit: {
-      absl::StatusOr<SuperpixelMap> map = MapOfFit(attribution.fit(), own, common);
+      absl::StatusOr<SuperpixelMap> map = MapOfFit(attribution.fit(), own, common, fit_units);
       if (!map.ok()) return map.status();
       maps.push_back(*std::move(map));
       return maps;
@@ -118,6 +120,17 @@ std::vector<double> Regrid(absl::Span<const double> values, const Segmentation& 
     sums[to.labels[p]] += values[label] / pixels[label];
   }
   return sums;
+}
+
+std::vector<double> RegridMeans(absl::Span<const double> values, const Segmentation& from,
+                                const Segmentation& to) {
+  std::vector<double> pixels(to.count, 0.0), means(to.count, 0.0);
+  for (size_t p = 0; p < to.labels.size(); ++p) {
+    ++pixels[to.labels[p]];
+    means[to.labels[p]] += values[from.labels[p]];
+  }
+  for (size_t k = 0; k < means.size(); ++k) means[k] /= pixels[k];
+  return means;
 }
 
 std::vector<double> SumOnSuperpixels(absl::Span<const float> map, int height, int width,

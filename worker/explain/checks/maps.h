@@ -20,6 +20,7 @@ enum class MapUnits {
               // DeepSHAP).
   kGradient,  // f per pixel, from 0 to 1.
   kNone,      // Only their order and ratios mean something (CAMs, priors).
+  kMean,      // A mean of f, whose zero means nothing either: only order and differences (RISE).
 };
 
 struct SuperpixelMap {
@@ -29,16 +30,21 @@ struct SuperpixelMap {
 };
 
 // The maps of an attribution's result on `common`. `own`: the superpixels that a fit's values are
-// of; null for other kinds. INVALID_ARGUMENT: values and superpixels that do not fit, a result that
-// is no attribution.
+// of; null for other kinds; `fit_units`: those of a fit's values. INVALID_ARGUMENT: values and
+// superpixels that do not fit, a result that is no attribution.
 absl::StatusOr<std::vector<SuperpixelMap>> MapsOf(const v1::Payload& attribution,
                                                   const Segmentation* own,
-                                                  const Segmentation& common);
+                                                  const Segmentation& common,
+                                                  MapUnits fit_units = MapUnits::kOutput);
 
 // Values of `from`'s superpixels, spread evenly over their pixels, summed on those of `to` (same
 // height and width).
 std::vector<double> Regrid(absl::Span<const double> values, const Segmentation& from,
                            const Segmentation& to);
+
+// The mean over the pixels of each of `to`'s superpixels: for values that are no shares of a sum.
+std::vector<double> RegridMeans(absl::Span<const double> values, const Segmentation& from,
+                                const Segmentation& to);
 
 // The map, drawn over the segmentation's picture (bilinear, half-pixel centres, edges repeated),
 // summed on superpixels.

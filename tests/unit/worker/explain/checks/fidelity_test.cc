@@ -233,6 +233,32 @@ TEST_F(FidelityTest, AFitOnOtherSuperpixels_IsOrderedOnTheCommonOnes_ButJudgedOn
   EXPECT_LT(map.infidelity(), 1e-6);
 }
 
+// What RISE comes to with all masks: value k is the mean of f over the masks that show k.
+TEST_F(FidelityTest, RiseOfALinearModel_IsPerfect_AfterItsBestScaleAndOffset) {
+  FunctionPlan plan = Linear(20);
+  constexpr double kShown = 0.25;  // RISE's probability.
+  const std::vector<double> shares = Exact(plan, Squares(8), v1::HIDDEN_VALUE_TRAINING_MEAN);
+  const double hidden = 3, all = std::accumulate(shares.begin(), shares.end(), 0.0);
+  std::vector<double> values;
+  for (const double share : shares) values.push_back(hidden + kShown * (all - share) + share);
+  v1::Payload payload;
+  payload.mutable_fit()->mutable_values()->Assign(values.begin(), values.end());
+  const v1::SuperpixelOutput own = *ToProto(Squares(8));
+  v1::Perturbation& perturbation =
+      *task_.mutable_attribution()->mutable_fit()->mutable_perturbation();
+  perturbation.set_hidden(v1::HIDDEN_VALUE_TRAINING_MEAN);
+  perturbation.mutable_rise()->set_probability(kShown);
+  const v1::Fidelity map = Judge(&payload, &own, plan).maps(0);
+  EXPECT_EQ(map.infidelity_kind(), v1::INFIDELITY_KIND_FITTED);
+  EXPECT_LT(map.infidelity(), 1e-6);
+  EXPECT_NEAR(map.scale(), 1 / (1 - kShown), 1e-3);
+  // A mean of f stays one on larger superpixels.
+  EXPECT_NEAR(map.values(0), (values[0] + values[1] + values[8] + values[9]) / 4, 1e-9);
+  // As shares of f the same numbers say nothing: the constant in them counts 32 times.
+  perturbation.mutable_lime()->set_samples(100);
+  EXPECT_GT(Judge(&payload, &own, plan).maps(0).infidelity(), 1);
+}
+
 TEST_F(FidelityTest, Priors_AreOrderedWithoutTheModel_AndTheRandomOneIsAMean) {
   FunctionPlan plan = Linear(20);
   task_.mutable_priors()->set_random_orders(3);

@@ -24,6 +24,13 @@ TEST(Regrid, SpreadsAValueEvenlyOverItsPixels_AndKeepsTheSum) {
   EXPECT_EQ(Regrid({4.0, 8.0}, halves, halves), (std::vector<double>{4, 8}));
 }
 
+TEST(RegridMeans, IsTheMeanOverASuperpixelsPixels) {
+  const Segmentation halves = Columns(2, {0, 0, 1, 1}, 2);
+  const Segmentation other = Columns(2, {0, 1, 1, 1}, 2);
+  EXPECT_EQ(RegridMeans({4.0, 10.0}, halves, other), (std::vector<double>{4, 8}));
+  EXPECT_EQ(RegridMeans({4.0, 10.0}, halves, halves), (std::vector<double>{4, 10}));
+}
+
 TEST(SumOnSuperpixels, OfAMapOfThePicturesSize_IsTheSumOfItsPixels) {
   const Segmentation segmentation = Columns(2, {0, 1, 1}, 2);
   EXPECT_EQ(SumOnSuperpixels({1.f, 2.f, 3.f, 4.f, 5.f, 6.f}, 2, 3, segmentation),
