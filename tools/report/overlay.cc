@@ -51,12 +51,14 @@ std::string Encode(const cv::Mat& rgb) {
   return std::string(png.begin(), png.end());
 }
 
-// Image, gap, explanation; beneath them two lines and a scale.
-cv::Mat Canvas(const cv::Mat& left, const cv::Mat& right, const OverlayText& text) {
-  const int side = left.cols, top = left.rows + kGap;
-  cv::Mat canvas(top + 2 * kLine + kGap, 2 * side + kGap, CV_8UC3, kPaper);
-  left.copyTo(canvas(cv::Rect(0, 0, side, left.rows)));
-  right.copyTo(canvas(cv::Rect(side + kGap, 0, side, left.rows)));
+// Pictures of one size with gaps: the image, the explanation; beneath them two lines and a scale.
+cv::Mat Canvas(const std::vector<cv::Mat>& pictures, const OverlayText& text) {
+  const int width = pictures[0].cols, height = pictures[0].rows, top = height + kGap;
+  const int count = static_cast<int>(pictures.size());
+  cv::Mat canvas(top + 2 * kLine + kGap, count * (width + kGap) - kGap, CV_8UC3, kPaper);
+  for (int k = 0; k < count; ++k) {
+    pictures[static_cast<size_t>(k)].copyTo(canvas(cv::Rect(k * (width + kGap), 0, width, height)));
+  }
   Write(canvas, text.title, kGap, top + 14);
   Write(canvas, text.numbers, kGap, top + kLine + 14);
   return canvas;
@@ -84,6 +86,19 @@ Colour Signed(double v) {
   };
   return v >= 0 ? Colour{faded(214), faded(24), faded(50)}
                 : Colour{faded(30), faded(96), faded(214)};
+}
+
+// A map's cells as they are.
+cv::Mat Grid(const std::vector<float>& map, int width, int height, cv::Size size) {
+  cv::Mat cells(height, width, CV_8UC3), large;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      const Colour c = Inferno(map[static_cast<size_t>(y) * static_cast<size_t>(width) + x]);
+      cells.at<cv::Vec3b>(y, x) = {c[0], c[1], c[2]};
+    }
+  }
+  cv::resize(cells, large, size, 0, 0, cv::INTER_NEAREST);
+  return large;
 }
 
 }  // namespace
@@ -115,7 +130,7 @@ std::string SuperpixelOverlayPng(const Raster& image, absl::Span<const double> v
       }
     }
   }
-  cv::Mat canvas = Canvas(original, shown, text);
+  cv::Mat canvas = Canvas({original, shown}, text);
   Scale(canvas, original.cols, original.rows + kGap, absl::StrFormat("-%.3g", limit),
         absl::StrFormat("+%.3g", limit), [](double t) { return Signed(2 * t - 1); });
   return Encode(canvas);
@@ -138,8 +153,12 @@ std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int 
   const int factor = FactorOf(image);
   const cv::Mat original = Enlarge(MatOf(image), factor, cv::INTER_CUBIC);
   cv::Mat shown = Faint(original);
+  std::vector<cv::Mat> pictures = {original, shown};  // A cv::Mat refers to its pixels.
   const std::optional<std::vector<float>> cam = NormaliseCam(map, sign);
   if (cam) {
+    if (width < image.width || height < image.height) {
+      pictures.push_back(Grid(*cam, width, height, shown.size()));
+    }
     const std::vector<float> smooth = ResizeBilinear(*cam, width, height, shown.cols, shown.rows);
     for (int y = 0; y < shown.rows; ++y) {
       auto* row = shown.ptr<cv::Vec3b>(y);
@@ -156,7 +175,7 @@ std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int 
   } else {
     Write(shown, "no positive evidence", shown.cols / 2 - 80, shown.rows / 2);
   }
-  cv::Mat canvas = Canvas(original, shown, text);
+  cv::Mat canvas = Canvas(pictures, text);
   const float most =
       map.empty() ? 0 : *std::max_element(map.begin(), map.end(), [&](float a, float b) {
         return a * sign < b * sign;

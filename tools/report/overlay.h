@@ -28,7 +28,8 @@ std::string GridOverlayPng(const Raster& image, absl::Span<const double> values,
                            int height, const OverlayText& text);
 
 // The same for a map of values on a grid of its own; sign: +1, or -1 for what it says of -f. Only
-// what is above 0 is shown, the largest brightest.
+// what is above 0 is shown, the largest brightest; "no positive evidence" where nothing is. What is
+// drawn over the image is smooth; where the grid is coarser, a third picture shows its cells.
 std::string MapOverlayPng(const Raster& image, absl::Span<const float> map, int width, int height,
                           double sign, const OverlayText& text);
 
