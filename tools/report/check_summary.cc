@@ -13,6 +13,7 @@
 #include "common/background.h"
 #include "common/rank.h"
 #include "common/status_macros.h"
+#include "tools/report/estimators.h"
 #include "tools/report/explained.h"
 
 namespace dermis {
@@ -163,11 +164,16 @@ void AddResidual(double residual, double difference, double size, Collected& to)
 }
 
 // What an attribution says of itself.
-void AddOwn(const v1::MethodSpec& method, const v1::Payload& payload, Collected& to) {
+void AddOwn(const v1::MethodResult& result, const v1::Payload& payload, Collected& to) {
+  const v1::MethodSpec& method = result.method();
   double size = 0;
   if (method.has_lime()) {
     to.r_squared.push_back(payload.fit().r_squared());
   } else if (method.has_shapley()) {
+    if (RunInBf16(result)) {
+      to.out.residual_in_bf16 = true;
+      return;
+    }
     const v1::Attribution& fit = payload.fit();
     for (const double value : fit.values()) size += std::abs(value);
     AddResidual(fit.additivity_residual(), fit.full() - fit.hidden(), size, to);
@@ -362,7 +368,7 @@ absl::StatusOr<CheckSummary> SummariseChecks(const v1::StudyResults& results,
       Collected* const map = collector.Find(method.method());
       if (map == nullptr || method.result().task().empty()) continue;
       const absl::StatusOr<v1::Payload> payload = inputs.fetch_payload(method.result());
-      if (payload.ok()) AddOwn(method.method(), *payload, *map);
+      if (payload.ok()) AddOwn(method, *payload, *map);
     }
   }
   summary.fidelity_images = static_cast<uint32_t>(fidelity_images.size());

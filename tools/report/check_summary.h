@@ -65,6 +65,7 @@ struct CheckedMap {
   Spread infidelity;
   v1::InfidelityKind infidelity_kind = v1::INFIDELITY_KIND_UNSPECIFIED;
   Spread residual;  // |f(x) - f(reference) - sum phi| / max(|f(x) - f(reference)|, .01 sum |phi|).
+  bool residual_in_bf16 = false;  // Then it is left out.
   Spread r_squared;
 
   Spread max_sensitivity, noise_rank, seed_rank, second_hidden_rank;

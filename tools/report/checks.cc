@@ -36,7 +36,8 @@ std::string Cell(const Spread& spread, int digits = 2, const std::string& mark =
                       "</small></td>");
 }
 
-std::string Residual(const Spread& spread) {
+std::string Residual(const Spread& spread, bool bf16) {
+  if (bf16) return "<td class=\"none\">not available: bf16</td>";
   if (spread.images == 0) return kNone;
   const auto text = [](double value) {
     return value == 0 ? std::string("0") : absl::StrFormat("%.0e", value);
@@ -90,7 +91,7 @@ std::string FidelityTable(const CheckSummary& summary) {
                          fitted     ? "<sup>†</sup>"
                          : gradient ? "<sup>‡</sup>"
                                     : ""),
-                    Residual(map.residual), Cell(map.r_squared));
+                    Residual(map.residual, map.residual_in_bf16), Cell(map.r_squared));
     html += Row(map, cells);
   }
   return html + "</tbody></table></div>";
@@ -366,7 +367,8 @@ std::string RenderChecks(const CheckSummary& summary, const v1::ExplanationSpec&
         "the output’s change, "
         "over the output’s variance: 0 is perfect, 1 is what a constant reaches. † The map has no "
         "units and was "
-        "multiplied by what suits it best. ‡ Of gradients: as published, over noise, not divided "
+        "multiplied by what suits it best; RISE’s zero means nothing either, so it was shifted, "
+        "too. ‡ Of gradients: as published, over noise, not divided "
         "by the variance. Random "
         "orders: mean of ",
         checks.random_orders(), ". Lines are means over images.</p>", AgreementTable(summary));
@@ -390,6 +392,12 @@ std::string RenderChecks(const CheckSummary& summary, const v1::ExplanationSpec&
         "seeds to the last bit, so it is held against its similarity under imperceptible noise. "
         "The priors do not see "
         "the network: they must be flagged, and show that the check works.</p>");
+  } else if (!checks.has_stability()) {
+    html +=
+        "<p class=\"note\">Not asked for: how much each map agrees with itself under a second "
+        "hidden "
+        "value, under noise, over seeds and under random weights. <code>explanation: {checks: "
+        "{stability: {}}}</code> asks for it; <code>--preview</code> says what that costs.</p>";
   }
   return html;
 }

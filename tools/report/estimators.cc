@@ -34,4 +34,10 @@ std::string EstimatorNote(const v1::MethodSpec& method, const v1::Attribution& f
   return absl::StrJoin(notes, "; ");
 }
 
+bool RunInBf16(const v1::MethodResult& result) {
+  const v1::Perturbation& perturbation = result.task().fit().perturbation();
+  // A baseline computes in double, whatever the network does.
+  return perturbation.precision() == v1::PRECISION_BF16 && !perturbation.model().has_baseline();
+}
+
 }  // namespace dermis

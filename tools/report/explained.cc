@@ -113,9 +113,10 @@ bool HardlyMoves(const v1::Attribution& fit) {
 }
 
 // `name`: of the row; `title`: of the method that it belongs to. `more`: a note, plain text.
+// `bf16`: how masked inputs were run.
 std::string NumbersRow(const v1::MethodSpec& method, const std::string& title,
-                       const v1::Attribution& fit, const std::string& name,
-                       const std::string& more) {
+                       const v1::Attribution& fit, const std::string& name, const std::string& more,
+                       bool bf16) {
   const bool lime = method.has_lime(), adds_up = method.has_shapley();
   const std::string none = "<td class=\"none\">–</td>";
   std::vector<std::string> notes = {EstimatorNote(method, fit), more};
@@ -126,8 +127,9 @@ std::string NumbersRow(const v1::MethodSpec& method, const std::string& title,
       note.empty() ? "" : absl::StrCat("<small class=\"note\">", Escape(note), "</small>"),
       "</th><td>", fit.count(), "</td><td>", fit.evaluations(), "</td><td>", Number(fit.full()),
       "</td>", adds_up ? absl::StrCat("<td>", Number(fit.hidden()), "</td>") : none);
-  absl::StrAppend(&row, adds_up ? absl::StrFormat("<td>%s</td>", absl::StrFormat("%.1e", fit.additivity_residual()))
-                                : none);
+  absl::StrAppend(&row, !adds_up ? none
+                        : bf16   ? "<td class=\"none\">not available: bf16</td>"
+                                 : absl::StrFormat("<td>%.1e</td>", fit.additivity_residual()));
   absl::StrAppend(&row, lime ? absl::StrCat("<td>", Number(fit.r_squared()), "</td>") : none);
   const auto& errors = fit.standard_errors();
   absl::StrAppend(&row, errors.empty()
@@ -186,7 +188,8 @@ void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const F
       NumbersRow(method.method(), title, fit, title,
                  dull ? absl::StrCat("no coefficient reaches ", kHardlyMoves,
                                      ": the probability hardly changes, whatever is hidden")
-                      : "");
+                      : "",
+                 RunInBf16(method));
   if (method.margin().task().empty()) return;
   const auto beside = fetch(method.margin());
   const std::string name = title + ", of the margin";
@@ -200,7 +203,7 @@ void ShowSuperpixels(const Scene& scene, const v1::MethodResult& method, const F
   if (dull) shown.figures += OfMethod(title, LimeFigures(scene, (*beside)->fit(), labels, name));
   v1::MethodSpec of_margin;
   of_margin.mutable_lime();  // A tolerance was the probability's.
-  shown.rows += NumbersRow(of_margin, title, (*beside)->fit(), name, "");
+  shown.rows += NumbersRow(of_margin, title, (*beside)->fit(), name, "", RunInBf16(method));
 }
 
 std::string NumbersTable(const std::string& rows) {

@@ -101,6 +101,19 @@ TEST(LesionPlanner, WantsEveryMaskedImage_ThenTheSummaries_InAnyOrder) {
             (split.test.size() + 4) / 5 + (split.validation.size() + 4) / 5 + 6 * ((static_cast<size_t>(masked) + 4) / 5));
 }
 
+TEST(LesionPlanner, OfAStudyInBf16_TheLesionTestRunsInFp32) {
+  const auto manifest = Manifest(true);
+  v1::StudySpec spec = *FakeSpec("a", 2, 0, kAsked);
+  spec.mutable_training()->set_precision(v1::PRECISION_BF16);
+  auto run = *StudyRun::Make(spec, Sha256Of("set"), manifest, kClass);
+  RunToTheEnd(*run, *manifest, 1, spec);
+  ASSERT_TRUE(run->lesions()->lesion_test() && run->lesions()->shortcut());
+  // Exact Shapley values; the shortcut check evaluates as the study does.
+  EXPECT_EQ(run->lesions()->lesion_test()->lesion_summary().lesion().precision(),
+            v1::PRECISION_FP32);
+  EXPECT_EQ(run->lesions()->shortcut()->shortcut().precision(), v1::PRECISION_BF16);
+}
+
 TEST(LesionPlanner, WithoutMasksAStudyIsRefused_SayingWhatToDo) {
   const v1::StudySpec spec = *FakeSpec("a", 2, 0, kAsked);
   const auto refused = StudyRun::Make(spec, Sha256Of("set"), Manifest(false), kClass);

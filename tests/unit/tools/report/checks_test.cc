@@ -63,6 +63,12 @@ struct Checked {
     add(0.9, map.add_cascading());
     add(random, map.add_cascading());
   }
+  v1::Payload& AddResult(int image, const v1::MethodSpec& method) {
+    v1::MethodResult& result = *results.mutable_explained(image)->add_results();
+    *result.mutable_method() = method;
+    result.mutable_result()->set_task(std::to_string(payloads.size()));
+    return payloads.emplace_back();
+  }
   CheckSummary Summary() const {
     ReportInputs inputs;
     inputs.fetch_payload = [&](const v1::TaskResult& result) -> absl::StatusOr<v1::Payload> {
@@ -111,6 +117,87 @@ TEST(CheckSummary, AreasAndComparisons_ByHand) {
   EXPECT_DOUBLE_EQ(summary.agreement[0][2].median, 1);
   EXPECT_DOUBLE_EQ(summary.agreement[0][1].median, -1);
   EXPECT_DOUBLE_EQ(summary.agreement[0][3].median, -0.5);
+}
+
+// Two images, Shapley values and LIME; their row of each table, cell by cell.
+TEST(CheckSummary, WhatAttributionsSayOfThemselves_ByHand_AndItsCellsInTheReport) {
+  Checked checked(2);
+  checked.results.mutable_spec()->mutable_explanation()->add_methods()->mutable_lime();
+  const v1::MethodSpec shapley = checked.method(),
+                       lime = checked.results.spec().explanation().methods(1);
+  for (int image : {0, 1}) {
+    v1::Payload& fidelity = checked.Add(image, &shapley);
+    Checked::Curves(1, {1, 2}, "", fidelity);
+    fidelity.mutable_fidelity()->mutable_maps(0)->set_infidelity(image == 0 ? 0.2 : 0.4);
+    fidelity.mutable_fidelity()->mutable_maps(0)->set_infidelity_kind(v1::INFIDELITY_KIND_HALVES);
+    v1::Payload& fitted = checked.Add(image, &lime);
+    Checked::Curves(1, {1, 2}, "", fitted);
+    fitted.mutable_fidelity()->mutable_maps(0)->set_infidelity(0.3);
+    fitted.mutable_fidelity()->mutable_maps(0)->set_infidelity_kind(v1::INFIDELITY_KIND_FITTED);
+    v1::Payload& stability = checked.Add(image, &shapley);
+    Checked::Ranks(0.5, {0.75}, {0.875}, stability);
+    v1::Stability& stable = *stability.mutable_stability()->mutable_maps(0);
+    stable.set_max_sensitivity(image == 0 ? 0.25 : 0.75);
+    stable.mutable_second_hidden()->set_rank(image == 0 ? 0.5 : 0.25);
+    // The residual over f(x) - f(hidden) = 2; over a hundredth of the values where that is more.
+    v1::Attribution& fit = *checked.AddResult(image, shapley).mutable_fit();
+    fit.set_full(image == 0 ? 3 : 1);
+    fit.set_hidden(1);
+    fit.add_values(image == 0 ? 1.5 : 25);
+    fit.add_values(image == 0 ? 0.5 : -25);
+    fit.set_additivity_residual(image == 0 ? -0.2 : 0.1);
+    checked.AddResult(image, lime).mutable_fit()->set_r_squared(image == 0 ? 0.5 : 0.75);
+  }
+  const CheckSummary summary = checked.Summary();
+  ASSERT_EQ(summary.maps.size(), 2u);
+  const CheckedMap &values = summary.maps[0], &fit = summary.maps[1];
+  EXPECT_DOUBLE_EQ(values.infidelity.median, 0.3);
+  EXPECT_DOUBLE_EQ(values.infidelity.low, 0.25);
+  EXPECT_DOUBLE_EQ(values.residual.median, (0.2 / 2 + 0.1 / (0.01 * 50)) / 2);
+  EXPECT_EQ(values.r_squared.images, 0u);
+  EXPECT_DOUBLE_EQ(values.max_sensitivity.median, 0.5);
+  EXPECT_DOUBLE_EQ(values.second_hidden_rank.median, 0.375);
+  EXPECT_DOUBLE_EQ(fit.r_squared.median, 0.625);
+  EXPECT_DOUBLE_EQ(fit.r_squared.low, 0.5625);
+  EXPECT_EQ(fit.residual.images, 0u);
+  EXPECT_EQ(fit.max_sensitivity.images, 0u);
+
+  const std::string html = RenderChecks(summary, checked.results.spec().explanation());
+  // What stands over the last three columns of the one table, and the first four of the other.
+  EXPECT_THAT(html,
+              AllOf(HasSubstr("infidelity ↓</th><th rowspan=\"2\">additivity residual</th><th "
+                              "rowspan=\"2\">R²</th></tr>"),
+                    HasSubstr("max-sensitivity ↓</th>"),
+                    HasSubstr("<th>under noise</th><th>over seeds</th><th>hidden "
+                              "otherwise</th><th>signed</th>")));
+  EXPECT_THAT(html,
+              HasSubstr("<td>0.30<small>0.25 … 0.35</small></td>"
+                        "<td>2e-01<small>… 2e-01</small></td><td class=\"none\">–</td></tr>"));
+  EXPECT_THAT(html,
+              HasSubstr("<td>0.30<sup>†</sup><small>0.30 … 0.30</small></td>"
+                        "<td class=\"none\">–</td><td>0.62<small>0.56 … 0.69</small></td></tr>"));
+  EXPECT_THAT(html, HasSubstr("<th scope=\"row\">Shapley · SLIC</th>"
+                              "<td>0.50<small>0.38 … 0.62</small></td>"
+                              "<td>0.88<small>0.88 … 0.88</small></td>"
+                              "<td>0.75<small>0.75 … 0.75</small></td>"
+                              "<td>0.38<small>0.31 … 0.44</small></td>"));
+}
+
+TEST(CheckSummary, OfMasksRunInBf16_NoAdditivityResidualIsGiven) {
+  Checked checked(1);
+  Checked::Curves(1, {1, 2}, "", checked.Add(0, &checked.method()));
+  v1::Attribution& fit = *checked.AddResult(0, checked.method()).mutable_fit();
+  fit.add_values(1);
+  fit.set_full(2);
+  fit.set_additivity_residual(1);
+  v1::MethodResult& result = *checked.results.mutable_explained(0)->mutable_results(0);
+  const auto html = [&](v1::Precision precision) {
+    result.mutable_task()->mutable_fit()->mutable_perturbation()->set_precision(precision);
+    return RenderChecks(checked.Summary(), checked.results.spec().explanation());
+  };
+  EXPECT_THAT(html(v1::PRECISION_BF16), HasSubstr("<td class=\"none\">not available: bf16</td>"));
+  EXPECT_THAT(html(v1::PRECISION_FP32),
+              AllOf(HasSubstr("<td>5e-01<small>… 5e-01</small></td>"), Not(HasSubstr("bf16"))));
 }
 
 TEST(CheckSummary, MethodsThatHideByOtherValues_AreNotCompared_AndTheReportSaysSo) {
@@ -238,6 +325,18 @@ TEST(CheckFlags, AnOrderThatIsNoBetterThanEdges_IsNamed) {
   EXPECT_THAT(flags[0],
               AllOf(HasSubstr("not shown to order superpixels better than strength of edges"),
                     HasSubstr("better in deletion on 3"), Not(HasSubstr("random"))));
+}
+
+TEST(ChecksReport, SaysHowToAskForTheSecondHiddenValue_WhereNobodyDid) {
+  Checked checked(1);
+  Checked::Curves(1, {1, 2}, "", checked.Add(0, &checked.method()));
+  v1::ExplanationSpec spec = checked.results.spec().explanation();
+  const auto asks = HasSubstr("under a second hidden value");
+  EXPECT_THAT(RenderChecks(checked.Summary(), spec),
+              AllOf(asks, HasSubstr("explanation: {checks: {stability: {}}}")));
+  // Asked for, and not there yet.
+  spec.mutable_checks()->mutable_stability();
+  EXPECT_THAT(RenderChecks(checked.Summary(), spec), Not(asks));
 }
 
 TEST(ChecksReport, ShowsMethodsBesidePriors_AndFlagsInWords) {

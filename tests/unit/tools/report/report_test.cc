@@ -336,6 +336,19 @@ TEST(ReportTest, LimeOfAProbabilityThatHardlyMoves_IsSaid_WithTheMarginsFitBesid
   EXPECT_THAT(html, Not(HasSubstr("of the margin")));
 }
 
+TEST(ReportTest, OfMasksRunInBf16_NoAdditivityResidualIsGiven) {
+  FakeStudy study(60, 32, 1);
+  const std::string cell = "<td class=\"none\">not available: bf16</td>";
+  EXPECT_THAT(Render(study), Not(HasSubstr(cell)));
+  size_t shapley = 0;
+  for (v1::MethodResult& result : *study.results.mutable_explained(0)->mutable_results()) {
+    result.mutable_task()->mutable_fit()->mutable_perturbation()->set_precision(v1::PRECISION_BF16);
+    shapley += result.method().has_shapley();
+  }
+  ASSERT_GT(shapley, 0u);
+  EXPECT_EQ(Count(Render(study), cell), shapley) << "LIME has none anyhow";
+}
+
 TEST(ReportTest, WhatIsMissing_IsSaid) {
   FakeStudy study(60, 32, 2);
   study.results.mutable_explained(0)->mutable_results(0)->mutable_result()->Clear();
