@@ -333,7 +333,7 @@ TEST_F(CompletionTest, Bash_KnowsCommandsOptionsValuesFilesAndStudies) {
   EXPECT_THAT(Offers("bash", "dermis pri"), ::testing::ElementsAre("priority"));
   EXPECT_THAT(Offers("bash", "dermis cluster "),
               ::testing::UnorderedElementsAre("start", "init", "stop", "status", "token", "revoke", "quarantine",
-                                              "release"));
+                                              "release", "user"));
   EXPECT_THAT(Offers("bash", "dermis cluster token "), ::testing::UnorderedElementsAre("create", "list", "revoke"));
   EXPECT_THAT(Offers("bash", "dermis cluster start --dr"), ::testing::ElementsAre("--dry-run"));
   EXPECT_THAT(Offers("bash", "dermis watch de"), ::testing::UnorderedElementsAre("demo", "deep-sweep"));
