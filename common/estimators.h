@@ -67,7 +67,7 @@ uint32_t RunsOfUnits(const v1::Perturbation& perturbation, uint32_t units);
 // input). With a tolerance, at most.
 struct MethodPrice {
   uint64_t tasks = 0;
-  uint64_t inputs = 0;  // Masked inputs.
+  uint64_t inputs = 0;  // Masks: each is InputsOfAMask (lesion_tasks.h) inputs.
 };
 MethodPrice PriceOf(const v1::MethodSpec& method, uint32_t superpixels);
 // Of a method without superpixels: none named.
