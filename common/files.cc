@@ -2,9 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,29 +12,18 @@ namespace dermis {
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t most) {
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  const bool opened = in.is_open();
-  const int why = errno;
-  std::error_code unknown;
-  const uintmax_t size = std::filesystem::file_size(path, unknown);
   std::string bytes;
-  bool too_long = !unknown && size > most;
-  if (opened && !too_long) {
-    if (!unknown) bytes.reserve(size);
-    // Devices and pipes have no size, and some no end.
-    std::vector<char> piece(1 << 16);
-    errno = 0;
-    while (!too_long &&
-           (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0)) {
-      bytes.append(piece.data(), static_cast<size_t>(in.gcount()));
-      too_long = bytes.size() > most;
-    }
+  // Piece by piece: devices and pipes have no size, and some no end.
+  std::vector<char> piece(1 << 16);
+  while (bytes.size() <= most &&
+         (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0)) {
+    bytes.append(piece.data(), static_cast<size_t>(in.gcount()));
   }
-  if (!opened || in.bad()) {
-    const int error = opened ? errno : why;
+  if (!in.is_open() || in.bad()) {
     return absl::NotFoundError(absl::StrCat(
-        path, " cannot be read: ", error == 0 ? "no bytes come" : std::strerror(error)));
+        path, " cannot be read: ", errno == 0 ? "no bytes come" : std::strerror(errno)));
   }
-  if (too_long) {
+  if (bytes.size() > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " has more than ", most >> 20,
                      " MiB, which is too much for what it is to be: is it the right file?"));

@@ -36,7 +36,6 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-constexpr size_t kMaxYamlBytes = 1 << 20;
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxItems = 10'000;
 constexpr uint32_t kEpochs = 100;  // Where a study names none.

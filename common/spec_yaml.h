@@ -2,18 +2,22 @@
 #ifndef DERMIS_COMMON_SPEC_YAML_H_
 #define DERMIS_COMMON_SPEC_YAML_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "dermis/v1/spec.pb.h"
 
 namespace dermis {
 
-// Errors name file:line:column, the key, and the nearest known key ("unknown key 'epoch' ... did you mean
-// 'epochs'?"). At most 1 MiB of text. `file` is for messages.
+inline constexpr size_t kMaxYamlBytes = 1 << 20;  // Of a study's text.
+
+// Errors name file:line:column, the key, and the nearest known key ("unknown key 'epoch' ... did
+// you mean 'epochs'?"). At most kMaxYamlBytes of text. `file` is for messages.
 absl::StatusOr<v1::StudySpec> ParseStudyYaml(std::string_view text, std::string_view file);
 
 // Every default filled, every value checked (ranges, V a power of two that divides the batch size, name's

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <thread>
 
@@ -26,7 +25,7 @@
 
 #include "common/blob_store.h"
 #include "common/clock.h"
-#include "common/join_token.h"
+#include "common/command_line.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/tasks.h"
@@ -452,14 +451,7 @@ int main(int argc, char** argv) {
   app.add_option("--dashboard", flags.dashboard,
                  "HOST:PORT that serves the dashboard, /metrics and /healthz; port 0: any free one "
                  "(default: none)");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::ostringstream why;  // It repeats words that it does not know.
-    const bool asked = app.exit(error, std::cout, why) == 0;
-    std::cerr << dermis::WithoutJoinToken(why.str());
-    return asked ? 0 : dermis::kUsage;
-  }
+  if (const auto end = dermis::ParseCommandLine(app, argc, argv)) return *end;
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-coordinator: give --certs DIR, or --insecure on loopback\n";
     return dermis::kUsage;

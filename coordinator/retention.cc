@@ -172,8 +172,8 @@ constexpr size_t kAtOnce = 32;
 constexpr size_t kFew = 512;  // Of a picture: its results are blobs, too.
 
 void Studies::RemoveInTurn(const std::vector<Digest>& blobs) {
-  // A few (a picture that somebody wants gone) do not wait for the thousands of another deletion.
   for (const Digest& blob : blobs) blobs_.Going(blob);
+  // A few (a picture that somebody wants gone) do not wait for the thousands of another deletion.
   to_remove_.insert(blobs.size() <= kFew ? to_remove_.begin() : to_remove_.end(), blobs.begin(),
                     blobs.end());
   RemoveSome();

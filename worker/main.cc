@@ -9,7 +9,6 @@
 #include <map>
 #include <memory>
 #include <regex>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,6 +29,7 @@
 #include "common/blob_client.h"
 #include "common/blob_store.h"
 #include "common/clock.h"
+#include "common/command_line.h"
 #include "common/image_set.h"
 #include "common/join_token.h"
 #include "common/log.h"
@@ -543,14 +543,7 @@ int main(int argc, char** argv) {
       ->group("");
   app.add_option("--claim-version", flags.claim_version, "For tests: another software version")
       ->group("");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::ostringstream why;  // It repeats words that it does not know.
-    const bool asked = app.exit(error, std::cout, why) == 0;
-    std::cerr << dermis::WithoutJoinToken(why.str());
-    return asked ? 0 : 2;
-  }
+  if (const auto end = dermis::ParseCommandLine(app, argc, argv)) return *end;
   dermis::SetLogProcess("worker/" + flags.name + (flags.supervise ? "/supervisor" : ""));
   if (flags.certs.empty() && !flags.insecure) {
     std::cerr << "dermis-worker: give --certs DIR, or --insecure on loopback\n";

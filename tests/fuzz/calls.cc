@@ -166,12 +166,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   dermis::Hush();
   dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));  // Not a word.
   dermis::Coordinator coordinator;
-  for (size_t at = 0; at + 3 <= size;) {
-    const Call call = static_cast<Call>(data[at] % static_cast<uint8_t>(Call::kCount));
-    const size_t length = std::min<size_t>(data[at + 1] | data[at + 2] << 8, size - at - 3);
-    coordinator.Take(call, std::string(reinterpret_cast<const char*>(data) + at + 3, length));
-    at += 3 + length;
-  }
+  dermis::ForEachCall<Call>(
+      data, size, [&](Call call, const std::string& bytes) { coordinator.Take(call, bytes); });
   coordinator.Restart();
   return 0;
 }

@@ -3,6 +3,8 @@
 #ifndef DERMIS_TESTS_FUZZ_CALLS_H_
 #define DERMIS_TESTS_FUZZ_CALLS_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -65,6 +67,18 @@ enum class PeerCall : uint8_t {
   kGet,     // v1::GetRequest
   kCount,
 };
+
+// Takes the calls of an input, one after the other; the last message may be cut off. `Which`: one
+// of the above. `take`: of which it is, and its message.
+template <typename Which, typename Take>
+void ForEachCall(const uint8_t* data, size_t size, Take take) {
+  for (size_t at = 0; at + 3 <= size;) {
+    const auto which = static_cast<Which>(data[at] % static_cast<uint8_t>(Which::kCount));
+    const size_t length = std::min<size_t>(data[at + 1] | data[at + 2] << 8, size - at - 3);
+    take(which, std::string(reinterpret_cast<const char*>(data) + at + 3, length));
+    at += 3 + length;
+  }
+}
 
 // The gang of that target: three ranks with 1, 1 and 2 of 4 shards; this worker is rank 0.
 inline v1::GangSeat PeerSeat() {

@@ -110,17 +110,13 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   dermis::Hush();
   dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));  // Not a word.
   dermis::Worker worker;
-  for (size_t at = 0; at + 3 <= size;) {
-    const auto call = static_cast<PeerCall>(data[at] % static_cast<uint8_t>(PeerCall::kCount));
-    const size_t length = std::min<size_t>(data[at + 1] | data[at + 2] << 8, size - at - 3);
-    const std::string bytes(reinterpret_cast<const char*>(data) + at + 3, length);
+  dermis::ForEachCall<PeerCall>(data, size, [&](PeerCall call, const std::string& bytes) {
     if (call == PeerCall::kGet) {
       dermis::Get(bytes);
     } else {
       worker.Say(call == PeerCall::kSecond ? 1 : 0, bytes);
     }
-    at += 3 + length;
-  }
+  });
   worker.Work();
   return 0;
 }

@@ -317,13 +317,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));  // Not a word.
   static dermis::Place place;
   dermis::Services services(place);
-  for (size_t at = 0; at + 3 <= size;) {
-    const auto call =
-        static_cast<ServiceCall>(data[at] % static_cast<uint8_t>(ServiceCall::kCount));
-    const size_t length = std::min<size_t>(data[at + 1] | data[at + 2] << 8, size - at - 3);
-    services.Take(call, std::string(reinterpret_cast<const char*>(data) + at + 3, length));
-    at += 3 + length;
-  }
+  dermis::ForEachCall<ServiceCall>(
+      data, size, [&](ServiceCall call, const std::string& bytes) { services.Take(call, bytes); });
   services.End();
   return 0;
 }

@@ -29,6 +29,7 @@ class Goldens {
     return absl::OkStatus();
   }
   const SafetensorsView& view() const { return view_; }
+  bool Has(const std::string& name) const { return view_.tensors.contains(name); }
 
   // Empty, and the test fails, where there is none. T: as wide as the tensor's values.
   template <typename T>
@@ -40,6 +41,12 @@ class Goldens {
     std::vector<T> values(it->second.data.size() / sizeof(T));
     std::memcpy(values.data(), it->second.data.data(), values.size() * sizeof(T));
     return values;
+  }
+  // The same of floats or doubles.
+  std::vector<double> Doubles(const std::string& name) const {
+    if (!Has(name) || view_.tensors.at(name).dtype != "F32") return As<double>(name);
+    const std::vector<float> values = As<float>(name);
+    return {values.begin(), values.end()};
   }
 
  private:

@@ -23,8 +23,6 @@
 namespace dermis {
 namespace {
 
-constexpr uint64_t kMostStudy = 1 << 20;  // As ParseStudyYaml takes.
-
 // `digest` of the file, or an error where another one is written there.
 absl::Status FillDigest(const std::string& key, const std::string& file, const std::string& bytes,
                         std::string* digest) {
@@ -164,7 +162,7 @@ absl::StatusOr<StudyFile> ReadFiles(v1::StudySpec spec, const std::filesystem::p
 
 absl::StatusOr<StudyFile> ReadStudy(const std::string& path,
                                     const std::vector<std::string>& settings) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostStudy));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxYamlBytes));
   ASSIGN_OR_RETURN(v1::StudySpec spec, ParseStudyYaml(text, path));
   for (const std::string& setting : settings) RETURN_IF_ERROR(Override(spec, setting));
   absl::StatusOr<StudyFile> study =

@@ -3,11 +3,7 @@
 // images.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
-#include "common/safetensors.h"
+#include "tests/parity/goldens.h"
 #include "tests/unit/worker/explain/test_data.h"
 #include "tools/report/picture.h"
 #include "worker/models/activations.h"
@@ -63,46 +59,12 @@ struct Network {
   double residual;  // The bound for it.
 };
 
-// A file of golden/.
-class GoldenFile {
- public:
-  explicit GoldenFile(const std::string& name) {
-    const char* root = std::getenv("DERMIS_SOURCE_DIR");
-    auto file = MappedFile::Open(
-        absl::StrCat(root == nullptr ? "." : root, "/tests/parity/explain/golden/", name));
-    EXPECT_TRUE(file.ok()) << file.status();
-    if (!file.ok()) return;
-    file_ = *std::move(file);
-    auto parsed = ParseSafetensors(file_->bytes());
-    EXPECT_TRUE(parsed.ok()) << parsed.status();
-    if (parsed.ok()) view_ = *std::move(parsed);
-  }
-  bool Has(const std::string& name) const { return view_.tensors.contains(name); }
-  std::vector<double> operator()(const std::string& name) const {
-    const auto it = view_.tensors.find(name);
-    EXPECT_NE(it, view_.tensors.end()) << name;
-    if (it == view_.tensors.end()) return {};
-    if (it->second.dtype == "F32") {
-      const std::vector<float> values = ValuesOf<float>(it->second.data);
-      return {values.begin(), values.end()};
-    }
-    return ValuesOf<double>(it->second.data);
-  }
-
- private:
-  template <typename Value>
-  static std::vector<Value> ValuesOf(std::string_view bytes) {
-    std::vector<Value> values(bytes.size() / sizeof(Value));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-  std::shared_ptr<MappedFile> file_;
-  SafetensorsView view_;
-};
-
 class GradientsParityTest : public testing::TestWithParam<Network> {
  protected:
   void SetUp() override {
+    const absl::Status opened =
+        golden_.Open(absl::StrCat("explain/golden/gradients-", GetParam().name, ".safetensors"));
+    ASSERT_TRUE(opened.ok()) << opened;
     model_.layout = *LayoutOf(GetParam().kind, kSize, 2, GetParam().stem);
     model_.pixel_mean = 120;
     model_.pixel_deviation = 50;
@@ -147,7 +109,7 @@ class GradientsParityTest : public testing::TestWithParam<Network> {
         (name == "integrated" && IsResNet(GetParam().kind)) ||
         (GetParam().kind == v1::MODEL_KIND_SEED_CNN &&
          (name == "cam.grad_cam_plus_plus.conv2" || name == "cam.grad_cam_plus_plus.conv4"));
-    return magnifies ? std::max(1e-4, 5 * golden_("float." + name)[0]) : 1e-4;
+    return magnifies ? std::max(1e-4, 5 * golden_.Doubles("float." + name)[0]) : 1e-4;
   }
 
   v1::PixelAttribution Run(v1::GradientTask task) const {
@@ -158,7 +120,7 @@ class GradientsParityTest : public testing::TestWithParam<Network> {
     return result.ok() ? *std::move(result) : v1::PixelAttribution();
   }
 
-  GoldenFile golden_{absl::StrCat("gradients-", GetParam().name, ".safetensors")};
+  Goldens golden_;
   Model model_;
   std::string weights_;
   ImageData data_;
@@ -186,7 +148,7 @@ TEST_P(GradientsParityTest, DeepShapIsShaps_AndAddsUp) {
     // Of resnet50 the margin alone.
     if (output != v1::OUTPUT_KIND_MARGIN && !golden_.Has(absl::StrCat("deep_shap.", name)))
       continue;
-    const std::vector<double> phi = golden_(absl::StrCat("deep_shap.", name));
+    const std::vector<double> phi = golden_.Doubles(absl::StrCat("deep_shap.", name));
     const size_t count = phi.size() / 2;
     for (uint32_t image = 0; image < 2; ++image) {
       v1::GradientTask task;
@@ -197,7 +159,7 @@ TEST_P(GradientsParityTest, DeepShapIsShaps_AndAddsUp) {
       const v1::PixelAttribution result = Run(task);
       EXPECT_LE(Difference(result.values(), phi.data() + image * count, count), 1e-4)
           << name << " of image " << image;
-      EXPECT_NEAR(result.reference(), golden_(absl::StrCat("reference.", name))[0],
+      EXPECT_NEAR(result.reference(), golden_.Doubles(absl::StrCat("reference.", name))[0],
                   1e-5 * std::max(1.0, std::abs(result.reference())));
       double magnitude = 0;
       for (const float v : result.values()) magnitude += std::abs(v);
@@ -214,7 +176,7 @@ TEST_P(GradientsParityTest, IntegratedGradientsAreCaptums) {
   task.set_output(v1::OUTPUT_KIND_MARGIN);
   task.mutable_integrated_gradients()->set_steps(50);
   const v1::PixelAttribution result = Run(task);
-  const std::vector<double> golden = golden_("integrated");
+  const std::vector<double> golden = golden_.Doubles("integrated");
   EXPECT_LE(Difference(result.values(), golden.data(), golden.size()), Tolerance("integrated"));
 }
 
@@ -234,7 +196,7 @@ TEST_P(GradientsParityTest, ClassActivationMapsAreGradCams) {
     EXPECT_GE(maps->layers_size(), 5);
     for (const v1::LayerMaps& layer : maps->layers()) {
       const std::string golden_name = absl::StrCat("cam.", name, ".", layer.layer());
-      const std::vector<double> golden = golden_(golden_name);
+      const std::vector<double> golden = golden_.Doubles(golden_name);
       const auto& map = kind == v1::CAM_KIND_UNSPECIFIED ? layer.grad_cam() : layer.cam();
       // Of maps that are there for f and for -f: those of f.
       const std::vector<float> ours(map.begin(), map.begin() + layer.height() * layer.width());
@@ -244,7 +206,8 @@ TEST_P(GradientsParityTest, ClassActivationMapsAreGradCams) {
       const int width = static_cast<int>(layer.width()), height = static_cast<int>(layer.height());
       const auto positive = NormaliseCam(ours, 1);
       ASSERT_TRUE(positive) << golden_name;
-      const std::vector<double> shown = golden_(absl::StrCat("shown.", name, ".", layer.layer()));
+      const std::vector<double> shown =
+          golden_.Doubles(absl::StrCat("shown.", name, ".", layer.layer()));
       EXPECT_LE(Difference(ResizeBilinear(*positive, width, height, kSize, kSize), shown.data(),
                            shown.size()),
                 Tolerance(golden_name))
@@ -262,14 +225,16 @@ TEST(CamsParity, FormulasAreGradCams_FromTheSameMapsAndGradients) {
     gradient.push_back(static_cast<float>(2 * Unit(2001, i) - 1));
   }
   const LayerView layer{maps, gradient, kChannels, kPixels};
-  const GoldenFile golden("cams.safetensors");
+  Goldens golden;
+  const absl::Status opened = golden.Open("explain/golden/cams.safetensors");
+  ASSERT_TRUE(opened.ok()) << opened;
   const std::pair<const char*, std::vector<float>> ours[] = {
       {"grad_cam", GradCam(layer)},
       {"grad_cam_plus_plus", GradCamPlusPlus(layer)},
       {"hires_cam", HiresCam(layer)},
       {"layer_cam", LayerCam(layer)}};
   for (const auto& [name, map] : ours) {
-    const std::vector<double> theirs = golden(name);
+    const std::vector<double> theirs = golden.Doubles(name);
     EXPECT_LE(Difference(map, theirs.data(), kPixels), 1e-6) << name;
   }
 }
