@@ -2,7 +2,6 @@
 // and in any order, while it shares memory, sums and gathers; and what they ask its cache for. Each
 // call of the collective ends, well or with an error that stays, and no blob comes with bytes that
 // are not its own.
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>

@@ -1,7 +1,6 @@
 // The bytes of the calls that services answer themselves (blobs, joining, results, the audit log),
 // streams among them, by the services' own functions without a server: each is answered, whatever comes, and a replay
 // of the journal gives the state that there was.
-#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <list>
