@@ -12,6 +12,7 @@
 
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
+#include "worker/plan/split_input.h"
 
 namespace dermis {
 namespace {
@@ -24,7 +25,8 @@ constexpr uint32_t kChunk = 16;
 // The network for one number of images. Memories are shared by steps only where they are chained.
 struct Network {
   std::vector<OnednnStep> steps;
-  memory input;  // The first chunk's input, moved by set_data_handle.
+  memory input;  // The first chunk's input, moved by set_data_handle; or, in bf16, where it is
+                 // split to.
   memory last;   // fp32 NHWC, cells x cells x 128.
 };
 
@@ -35,6 +37,7 @@ class OnednnPlan final : public InferencePlan {
         bf16_(precision == v1::PRECISION_BF16),
         engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_),
+        split_weight_(SplitWeights(weights_.layers[0].weight, weights_.layers[0].out)),
         input_(size_t{kMaxBatch} * size() * size() * 3) {}
 
   absl::Status Prepare() {
@@ -49,7 +52,9 @@ class OnednnPlan final : public InferencePlan {
       }
       packed_.clear();
       if (!native_bf16_) {
-        for (SeedCnnLayer& layer : weights_.layers) RoundToBf16(absl::MakeSpan(layer.weight));
+        for (size_t i = 1; i < weights_.layers.size(); ++i) {
+          RoundToBf16(absl::MakeSpan(weights_.layers[i].weight));
+        }
       }
     }
     // The dense layer reads channel, y, x; the last map lies y, x, channel.
@@ -63,7 +68,6 @@ class OnednnPlan final : public InferencePlan {
         }
       }
     }
-    if (bf16_) RoundToBf16(absl::MakeSpan(dense_));
     try {
       NetworkFor(kChunk);
     } catch (const dnnl::error& error) {
@@ -93,12 +97,16 @@ class OnednnPlan final : public InferencePlan {
 
   void RunChunk(uint32_t first, uint32_t chunk, float* logits) {
     Network& network = NetworkFor(chunk);
-    float* const source = input_.data() + size_t{first} * size() * size() * 3;
-    if (emulated_bf16()) RoundToBf16({source, size_t{chunk} * size() * size() * 3});
-    network.input.set_data_handle(source);
+    const size_t pixels = size_t{size()} * size();
+    float* const source = input_.data() + first * pixels * 3;
+    if (activation_type() == memory::data_type::f32) {
+      network.input.set_data_handle(source);
+    } else {
+      SplitInput(source, chunk * pixels, static_cast<uint16_t*>(network.input.get_data_handle()));
+    }
     for (OnednnStep& step : network.steps) {
       step.primitive.execute(stream_, step.arguments);
-      if (emulated_bf16()) {
+      if (emulated_bf16() && step.output) {
         stream_.wait();
         auto* values = static_cast<float*>(step.output.get_data_handle());
         RoundToBf16({values, step.output.get_desc().get_size() / sizeof(float)});
@@ -149,8 +157,9 @@ class OnednnPlan final : public InferencePlan {
       if (packed_layer == layer_index && packed.get_desc() == desc) return packed;
     }
     SeedCnnLayer& layer = weights_.layers[layer_index];
-    memory plain({{layer.out, layer.in, 3, 3}, memory::data_type::f32, memory::format_tag::oihw},
-                 engine_, layer.weight.data());
+    const bool split = desc.dims()[1] != layer.in;
+    memory plain({desc.dims(), memory::data_type::f32, memory::format_tag::oihw}, engine_,
+                 (split ? split_weight_ : layer.weight).data());
     memory packed(desc, engine_);
     Reorder(plain, packed);
     packed_.emplace_back(layer_index, packed);
@@ -162,21 +171,18 @@ class OnednnPlan final : public InferencePlan {
     const auto type = activation_type();
     int64_t side = size();
     const int64_t n = batch;
-    memory::desc desc({n, 3, side, side}, memory::data_type::f32, kNhwc);
-    network.input = memory(desc, engine_, input_.data());
-    memory current = network.input;
     size_t buffer = 0;
-    if (type != memory::data_type::f32) {
-      memory converted = Buffer(buffer++, memory::desc({n, 3, side, side}, type, kNhwc));
-      network.steps.push_back({dnnl::reorder(current, converted),
-                               {{DNNL_ARG_FROM, current}, {DNNL_ARG_TO, converted}},
-                               converted});
-      current = converted;
-    }
+    network.input = type == memory::data_type::f32
+                        ? memory({{n, 3, side, side}, type, kNhwc}, engine_, input_.data())
+                        : Buffer(buffer++, {{n, kSplitChannels, side, side}, type, kNhwc});
+    memory current = network.input;
     for (size_t i = 0; i < weights_.layers.size(); ++i) {
       const SeedCnnLayer& layer = weights_.layers[i];
-      const int64_t out = layer.out, in = layer.in;
-      const memory::desc output_desc({n, out, side, side}, type, kNhwc);
+      const int64_t out = layer.out, in = current.get_desc().dims()[1];
+      // What the dense layer reads stays in fp32.
+      const bool last = i + 1 == weights_.layers.size();
+      const auto output_type = last ? memory::data_type::f32 : type;
+      const memory::desc output_desc({n, out, side, side}, output_type, kNhwc);
       const memory scale = Vector(layer.scale, {1, out, 1, 1});
       const memory shift = Vector(layer.shift, {1, out, 1, 1});
       const memory bias = Vector(layer.bias, {out});
@@ -199,29 +205,22 @@ class OnednnPlan final : public InferencePlan {
                                 {DNNL_ARG_DST, output},
                                 {DNNL_ARG_ATTR_MULTIPLE_POST_OP(1) | DNNL_ARG_SRC_1, scale},
                                 {DNNL_ARG_ATTR_MULTIPLE_POST_OP(2) | DNNL_ARG_SRC_1, shift}},
-                               output});
+                               last ? memory() : output});
       current = output;
       if (i % 2 == 0) continue;
       side /= 2;
-      const memory pooled = Buffer(buffer++, memory::desc({n, out, side, side}, type, kNhwc));
+      const memory pooled =
+          Buffer(buffer++, memory::desc({n, out, side, side}, output_type, kNhwc));
       const dnnl::pooling_forward::desc pool(dnnl::prop_kind::forward_inference,
                                              dnnl::algorithm::pooling_max, current.get_desc(),
                                              pooled.get_desc(), {2, 2}, {2, 2}, {0, 0}, {0, 0});
       network.steps.push_back(
           {dnnl::pooling_forward(dnnl::pooling_forward::primitive_desc(pool, engine_)),
            {{DNNL_ARG_SRC, current}, {DNNL_ARG_DST, pooled}},
-           pooled});
+           last ? memory() : pooled});
       current = pooled;
     }
     network.last = current;
-    if (type != memory::data_type::f32) {
-      const memory::desc plain(current.get_desc().dims(), memory::data_type::f32, kNhwc);
-      memory converted = Buffer(buffer++, plain);
-      network.steps.push_back({dnnl::reorder(current, converted),
-                               {{DNNL_ARG_FROM, current}, {DNNL_ARG_TO, converted}},
-                               converted});
-      network.last = converted;
-    }
     return network;
   }
 
@@ -230,6 +229,7 @@ class OnednnPlan final : public InferencePlan {
   bool native_bf16_ = false;
   dnnl::engine engine_;
   dnnl::stream stream_;
+  std::vector<float> split_weight_;  // Of the first layer, for bf16.
   std::vector<float> input_;
   std::vector<float> dense_;  // [classes][y][x][channel]
   std::map<size_t, std::vector<char>> buffers_;

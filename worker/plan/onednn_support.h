@@ -2,6 +2,7 @@
 #ifndef DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
 #define DERMIS_WORKER_PLAN_ONEDNN_SUPPORT_H_
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -91,7 +92,7 @@ absl::StatusOr<std::unique_ptr<InferencePlan>> MakePrepared(const Weights& weigh
   return std::unique_ptr<InferencePlan>(std::move(plan));
 }
 
-// Calls `run(first, chunk)` for all of a batch: full chunks, then powers of two: any count, few networks, no padding.
+// Calls `run(first, chunk)` for all of a batch: full chunks, then what is left.
 template <typename RunChunk>
 absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk run) {
   if (count > most) {
@@ -100,12 +101,9 @@ absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk 
   }
   const ComputeScope scope;
   try {
-    uint32_t first = 0;
-    for (uint32_t chunk = full; chunk > 0; chunk /= 2) {
-      for (; count - first >= chunk; first += chunk) {
-        run(first, chunk);
-        NoteProgress();
-      }
+    for (uint32_t first = 0; first < count; first += full) {
+      run(first, std::min(full, count - first));
+      NoteProgress();
     }
   } catch (const dnnl::error& error) {
     return absl::InternalError(absl::StrCat("inference plan: oneDNN: ", error.what()));
@@ -117,7 +115,7 @@ absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk 
 struct OnednnStep {
   dnnl::primitive primitive;
   std::unordered_map<int, dnnl::memory> arguments;
-  dnnl::memory output;
+  dnnl::memory output;  // What emulated bf16 rounds; none where it stays in fp32.
 };
 
 }  // namespace dermis
