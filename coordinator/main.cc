@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -27,15 +27,12 @@
 #include "common/clock.h"
 #include "common/command_line.h"
 #include "common/log.h"
-#include "common/status_macros.h"
 #include "common/tasks.h"
 #include "common/tls.h"
 #include "coordinator/audit_log.h"
 #include "coordinator/core.h"
 #include "coordinator/core_thread.h"
-#include "coordinator/dashboard/dashboard.h"
-#include "coordinator/dashboard/decoder.h"
-#include "coordinator/dashboard/question_board.h"
+#include "coordinator/dashboard/serve.h"
 #include "coordinator/journal.h"
 #include "coordinator/services/access.h"
 #include "coordinator/services/audit_service.h"
@@ -91,84 +88,9 @@ std::string LocalAddress(const std::string& listen, int port) {
   return absl::StrCat(host, ":", port);
 }
 
-// What serves the dashboard, together; ends in the order that it must.
-struct DashboardParts {
-  std::unique_ptr<Publisher> publisher;
-  std::unique_ptr<Chronicle> chronicle;
-  std::unique_ptr<ExplanationReader> explanations;
-  std::unique_ptr<SignIn> users;
-  std::unique_ptr<Decoder> decoder;
-  std::unique_ptr<QuestionBoard> questions;
-  std::unique_ptr<Dashboard> dashboard;
-  std::unique_ptr<HttpServer> server;
-};
-
-absl::StatusOr<std::string> ReadPart(const BlobStore& store, const Digest& blob, uint64_t offset,
-                                     uint64_t size) {
-  const int fd = ::open(store.PathOf(blob).c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return absl::NotFoundError(absl::StrCat("blob ", blob.short_hex(), " is not stored"));
-  std::string bytes(size, '\0');
-  const ssize_t got = ::pread(fd, bytes.data(), size, static_cast<off_t>(offset));
-  ::close(fd);
-  if (got != static_cast<ssize_t>(size)) {
-    return absl::DataLossError(absl::StrCat("blob ", blob.short_hex(), " is too short"));
-  }
-  return bytes;
-}
-
-absl::StatusOr<DashboardParts> ServeDashboard(const Flags& flags, CoreThread& core,
-                                              const Journal& journal, const BlobIndex& blobs,
-                                              const BlobStore& store, QuestionDesk& desk,
-                                              AuditLog& audit) {
-  DashboardParts parts;
-  HttpServer::Options options;
-  options.listen = flags.dashboard;
-  if (!flags.insecure) {
-    ASSIGN_OR_RETURN(options.tls, LoadIdentity(flags.certs, "coordinator"));
-  }
-  ASSIGN_OR_RETURN(SignIn sign_in, SignIn::Open(absl::StrCat(flags.store, "/dashboard-token")));
-  parts.publisher = std::make_unique<Publisher>(core);
-  parts.chronicle = std::make_unique<Chronicle>(absl::StrCat(flags.store, "/journal.sqlite"));
-  parts.explanations = std::make_unique<ExplanationReader>(
-      journal, blobs, [&store](const Digest& blob, uint64_t offset, uint64_t size) {
-        return ReadPart(store, blob, offset, size);
-      });
-  Dashboard::Sources sources;
-  sources.snapshot = [publisher = parts.publisher.get()] { return publisher->Latest(); };
-  sources.chronicle = parts.chronicle.get();
-  sources.explanations = parts.explanations.get();
-  ASSIGN_OR_RETURN(SignIn users, SignIn::Open(absl::StrCat(flags.store, "/user-token")));
-  parts.users = std::make_unique<SignIn>(std::move(users));
+std::string BesideThisProgram(const std::string& name) {
   std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  parts.decoder = std::make_unique<Decoder>((self.parent_path() / "dermis-decode").string());
-  parts.questions = std::make_unique<QuestionBoard>(desk, *parts.decoder);
-  sources.questions = parts.questions.get();
-  sources.users = parts.users.get();
-  sources.audit = &audit;
-  parts.dashboard =
-      std::make_unique<Dashboard>(std::move(sources), std::move(sign_in), !flags.insecure);
-  options.larger_body = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
-    return dashboard->LargerBody(request);
-  };
-  const auto handler = [dashboard = parts.dashboard.get()](const HttpRequest& request) {
-    return dashboard->Answer(request);
-  };
-  // Any free port: the last one, if it still is, so that open pages go on after a restart.
-  std::string last;
-  std::ifstream(absl::StrCat(flags.store, "/dashboard")) >> last;
-  if (const size_t colon = last.rfind(':');
-      colon != std::string::npos && flags.dashboard.ends_with(":0")) {
-    HttpServer::Options again = options;
-    again.listen = flags.dashboard.substr(0, flags.dashboard.size() - 2) + last.substr(colon);
-    if (auto server = HttpServer::Start(std::move(again), handler); server.ok()) {
-      parts.server = *std::move(server);
-    }
-  }
-  if (parts.server == nullptr) {
-    ASSIGN_OR_RETURN(parts.server, HttpServer::Start(std::move(options), handler));
-  }
-  return parts;
+  return (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / name).string();
 }
 
 // A connection takes a descriptor, and so does a blob that is read: as many as the system allows.
@@ -354,7 +276,10 @@ int Serve(const Flags& flags) {
   };
   absl::StatusOr<DashboardParts> dashboard = DashboardParts();
   if (!flags.dashboard.empty()) {
-    dashboard = ServeDashboard(flags, core_thread, **journal, blobs, **store, desk, **audit);
+    DashboardOptions options = {flags.dashboard, std::nullopt, flags.store,
+                                BesideThisProgram("dermis-decode")};
+    if (!flags.insecure) options.tls = own;
+    dashboard = ServeDashboard(options, core_thread, **journal, blobs, **store, desk, **audit);
     if (!dashboard.ok()) {
       return fail(kListen, absl::StrCat("the dashboard: ", dashboard.status().message(),
                                         ". Give --dashboard another HOST:PORT"));

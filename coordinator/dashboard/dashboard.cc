@@ -301,6 +301,11 @@ std::string BearerToken(const HttpRequest& request) {
   return authorization.substr(kPrefix.size());
 }
 
+bool LeadsUp(const std::string& path) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(path, absl::ByAnyChar("/\\"));
+  return std::find(parts.begin(), parts.end(), "..") != parts.end();
+}
+
 // Of "/api/studies/ID/questions"; "": another path.
 std::string StudyAskedAbout(const std::string& path) {
   absl::string_view rest = path;
@@ -394,10 +399,12 @@ bool Dashboard::SignedIn(const HttpRequest& request) const {
   return false;
 }
 
+void Dashboard::Refused(const std::string& client, const char* why) const {
+  if (sources_.audit != nullptr) sources_.audit->Record({client, "", "the dashboard", "", why});
+}
+
 void Dashboard::NoteRefusal(const HttpRequest& request, const char* why, bool wrong_token) const {
-  if (sources_.audit != nullptr) {
-    sources_.audit->Record({request.client, "", "the dashboard", "", why});
-  }
+  Refused(request.client, why);
   if (!wrong_token) return;
   absl::MutexLock lock(&mutex_);
   ++refusals_;
@@ -581,6 +588,11 @@ HttpResponse Dashboard::Answer(const HttpRequest& request) const {
 }
 
 HttpResponse Dashboard::Route(const HttpRequest& request) const {
+  // No browser sends it, and nothing here is a file: whoever does looks for one.
+  if (LeadsUp(request.path)) {
+    Refused(request.client, "a path with '..'");
+    return Error(400, "a path with '..' leads nowhere here");
+  }
   const bool post = request.method == "POST";
   if (request.path == "/api/session" && post) return Session(request);
   if (IsQuestion(request)) return Question(request);

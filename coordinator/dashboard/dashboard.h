@@ -48,6 +48,9 @@ class Dashboard {
   HttpResponse Answer(const HttpRequest& request) const;
   // HttpServer::Options::larger_body: pictures, of users; others hear that they need a user's token.
   std::variant<uint32_t, HttpResponse> LargerBody(const HttpRequest& request) const;
+  // HttpServer::Options::refused: a line in the audit log, as of a stranger. `why`: nothing of what
+  // was said.
+  void Refused(const std::string& client, const char* why) const;
 
  private:
   bool SignedIn(const HttpRequest& request) const;
@@ -58,8 +61,7 @@ class Dashboard {
   HttpResponse Question(const HttpRequest& request) const;
   HttpResponse NeedsUser(const HttpRequest& request) const;
   HttpResponse Ask(const HttpRequest& request, const std::string& study) const;
-  // A line in the audit log, as of a stranger; of wrong tokens one in the process's log, too, at
-  // most once a second. `why`: nothing of what was said.
+  // Refused; of wrong tokens there is a line in the process's log, too, at most once a second.
   void NoteRefusal(const HttpRequest& request, const char* why, bool wrong_token) const;
   HttpResponse Route(const HttpRequest& request) const;
   HttpResponse Session(const HttpRequest& request) const;

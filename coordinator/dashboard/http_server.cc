@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include <gnutls/gnutls.h>
+#include <linux/tcp.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "common/clock.h"
@@ -24,9 +30,14 @@ namespace dermis {
 namespace {
 
 constexpr unsigned kThreads = 2;
-constexpr unsigned kIdleSeconds = 20;
 constexpr int kLargeAtOnce = 8;
 constexpr absl::Duration kLook = absl::Milliseconds(500);
+
+// What Options::refused is told.
+constexpr char kTooLong[] = "a request that is too long";
+constexpr char kNotTaken[] = "a request that is none, or whose head is too long";
+constexpr char kSlowHandshake[] = "cut off: its TLS handshake was not over in time";
+constexpr char kSlowRequest[] = "cut off: a request was not over in time";
 
 struct Address {
   sockaddr_storage bytes{};
@@ -57,6 +68,13 @@ absl::StatusOr<Address> Resolve(const std::string& listen) {
   return address;
 }
 
+// Also who will say no more: the library keeps its connection, where that was within a request.
+bool HasLeft(int socket) {
+  char byte;
+  const ssize_t got = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
 std::string ClientOf(MHD_Connection* connection) {
   const MHD_ConnectionInfo* info =
       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -69,11 +87,16 @@ std::string ClientOf(MHD_Connection* connection) {
   return name;
 }
 
-// Nothing that a client says is written to the log; the library's words are for debugging.
-void Log(void*, const char* format, va_list arguments) {
-  char text[512];
-  vsnprintf(text, sizeof text, format, arguments);
-  DERMIS_LOG(kDebug, "dashboard: ", absl::StripAsciiWhitespace(text));
+// Bytes that have come over the connection and were read.
+uint64_t BytesRead(int socket) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  int unread = 0;
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      ioctl(socket, FIONREAD, &unread) != 0) {
+    return 0;
+  }
+  return info.tcpi_bytes_received - static_cast<uint64_t>(unread);
 }
 
 class MicroServer : public HttpServer {
@@ -104,14 +127,17 @@ class MicroServer : public HttpServer {
     }
     more.push_back({MHD_OPTION_END, 0, nullptr});
     daemon_ = MHD_start_daemon(
-        flags, 0, nullptr, nullptr, &MicroServer::OnRequest, this, MHD_OPTION_EXTERNAL_LOGGER, &Log,
-        nullptr, MHD_OPTION_SOCK_ADDR, reinterpret_cast<const sockaddr*>(&address.bytes),
-        MHD_OPTION_THREAD_POOL_SIZE, kThreads, MHD_OPTION_CONNECTION_LIMIT, options_.connections,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.connections_of_one_address,
-        MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        static_cast<size_t>(options_.request_head), MHD_OPTION_NOTIFY_COMPLETED,
-        &MicroServer::OnCompleted, this, MHD_OPTION_NOTIFY_CONNECTION, &MicroServer::OnConnection,
-        this, MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);
+        flags, 0, nullptr, nullptr, &MicroServer::OnRequest, this, MHD_OPTION_EXTERNAL_LOGGER,
+        &MicroServer::OnLog, this, MHD_OPTION_SOCK_ADDR,
+        reinterpret_cast<const sockaddr*>(&address.bytes), MHD_OPTION_THREAD_POOL_SIZE, kThreads,
+        MHD_OPTION_CONNECTION_LIMIT, options_.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        options_.connections_of_one_address,
+        // Twice: who sends no request is cut off by Reap, which knows whether one was begun.
+        MHD_OPTION_CONNECTION_TIMEOUT,
+        static_cast<unsigned>(absl::ToInt64Seconds(2 * options_.request_patience)),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<size_t>(options_.request_head),
+        MHD_OPTION_NOTIFY_COMPLETED, &MicroServer::OnCompleted, this, MHD_OPTION_NOTIFY_CONNECTION,
+        &MicroServer::OnConnection, this, MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);
     if (daemon_ == nullptr) {
       return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen,
                                                  ": the port is in use, or the address is not this "
@@ -148,7 +174,12 @@ class MicroServer : public HttpServer {
   };
   struct Connection {
     int socket = -1;
+    std::string client;
+    gnutls_session_t tls = nullptr;
     absl::Duration until;
+    // What had been read of it before the request that it is at. None: its handshake is not over.
+    std::optional<uint64_t> before;
+    bool told = false;  // `refused`, of this request.
   };
 
   static MHD_Result AddHeader(void* request, MHD_ValueKind, const char* name, const char* value) {
@@ -211,6 +242,7 @@ class MicroServer : public HttpServer {
     if (*upload_size > 0) {
       if (!pending->answered &&
           pending->request.body.size() + *upload_size > pending->body_limit) {
+        Refuse(connection, kTooLong);
         return MHD_NO;  // It did not say how long it would be: the connection ends.
       }
       if (!pending->answered) pending->request.body.append(upload, *upload_size);
@@ -230,6 +262,7 @@ class MicroServer : public HttpServer {
   }
 
   MHD_Result TooLarge(MHD_Connection* connection, Pending& pending) {
+    Refuse(connection, kTooLong);
     HttpResponse response;
     response.status = 413;
     response.body = absl::StrCat("requests carry at most ", pending.body_limit, " bytes\n");
@@ -263,9 +296,11 @@ class MicroServer : public HttpServer {
   }
 
   static void OnCompleted(void* self, MHD_Connection* connection, void** context,
-                          MHD_RequestTerminationCode) {
+                          MHD_RequestTerminationCode code) {
     auto& server = *static_cast<MicroServer*>(self);
+    if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED) server.Refuse(connection, kSlowRequest);
     server.Extend(connection, server.options_.request_patience);
+    server.BeginRequest([&](const auto& open) { return open.first == connection; });
     delete static_cast<Pending*>(*context);
     *context = nullptr;
   }
@@ -282,8 +317,67 @@ class MicroServer : public HttpServer {
     const MHD_ConnectionInfo* info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info == nullptr) return;
-    server.open_[connection] = {info->connect_fd,
-                                Clock::Real().Now() + server.options_.request_patience};
+    Connection& open = server.open_[connection];
+    open.socket = info->connect_fd;
+    open.client = ClientOf(connection);
+    open.until = Clock::Real().Now() + server.options_.request_patience;
+    if (!server.options_.tls) {
+      open.before = 0;
+      return;
+    }
+    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (info == nullptr) return;
+    open.tls = static_cast<gnutls_session_t>(info->tls_session);
+    // The library has no use for this pointer: it keeps no sessions.
+    gnutls_db_set_ptr(open.tls, self);
+    gnutls_handshake_set_hook_function(open.tls, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST,
+                                       &MicroServer::OnHandshake);
+  }
+
+  // The client's last word of its handshake has come, or the server's goes.
+  static int OnHandshake(gnutls_session_t tls, unsigned, unsigned, unsigned incoming,
+                         const gnutls_datum_t*) {
+    if (incoming != 0) {
+      static_cast<MicroServer*>(gnutls_db_get_ptr(tls))->BeginRequest([&](const auto& open) {
+        return open.second.tls == tls;
+      });
+    }
+    return 0;
+  }
+
+  // What comes from now on is of the next request.
+  template <typename Which>
+  void BeginRequest(Which which) {
+    absl::MutexLock lock(&mutex_);
+    const auto it = std::find_if(open_.begin(), open_.end(), which);
+    if (it == open_.end()) return;
+    it->second.before = BytesRead(it->second.socket);
+    it->second.told = false;
+  }
+
+  void Refuse(MHD_Connection* connection, const char* why) {
+    std::string client;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto it = open_.find(connection);
+      if (it == open_.end() || std::exchange(it->second.told, true)) return;
+      client = it->second.client;
+    }
+    Tell(client, why);
+  }
+  void Tell(const std::string& client, const char* why) const {
+    if (options_.refused != nullptr) options_.refused(client, why);
+  }
+
+  // Nothing that a client says is written to the log; the library's words are for debugging. They
+  // are all that it says of requests that it refuses by itself.
+  static void OnLog(void* self, const char* format, va_list arguments) {
+    char text[512];
+    vsnprintf(text, sizeof text, format, arguments);
+    DERMIS_LOG(kDebug, "dashboard: ", absl::StripAsciiWhitespace(text));
+    if (absl::StartsWith(text, "Error processing request")) {
+      static_cast<MicroServer*>(self)->Tell("", kNotTaken);
+    }
   }
 
   void Extend(MHD_Connection* connection, absl::Duration patience) {
@@ -293,14 +387,24 @@ class MicroServer : public HttpServer {
     }
   }
 
-  // The library ends connections that are silent; one that dribbles is not.
+  // The library ends connections that are silent for long; one that dribbles is not.
   void Reap() {
-    absl::MutexLock lock(&mutex_);
-    while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped_), kLook)) {
-      const absl::Duration now = Clock::Real().Now();
-      for (const auto& [connection, open] : open_) {
-        if (open.until < now) shutdown(open.socket, SHUT_RDWR);
+    for (;;) {
+      std::vector<std::pair<std::string, const char*>> slow;
+      {
+        absl::MutexLock lock(&mutex_);
+        if (mutex_.AwaitWithTimeout(absl::Condition(&stopped_), kLook)) return;
+        const absl::Duration now = Clock::Real().Now();
+        for (auto& [connection, open] : open_) {
+          if (open.until >= now) continue;
+          const bool begun = !open.before || BytesRead(open.socket) > *open.before;
+          if (begun && !HasLeft(open.socket) && !std::exchange(open.told, true)) {
+            slow.emplace_back(open.client, open.before ? kSlowRequest : kSlowHandshake);
+          }
+          shutdown(open.socket, SHUT_RDWR);
+        }
       }
+      for (const auto& [client, why] : slow) Tell(client, why);
     }
   }
 

@@ -59,6 +59,12 @@ class HttpServer {
     absl::Duration request_patience =
         absl::Seconds(30);  // A connection completes a request so often, or ends.
     absl::Duration response_patience = absl::Seconds(300);  // A response has been taken by then.
+    // Hears, once for each, of requests that are too long or that the library refuses by itself,
+    // and of clients that are cut off in a TLS handshake or a request; not of those that leave by
+    // themselves, nor of those that are cut off between two requests or before the first, as a
+    // browser's spare connections are. `client` is empty where it is not known. On the server's
+    // threads.
+    std::function<void(const std::string& client, const char* why)> refused = nullptr;
   };
   // Called on the server's threads, two at a time.
   using Handler = std::function<HttpResponse(const HttpRequest&)>;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -30,6 +31,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 class RefusalsTest : public ::testing::Test {
  protected:
@@ -177,6 +179,85 @@ print(connection.getresponse().status)
   ExpectOne(nothing, "", "the dashboard", "no token was shown");
   EXPECT_THAT(ask(token), IsEmpty());
   EXPECT_EQ(status, "200");
+  EXPECT_EQ(cluster.Run("audit verify").exit_code, 0);
+}
+
+TEST_F(RefusalsTest,
+       OfRequestsThatAreTooLong_LeadUp_OrAreTooSlow_LeaveOneLineEach_AndTheDashboardStaysUp) {
+  const std::string address(absl::StripAsciiWhitespace(ReadAll(Own("store/dashboard"))));
+  const std::string script = cluster.Write("misbehave.py", R"(
+import http.client, socket, ssl, sys, time
+context = ssl.create_default_context(cafile=sys.argv[1])
+host, port = sys.argv[2].split("//")[1].split(":")
+def ask(method, path, body=0):  # So many bytes are announced, and none is sent.
+    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
+    connection.putrequest(method, path)
+    connection.putheader("Content-Length", body)
+    connection.endheaders()
+    return connection, connection.getresponse()
+def handshake():
+    return context.wrap_socket(socket.create_connection((host, int(port)), timeout=60), server_hostname=host)
+def end(client):  # Until the server ends it.
+    try:
+        while client.recv(4096):
+            pass
+    except OSError as error:
+        assert not isinstance(error, TimeoutError), "it is not cut off"
+if sys.argv[3] == "slow":
+    handshake().close()  # Comes and leaves.
+    silent, spare, slow = socket.create_connection((host, int(port)), timeout=60), handshake(), handshake()
+    served, answer = ask("GET", "/healthz")  # A browser keeps what was of use.
+    answer.read()
+    slow.settimeout(0.5)
+    slow.send(b"GET / HTTP/1.1\r\nX: ")
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        try:
+            slow.send(b"x")
+            if not slow.recv(4096):
+                break
+        except (TimeoutError, ssl.SSLWantReadError):
+            pass
+        except OSError:
+            break
+    assert time.monotonic() < until, "who dribbles is not cut off"
+    for client in (silent, spare, served.sock):
+        end(client)
+    print(ask("GET", "/healthz")[1].status)
+else:
+    print(ask(*sys.argv[3:])[1].status)
+)");
+  std::string printed;
+  const auto misbehave = [&](const std::string& how) {
+    return Audited([&] {
+      printed = std::string(absl::StripAsciiWhitespace(
+          Shell(absl::StrCat("timeout 200 python3 ", script, " ", Own("certs/ca.crt"), " ", address,
+                             " ", how, " 2>&1"))
+              .output));
+    });
+  };
+  for (const auto& [how, status, outcome] :
+       {std::tuple("POST /api/session 5000", "413", "a request that is too long"),
+        std::tuple("POST /api/studies/a/questions 30000000", "401", "no token was shown"),
+        std::tuple("GET /../store/journal.sqlite 0", "400", "a path with '..'"),
+        std::tuple("GET /api/%2e%2e/dashboard-token 0", "400", "a path with '..'")}) {
+    absl::SleepFor(absl::Seconds(
+        1.1));  // What comes again within a second is counted in one line with what came before.
+    const auto lines = misbehave(how);
+    EXPECT_EQ(printed, status) << how;
+    ExpectOne(lines, "", "the dashboard", outcome);
+    EXPECT_EQ(lines.at(0).value("who", "?"), "127.0.0.1");
+  }
+  std::vector<std::string> slow;
+  for (const auto& line : misbehave("slow")) {
+    EXPECT_EQ(line.value("call", "?"), "the dashboard");
+    EXPECT_EQ(line.value("who", "?"), "127.0.0.1");
+    EXPECT_EQ(line.value("times", 1), 1);
+    slow.push_back(line.value("outcome", "?"));
+  }
+  EXPECT_EQ(printed, "200");
+  EXPECT_THAT(slow, UnorderedElementsAre("cut off: its TLS handshake was not over in time",
+                                         "cut off: a request was not over in time"));
   EXPECT_EQ(cluster.Run("audit verify").exit_code, 0);
 }
 

@@ -113,7 +113,6 @@ TEST_F(DashboardTest, StrangersSeeThePagesShell_AndHealth_AndNothingElse) {
   for (const char* said : {"Bearer ", "Bearer x", "Basic abc", "Bearer"}) {
     EXPECT_EQ(Ask("/api/studies", {{"authorization", said}}).status, 401) << said;
   }
-  EXPECT_EQ(Ask("/../journal.sqlite").status, 404);
   EXPECT_EQ(Ask("/dashboard-token").status, 404);
 }
 
@@ -176,6 +175,21 @@ TEST_F(DashboardTest, EachRefusalHasOneAuditLine_OfAStranger_WithoutWhatWasSaid)
   EXPECT_EQ(ask("/api/studies", {{"authorization", "Bearer " + token_}}, "GET", "", 200), "");
   EXPECT_EQ(ask("/", {}, "GET", "", 200), "");
   EXPECT_EQ(ask("/healthz", {{"authorization", bearer}}, "GET", "", 200), "");
+}
+
+TEST_F(DashboardTest, APathThatLeadsUp_IsRefused_WhoeverAsks_WithOneLine) {
+  for (const char* path : {"/../journal.sqlite", "/..", "/api/studies/../../dashboard-token",
+                           "/a/..\\b", "/api/studies/a/.."}) {
+    EXPECT_EQ(AskSignedIn(path).status, 400) << path;
+    const std::string line = Audited();
+    EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
+    EXPECT_EQ(nlohmann::json::parse(line)["outcome"], "a path with '..'");
+  }
+  for (const char* path : {"/...", "/a..b", "/api/studies/.a"}) {
+    EXPECT_EQ(AskSignedIn(path).status, 404) << path;
+  }
+  EXPECT_EQ(AskSignedIn("/api/history?study=..").status, 200);
+  EXPECT_EQ(Audited(), "");
 }
 
 TEST_F(DashboardTest, KnockingDoesNotFillTheAuditLog_NorHideWhatAThiefOfACertificateDoes) {
