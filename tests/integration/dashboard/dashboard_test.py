@@ -4,6 +4,7 @@ and desktop width, by keyboard, through the coordinator's death. Exit code 77 (s
 
   dashboard_test.py [FOLDER for pictures]
 """
+import hashlib
 import http.client
 import json
 import os
@@ -52,6 +53,25 @@ sweep:
     - {key: training.augment, values: [true, false]}
     - {key: training.batch_size, values: [16, 32, 64]}
   random: {trials: 10000}
+"""
+# Its weights are no numbers after a few steps: what is to use them fails.
+DIVERGES = """
+name: diverges
+seed: 3
+images: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}
+training: {logical_shards: 2, batch_size: 32, epochs: 4, optimizer: {sgd: {learning_rate: 1000}}}
+"""
+# One of the learning rates spoils all that it touches; the rest matters less.
+MATTERS = """
+name: matters
+seed: 3
+images: {set: small, size: 32, split: {test: 0.25, validation: 0.2}}
+training: {logical_shards: 2, epochs: 2}
+sweep:
+  axes:
+    - {key: training.optimizer.rmsprop.learning_rate, values: [1e-3, 100]}
+    - {key: training.augment, values: [true, false]}
+    - {key: training.batch_size, values: [8, 16, 32]}
 """
 
 
@@ -182,11 +202,18 @@ def many_trials(page):
     check(True, "what the table shows now is said")
 
 
-def png():
+def spot(x, y):
     """Something round on skin."""
-    side = 96
-    rows = b"".join(b"\0" + b"".join(bytes((96, 52, 40) if (x - 40) ** 2 + (y - 52) ** 2 < 400 else (205, 160 + x // 8, 140 + y // 8))
-                                     for x in range(side)) for y in range(side))
+    return (96, 52, 40) if (x - 40) ** 2 + (y - 52) ** 2 < 400 else (205, 160 + x // 8, 140 + y // 8)
+
+
+def noise(x, y):
+    """Tiles of any colour: nothing that grows on skin."""
+    return hashlib.sha256(bytes((x // 6, y // 6))).digest()[:3]
+
+
+def png(pixel, side=96):
+    rows = b"".join(b"\0" + b"".join(bytes(pixel(x, y)) for x in range(side)) for y in range(side))
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) +
             chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
@@ -199,7 +226,7 @@ PIXELS = """const pixels = canvas => new Uint32Array(canvas.getContext('2d').get
 
 
 def answered(page, file):
-    """The whole answer about a picture stands on the page."""
+    """The whole answer about a picture stands on the page. Gives whether it is called unlike the training images."""
     page.until("document.querySelector('#given') && document.querySelector('#spoken').textContent === 'The explanation is complete.'", 120)
     page.until("(() => {" + PIXELS + """return overlays.length && overlays.every(c => !same(c, given)) &&
         [given, ...overlays, ...document.querySelectorAll('[data-near]')].every(c => !flat(c)); })()""")
@@ -213,13 +240,15 @@ def answered(page, file):
           f"{file}: {said} {chances}")
     check(file in text and "Research, not diagnosis." in text, "the file's name, and that this is no diagnosis")
     check(not page.js("document.querySelector('main [role=alert], main [role=progressbar]')"), "nothing went wrong, and nothing is awaited")
+    return unlike
 
 
 def explain(url, pictures):
     base = url.split("#")[0]
     address = cluster.url("--user")
-    files = {name: pathlib.Path(cluster.folder, name) for name in ("brown.png", "notes.txt")}
-    files["brown.png"].write_bytes(png())
+    files = {name: pathlib.Path(cluster.folder, name) for name in ("brown.png", "noise.png", "notes.txt")}
+    files["brown.png"].write_bytes(png(spot))
+    files["noise.png"].write_bytes(png(noise))
     files["notes.txt"].write_text("a picture of words\n")
     with browser.Browser() as page:
         page.go(url)
@@ -256,6 +285,15 @@ def explain(url, pictures):
         well_formed(page, "the answer")
         if pictures:
             page.picture(f"{pictures}/explain.png")
+        page.choose("#picture", files["noise.png"])
+        page.js("document.querySelector('form.ask button').click()")
+        page.until("document.querySelector('main').innerText.includes('noise.png')")
+        check(answered(page, "noise.png"), "what is unlike the training images is called so")
+        percent = page.js("document.querySelector('main').innerText.match(/\\d\\s*%/)")
+        check(percent is None, "and no percentage stands anywhere on the page")
+        well_formed(page, "the answer about noise")
+        if pictures:
+            page.picture(f"{pictures}/explain-noise.png")
         page.choose("#picture", files["notes.txt"])
         page.js("document.querySelector('form.ask button').click()")
         page.until("document.querySelector('main [role=alert]')")
@@ -278,13 +316,44 @@ def explain(url, pictures):
             const data = new DataTransfer();
             data.items.add(new File([await canvas.convertToBlob()], 'dropped.png', {type: 'image/png'}));
             document.querySelector('form.ask label').dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); })()""")
-        answered(page, "dropped.png")
+        check(not answered(page, "dropped.png"), "a training image is not unlike them")
         check(page.js("document.querySelectorAll('.chances tr').length") == 2, "an image of the training set gets a chance for each class")
         check(page.js("document.querySelector('[data-near]').dataset.near") == near and "distance 0.000" in page.js("document.querySelector('#near-0').innerText"),
               "it is its own nearest image")
         well_formed(page, "the answer on a phone")
         if pictures:
             page.picture(f"{pictures}/explain-phone.png")
+
+
+def failures(page, base):
+    """A failed task: which it is, why, and what happened to it."""
+    page.go(base + "#/study/diverges")
+    page.until("document.querySelector('.chip.failed') && document.querySelector('details.failure')", 120)
+    tasks = page.js("""[...document.querySelectorAll('details.failure')].map(d => { d.querySelector('summary').focus(); d.querySelector('summary').click();
+        return [d.open, d.querySelector('summary').innerText, d.querySelector('pre').innerText, d.querySelector('h3') && d.querySelector('h3').innerText]; })""")
+    check(page.js("document.querySelector('#failed').innerText") == f"Failed tasks ({len(tasks)})" and len(tasks) == 2, "both failed tasks are listed")
+    for opened, what, cause, log in tasks:
+        check(opened and "evaluate" in what and "on worker-" in what and "NaN or infinity: the training diverged" in cause, f"with the cause: {what}")
+        check(log == "What happened to it", "and its log")
+    page.until("[...document.querySelectorAll('details.failure')].every(d => d.open && [...d.querySelectorAll('li')].some(li => li.checkVisibility() && li.innerText.includes('failed')))")
+    check("dermis retry diverges" in page.text(), "and what to do")
+    well_formed(page, "the page of a study that failed")
+
+
+def importance(page, base, token):
+    """The setting that was planted as the one that matters is told so."""
+    page.go(base + "#/study/matters")
+    page.until("document.querySelector('.chip.done')", 240)
+    page.until("document.querySelectorAll('table.importance tbody tr').length === 3")
+    rows = {key: (int(re.match(r"(\d+)\s*%", share).group(1)), bar, correlation) for key, share, bar, correlation in page.js(
+        """[...document.querySelectorAll('table.importance tbody tr')].map(r => [r.querySelector('th').innerText, r.querySelector('.share span').innerText,
+            r.querySelector('.share rect').width.baseVal.value, r.querySelector('td.n').innerText])""")}
+    known = json.loads(ask(base, "/api/studies/matters/importance", token)[1])
+    check(set(rows) == {k["key"] for k in known["keys"]} == {"learning_rate", "augment", "batch_size"}, "each axis has its importance")
+    share, bar, correlation = rows.pop("learning_rate")
+    check(share >= 50 and all(2 * other[0] < share for other in rows.values()), f"the learning rate explains {share} %, the others {[other[0] for other in rows.values()]} %")
+    check(all(2 * other[1] < bar for other in rows.values()), "as their bars show")
+    check(re.match(r"[+−]\d\.\d\d$", correlation) is not None and known["trials"] == 12 and "12 trials" in page.text(), "with its correlation, of all 12 trials")
 
 
 def walk(url, pictures):
@@ -341,6 +410,8 @@ def walk(url, pictures):
         page.until("document.body.innerText.includes('killed by signal 9')")
         check(page.js("document.querySelector('.events details pre').textContent").count("welcomed by the coordinator") == 1,
               "a worker's death is told with the end of its log")
+        failures(page, base)
+        importance(page, base, url.split("#token=")[1])
         page.go(base + "#/study/none")
         page.until("document.body.innerText.includes('no study none')")
         page.go(base + "#/study/wide")
@@ -393,7 +464,7 @@ if __name__ == "__main__":
             url = cluster.url()
             refusals(url)
             secrets(url)
-            for name, text in (("wide", WIDE), ("race", STUDY)):
+            for name, text in (("wide", WIDE), ("race", STUDY), ("diverges", DIVERGES), ("matters", MATTERS)):
                 pathlib.Path(folder, name + ".yaml").write_text(text)
                 with subprocess.Popen([BUILD / "bin/dermis", "run", f"{folder}/{name}.yaml", "--images", f"{folder}/small.images", "--cluster", cluster.directory],
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
@@ -407,6 +478,9 @@ if __name__ == "__main__":
             walk(url, sys.argv[1] if len(sys.argv) > 1 else None)
             explain(url, sys.argv[1] if len(sys.argv) > 1 else None)
             exports(url)
+            lines = [json.loads(line) for line in cluster.run("audit", "show", "-o", "json").splitlines()]
+            check(any(line["call"] == "the dashboard" for line in lines) and not [line for line in lines if line["outcome"].startswith("cut off")],
+                  "no browser was taken for a slow client")
             print("all holds")
         finally:
             cluster.run("cluster", "stop", check=False)
