@@ -1,27 +1,37 @@
-// fuzz_seeds CORPUS: writes the first inputs of the targets whose inputs are not text. The files
-// are in the repository; made again where messages have changed.
+// fuzz_seeds CORPUS: writes the first inputs of the targets whose inputs are not written by hand.
+// The files are in the repository; made again where messages have changed, as `fuzz_seeds --check
+// CORPUS`, a test, says.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <unistd.h>
+
 #include "common/certificates.h"
+#include "common/files.h"
 #include "common/image_set.h"
 #include "common/join_token.h"
 #include "common/log.h"
 #include "common/safetensors.h"
 #include "common/shuffle.h"
+#include "common/spec_yaml.h"
 #include "coordinator/core.h"
 #include "dermis/v1/audit.pb.h"
 #include "dermis/v1/blobs.pb.h"
 #include "dermis/v1/join.pb.h"
 #include "dermis/v1/peer.pb.h"
 #include "tests/fuzz/calls.h"
+#include "tests/fuzz/requests.h"
 #include "tests/simulation/fakes.h"
+#include "tools/ingest/csv.h"
 #include "worker/collective/peer_link.h"
 
 namespace dermis {
@@ -341,33 +351,118 @@ std::string AnAbort() {
   return input;
 }
 
+// What a browser and a program ask of the dashboard, with the status that each gets: who is signed
+// in sees something.
+std::vector<std::pair<std::string, std::string>> Requests() {
+  const FuzzedDashboard dashboard;
+  const std::string bearer = absl::StrCat("Authorization: Bearer ", dashboard.Token(), "\r\n"),
+                    user = absl::StrCat("Authorization: Bearer ", dashboard.UsersToken(), "\r\n"),
+                    cookie = absl::StrCat("Cookie: theme=dark; ", dashboard.Cookie(), "\r\n");
+  std::vector<std::pair<std::string, std::string>> out;
+  const auto add = [&](const std::string& name, const std::string& line, const std::string& headers,
+                       const std::string& body, int status) {
+    const std::string text =
+        absl::StrCat(line, " HTTP/1.1\r\nHost: localhost\r\n", headers, "\r\n", body);
+    const HttpResponse response = dashboard.Take(RequestOf(text));
+    if (response.status != status) {
+      std::fprintf(stderr, "the request %s gets %d: %s\n", name.c_str(), response.status,
+                   response.body.c_str());
+      std::exit(1);
+    }
+    out.emplace_back(name, text);
+  };
+  add("trials",
+      "GET "
+      "/api/studies/a/"
+      "trials?sort=score&desc=1&state=trained&where=clip_norm%3A0.01%3A1&offset=5&limit=10",
+      bearer, "", 200);
+  add("curves", "GET /api/studies/a/curves?trials=1,2,29", cookie, "", 200);
+  add("explanations", "GET /api/studies/a/explanations?offset=1&limit=2", cookie, "", 200);
+  add("image", "GET /api/studies/%61/images/7", bearer, "", 200);
+  add("studies", "GET /api/studies?offset=0&limit=50", user, "", 200);
+  add("history", "GET /api/history?study=a&limit=10", cookie, "", 200);
+  add("csv", "HEAD /api/studies/a/trials.csv", cookie + "If-None-Match: \".1.7.0\"\r\n", "", 200);
+  add("sign_in", "POST /api/session", "", dashboard.Token() + "\n", 204);
+  add("question", "POST /api/studies/a/questions", user, "a picture", 503);  // There is no decoder.
+  add("answer", "GET /api/questions/0123456789abcdef?after=3", user, "", 404);
+  add("leave", "DELETE /api/questions/0123456789abcdef", user, "", 204);
+  add("leads_up", "GET /api/%2e%2e/dashboard-token", bearer, "", 400);
+  return out;
+}
+
+// The files of the corpus whose bytes are made here. `request`: a certificate signing request.
+std::map<std::string, std::string> Seeds(const std::string& request) {
+  std::map<std::string, std::string> seeds = {
+      {"safetensors/small", SmallTensors()},
+      {"image_set/small", SmallSet(fs::temp_directory_path() /
+                                   absl::StrCat("dermis-fuzz-seeds-", getpid(), ".images"))},
+      {"signing_request/p256", request},
+      {"services/each_once", EachServiceCall(request)},
+      {"services/streams", EachStream()},
+      {"services/a_worker", AWorkersStream()},
+      {"peer/a_gang", AGang()},
+      {"peer/an_abort", AnAbort()},
+      {"join_token/good", FormatJoinToken({"gpu1.lab:7433", Sha256Of("a key"), "12ab34cd",
+                                           std::string(kSecretBytes, 's')}) +
+                              "\n"}};
+  for (const auto& [name, text] : Requests()) seeds["dashboard/" + name] = text;
+  Story story;
+  seeds["calls/a_study"] = story.Tell();
+  if (const std::string problem = story.problem(); !problem.empty()) {
+    std::fprintf(stderr, "the study did not end: %s\n", problem.c_str());
+    std::exit(1);
+  }
+  return seeds;
+}
+
+// Whether the corpus is still what it was made to be. A file that is not is none of its format any
+// more: what is found from it is a refusal at its first byte.
+bool Check(const fs::path& corpus) {
+  bool good = true;
+  const auto wrong = [&](const std::string& name, const std::string& why) {
+    std::fprintf(stderr, "%s: %s\n", (corpus / name).c_str(), why.c_str());
+    good = false;
+  };
+  const auto read = [&](const fs::path& name) {
+    return ReadFile((corpus / name).string()).value_or("");
+  };
+  const std::string request = read("signing_request/p256");
+  if (const auto key = CheckSigningRequest(request); !key.ok())
+    wrong("signing_request/p256", std::string(key.status().message()));
+  for (const auto& [name, bytes] : Seeds(request)) {
+    if (read(name) != bytes)
+      wrong(name, "is not what its format is now: make it again (fuzz_seeds tests/fuzz/corpus)");
+  }
+  // Written by hand.
+  size_t studies = 0;
+  for (const auto& file : fs::directory_iterator(corpus / "study_yaml")) {
+    const fs::path name = fs::path("study_yaml") / file.path().filename();
+    const auto spec = ParseStudyYaml(read(name), name.string());
+    const auto resolved = spec.ok() ? ResolveSpec(*spec) : spec;
+    if (!resolved.ok()) wrong(name, std::string(resolved.status().message()));
+    ++studies;
+  }
+  if (studies == 0) wrong("study_yaml", "has no file");
+  for (const char* name : {"crlf", "quoted"}) {
+    const auto table = ParseCsv(read(fs::path("csv") / name));
+    if (!table.ok() || table->rows.empty())
+      wrong(absl::StrCat("csv/", name), "is no table with a row any more");
+  }
+  return good;
+}
+
 }  // namespace
 }  // namespace dermis
 
 int main(int argc, char** argv) {
+  dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));
+  if (argc == 3 && std::strcmp(argv[1], "--check") == 0) return dermis::Check(argv[2]) ? 0 : 1;
   if (argc != 2) {
-    std::fprintf(stderr, "fuzz_seeds CORPUS\n");
+    std::fprintf(stderr, "fuzz_seeds [--check] CORPUS\n");
     return 2;
   }
-  dermis::SetLogLevel(static_cast<dermis::LogLevel>(4));
-  const std::filesystem::path corpus = argv[1];
-  dermis::Write(corpus / "safetensors/small", dermis::SmallTensors());
-  dermis::Write(corpus / "image_set/small", dermis::SmallSet(corpus / "set.images"));
-  const std::string request = *dermis::MakeSigningRequest(*dermis::NewKey());
-  dermis::Write(corpus / "signing_request/p256", request);
-  dermis::Write(corpus / "services/each_once", dermis::EachServiceCall(request));
-  dermis::Write(corpus / "services/streams", dermis::EachStream());
-  dermis::Write(corpus / "services/a_worker", dermis::AWorkersStream());
-  dermis::Write(corpus / "peer/a_gang", dermis::AGang());
-  dermis::Write(corpus / "peer/an_abort", dermis::AnAbort());
-  dermis::Write(corpus / "join_token/good",
-                dermis::FormatJoinToken({"gpu1.lab:7433", dermis::Sha256Of("a key"), "12ab34cd",
-                                         std::string(dermis::kSecretBytes, 's')}) +
-                    "\n");
-  dermis::Story story;
-  dermis::Write(corpus / "calls/a_study", story.Tell());
-  if (const std::string problem = story.problem(); !problem.empty()) {
-    std::fprintf(stderr, "the study did not end: %s\n", problem.c_str());
-    return 1;
+  // Its key is another one each time.
+  for (const auto& [name, bytes] : dermis::Seeds(*dermis::MakeSigningRequest(*dermis::NewKey()))) {
+    dermis::Write(std::filesystem::path(argv[1]) / name, bytes);
   }
 }
