@@ -23,6 +23,7 @@
 #include "tools/dermis/output.h"
 #include "tools/dermis/submit.h"
 #include "tools/dermis/trace.h"
+#include "tools/dermis/written_file.h"
 
 namespace dermis {
 namespace {
@@ -150,22 +151,28 @@ absl::Status PrintLogs(const LogOptions& options) {
 }
 
 struct TraceOptions {
-  std::string cluster, study, file;
+  std::string cluster, study;
+  WrittenFile file;
 };
 
 absl::Status WriteTrace(const TraceOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const std::vector<v1::HistoryEvent> events, client->History(options.study));
   const std::string trace = TraceJson(options.study, events);
-  if (options.file == "-") {
+  const std::string& path = options.file.path;
+  if (path == "-") {
     std::printf("%s\n", trace.c_str());
     return absl::OkStatus();
   }
-  std::ofstream out(options.file);
+  std::ofstream out(path);
   out << trace << '\n';
   out.flush();
-  if (!out) return absl::UnavailableError(absl::StrCat(options.file, " cannot be written"));
-  std::printf("%s\n", options.file.c_str());
+  if (!out) return absl::UnavailableError(absl::StrCat(path, " cannot be written"));
+  if (options.file.json) {
+    PrintJson({{"file", path}, {"events", events.size()}});
+  } else {
+    std::printf("%s\n", path.c_str());
+  }
   return absl::OkStatus();
 }
 
@@ -199,8 +206,8 @@ void AddHistoryCommands(CLI::App& app, absl::Status& outcome) {
   auto traced = std::make_shared<TraceOptions>();
   AddClusterOption(*trace, traced->cluster);
   trace->add_option("study", traced->study, "The study's name")->required();
-  trace->add_option("-o,--output", traced->file, "JSON file to write; - is standard output")
-      ->required();
+  AddFileOption(*trace, "JSON file to write; - is standard output", FileIs::kRequiredOrDash,
+                traced->file);
   trace->footer("Examples:\n  dermis trace demo -o demo.trace.json\n  dermis trace demo -o - | jq '.traceEvents | length'");
   trace->callback([traced, &outcome] { outcome = WriteTrace(*traced); });
 }

@@ -4,19 +4,36 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/image_set.h"
 #include "tools/dermis/commands.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/written_file.h"
 #include "tools/ingest/ingest.h"
 #include "tools/synth/synth.h"
 
 namespace dermis {
 namespace {
 
-absl::Status RunIngest(const IngestOptions& options) {
+absl::Status RunIngest(const IngestOptions& options, bool json) {
   auto result = Ingest(options);
   if (!result.ok()) return absl::Status(result.status().code(),
                                         absl::StrCat("ingest: ", result.status().message()));
+  if (json) {
+    Json classes = Json::object(), left_out = Json::array();
+    for (const auto& [name, count] : result->per_class) classes[name] = count;
+    for (const LeftOut& item : result->left_out)
+      left_out.push_back({{"name", item.name}, {"reason", item.reason}});
+    PrintJson({{"file", options.output},
+               {"images", result->images},
+               {"classes", std::move(classes)},
+               {"groups", result->groups},
+               {"masks", result->masks},
+               {"label_maps", result->label_maps},
+               {"not_taken", result->not_taken},
+               {"left_out", std::move(left_out)}});
+    return absl::OkStatus();
+  }
   std::printf("%s: %lu images", options.output.c_str(), result->images);
   const char* separator = " (";
   for (const auto& [name, count] : result->per_class) {
@@ -37,8 +54,16 @@ absl::Status RunIngest(const IngestOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status RunSynth(const SynthOptions& options, const std::string& path) {
+absl::Status RunSynth(const SynthOptions& options, const WrittenFile& file) {
+  const std::string& path = file.path;
   if (auto status = WriteSynthSet(options, path); !status.ok()) return status;
+  if (file.json) {
+    PrintJson({{"file", path},
+               {"images", options.count},
+               {"size", options.size},
+               {"seed", options.seed}});
+    return absl::OkStatus();
+  }
   std::printf("%s: %u synthetic images of %u x %u pixels; masks mark lesion (1) and cause (2)\n",
               path.c_str(), options.count, options.size, options.size);
   return absl::OkStatus();
@@ -50,9 +75,8 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   auto* ingest = app.add_subcommand("ingest", "Pack a folder of JPEG and PNG files as an image set");
   auto in = std::make_shared<IngestOptions>();
   ingest->add_option("folder", in->folder, "The images")->required();
-  ingest->add_option("-o,--output", in->output, "Image set to write")
-      ->required()
-      ->check(NamedFile());
+  auto packed = std::make_shared<WrittenFile>();
+  AddFileOption(*ingest, "Image set to write", FileIs::kRequired, *packed);
   ingest->add_option("--labels", in->labels,
                      "CSV with a row per image (path, or name beneath the folder); "
                      "without it each folder beneath is a class");
@@ -75,17 +99,20 @@ void AddImageCommands(CLI::App& app, absl::Status& outcome) {
   ingest->footer(R"(Examples:
   dermis ingest photos -o photos.images                         # a folder a class
   dermis ingest photos --labels labels.csv --group-column lesion_id -o photos.images)");
-  ingest->callback([in, &outcome] { outcome = RunIngest(*in); });
+  ingest->callback([in, packed, &outcome] {
+    in->output = packed->path;
+    outcome = RunIngest(*in, packed->json);
+  });
 
   auto* synth = app.add_subcommand("synth", "Make synthetic lesions whose label has a known cause");
   auto options = std::make_shared<SynthOptions>();
-  auto path = std::make_shared<std::string>();
-  synth->add_option("-o,--output", *path, "Image set to write")->required()->check(NamedFile());
+  auto file = std::make_shared<WrittenFile>();
+  AddFileOption(*synth, "Image set to write", FileIs::kRequired, *file);
   synth->add_option("--count", options->count, "Images")->capture_default_str();
   synth->add_option("--size", options->size, "Pixels a side")->capture_default_str();
   synth->add_option("--seed", options->seed, "Seed of all draws")->capture_default_str();
   synth->footer("Examples:\n  dermis synth -o demo.images\n  dermis synth --count 400 --size 224 -o demo.images");
-  synth->callback([options, path, &outcome] { outcome = RunSynth(*options, *path); });
+  synth->callback([options, file, &outcome] { outcome = RunSynth(*options, *file); });
 }
 
 }  // namespace dermis

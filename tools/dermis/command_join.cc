@@ -27,6 +27,7 @@
 #include "tools/dermis/client.h"
 #include "tools/dermis/connect.h"
 #include "tools/dermis/output.h"
+#include "tools/dermis/written_file.h"
 
 namespace dermis {
 namespace {
@@ -37,7 +38,8 @@ constexpr absl::Duration kUserLife = absl::Hours(3650 * 24);  // As the ready-ma
 
 struct JoinOptions {
   std::string directory, format;
-  std::string ttl, group, address, file;
+  std::string ttl, group, address;
+  WrittenFile file;
   uint32_t uses = 1;
   std::string what;  // To revoke.
   std::string whole;  // A file with the token that is to be revoked.
@@ -103,8 +105,17 @@ absl::Status Create(const JoinOptions& options) {
                token.id.c_str(), token.address.c_str(), lives.c_str(),
                options.group.empty() ? absl::StrCat(", for ", options.uses, options.uses == 1 ? " worker" : " workers").c_str()
                                      : "");
-  if (!options.file.empty()) return WriteSecret(options.file, text + "\n");
-  std::printf("%s\n", text.c_str());
+  const std::string& path = options.file.path;
+  if (!path.empty()) RETURN_IF_ERROR(WriteSecret(path, text + "\n"));
+  if (options.file.json) {
+    PrintJson({{"id", token.id},
+               {"address", token.address},
+               {"expires_unix_s", response.token().expires_unix_s()},
+               {"file", path.empty() ? Json() : Json(path)},
+               {"token", path.empty() ? Json(text) : Json()}});
+  } else if (path.empty()) {
+    std::printf("%s\n", text.c_str());
+  }
   return absl::OkStatus();
 }
 
@@ -294,7 +305,7 @@ absl::Status AddUser(const JoinOptions& options) {
         "a user is called by 1 to 64 letters, digits, '.', '_', '-' and ':', does not begin with "
         "'.', and not as a role is");
   }
-  const fs::path record = UserRecord(options.directory, name), folder = options.file;
+  const fs::path record = UserRecord(options.directory, name), folder = options.file.path;
   if (fs::exists(record)) {
     return absl::AlreadyExistsError(
         absl::StrCat("there is a user ", name,
@@ -302,7 +313,7 @@ absl::Status AddUser(const JoinOptions& options) {
   }
   if (fs::exists(folder / "certs")) {
     return absl::AlreadyExistsError(
-        absl::StrCat(options.file, " holds certificates already: name another folder"));
+        absl::StrCat(folder.string(), " holds certificates already: name another folder"));
   }
   const fs::path certs = fs::path(options.directory) / "certs";
   const absl::StatusOr<std::unique_ptr<CertificateAuthority>> authority =
@@ -334,16 +345,22 @@ absl::Status AddUser(const JoinOptions& options) {
       fs::permissions(made, fs::perms::owner_all, error);
   }
   if (error)
-    return absl::UnavailableError(absl::StrCat(options.file, " cannot be made: ", error.message()));
+    return absl::UnavailableError(
+        absl::StrCat(folder.string(), " cannot be made: ", error.message()));
   RETURN_IF_ERROR(WriteSecret(record, certificate));
   RETURN_IF_ERROR(WriteSecret(folder / "certs" / "ca.crt", (*authority)->certificate()));
   RETURN_IF_ERROR(WriteSecret(folder / "certs" / "user.crt", certificate));
   RETURN_IF_ERROR(WriteSecret(folder / "certs" / "user.key", key));
   RETURN_IF_ERROR(WriteSecret(folder / "store" / "address", address + "\n"));
+  if (options.file.json) {
+    PrintJson(
+        {{"user", name}, {"folder", folder.string()}, {"address", address}, {"serial", serial}});
+    return absl::OkStatus();
+  }
   std::printf(
       "%s is for user %s, who names it with --cluster on any machine that reaches %s. It holds a "
       "key: give it to nobody else. `dermis cluster revoke %s` ends it\n",
-      options.file.c_str(), name.c_str(), address.c_str(), name.c_str());
+      folder.c_str(), name.c_str(), address.c_str(), name.c_str());
   return absl::OkStatus();
 }
 
@@ -365,7 +382,8 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
       ->excludes(uses);
   create->add_option("--address", options->address,
                      "HOST:PORT at which workers reach the coordinator (default: where it listens, or this host's name)");
-  create->add_option("-o,--output", options->file, "Write it to this file, readable for you alone, instead");
+  AddFileOption(*create, "Write it to this file, readable for you alone, instead",
+                FileIs::kOptional, options->file);
   create->footer(R"(Examples:
   dermis cluster token create -o token
   dermis cluster token create --ttl 10m --uses 8 | ssh gpu1 dermis-worker --join - --certs certs --cache cache
@@ -409,17 +427,16 @@ void AddJoinCommands(CLI::App& cluster, absl::Status& outcome) {
       "user", "Make a certificate for one user, who then has quotas and audit lines of his own");
   AddClusterOption(*user, options->directory);
   user->add_option("name", options->what, "What the user is called")->required();
-  user->add_option(
-          "-o,--output", options->file,
-          "A folder to make, for the user: certificates, key and the coordinator's address")
-      ->required()
-      ->check(NamedFile());
+  AddFileOption(*user,
+                "A folder to make, for the user: certificates, key and the coordinator's address",
+                FileIs::kRequired, options->file);
   user->add_option(
       "--address", options->address,
       "HOST:PORT at which the user reaches the coordinator (default: as this machine does)");
   user->footer(
       "Examples:\n  dermis cluster user ann -o ann\n  dermis cluster user ann --address "
-      "head.lab:7433 -o ann");
+      "head.lab:7433 -o ann\n"
+      "  dermis cluster user ann -o json --out ann");
   user->callback([options, &outcome] { outcome = AddUser(*options); });
 }
 

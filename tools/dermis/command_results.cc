@@ -19,6 +19,7 @@
 #include "tools/dermis/output.h"
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/summary.h"
+#include "tools/dermis/written_file.h"
 #include "tools/report/compare.h"
 #include "tools/report/figures.h"
 #include "tools/report/partial.h"
@@ -28,7 +29,7 @@ namespace dermis {
 namespace {
 
 struct ResultOptions {
-  std::string cluster, id, report, figures, full_resolution, scores, model, explanations, format = "text";
+  std::string cluster, id, figures, full_resolution, scores, model, explanations, format = "text";
   std::string trials, trial_format = "csv";
 };
 
@@ -40,23 +41,28 @@ ReportInputs InputsOf(Client& client, const ImageSet& images) {
   return inputs;
 }
 
-absl::Status Report(const ResultOptions& options) {
+absl::Status Report(const ResultOptions& options, const WrittenFile& page) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
   ReportInputs inputs = InputsOf(*client, *images);
   inputs.full_resolution = options.full_resolution;
   ASSIGN_OR_RETURN(inputs.audit, AuditText(options.cluster));
-  RETURN_IF_ERROR(WriteReport(results, inputs, options.report));
-  std::printf("%s\n", options.report.c_str());
-  if (options.figures.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const size_t figures, WriteFigures(results, inputs, options.figures));
-  std::printf("%zu figures and tables  %s/index.html\n", figures, options.figures.c_str());
+  RETURN_IF_ERROR(WriteReport(results, inputs, page.path));
+  if (!page.json) std::printf("%s\n", page.path.c_str());
+  size_t figures = 0;
+  if (!options.figures.empty()) {
+    ASSIGN_OR_RETURN(figures, WriteFigures(results, inputs, options.figures));
+    if (!page.json)
+      std::printf("%zu figures and tables  %s/index.html\n", figures, options.figures.c_str());
+  }
+  if (page.json) PrintJson({{"file", page.path}, {"figures", figures}});
   return absl::OkStatus();
 }
 
-absl::Status SaveModel(Client& client, const v1::StudyResults& results,
-                       const v1::ImageSetManifest& manifest, const std::string& path, FILE* told) {
+// Gives the digest of the weights.
+absl::StatusOr<Digest> SaveModel(Client& client, const v1::StudyResults& results,
+                                 const v1::ImageSetManifest& manifest, const std::string& path) {
   ASSIGN_OR_RETURN(const Digest digest, Digest::FromBytes(results.model().weights()));
   if (digest.none()) {
     return absl::FailedPreconditionError(
@@ -72,8 +78,7 @@ absl::Status SaveModel(Client& client, const v1::StudyResults& results,
   out << bytes;
   out.flush();
   if (!out) return absl::UnavailableError(absl::StrCat(path, " cannot be written"));
-  std::fprintf(told, "%s  %s\n", digest.hex().c_str(), path.c_str());
-  return absl::OkStatus();
+  return digest;
 }
 
 absl::Status PrintResults(const ResultOptions& options) {
@@ -100,8 +105,11 @@ absl::Status PrintResults(const ResultOptions& options) {
     RETURN_IF_ERROR(WriteTrialFiles(trials, options.trial_format, options.trials));
     std::fprintf(told, "%zu trials  %s\n", trials.trials.size(), options.trials.c_str());
   }
-  if (!options.model.empty())
-    RETURN_IF_ERROR(SaveModel(*client, results, images->manifest(), options.model, told));
+  if (!options.model.empty()) {
+    ASSIGN_OR_RETURN(const Digest weights,
+                     SaveModel(*client, results, images->manifest(), options.model));
+    std::fprintf(told, "%s  %s\n", weights.hex().c_str(), options.model.c_str());
+  }
   if (options.explanations.empty()) return absl::OkStatus();
   std::string folder = options.explanations;
   while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
@@ -119,14 +127,22 @@ absl::Status PrintResults(const ResultOptions& options) {
 }
 
 struct ExportOptions {
-  std::string cluster, id, file, format;
+  std::string cluster, id;
+  WrittenFile file;
 };
 
 absl::Status ExportModel(const ExportOptions& options) {
   ASSIGN_OR_RETURN(auto client, Client::Connect(options.cluster));
   ASSIGN_OR_RETURN(const v1::StudyResults results, client->Results(options.id));
   ASSIGN_OR_RETURN(auto images, client->OpenImages(results.image_set()));
-  return SaveModel(*client, results, images->manifest(), options.file, stdout);
+  ASSIGN_OR_RETURN(const Digest weights,
+                   SaveModel(*client, results, images->manifest(), options.file.path));
+  if (options.file.json) {
+    PrintJson({{"file", options.file.path}, {"weights", weights.hex()}});
+  } else {
+    std::printf("%s  %s\n", weights.hex().c_str(), options.file.path.c_str());
+  }
+  return absl::OkStatus();
 }
 
 Json JsonOf(const ComparedModel& model) {
@@ -176,9 +192,8 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
     AddClusterOption(*command, options->cluster);
     command->add_option("study", options->id, "The study's name")->required();
   }
-  report->add_option("-o,--output", options->report, "HTML file to write")
-      ->required()
-      ->check(NamedFile());
+  auto page = std::make_shared<WrittenFile>();
+  AddFileOption(*report, "HTML file to write", FileIs::kRequired, *page);
   report->add_option("--figures", options->figures,
                      "Folder for each figure and table as a file of its own (SVG, PNG, CSV) and an index.html");
   report->add_option("--full-resolution", options->full_resolution,
@@ -227,10 +242,10 @@ void AddResultCommands(CLI::App& app, absl::Status& outcome) {
       "export", "Write a study's model: safetensors, with all that is needed to use it (dermis explain --model)");
   AddClusterOption(*save, exported->cluster);
   save->add_option("study", exported->id, "The study's name")->required();
-  save->add_option("-o,--output", exported->file, "File to write")->required()->check(NamedFile());
+  AddFileOption(*save, "File to write", FileIs::kRequired, exported->file);
   save->footer("Examples:\n  dermis models export demo -o demo.safetensors");
   save->callback([exported, &outcome] { outcome = ExportModel(*exported); });
-  report->callback([options, &outcome] { outcome = Report(*options); });
+  report->callback([options, page, &outcome] { outcome = Report(*options, *page); });
   results->callback([options, &outcome] { outcome = PrintResults(*options); });
 }
 
