@@ -383,6 +383,15 @@ TEST(CommandLine, TwoUsers_HaveQuotasAndAuditLinesOfTheirOwn) {
     EXPECT_EQ(fs::status(folder(user) + "/certs/user.key").permissions(),
               fs::perms::owner_read | fs::perms::owner_write);
   }
+  const Json made = JsonOf(cluster, absl::StrCat("cluster user eve -o json --out ", folder("eve")));
+  EXPECT_EQ(made.at("user"), "eve");
+  EXPECT_EQ(made.at("folder"), folder("eve"));
+  const auto eve = BearerOf(ReadAll(folder("eve") + "/certs/user.crt"));
+  ASSERT_TRUE(eve.ok()) << eve.status();
+  EXPECT_EQ(made.at("serial"), eve->serial);
+  const Json token = JsonOf(cluster, "cluster token create -o json");
+  EXPECT_TRUE(token.at("file").is_null());
+  EXPECT_THAT(token.at("token").get<std::string>(), HasSubstr(token.at("id").get<std::string>()));
   const CommandResult twice = cluster.Run("cluster user bob -o " + folder("other"));
   EXPECT_EQ(twice.exit_code, 1);
   EXPECT_THAT(twice.output, HasSubstr("there is a user bob already"));
