@@ -41,7 +41,7 @@ void Fleet::GiveOutQuestions(absl::Duration now) {
         if (!suspects.contains(name)) sound.push_back(name);
       }
     }
-    const auto doubtful = std::count_if(suspects.begin(), suspects.end(), [&](const auto& name) {
+    const auto doubtful = std::count_if(suspects.begin(), suspects.end(), [&, &numerics_class = numerics_class](const auto& name) {
       return workers_.at(name).hello.numerics_class() == numerics_class;
     });
     // Sound ones alone where there are some, free or not.
