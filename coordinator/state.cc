@@ -290,7 +290,8 @@ void State::ForgetTask(const Digest& task) {
   for (const Digest& blob : stored->second.blobs) Unname(blob, task);
   checks_.erase(task);
   if (auto it = states_.find(stored->second.recipe); it != states_.end()) {
-    std::erase_if(it->second, [&](const auto& state) { return state.second == task; });
+    const auto state = it->second.find(stored->second.step);
+    if (state != it->second.end() && state->second == task) it->second.erase(state);
     if (it->second.empty()) states_.erase(it);
   }
   forgotten_[task] = std::move(stored->second);

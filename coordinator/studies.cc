@@ -33,30 +33,26 @@ void Studies::Record(v1::Event event, const Digest& task, const v1::Payload* pay
 void Studies::LookForBlobs() {
   lost_blobs_.clear();  // What replay missed is found here.
   for (const Digest& blob : state_.NamedBlobs()) {
-    if (!blobs_.Has(blob)) BlobLost(blob, "not in the store at the start");
+    if (!blobs_.Has(blob)) DropLost(blob, "not in the store at the start");
   }
+  BeginAnew();
   std::vector<Digest> left;  // It died before it could remove them.
   for (const Digest& blob : state_.UnnamedBlobs()) {
     if (blobs_.Has(blob)) left.push_back(blob);
   }
   RemoveInTurn(left);
-  std::set<std::string> inits;  // And models that were given.
+  std::set<Digest> inits;  // And models that were given.
   for (const auto& [id, study] : studies_) {
-    if (study->run == nullptr) continue;
-    inits.insert(study->run->given_model());
-    for (uint32_t k : study->run->sweep().active()) {
-      inits.insert(study->run->sweep().training(k).recipe.init());
-    }
+    const Digest& given = state_.studies().at(id).brings.model;
+    if (!given.none() && BeginsWith(*study, given)) inits.insert(given);
   }
-  for (const std::string& bytes : inits) {
-    const absl::StatusOr<Digest> init = Digest::FromBytes(bytes);
-    if (!bytes.empty() && init.ok()) BlobLost(*init, "not in the store at the start");
-  }
+  for (const Digest& init : inits) BlobLost(init, "not in the store at the start");
 }
 
 bool Studies::Settle(absl::Duration now) {
   RemoveSome();
-  for (const Digest& blob : std::exchange(lost_blobs_, {})) BlobLost(blob, "it could not be read");
+  for (const Digest& blob : std::exchange(lost_blobs_, {})) DropLost(blob, "it could not be read");
+  BeginAnew();
   for (const std::string& id : std::exchange(over_budget_, {})) {
     const auto record = state_.studies().find(id);
     const Study* study = FindStudy(id);
@@ -87,15 +83,18 @@ bool Studies::Settle(absl::Duration now) {
 absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::Payload* payload) {
   const v1::Event& event = entry.event;
   ++changes_;
+  // By what goes, as long as that is known.
   Digest dropped;
-  std::vector<std::string> concerned;  // By what is dropped, as long as that is known.
   if (event.has_blob_dropped()) {
     ASSIGN_OR_RETURN(dropped, Digest::FromBytes(event.blob_dropped().digest()));
     const std::vector<Digest> tasks = state_.UsersOf(dropped);
     for (const auto& [id, study] : studies_) {
-      if (Concerns(*study, tasks)) concerned.push_back(id);
+      if (!begin_anew_.contains(id) && Concerns(*study, tasks)) begin_anew_.insert(id);
     }
+  } else {
+    BeginAnew();
   }
+  std::vector<std::string> concerned;
   if (event.has_worker_quarantined()) {
     std::vector<Digest> tasks;
     for (const std::string& bytes : event.worker_quarantined().withdrawn()) {
@@ -125,7 +124,7 @@ absl::Status Studies::Apply(uint64_t row, const JournalEntry& entry, const v1::P
       FoldFailed(event.task_failed());
       break;
     case v1::Event::kBlobDropped:
-      FoldDropped(dropped, concerned);
+      FoldDropped(dropped);
       break;
     case v1::Event::kResultCompared: {
       ASSIGN_OR_RETURN(const Digest task, Digest::FromBytes(event.result_compared().task()));
@@ -499,6 +498,15 @@ void Studies::FoldDeleted(const v1::StudyDeleted& deleted) {
 }
 
 void Studies::BlobLost(const Digest& blob, const std::string& cause) {
+  DropLost(blob, cause);
+  BeginAnew();
+}
+
+void Studies::BeginAnew() {
+  for (const std::string& id : std::exchange(begin_anew_, {})) StartStudy(id);
+}
+
+void Studies::DropLost(const Digest& blob, const std::string& cause) {
   const bool images = std::any_of(manifests_.begin(), manifests_.end(), [&](const auto& entry) {
     return entry.first == blob || entry.second.parts.contains(blob);
   });
@@ -523,12 +531,9 @@ Studies::Images::Images(std::shared_ptr<const v1::ImageSetManifest> of) : manife
   }
 }
 
-bool Studies::BeginsWith(const Study& study, const Digest& init) {
-  if (study.run == nullptr) return false;
-  const SweepPlanner& sweep = study.run->sweep();
-  if (study.run->given_model() == init.bytes()) return true;
-  return std::any_of(sweep.active().begin(), sweep.active().end(),
-                     [&](uint32_t k) { return sweep.training(k).recipe.init() == init.bytes(); });
+bool Studies::BeginsWith(const Study& study, const Digest& given) const {
+  if (study.run == nullptr || state_.studies().at(study.id).brings.model != given) return false;
+  return study.run->spec().has_model() || !study.run->sweep().active().empty();
 }
 
 bool Studies::Has(const Study& study, const Digest& task) const {
@@ -544,13 +549,15 @@ bool Studies::Concerns(const Study& study, const std::vector<Digest>& tasks) con
                      [&](const Digest& task) { return Has(study, task); });
 }
 
-void Studies::FoldDropped(const Digest& blob, const std::vector<std::string>& concerned) {
-  for (const std::string& id : concerned) StartStudy(id);
+void Studies::FoldDropped(const Digest& blob) {
   for (const auto& [id, slot] : studies_) {
+    const StudyRecord& record = state_.studies().at(id);
+    const auto manifest = manifests_.find(record.image_set);
+    const bool images = manifest != manifests_.end() && manifest->second.parts.contains(blob);
+    if (!images && record.brings.model != blob) continue;
+    if (begin_anew_.erase(id) > 0) StartStudy(id);  // Whether it needs them is known then.
     Study& study = *slot;
     if (!study.problem.ok() || study.run == nullptr || study.run->done()) continue;
-    const auto manifest = manifests_.find(state_.studies().at(id).image_set);
-    const bool images = manifest != manifests_.end() && manifest->second.parts.contains(blob);
     if (!images && !BeginsWith(study, blob)) continue;
     study.problem = absl::DataLossError(absl::StrCat(
         images ? "a part of its images" : "the weights it begins with", " (blob ", blob.short_hex(),

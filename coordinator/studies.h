@@ -221,8 +221,8 @@ class Studies {
   void NoteCheck(Study& study, const Digest& task, const StoredTask& stored);
   // A result that several wait for counts for each: what one has used says nothing of others.
   void Charge(const v1::Attempt& attempt, Study& study);
-  // Trainings that are not over begin with it.
-  static bool BeginsWith(const Study& study, const Digest& init);
+  // It was given this model, or these weights, and trainings that begin with them are not over.
+  bool BeginsWith(const Study& study, const Digest& given) const;
   // Studies that something which is lost concerns.
   bool Concerns(const Study& study, const std::vector<Digest>& tasks) const;
   // Steps whose states some study's result is taken from, or may be.
@@ -231,8 +231,14 @@ class Studies {
   void RemoveSome();
   // A study or a result names the blob. Walks over all studies.
   bool IsUsed(const Digest& blob) const;
-  // Lost results: studies begin anew from what is left. Lost images cannot be computed.
-  void FoldDropped(const Digest& blob, const std::vector<std::string>& concerned);
+  // BlobLost, but that studies do not begin anew yet.
+  void DropLost(const Digest& blob, const std::string& cause);
+  // Lost results: studies begin anew from what is left, once for all blobs that are lost one after
+  // the other, as many may be at a start: before the next event of another kind, and before anybody
+  // looks.
+  void BeginAnew();
+  // Lost images and given weights cannot be computed.
+  void FoldDropped(const Digest& blob);
   void DropWants(Study& study);
   void Unwant(Study& study, const Digest& task);
   absl::StatusOr<v1::Payload> ParsePayload(const v1::TaskResult& result) const;
@@ -258,6 +264,7 @@ class Studies {
   std::set<std::string> over_budget_;  // Maybe: looked at in Settle.
   uint64_t beginnings_ = 0;
   std::unique_ptr<StudyRun> offered_;
+  std::set<std::string> begin_anew_;
   mutable std::vector<Digest> lost_blobs_;
   Counters counters_;
 };

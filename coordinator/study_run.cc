@@ -355,11 +355,6 @@ StudyRun::TestLook StudyRun::test_look() const {
   return found;
 }
 
-std::string StudyRun::given_model() const {
-  return spec_.has_model() ? sweep_->final_training()->planner.outcome()->model.weights()
-                           : std::string();
-}
-
 bool StudyRun::done() const {
   if (evaluations_.empty()) return false;
   for (const Evaluation& evaluation : evaluations_) {

@@ -123,9 +123,6 @@ class StudyRun {
   };
   TestLook test_look() const;
 
-  // Bytes of the digest of the model that was given; empty: it is trained.
-  std::string given_model() const;
-
   bool training_done() const { return sweep_->done(); }
   bool done() const;
 

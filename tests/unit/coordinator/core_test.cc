@@ -1357,6 +1357,46 @@ TEST_F(CoreTest, ALostBlob_IsNoticedAtTheStart) {
   EXPECT_EQ(core_->Status("a")->phase(), v1::StudyStatus::RUNNING);
 }
 
+// A disk that lost a folder. Begun anew for each blob, the study would be folded 20,000 times.
+TEST_F(CoreTest, TwentyThousandLostBlobs_LetAStudyBeginAnewOnce_AtTheStartAndInReplay) {
+  manifest_ = FakeManifest(9'500);
+  image_set_ = *Digest::FromBytes(PutSet(blobs_, *manifest_));
+  const v1::StudySpec spec =
+      *FakeSpec("a", 1, 0,
+                "explanation: {images: {all_test: true}, methods: [lime: {samples: 700}, "
+                "grad_cam, activation_maps]}\n");
+  split_ = *MakeSplit(*manifest_, spec.images().split(), spec.seed());
+  per_epoch_ = StepsPerEpoch(split_.training.size(), spec.training().batch_size());
+  for (int w = 0; w < 40; ++w) Join(absl::StrCat("w", w));
+  ASSERT_TRUE(Submit(spec).ok());
+  ASSERT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  // Each unit's result names a blob, and none of these is there.
+  uint64_t lost = 0;
+  for (auto& [task, bytes] : disk_.rows) {
+    v1::Event event;
+    ASSERT_TRUE(event.ParseFromString(bytes));
+    if (!event.has_task_completed() || event.task_completed().spec().has_train()) continue;
+    event.mutable_task_completed()->mutable_result()->add_blobs(task.bytes());
+    bytes = event.SerializeAsString();
+    ++lost;
+  }
+  ASSERT_GE(lost, 20'000u);
+
+  const uint64_t computed = computed_;
+  Start();
+  EXPECT_EQ(core_->counters().events, lost + 1) << "an event a blob, and the start's";
+  const auto begun = [&] { return core_->studies().all().at("a")->beginning; };
+  EXPECT_LE(begun(), 3u) << "submitted, pinned, begun anew";
+  Start();  // The journal says it all now.
+  EXPECT_EQ(core_->counters().events, 1u);
+  EXPECT_LE(begun(), 3u);
+  names_.clear();
+  for (int w = 0; w < 40; ++w) Join(absl::StrCat("w", w));
+  ASSERT_EQ(RunToEnd("a").phase(), v1::StudyStatus::DONE);
+  EXPECT_EQ(computed_ - computed, lost);
+  EXPECT_EQ(core_->counters().conflicts, 0u) << "it came out the same";
+}
+
 TEST_F(CoreTest, WhatIsComputedAgain_MustBeTheSame) {
   Join("w1");
   ASSERT_TRUE(Submit(*FakeSpec("a", 1, 0, "")).ok());
