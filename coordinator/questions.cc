@@ -248,10 +248,10 @@ size_t Questions::Ready(const std::string& numerics_class, absl::Duration now) c
   size_t ready = 0;
   for (const auto& [number, question] : questions_) {
     if (question.numerics_class != numerics_class) continue;
-    ready += static_cast<size_t>(
-        std::count_if(question.queue.begin(), question.queue.end(), [&](const Digest& task) {
-          return question.tasks.at(task).not_before <= now;
-        }));
+    ready += static_cast<size_t>(std::count_if(question.queue.begin(), question.queue.end(),
+                                               [&, &question = question](const Digest& task) {
+                                                 return question.tasks.at(task).not_before <= now;
+                                               }));
   }
   return ready;
 }
@@ -267,7 +267,7 @@ std::optional<Questions::Bundle> Questions::Take(
     const std::function<size_t(v1::TaskSpec::KindCase)>& most) {
   for (auto& [number, question] : questions_) {
     if (question.numerics_class != taker.numerics_class) continue;
-    const auto may = [&](const Digest& digest) {
+    const auto may = [&, &question = question](const Digest& digest) {
       const Task& task = question.tasks.at(digest);
       return task.not_before <= now && (task.avoid != taker.name || !taker.others);
     };
