@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -108,7 +109,7 @@ class State {
   Usage UsageOf(const std::string& user, const std::string& but, const Brought* more = nullptr) const;
   const StoredTask* Find(const Digest& task) const;
   size_t completed() const { return completed_.size(); }
-  const absl::flat_hash_map<Digest, StoredTask>& tasks() const { return completed_; }
+  const absl::node_hash_map<Digest, StoredTask>& tasks() const { return completed_; }
   // Of an image set's test split (SHA-256 of the images' indices). Null: none.
   const PastTestUse* PastUseOf(const Digest& image_set, const Digest& test_split) const;
   // A result whose bytes were lost: the task must give the same again.
@@ -178,7 +179,7 @@ class State {
   uint64_t submitted_ = 0;  // Studies, ever.
   std::map<std::pair<Digest, Digest>, PastTestUse> past_;
   std::set<Digest> deleted_blobs_;
-  absl::flat_hash_map<Digest, StoredTask> completed_;
+  absl::node_hash_map<Digest, StoredTask> completed_;
   absl::flat_hash_map<Digest, std::vector<Digest>>
       users_;                           // Blob -> the tasks whose results name it.
   std::map<Digest, StoredTask> forgotten_;

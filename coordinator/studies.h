@@ -17,6 +17,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -173,8 +174,8 @@ class Studies {
   void TouchClass(const std::string& numerics_class);
 
   // --- Units.
-  absl::flat_hash_map<Digest, Unit>& units() { return units_; }
-  const absl::flat_hash_map<Digest, Unit>& units() const { return units_; }
+  absl::node_hash_map<Digest, Unit>& units() { return units_; }
+  const absl::node_hash_map<Digest, Unit>& units() const { return units_; }
   void SetWaiting(Unit& unit, bool waiting);
   // It just failed on this worker: not there again for a while.
   void Avoid(Unit& unit, const std::string& worker);
@@ -252,7 +253,7 @@ class Studies {
   State state_;
   uint64_t next_row_ = 1;
   std::map<std::string, std::unique_ptr<Study>> studies_;
-  absl::flat_hash_map<Digest, Unit> units_;
+  absl::node_hash_map<Digest, Unit> units_;
   std::multimap<absl::Duration, Digest> delayed_;  // Units that back off.
   std::deque<std::pair<std::string, Digest>> folds_;
   std::map<Digest, Images> manifests_;

@@ -11,6 +11,7 @@
 #include <queue>
 #include <tuple>
 
+#include "absl/container/node_hash_map.h"
 #include "absl/strings/str_split.h"
 #include <gtest/gtest.h>
 
@@ -262,10 +263,11 @@ void SubmitTrials(Scale& scale, uint64_t trials) {
           trials, "}}\n")));
 }
 
-// `steady`: from a tenth of the tasks to nine tenths, without what a study costs at its beginning
-// and its end.
+// `steady`: from a tenth of the tasks to nine tenths. `usual`: us a completion in the median
+// fortieth of all, so without the few rounds that make all tasks of a stage.
 struct Costs {
   Cost steady, all;
+  double usual = 0;
 };
 
 Costs Measure(uint32_t workers, uint64_t tasks, bool trials) {
@@ -277,11 +279,37 @@ Costs Measure(uint32_t workers, uint64_t tasks, bool trials) {
   } else {
     SubmitUnits(scale, studies);
   }
-  const Cost first = scale.RunTo(tasks / 10);
-  const Cost most = scale.RunTo(tasks * 9 / 10);
-  const Cost all = scale.RunTo(tasks);
-  EXPECT_GE(all.completions, tasks - tasks / 1000);  // Random trials may be alike.
-  return {most - first, all};
+  constexpr uint64_t kParts = 40;
+  std::vector<Cost> costs = {Cost()};
+  std::vector<double> micros;
+  for (uint64_t part = 1; part <= kParts; ++part) {
+    const Cost before = costs.back();
+    costs.push_back(scale.RunTo(tasks * part / kParts));
+    if (costs.back().completions > before.completions) {
+      micros.push_back((costs.back() - before).micros_each());
+    }
+  }
+  EXPECT_GE(costs.back().completions, tasks - tasks / 1000);  // Random trials may be alike.
+  std::sort(micros.begin(), micros.end());
+  return {costs[kParts * 9 / 10] - costs[kParts / 10], costs.back(), micros[micros.size() / 2]};
+}
+
+// What memory alone costs: ns of a look-up among so many records as State keeps of results, all of
+// them in turn in the order of their digests.
+double LookUpNanos(uint64_t records) {
+  absl::node_hash_map<Digest, StoredTask> map;
+  std::vector<Digest> keys;
+  for (uint64_t i = 0; i < records; ++i) {
+    keys.push_back(Sha256Of(absl::StrCat("task ", i)));
+    map[keys.back()].row = i;
+  }
+  std::sort(keys.begin(), keys.end());
+  uint64_t sum = 0;
+  const double begun = CpuSeconds();
+  for (const Digest& key : keys) sum += map.find(key)->second.row;
+  const double took = CpuSeconds() - begun;
+  EXPECT_EQ(sum, records * (records - 1) / 2);
+  return 1e9 * took / static_cast<double>(records);
 }
 
 void ExpectAsCheap(const Costs& large, const Costs& small) {
@@ -308,18 +336,18 @@ TEST(Scale, Measured) {
   if (wanted == nullptr)
     GTEST_SKIP() << "DERMIS_SCALE=WORKERS:TASKS,... measures units, WORKERS:tTRIALS trials";
   SetLogLevel(static_cast<LogLevel>(4));
-  std::printf("%6s %8s %8s %8s %8s %7s %7s %10s\n", "", "workers", "stored", "us each", "steady",
-              "looks", "steady", "longest ms");
+  std::printf("%6s %8s %8s %8s %8s %7s %7s %10s %12s\n", "", "workers", "stored", "us each",
+              "usual", "looks", "steady", "longest ms", "look-up, ns");
   const std::vector<std::string> pairs = absl::StrSplit(wanted, ',');
   for (const std::string& pair : pairs) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ':');
     const bool trials = parts.at(1)[0] == 't';
     const Costs run = Measure(static_cast<uint32_t>(std::atol(parts[0].c_str())),
                               static_cast<uint64_t>(std::atol(parts[1].c_str() + trials)), trials);
-    std::printf("%6s %8s %8lu %8.1f %8.1f %7.1f %7.1f %10.0f\n", trials ? "trials" : "units",
+    std::printf("%6s %8s %8lu %8.1f %8.1f %7.1f %7.1f %10.0f %12.0f\n", trials ? "trials" : "units",
                 parts[0].c_str(), static_cast<unsigned long>(run.all.completions),
-                run.all.micros_each(), run.steady.micros_each(), run.all.looks_each(),
-                run.steady.looks_each(), 1e3 * run.all.longest);
+                run.all.micros_each(), run.usual, run.all.looks_each(), run.steady.looks_each(),
+                1e3 * run.all.longest, LookUpNanos(run.all.completions));
     std::fflush(stdout);
   }
 }
