@@ -21,6 +21,7 @@
 #include "common/nearest_word.h"
 #include "common/number_text.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "common/sweep.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
@@ -278,6 +279,7 @@ class Reader {
     const std::string& text = node.Scalar();
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
+        if (!IsUtf8(text)) return Error(node, path, "is not UTF-8: save the file as UTF-8");
         DERMIS_PUT(String, text);
         return absl::OkStatus();
       case FieldDescriptor::CPPTYPE_BOOL: {

@@ -413,5 +413,14 @@ TEST(SpecYamlTest, AFileOf100Megabytes_IsRefusedBeforeItIsParsed) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("s.yaml: a study file has at most 1 MiB"));
 }
 
+// gRPC would refuse the message without a word of why.
+TEST(SpecYamlTest, TextThatIsNotUtf8_IsRefusedWithItsPlace) {
+  const absl::Status refused =
+      ParseStudyYaml("name: a\nimages: {set: caf\xe9, size: 32}\n", "s.yaml").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("s.yaml:2:"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("'images.set' is not UTF-8"));
+}
+
 }  // namespace
 }  // namespace dermis
