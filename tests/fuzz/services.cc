@@ -71,8 +71,8 @@ class Services {
   void End() {
     upload_.reset();
     worker_.reset();
+    thread_->Stop();  // As the coordinator ends: a look at what is watched may wait there still.
     watches_.reset();
-    thread_->Stop();
     for (const Digest& blob : stored_) Require(place_.store->Remove(blob).ok(), "what was stored is there");
     const std::string before = core_->Dump();
     MemoryJournal journal(disk_);
