@@ -24,7 +24,7 @@ constexpr uint32_t kMaxBatch = 64;
 constexpr uint32_t kChunk = 16;
 // The network for one number of images. Memories are shared by steps only where they are chained.
 struct Network {
-  std::vector<OnednnStep> steps;
+  std::vector<PlanStep> steps;
   memory input;  // The first chunk's input, moved by set_data_handle; or, in bf16, where it is
                  // split to.
   memory last;   // fp32 NHWC, cells x cells x 128.
@@ -104,8 +104,8 @@ class OnednnPlan final : public InferencePlan {
     } else {
       SplitInput(source, chunk * pixels, static_cast<uint16_t*>(network.input.get_data_handle()));
     }
-    for (OnednnStep& step : network.steps) {
-      step.primitive.execute(stream_, step.arguments);
+    for (PlanStep& step : network.steps) {
+      step.run(stream_);
       if (emulated_bf16() && step.output) {
         stream_.wait();
         auto* values = static_cast<float*>(step.output.get_data_handle());
@@ -198,26 +198,21 @@ class OnednnPlan final : public InferencePlan {
           output_desc, {1, 1}, {1, 1}, {1, 1});
       const dnnl::convolution_forward::primitive_desc chosen(convolution, attributes, engine_);
       const memory output = Buffer(buffer++, output_desc);
-      network.steps.push_back({dnnl::convolution_forward(chosen),
-                               {{DNNL_ARG_SRC, current},
-                                {DNNL_ARG_WEIGHTS, PackedWeights(i, chosen.weights_desc())},
-                                {DNNL_ARG_BIAS, bias},
-                                {DNNL_ARG_DST, output},
-                                {DNNL_ARG_ATTR_MULTIPLE_POST_OP(1) | DNNL_ARG_SRC_1, scale},
-                                {DNNL_ARG_ATTR_MULTIPLE_POST_OP(2) | DNNL_ARG_SRC_1, shift}},
-                               last ? memory() : output});
+      network.steps.push_back(
+          PrimitiveStep(dnnl::convolution_forward(chosen),
+                        {{DNNL_ARG_SRC, current},
+                         {DNNL_ARG_WEIGHTS, PackedWeights(i, chosen.weights_desc())},
+                         {DNNL_ARG_BIAS, bias},
+                         {DNNL_ARG_DST, output},
+                         {DNNL_ARG_ATTR_MULTIPLE_POST_OP(1) | DNNL_ARG_SRC_1, scale},
+                         {DNNL_ARG_ATTR_MULTIPLE_POST_OP(2) | DNNL_ARG_SRC_1, shift}},
+                        last ? memory() : output));
       current = output;
       if (i % 2 == 0) continue;
       side /= 2;
       const memory pooled =
           Buffer(buffer++, memory::desc({n, out, side, side}, output_type, kNhwc));
-      const dnnl::pooling_forward::desc pool(dnnl::prop_kind::forward_inference,
-                                             dnnl::algorithm::pooling_max, current.get_desc(),
-                                             pooled.get_desc(), {2, 2}, {2, 2}, {0, 0}, {0, 0});
-      network.steps.push_back(
-          {dnnl::pooling_forward(dnnl::pooling_forward::primitive_desc(pool, engine_)),
-           {{DNNL_ARG_SRC, current}, {DNNL_ARG_DST, pooled}},
-           last ? memory() : pooled});
+      network.steps.push_back(MaxPoolStep(PoolWindow::kTwo, current, pooled));
       current = pooled;
     }
     network.last = current;

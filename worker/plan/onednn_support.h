@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "dermis/v1/spec.pb.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/inference_plan.h"
+#include "worker/plan/max_pool.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -111,12 +113,41 @@ absl::Status RunInChunks(uint32_t count, uint32_t most, uint32_t full, RunChunk 
   return absl::OkStatus();
 }
 
-// A primitive with what it reads and writes.
-struct OnednnStep {
-  dnnl::primitive primitive;
-  std::unordered_map<int, dnnl::memory> arguments;
-  dnnl::memory output;  // What emulated bf16 rounds; none where it stays in fp32.
+// A step of a network: what it does, and where it leaves what emulated bf16 rounds (nothing where
+// it stays in fp32).
+struct PlanStep {
+  std::function<void(dnnl::stream&)> run;
+  dnnl::memory output;
 };
+
+inline PlanStep PrimitiveStep(dnnl::primitive primitive,
+                              std::unordered_map<int, dnnl::memory> arguments,
+                              dnnl::memory output) {
+  return {[primitive = std::move(primitive), arguments = std::move(arguments)](
+              dnnl::stream& stream) { primitive.execute(stream, arguments); },
+          std::move(output)};
+}
+
+// Both fp32 or both bf16, NHWC.
+inline PlanStep MaxPoolStep(PoolWindow window, const dnnl::memory& from, const dnnl::memory& to) {
+  const dnnl::memory::dims dims = from.get_desc().dims();
+  const auto images = static_cast<size_t>(dims[0]), channels = static_cast<size_t>(dims[1]),
+             side = static_cast<size_t>(dims[2]);
+  const void* const in = from.get_data_handle();
+  void* const out = to.get_data_handle();
+  const bool bf16 = from.get_desc().data_type() == dnnl::memory::data_type::bf16;
+  return {[=](dnnl::stream& stream) {
+            stream.wait();
+            if (bf16) {
+              MaxPool(window, images, side, channels, static_cast<const uint16_t*>(in),
+                      static_cast<uint16_t*>(out));
+            } else {
+              MaxPool(window, images, side, channels, static_cast<const float*>(in),
+                      static_cast<float*>(out));
+            }
+          },
+          {}};
+}
 
 }  // namespace dermis
 

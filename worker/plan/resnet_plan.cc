@@ -31,7 +31,7 @@ struct Folded {
 
 // The network for one number of images.
 struct Network {
-  std::vector<OnednnStep> steps;
+  std::vector<PlanStep> steps;
   memory input;  // The first chunk's input, moved by set_data_handle.
   memory last;   // The last block's output, NHWC.
 };
@@ -121,9 +121,9 @@ class ResNetPlan final : public InferencePlan {
     float* const source = input_.data() + size_t{first} * size_ * size_ * 3;
     if (emulated_bf16()) RoundToBf16({source, size_t{chunk} * size_ * size_ * 3});
     network.input.set_data_handle(source);
-    for (OnednnStep& step : network.steps) {
-      step.primitive.execute(stream_, step.arguments);
-      if (emulated_bf16()) {
+    for (PlanStep& step : network.steps) {
+      step.run(stream_);
+      if (emulated_bf16() && step.output) {
         stream_.wait();
         auto* values = static_cast<float*>(step.output.get_data_handle());
         RoundToBf16({values, step.output.get_desc().get_size() / sizeof(float)});
@@ -221,26 +221,20 @@ class ResNetPlan final : public InferencePlan {
         {stride, stride}, {padding, padding}, {after, after});
     const dnnl::convolution_forward::primitive_desc chosen(convolution, attributes, engine_);
     const memory y = Slotted(slot, output);
-    network.steps.push_back({dnnl::convolution_forward(chosen),
-                             {{DNNL_ARG_SRC, x},
-                              {DNNL_ARG_WEIGHTS, PackedWeights(index, chosen.weights_desc())},
-                              {DNNL_ARG_BIAS, layer.bias},
-                              {DNNL_ARG_DST, y}},
-                             y});
+    network.steps.push_back(
+        PrimitiveStep(dnnl::convolution_forward(chosen),
+                      {{DNNL_ARG_SRC, x},
+                       {DNNL_ARG_WEIGHTS, PackedWeights(index, chosen.weights_desc())},
+                       {DNNL_ARG_BIAS, layer.bias},
+                       {DNNL_ARG_DST, y}},
+                      y));
     return y;
   }
 
-  memory MaxPool(Network& network, const memory& x, Slot slot) {
+  memory PoolStem(Network& network, const memory& x, Slot slot) {
     const memory::dims in = x.get_desc().dims();
-    const memory::desc output({in[0], in[1], in[2] / 2, in[3] / 2}, type(), kNhwc);
-    const dnnl::pooling_forward::desc pool(dnnl::prop_kind::forward_inference,
-                                           dnnl::algorithm::pooling_max, x.get_desc(), output,
-                                           {2, 2}, {3, 3}, {1, 1}, {0, 0});
-    const memory y = Slotted(slot, output);
-    network.steps.push_back(
-        {dnnl::pooling_forward(dnnl::pooling_forward::primitive_desc(pool, engine_)),
-         {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}},
-         y});
+    const memory y = Slotted(slot, {{in[0], in[1], in[2] / 2, in[3] / 2}, type(), kNhwc});
+    network.steps.push_back(MaxPoolStep(PoolWindow::kThree, x, y));
     return y;
   }
 
@@ -252,13 +246,13 @@ class ResNetPlan final : public InferencePlan {
     memory x = network.input;
     if (type() != memory::data_type::f32) {
       memory converted = Slotted(kConverted, {{n, 3, side, side}, type(), kNhwc});
-      network.steps.push_back(
-          {dnnl::reorder(x, converted), {{DNNL_ARG_FROM, x}, {DNNL_ARG_TO, converted}}, converted});
+      network.steps.push_back(PrimitiveStep(
+          dnnl::reorder(x, converted), {{DNNL_ARG_FROM, x}, {DNNL_ARG_TO, converted}}, converted));
       x = converted;
     }
     Slot at = kX, other = kShortcut;
     if (shape_.pooled_stem) {
-      x = MaxPool(network, Convolve(network, 0, x, kInner1, false, true), at);
+      x = PoolStem(network, Convolve(network, 0, x, kInner1, false, true), at);
     } else {
       x = Convolve(network, 0, x, at, false, true);
     }
