@@ -13,6 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "google/protobuf/util/message_differencer.h"
+#include "yaml-cpp/yaml.h"
+
 #include "common/background.h"
 #include "common/baselines.h"
 #include "common/digest.h"
@@ -21,12 +26,8 @@
 #include "common/nearest_word.h"
 #include "common/number_text.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
 #include "common/sweep.h"
-#include "google/protobuf/descriptor.h"
-#include "google/protobuf/message.h"
-#include "google/protobuf/util/message_differencer.h"
-#include "yaml-cpp/yaml.h"
+#include "common/utf8.h"
 
 namespace dermis {
 namespace {

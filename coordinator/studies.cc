@@ -51,8 +51,15 @@ void Studies::LookForBlobs() {
 
 bool Studies::Settle(absl::Duration now) {
   RemoveSome();
-  for (const Digest& blob : std::exchange(lost_blobs_, {})) DropLost(blob, "it could not be read");
-  BeginAnew();
+  // What was computed before what was given: whether a study still needs that is known once it has
+  // begun anew.
+  const auto lost = std::exchange(lost_blobs_, {});
+  for (const bool computed : {true, false}) {
+    for (const Digest& blob : lost) {
+      if (state_.Names(blob) == computed) DropLost(blob, "it could not be read");
+    }
+    BeginAnew();
+  }
   for (const std::string& id : std::exchange(over_budget_, {})) {
     const auto record = state_.studies().find(id);
     const Study* study = FindStudy(id);

@@ -96,7 +96,9 @@ uint64_t BytesRead(int socket) {
       ioctl(socket, FIONREAD, &unread) != 0) {
     return 0;
   }
-  return info.tcpi_bytes_received - static_cast<uint64_t>(unread);
+  // The second number may be of a moment later.
+  return info.tcpi_bytes_received -
+         std::min<uint64_t>(info.tcpi_bytes_received, static_cast<uint64_t>(unread));
 }
 
 class MicroServer : public HttpServer {
@@ -132,9 +134,9 @@ class MicroServer : public HttpServer {
         reinterpret_cast<const sockaddr*>(&address.bytes), MHD_OPTION_THREAD_POOL_SIZE, kThreads,
         MHD_OPTION_CONNECTION_LIMIT, options_.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
         options_.connections_of_one_address,
-        // Twice: who sends no request is cut off by Reap, which knows whether one was begun.
+        // Later than Reap, which knows whether a request was begun.
         MHD_OPTION_CONNECTION_TIMEOUT,
-        static_cast<unsigned>(absl::ToInt64Seconds(2 * options_.request_patience)),
+        static_cast<unsigned>(absl::ToInt64Seconds(options_.request_patience + absl::Seconds(30))),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<size_t>(options_.request_head),
         MHD_OPTION_NOTIFY_COMPLETED, &MicroServer::OnCompleted, this, MHD_OPTION_NOTIFY_CONNECTION,
         &MicroServer::OnConnection, this, MHD_OPTION_ARRAY, more.data(), MHD_OPTION_END);

@@ -1,6 +1,6 @@
 // A small HTTP/1.1 server over libmicrohttpd: TLS or plain text, bounded in connections, memory and
-// time, so a slow, silent or greedy client costs one of many connections for half a minute and
-// nothing else.
+// time, so a slow, silent or greedy client costs one of many connections for half a minute (up to
+// five in a large body or an answer) and nothing else.
 #ifndef DERMIS_COORDINATOR_DASHBOARD_HTTP_SERVER_H_
 #define DERMIS_COORDINATOR_DASHBOARD_HTTP_SERVER_H_
 

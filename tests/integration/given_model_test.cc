@@ -331,7 +331,7 @@ TEST(Explain, OfASafetensorsModel_ByWhatLooksInside_AndByDeepShapWhereThereIsABa
   const fs::path out = cluster.directory() / "out";
   const std::string explain =
       absl::StrCat("explain --model ", model, " --display 64 --method hires_cam --images ",
-                   Pictures(cluster, 2), " -o ", out.string());
+                   Pictures(cluster, 2), " -o json --out ", out.string());
   const CommandResult refused = cluster.Run(explain + " --method deep_shap");
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_THAT(refused.output, HasSubstr("integrated_gradients and smooth_grad need none"));
@@ -339,7 +339,7 @@ TEST(Explain, OfASafetensorsModel_ByWhatLooksInside_AndByDeepShapWhereThereIsABa
   const CommandResult run =
       cluster.Run(explain + " --method 'smooth_grad: {samples: 5}' --method integrated_gradients");
   EXPECT_EQ(run.exit_code, 0) << run.output;
-  EXPECT_THAT(run.output, HasSubstr("2 images explained, "));
+  EXPECT_THAT(run.output, HasSubstr(R"("images":2,)"));
   for (const char* file :
        {"overlays/lesion0.png.hires_cam.pool3.png", "overlays/lesion1.png.smooth_grad.png",
         "overlays/lesion0.png.integrated_gradients.png"}) {
@@ -440,8 +440,9 @@ TEST(Explain, OfOneFolder_LeavesPicturesNumbersAndAReport_AndNothingRunning) {
   EXPECT_THAT(header, HasSubstr("logit_benign,logit_malignant,logit_nevus"))
       << "the target is last";
 
-  const CommandResult again = Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"),
-                                                  " --images ", Pictures(place, 3), " -o ", out));
+  const CommandResult again =
+      Dermis(absl::StrCat("explain --model ", Golden("classifier.onnx"), " --images ",
+                          Pictures(place, 3), " -o json --out ", out));
   EXPECT_EQ(again.exit_code, 1);
   EXPECT_THAT(again.output, HasSubstr("is there already"));
 }

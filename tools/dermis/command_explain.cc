@@ -50,7 +50,8 @@ struct ExplainOptions {
   LocalClusterOptions local;
   PhotoOptions photo;   // With --study.
   std::string keep;  // With --study: name of the study that keeps the picture; empty: nothing does.
-  std::string short_o;  // -o: with --model the folder, with --study text or json.
+  std::string short_o;  // -o: with --model the folder or json, with --study text or json.
+  bool json = false;    // With --model.
 };
 
 // A folder that is gone with its owner.
@@ -241,7 +242,7 @@ absl::StatusOr<std::unique_ptr<ImageSet>> OpenImages(const ExplainOptions& optio
   const absl::StatusOr<IngestResult> result = Ingest(ingest);
   RETURN_IF_ERROR(result.status());
   for (const LeftOut& item : result->left_out) {
-    std::printf("left out: %s: %s\n", item.name.c_str(), item.reason.c_str());
+    std::fprintf(stderr, "left out: %s: %s\n", item.name.c_str(), item.reason.c_str());
   }
   return ImageSet::OpenFile(ingest.output);
 }
@@ -254,8 +255,9 @@ absl::Status RunAndWrite(const ExplainOptions& options, const std::string& direc
     RETURN_IF_ERROR(AwaitWorkers(*client, directory, options.local.workers));
   }
   ASSIGN_OR_RETURN(const v1::SubmitResponse response, Submit(*client, study, images));
-  for (const std::string& warning : response.warnings())
-    std::printf("warning: %s\n", warning.c_str());
+  for (const std::string& warning : response.warnings()) {
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
   const absl::StatusOr<v1::StudyStatus> status = Watch(*client, response.id());
   if (absl::IsCancelled(status.status()) && !options.cluster.empty()) {
     grpc::ClientContext context;
@@ -276,8 +278,16 @@ absl::Status RunAndWrite(const ExplainOptions& options, const std::string& direc
     ASSIGN_OR_RETURN(inputs.audit, AuditText(directory));
   }
   ASSIGN_OR_RETURN(const uint32_t overlays, MakeExplanations(results, inputs, options.output_folder));
-  std::printf("%d images explained, %u overlays: %s/report.html\n", results.explained_size(),
-              overlays, options.output_folder.c_str());
+  const std::string report = absl::StrCat(options.output_folder, "/report.html");
+  if (options.json) {
+    PrintJson({{"folder", options.output_folder},
+               {"images", results.explained_size()},
+               {"overlays", overlays},
+               {"report", report}});
+    return absl::OkStatus();
+  }
+  std::printf("%d images explained, %u overlays: %s\n", results.explained_size(), overlays,
+              report.c_str());
   return absl::OkStatus();
 }
 
@@ -453,7 +463,8 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
       ->check(NamedFile());
   explain
       ->add_option("-o", o->short_o,
-                   "With --model: as --out. With --study: text (default), or json for programs")
+                   "With --model: as --out, or json with --out beside it. With --study: text "
+                   "(default), or json")
       ->check(NamedFile());
   explain
       ->add_option("--method", o->methods,
@@ -491,7 +502,13 @@ void AddExplainCommand(CLI::App& app, absl::Status& outcome) {
   OnlyWithModel(*explain, study);
   explain->callback([o, &outcome] {
     if (o->photo.study.empty()) {
-      if (o->output_folder.empty()) o->output_folder = o->short_o;
+      o->json = o->short_o == "json";
+      if (!o->json && !o->short_o.empty()) {
+        if (!o->output_folder.empty()) {
+          throw CLI::ValidationError("-o", "beside --out it can only be json");
+        }
+        o->output_folder = o->short_o;
+      }
       RequireAll({{"--model", &o->model}, {"--images", &o->images}, {"--out", &o->output_folder}});
       outcome = Explain(*o);
       return;

@@ -28,7 +28,7 @@ inline constexpr int kInterrupted = 130;
 absl::Status WithExitCode(absl::Status status, int code);
 int ExitCodeOf(const absl::Status& status);
 
-// `-o text|json`, on commands that print; those that write a file have -o FILE.
+// `-o text|json`, on commands that print; those that write a file: written_file.h.
 void AddOutputOption(CLI::App& command, std::string& format);
 void PrintJson(const Json& json);  // One line.
 // For an -o that names a file: refuses "-", which is no standard output here.

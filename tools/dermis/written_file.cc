@@ -1,5 +1,7 @@
 #include "tools/dermis/written_file.h"
 
+#include "absl/strings/str_cat.h"
+
 #include "tools/dermis/output.h"
 
 namespace dermis {
@@ -15,7 +17,8 @@ void AddFileOption(CLI::App& command, const std::string& what, FileIs is, Writte
           out.path = said;
         }
       },
-      "As --out; or json, for programs, with --out beside it");
+      absl::StrCat("As --out; or json, for programs, with --out beside it",
+                   is == FileIs::kOptional ? "" : ". One of the two is required"));
   if (is != FileIs::kRequiredOrDash) {
     for (CLI::Option* option : {named, either}) option->check(NamedFile());
   }

@@ -1,6 +1,5 @@
-// The option of commands that write a file and tell of it: `-o FILE`, or `-o json`, to tell
-// programs, with the file as
-// `--out FILE`.
+// The option of commands that write a file and tell of it: `-o FILE`; or `-o json`, to tell
+// programs, with the file as `--out FILE`.
 #ifndef DERMIS_TOOLS_DERMIS_WRITTEN_FILE_H_
 #define DERMIS_TOOLS_DERMIS_WRITTEN_FILE_H_
 

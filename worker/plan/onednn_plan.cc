@@ -22,6 +22,7 @@ using dnnl::memory;
 constexpr uint32_t kMaxBatch = 64;
 // Images that go through the network together: small, so that activations stay in the cache.
 constexpr uint32_t kChunk = 16;
+
 // The network for one number of images. Memories are shared by steps only where they are chained.
 struct Network {
   std::vector<PlanStep> steps;

@@ -1,6 +1,8 @@
 // The server against clients that do not behave, over real sockets.
 #include "coordinator/dashboard/http_server.h"
 
+#include <csignal>
+
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -131,7 +133,7 @@ TEST(HttpServerTest, TooMuchIsRefused_WhateverIsSaidAboutIt_AndToldOnce) {
 
 TEST(HttpServerTest, ClientsThatAreSilent_OrDribble_AreCutOff_AndOthersAreServedMeanwhile) {
   HttpServer::Options options;
-  options.request_patience = absl::Milliseconds(1500);
+  options.request_patience = absl::Seconds(5);  // A busy machine may stand still for seconds.
   const auto server = Serve(options);
   Socket silent(server->port()), dribbling(server->port());
   ASSERT_TRUE(silent.Say("GET"));
@@ -234,6 +236,7 @@ TEST(HttpServerTest, AnAddressThatIsTaken_IsSaidSo) {
 class HttpsServerTest : public testing::Test {
  protected:
   void SetUp() override {
+    std::signal(SIGPIPE, SIG_IGN);  // SSL_write to a connection that was cut off.
     ASSERT_TRUE(MakeClusterCertificates(folder_.path(), {}).ok());
     context_ = SSL_CTX_new(TLS_client_method());
     SSL_CTX_load_verify_locations(context_, (folder_ / "ca.crt").c_str(), nullptr);

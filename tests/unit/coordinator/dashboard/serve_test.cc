@@ -43,6 +43,7 @@ class ServeTest : public testing::Test {
     core_ = std::make_unique<Core>(Clock::Real(), *journal_, outbox_, blobs_, Core::Options());
     ASSERT_TRUE(core_->Open().ok());
     RunStudy(manifest);
+    if (HasFatalFailure()) return;
     thread_ = std::make_unique<CoreThread>(*core_, [](const absl::Status&) { FAIL(); });
     desk_ = std::make_unique<QuestionDesk>(*thread_);
     const DashboardOptions options = {"127.0.0.1:0", std::nullopt, folder_.path(), "no decoder"};
@@ -81,12 +82,13 @@ class ServeTest : public testing::Test {
     v1::Payload trained;
     *trained.mutable_train() = FakeState(recipe, kClass, per_epoch, per_epoch, blobs_);
     complete(TrainTaskOf(recipe, per_epoch, kClass), trained);
-    while (core_->Status("a")->phase() == v1::StudyStatus::RUNNING) {
+    for (int i = 0; i < 10000 && core_->Status("a")->phase() == v1::StudyStatus::RUNNING; ++i) {
       ASSERT_FALSE(core_->studies().units().empty());
       const v1::TaskSpec task =
           core_->studies().units().begin()->second.spec;  // As if the worker had sent it.
       complete(task, FakePayload(task, split));
     }
+    ASSERT_EQ(core_->Status("a")->phase(), v1::StudyStatus::DONE);
   }
 
   // The whole response; "": none came.

@@ -92,10 +92,21 @@ double ResNetDifference(const Model& model, v1::Precision precision) {
   std::copy(input.begin(), input.end(), (*plan)->input());
   std::vector<float> logits(kCount * 3), one(3);
   EXPECT_TRUE((*plan)->Run(kCount, logits.data()).ok());
-  // An image alone has the bits that it has in a batch.
-  std::copy_n(input.begin() + 4 * size * size * 3, size * size * 3, (*plan)->input());
+  // An image alone has the bits that it has in a batch of any size.
+  const int64_t pixels = size * size * 3;
+  std::copy_n(input.begin() + 4 * pixels, pixels, (*plan)->input());
   EXPECT_TRUE((*plan)->Run(1, one.data()).ok());
   EXPECT_TRUE(std::equal(one.begin(), one.end(), logits.begin() + 12)) << ModelName(model.layout.kind);
+  for (uint32_t count = 1; count <= 16; ++count) {
+    for (uint32_t b = 0; b < count; ++b) {
+      std::copy_n(input.begin() + (b + 1 == count ? 4 : 0) * pixels, pixels,
+                  (*plan)->input() + b * pixels);
+    }
+    std::vector<float> batch(count * 3);
+    EXPECT_TRUE((*plan)->Run(count, batch.data()).ok());
+    EXPECT_TRUE(std::equal(one.begin(), one.end(), batch.end() - 3))
+        << ModelName(model.layout.kind) << " " << count;
+  }
 
   const torch::Tensor x =
       torch::from_blob(input.data(), {kCount, size, size, 3}).permute({0, 3, 1, 2});
