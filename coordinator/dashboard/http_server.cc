@@ -301,8 +301,13 @@ class MicroServer : public HttpServer {
                           MHD_RequestTerminationCode code) {
     auto& server = *static_cast<MicroServer*>(self);
     if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED) server.Refuse(connection, kSlowRequest);
-    server.Extend(connection, server.options_.request_patience);
-    server.BeginRequest([&](const auto& open) { return open.first == connection; });
+    {
+      absl::MutexLock lock(&server.mutex_);
+      if (const auto it = server.open_.find(connection); it != server.open_.end()) {
+        it->second.until = Clock::Real().Now() + server.options_.request_patience;
+        BeginRequest(it->second);
+      }
+    }
     delete static_cast<Pending*>(*context);
     *context = nullptr;
   }
@@ -340,21 +345,19 @@ class MicroServer : public HttpServer {
   static int OnHandshake(gnutls_session_t tls, unsigned, unsigned, unsigned incoming,
                          const gnutls_datum_t*) {
     if (incoming != 0) {
-      static_cast<MicroServer*>(gnutls_db_get_ptr(tls))->BeginRequest([&](const auto& open) {
-        return open.second.tls == tls;
-      });
+      auto& server = *static_cast<MicroServer*>(gnutls_db_get_ptr(tls));
+      absl::MutexLock lock(&server.mutex_);
+      for (auto& [connection, open] : server.open_) {
+        if (open.tls == tls) BeginRequest(open);
+      }
     }
     return 0;
   }
 
   // What comes from now on is of the next request.
-  template <typename Which>
-  void BeginRequest(Which which) {
-    absl::MutexLock lock(&mutex_);
-    const auto it = std::find_if(open_.begin(), open_.end(), which);
-    if (it == open_.end()) return;
-    it->second.before = BytesRead(it->second.socket);
-    it->second.told = false;
+  static void BeginRequest(Connection& open) {
+    open.before = BytesRead(open.socket);
+    open.told = false;
   }
 
   void Refuse(MHD_Connection* connection, const char* why) {

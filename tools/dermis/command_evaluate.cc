@@ -30,6 +30,7 @@
 #include "tools/dermis/results_json.h"
 #include "tools/dermis/study_file.h"
 #include "tools/dermis/submit.h"
+#include "tools/dermis/written_file.h"
 #include "tools/report/first_screen.h"
 #include "tools/report/report.h"
 
@@ -39,9 +40,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct EvaluateOptions {
-  std::string cluster, study, model, images, page;
-  std::string short_o;  // -o: json, or as --out.
-  bool json = false;
+  std::string cluster, study, model, images;
+  WrittenFile page;
   std::vector<std::string> classes;  // Of a black box.
   BlackBoxOptions box;
 };
@@ -257,7 +257,7 @@ absl::StatusOr<Evaluated> RunOn(Client& client, const StudyFile& study, const Im
 absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
                        const ImageSet& other, const Acquaintance& acquaintance,
                        const std::string& test_use, EvaluationReport report) {
-  if (options.page.empty()) return absl::OkStatus();
+  if (options.page.path.empty()) return absl::OkStatus();
   const std::string chosen =
       report.rule_unknown
           ? std::string(
@@ -276,15 +276,16 @@ absl::Status WritePage(const EvaluateOptions& options, const std::string& who,
           : absl::StrCat(acquaintance.overlap ? "External validation: " : "A model file: ", chosen,
                          "; ", text, ".");
   RETURN_IF_ERROR(WriteJudgedPage(absl::StrCat(who, " on ", other.manifest().name()),
-                                  lead + test_use, view, other.manifest(), audit, options.page));
-  if (!options.json) std::printf("%s\n", options.page.c_str());
+                                  lead + test_use, view, other.manifest(), audit,
+                                  options.page.path));
+  if (!options.page.json) std::printf("%s\n", options.page.path.c_str());
   return absl::OkStatus();
 }
 
 absl::Status Tell(const EvaluateOptions& options, const std::string& who, const ImageSet& other,
                   const std::string& unknown, const Acquaintance& acquaintance,
                   const std::string& test_use, EvaluationReport report) {
-  if (options.json) {
+  if (options.page.json) {
     PrintJson(JsonOf(who, other.manifest(), acquaintance, report));
   } else {
     Print(who, other.manifest(), unknown, acquaintance, report);
@@ -383,22 +384,14 @@ void AddEvaluateCommand(CLI::App& app, absl::Status& outcome) {
           "cluster allows it")
       ->excludes(study);
   evaluate->add_option("--images", options->images, "The other image set (dermis ingest)")->required();
-  auto* const page = evaluate->add_option("--out", options->page, "HTML page to write")->check(NamedFile());
-  evaluate->add_option("-o", options->short_o, "json: the numbers for programs; else as --out")->check(NamedFile());
+  AddFileOption(*evaluate, "HTML page to write", FileIs::kOptional, options->page);
   evaluate
       ->add_option("--classes", options->classes,
                    "Names of its outputs, in their order (default: the image set's classes)")
       ->delimiter(',')
       ->group(kBlackBoxGroup);
   AddBlackBoxOptions(*evaluate, options->box);
-  evaluate->callback([options, page, &outcome] {
-    options->json = options->short_o == "json";
-    if (!options->short_o.empty() && !options->json) {
-      if (page->count() > 0) throw CLI::ValidationError("-o", "beside --out it can only be json");
-      options->page = options->short_o;
-    }
-    outcome = EvaluateOn(*options);
-  });
+  evaluate->callback([options, &outcome] { outcome = EvaluateOn(*options); });
 }
 
 }  // namespace dermis

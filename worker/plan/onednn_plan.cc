@@ -38,7 +38,8 @@ class OnednnPlan final : public InferencePlan {
         bf16_(precision == v1::PRECISION_BF16),
         engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_),
-        split_weight_(SplitWeights(weights_.layers[0].weight, weights_.layers[0].out)),
+        split_weight_(bf16_ ? SplitWeights(weights_.layers[0].weight, weights_.layers[0].out)
+                            : std::vector<float>()),
         input_(size_t{kMaxBatch} * size() * size() * 3) {}
 
   absl::Status Prepare() {
