@@ -406,9 +406,14 @@ def walk(url, pictures):
             page.until(f"document.querySelector('nav [aria-current]').dataset.page === '{name}' && document.querySelector('main table, main li')")
             well_formed(page, name)
         check("killed by signal 9" not in page.text(), "nobody has died yet")
-        os.kill(int(subprocess.run(["pgrep", "-P", str(cluster.pid("worker-1"))], capture_output=True, text=True, check=True).stdout), signal.SIGKILL)
+        worker = int(subprocess.run(["pgrep", "-P", str(cluster.pid("worker-1"))], capture_output=True, text=True, check=True).stdout)
+        os.kill(worker, signal.SIGKILL)
         page.until("document.body.innerText.includes('killed by signal 9')")
-        check(page.js("document.querySelector('.events details pre').textContent").count("welcomed by the coordinator") == 1,
+        told = [line.strip() for line in page.js("document.querySelector('.events details pre').textContent").splitlines()]
+        log = pathlib.Path(cluster.directory, "logs/worker-1.log").read_text().splitlines()
+        death = next(i for i, line in enumerate(log) if f"the worker process {worker} died" in line)
+        # Its last 30 lines, or fewer where those are long: then the first of them is cut.
+        check(1 < len(told) <= 30 and told[1:] == log[:death][1 - len(told):],
               "a worker's death is told with the end of its log")
         failures(page, base)
         importance(page, base, url.split("#token=")[1])
