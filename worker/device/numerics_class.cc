@@ -29,6 +29,7 @@
 #include "worker/device/dnnl_version.h"
 #include "worker/models/model.h"
 #include "worker/plan/inference_plan.h"
+#include "worker/plan/winograd.h"
 #include "worker/training/augmentation.h"
 #include "worker/training/seed_cnn_kernels.h"
 
@@ -115,6 +116,16 @@ void Kernels(Sha256& hash) {
   Hash(hash, map);
   Hash(hash, mean);
   Hash(hash, variance);
+  if (!WinogradConvolution::Supported()) return;
+  const auto floats = [](uint64_t index, int64_t count) {
+    const torch::Tensor values = Data(index, {count});
+    return std::vector<float>(values.data_ptr<float>(), values.data_ptr<float>() + count);
+  };
+  constexpr size_t kSide = 7, kIn = 64, kOut = 64;
+  std::vector<float> scratch, out(kSide * kSide * kOut);
+  WinogradConvolution(kIn, kOut, floats(23, kOut * kIn * 9), floats(24, kOut))
+      .Run(1, kSide, floats(25, kSide * kSide * kIn).data(), false, true, out.data(), scratch);
+  Hash(hash, out);
 }
 
 // The plan that images are evaluated and explained with, on a model that is made up.

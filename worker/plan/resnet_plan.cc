@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 
 #include "oneapi/dnnl/dnnl.hpp"
 #include "worker/plan/onednn_support.h"
+#include "worker/plan/winograd.h"
 
 namespace dermis {
 namespace {
@@ -25,8 +27,9 @@ constexpr uint32_t kMaxBatch = 64;
 // A folded layer: y = relu?(weight * x + bias (+ shortcut)).
 struct Folded {
   ResNetLayer form;
-  std::vector<float> weight;  // [out][in][kernel][kernel], scaled.
+  std::vector<float> weight;  // [out][in][kernel][kernel], scaled; empty with `winograd`.
   memory bias;
+  std::optional<WinogradConvolution> winograd;  // Where it computes this layer.
 };
 
 // The network for one number of images.
@@ -98,11 +101,20 @@ class ResNetPlan final : public InferencePlan {
     return bf16_ && native_bf16_ ? memory::data_type::bf16 : memory::data_type::f32;
   }
 
-  // Images that go through the network together.
-  uint32_t Chunk() const { return size_ <= 64 ? 16 : 4; }
+  // Images that go through the network together. Winograd's weights are four times as large: read
+  // from memory for more images at once.
+  uint32_t Chunk() const { return size_ <= 64 || UsesWinograd() ? 16 : 4; }
+
+  // In bf16 direct convolutions are faster, and emulating it means their sums. oneDNN is asked,
+  // too: its bits go by the instructions that it may use.
+  bool UsesWinograd() const {
+    constexpr auto kIsa = static_cast<int>(dnnl::cpu_isa::avx512_core);
+    return !bf16_ && WinogradConvolution::Supported() &&
+           (static_cast<int>(dnnl::get_effective_cpu_isa()) & kIsa) == kIsa;
+  }
 
   void Fold(const ResNetPlanLayer& layer) {
-    Folded folded = {layer.form, layer.weight, {}};
+    Folded folded = {layer.form, layer.weight, {}, std::nullopt};
     const size_t length = layer.weight.size() / layer.form.out;
     for (size_t o = 0; o < layer.form.out; ++o) {
       for (size_t i = o * length; i < (o + 1) * length; ++i) {
@@ -113,6 +125,12 @@ class ResNetPlan final : public InferencePlan {
         memory({{layer.form.out}, memory::data_type::f32, memory::format_tag::x}, engine_);
     auto* const bias = static_cast<float*>(folded.bias.get_data_handle());
     for (size_t o = 0; o < layer.form.out; ++o) bias[o] = static_cast<float>(layer.shift[o]);
+    if (layer.form.kernel == 3 && layer.form.stride == 1 && UsesWinograd() &&
+        WinogradConvolution::Takes(layer.form.in, layer.form.out)) {
+      folded.winograd.emplace(layer.form.in, layer.form.out, folded.weight,
+                              std::vector<float>(bias, bias + layer.form.out));
+      folded.weight = {};
+    }
     layers_.push_back(std::move(folded));
   }
 
@@ -167,20 +185,22 @@ class ResNetPlan final : public InferencePlan {
     return it->second;
   }
 
+  // Floats of an image's largest map in a slot: the input, a stem's output before it is pooled, or,
+  // in a bottleneck, the first stage's output.
+  size_t LargestIn(Slot slot) const {
+    if (slot == kConverted) return size_t{size_} * size_ * 3;
+    const size_t side = shape_.pooled_stem ? size_ / 4 : size_;
+    const size_t widest = side * side * (shape_.features / 8);
+    if (slot != kInner1 || !shape_.pooled_stem) return widest;
+    return std::max(widest, size_t{size_ / 2} * (size_ / 2) * 64);
+  }
+
   // Slots are shared by networks of all batch sizes: only one runs at a time. Memories of an
   // earlier, smaller network would dangle if a slot moved: slots are as large as the largest chunk
   // needs from the beginning.
   memory Slotted(Slot slot, const memory::desc& desc) {
     std::vector<char>& bytes = slots_[slot];
-    if (bytes.empty()) {
-      // The largest map of the network (a stem's, or in a bottleneck the first stage's output).
-      const size_t side = shape_.pooled_stem ? size_ / 2 : size_,
-                   inner = shape_.pooled_stem ? size_ / 4 : size_;
-      const size_t widest = shape_.features / 8;
-      const size_t floats =
-          Chunk() * std::max({side * side * 64, inner * inner * widest, size_t{size_} * size_ * 3});
-      bytes.assign(floats * sizeof(float) + 64, 0);
-    }
+    if (bytes.empty()) bytes.assign(Chunk() * LargestIn(slot) * sizeof(float) + 64, 0);
     const auto address = reinterpret_cast<uintptr_t>(bytes.data());
     return memory(desc, engine_, reinterpret_cast<void*>((address + 63) & ~uintptr_t{63}));
   }
@@ -208,6 +228,19 @@ class ResNetPlan final : public InferencePlan {
     const int64_t kernel = layer.form.kernel, stride = layer.form.stride, padding = kernel / 2;
     const int64_t out = layer.form.out;
     const memory::desc output({in[0], out, in[2] / stride, in[3] / stride}, type(), kNhwc);
+    const memory y = Slotted(slot, output);
+    if (layer.winograd.has_value()) {
+      network.steps.push_back(
+          {[this, &winograd = *layer.winograd, x, y, add, relu](dnnl::stream& stream) {
+             stream.wait();
+             const memory::dims dims = x.get_desc().dims();
+             winograd.Run(static_cast<size_t>(dims[0]), static_cast<size_t>(dims[2]),
+                          static_cast<const float*>(x.get_data_handle()), add, relu,
+                          static_cast<float*>(y.get_data_handle()), scratch_);
+           },
+           y});
+      return y;
+    }
     dnnl::post_ops post_ops;
     if (add) post_ops.append_sum(1.f);
     if (relu) post_ops.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
@@ -220,7 +253,6 @@ class ResNetPlan final : public InferencePlan {
         memory::desc({out, in[1], kernel, kernel}, type(), kAny), layer.bias.get_desc(), output,
         {stride, stride}, {padding, padding}, {after, after});
     const dnnl::convolution_forward::primitive_desc chosen(convolution, attributes, engine_);
-    const memory y = Slotted(slot, output);
     network.steps.push_back(
         PrimitiveStep(dnnl::convolution_forward(chosen),
                       {{DNNL_ARG_SRC, x},
@@ -281,6 +313,7 @@ class ResNetPlan final : public InferencePlan {
   std::vector<float> input_;
   std::vector<Folded> layers_;
   std::array<std::vector<char>, kSlots> slots_;
+  std::vector<float> scratch_;                     // Winograd's.
   std::vector<std::pair<size_t, memory>> packed_;  // (layer, its weights in some layout)
   std::map<uint32_t, Network> networks_;           // By number of images.
 };
