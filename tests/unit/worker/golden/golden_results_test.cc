@@ -34,6 +34,7 @@
 #include "worker/models/features.h"
 #include "worker/models/gradients.h"
 #include "worker/models/model.h"
+#include "worker/models/resnet.h"
 #include "worker/plan/inference_plan.h"
 #include "worker/training/trainer.h"
 
@@ -51,9 +52,9 @@ std::shared_ptr<const ImageData> Images() {
   return data;
 }
 
-std::string Weights() {
+std::string Weights(v1::ModelKind kind = v1::MODEL_KIND_SEED_CNN) {
   Model model;
-  model.layout = *LayoutOf(v1::MODEL_KIND_SEED_CNN, kSize, 2);
+  model.layout = *LayoutOf(kind, kSize, 2, IsResNet(kind) ? v1::STEM_SMALL : v1::STEM_UNSPECIFIED);
   model.pixel_mean = 131.7;
   model.pixel_deviation = 47.3;
   InitializeModel(3, model);
@@ -287,7 +288,7 @@ void SetSomeMasks(const std::string& name, uint32_t superpixels, v1::Perturbatio
 std::map<std::string, std::string> Results() {
   std::map<std::string, std::string> results;
   const std::shared_ptr<const ImageData> data = Images();
-  const std::string weights = Weights();
+  const std::string weights = Weights(), resnet_weights = Weights(v1::MODEL_KIND_RESNET18);
   for (const v1::Precision precision : {v1::PRECISION_FP32, v1::PRECISION_BF16}) {
     const std::string suffix = precision == v1::PRECISION_FP32 ? ".fp32" : ".bf16";
     results["train" + suffix] = HashOf(Training(precision, data));
@@ -298,6 +299,10 @@ std::map<std::string, std::string> Results() {
     v1::Payload payload;
     *payload.mutable_evaluate() = *RunEvaluate(evaluate, *data, **plan);
     results["evaluate" + suffix] = HashOf(payload);
+    auto resnet = MakeInferencePlan(v1::MODEL_KIND_RESNET18, resnet_weights, kSize, precision);
+    EXPECT_TRUE(resnet.ok()) << resnet.status();
+    *payload.mutable_evaluate() = *RunEvaluate(evaluate, *data, **resnet);
+    results["evaluate.resnet18" + suffix] = HashOf(payload);
 
     for (const bool slic : {true, false}) {
       v1::SuperpixelTask cut;
