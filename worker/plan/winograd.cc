@@ -289,9 +289,10 @@ WinogradConvolution::WinogradConvolution(size_t in, size_t out, const std::vecto
                                          const std::vector<float>& bias)
     : in_(in), out_(out), weights_(SharedWeights(in, out, weight)), bias_(bias) {}
 
+#ifdef DERMIS_HAS_WINOGRAD
+
 void WinogradConvolution::Run(size_t images, size_t side, const float* x, bool add, bool relu,
                               float* y, std::vector<float>& scratch) const {
-#ifdef DERMIS_HAS_WINOGRAD
   const size_t in_stride = kGroup * in_ + kGap, out_stride = kGroup * out_ + kGap;
   const size_t needed = kProducts * (in_stride + out_stride) + in_ + kLine;
   if (scratch.size() < needed) scratch.resize(needed);
@@ -332,7 +333,13 @@ void WinogradConvolution::Run(size_t images, size_t side, const float* x, bool a
                  y + ((at.image * side + at.y) * side + at.x) * out_);
     }
   }
-#endif
 }
+
+#else
+
+void WinogradConvolution::Run(size_t, size_t, const float*, bool, bool, float*,
+                              std::vector<float>&) const {}
+
+#endif
 
 }  // namespace dermis
