@@ -90,7 +90,8 @@ TEST_F(Winograd, IsTheConvolution_ForAnySideAndChannels) {
 
 TEST_F(Winograd, AddsAndCutsOff_AfterTheBias) {
   const Layer layer{16, 64};
-  const std::vector<float> x = Values(2, 2 * 6 * 6 * 16), shortcut = Values(3, 2 * 6 * 6 * 64);
+  const std::vector<float> x = Values(2, size_t{2} * 6 * 6 * 16),
+                           shortcut = Values(3, size_t{2} * 6 * 6 * 64);
   const std::vector<float> plain = layer.Run(2, 6, x);
   const std::vector<float> added = layer.Run(2, 6, x, true, false, shortcut);
   const std::vector<float> cut = layer.Run(2, 6, x, false, true);
@@ -124,11 +125,11 @@ TEST_F(Winograd, IsBitwiseEqual_AtAnyBatchPositionAndSize) {
 
 TEST_F(Winograd, NotANumber_StaysInItsImage_AndIsNotCutOff) {
   const Layer layer{16, 64};
-  std::vector<float> x = Values(2, 2 * 8 * 8 * 16);
+  std::vector<float> x = Values(2, size_t{2} * 8 * 8 * 16);
   const std::vector<float> before = layer.Run(2, 8, x, false, true);
   x[5] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> after = layer.Run(2, 8, x, false, true);
-  const size_t image = 8 * 8 * 64;
+  const size_t image = size_t{8} * 8 * 64;
   EXPECT_TRUE(std::isnan(after[0]));
   EXPECT_EQ(std::memcmp(&before[image], &after[image], image * sizeof(float)), 0);
 }
