@@ -2,7 +2,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +12,16 @@
 namespace dermis {
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t most) {
+  const auto too_long = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " has more than ", most >> 20,
+                     " MiB, which is too much for what it is to be: is it the right file?"));
+  };
+  std::error_code none;
+  if (std::filesystem::is_regular_file(path, none) && std::filesystem::file_size(path, none) > most &&
+      !none) {
+    return too_long();
+  }
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   std::string bytes;
@@ -23,11 +35,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t most) {
     return absl::NotFoundError(absl::StrCat(
         path, " cannot be read: ", errno == 0 ? "no bytes come" : std::strerror(errno)));
   }
-  if (bytes.size() > most) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " has more than ", most >> 20,
-                     " MiB, which is too much for what it is to be: is it the right file?"));
-  }
+  if (bytes.size() > most) return too_long();
   return bytes;
 }
 

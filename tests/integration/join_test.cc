@@ -197,6 +197,7 @@ TEST_F(JoinTest, WhatIsNoGoodToken_GetsAClearRefusal_AndAGroupLeavesTogether) {
   EXPECT_THAT(itself.output, AllOf(HasSubstr("a file's name is expected"),
                                    Not(HasSubstr(parts.back().substr(0, 12)))));
   // Its second is over.
+  absl::SleepFor(absl::Seconds(1));
   refused(token, {"has expired"});
   EXPECT_EQ(Run("no-certs", Path("none")).exit_code, kHopeless);
 

@@ -127,6 +127,14 @@ void TestCluster::Signal(const std::string& name, int signal) const {
   if (pid <= 0) return;
   if (name == "coordinator") {
     kill(pid, signal);
+    // Until it has let go of its store, or one that is started again at once would be refused.
+    const auto runs = [&] {
+      const std::string stat = ReadAll(absl::StrCat("/proc/", pid, "/stat"));
+      return !stat.empty() && stat.find(") Z") == std::string::npos;
+    };
+    for (int i = 0; signal == SIGKILL && runs() && i < 1000; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
   } else {
     Shell(absl::StrCat("pkill -", signal, " -P ", pid));
   }

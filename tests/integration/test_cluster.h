@@ -18,7 +18,7 @@ struct CommandResult {
 };
 
 // Runs `dermis ARGUMENTS` with a bound on its time.
-CommandResult Dermis(const std::string& arguments, int timeout_seconds = 120);
+CommandResult Dermis(const std::string& arguments, int timeout_seconds = 400);
 
 // A line of the shell.
 CommandResult Shell(const std::string& command);
@@ -60,7 +60,7 @@ class TestCluster {
   std::string cluster() const { return (directory_ / "cluster").string(); }
 
   // Adds `--cluster`.
-  CommandResult Run(const std::string& arguments, int timeout_seconds = 120) const;
+  CommandResult Run(const std::string& arguments, int timeout_seconds = 400) const;
   CommandResult Start(int workers, int threads = 1) const;
   CommandResult Stop() const;
 

@@ -19,6 +19,7 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "grpcpp/support/channel_arguments.h"
+#include <grpc/grpc.h>
 #include "worker/collective/gang.h"
 #include "worker/collective/gang_collective.h"
 #include "worker/collective/switchboard.h"
@@ -226,6 +227,8 @@ class PeerMeshImpl : public PeerMesh {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PeerMesh>> PeerMesh::Start(Options options) {
+  // Held for good: gRPC 1.51 may take ten seconds to shut down with its last user.
+  [[maybe_unused]] static const bool held = (grpc_init(), true);
   auto mesh = std::make_unique<PeerMeshImpl>(std::move(options));
   RETURN_IF_ERROR(mesh->Start());
   return mesh;

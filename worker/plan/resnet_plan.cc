@@ -52,6 +52,7 @@ class ResNetPlan final : public InferencePlan {
         engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_),
         input_(size_t{kMaxBatch} * size_ * size_ * 3) {
+    const ComputeScope scope;
     for (const ResNetPlanLayer& layer : weights.layers) Fold(layer);
   }
 
@@ -101,12 +102,15 @@ class ResNetPlan final : public InferencePlan {
     return bf16_ && native_bf16_ ? memory::data_type::bf16 : memory::data_type::f32;
   }
 
-  // Images that go through the network together. Winograd's weights are four times as large: read
-  // from memory for more images at once.
-  uint32_t Chunk() const { return size_ <= 64 || UsesWinograd() ? 16 : 4; }
+  // Images that go through the network together. Winograd's weights are four times as large: they
+  // are read for more images at once, where maps are not too large for that.
+  uint32_t Chunk() const { return size_ <= 64 || (UsesWinograd() && StageSide() <= 64) ? 16 : 4; }
 
-  // In bf16 direct convolutions are faster, and emulating it means their sums. oneDNN is asked,
-  // too: its bits go by the instructions that it may use.
+  // Of the first stage's maps.
+  uint32_t StageSide() const { return shape_.pooled_stem ? size_ / 4 : size_; }
+
+  // bf16 stays direct: where the processor has it that is faster, and its emulation follows it.
+  // oneDNN is asked, too: its bits go by the instructions that it may use.
   bool UsesWinograd() const {
     constexpr auto kIsa = static_cast<int>(dnnl::cpu_isa::avx512_core);
     return !bf16_ && WinogradConvolution::Supported() &&
@@ -189,8 +193,7 @@ class ResNetPlan final : public InferencePlan {
   // in a bottleneck, the first stage's output.
   size_t LargestIn(Slot slot) const {
     if (slot == kConverted) return size_t{size_} * size_ * 3;
-    const size_t side = shape_.pooled_stem ? size_ / 4 : size_;
-    const size_t widest = side * side * (shape_.features / 8);
+    const size_t widest = size_t{StageSide()} * StageSide() * (shape_.features / 8);
     if (slot != kInner1 || !shape_.pooled_stem) return widest;
     return std::max(widest, size_t{size_ / 2} * (size_ / 2) * 64);
   }

@@ -7,7 +7,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
 #include "common/digest.h"
@@ -23,7 +22,8 @@ namespace dermis {
 namespace {
 
 constexpr size_t kTile = 4, kPatch = 6, kProducts = kPatch * kPatch;
-// Tiles that are worked on together: their transforms stay in the second cache.
+// Tiles that are worked on together: each group reads all weights once, and that many make little
+// of it.
 constexpr size_t kGroup = 64;
 // Of the matrix product's inner loop: tiles, and output channels. All 24 sums stay in registers.
 constexpr size_t kRows = 6, kColumns = 64;

@@ -30,8 +30,8 @@ class WinogradConvolution {
                       const std::vector<float>& bias);
 
   // relu?(convolution of x + bias (+ y)) into y; x: [images][side][side][in], zero beyond the
-  // border; y: [images][side][side][out]. scratch: for this thread's use, made as large as it must
-  // be.
+  // border; y: [images][side][side][out], apart from x. scratch: for this thread's use, made as
+  // large as it must be.
   void Run(size_t images, size_t side, const float* x, bool add, bool relu, float* y,
            std::vector<float>& scratch) const;
 

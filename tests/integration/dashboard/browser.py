@@ -37,7 +37,10 @@ class Browser:
         self.last = 0
         self.events = []
         self.session = None
-        target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        pages = []
+        while not pages:  # It may answer before it has opened its first one.
+            pages = [t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"]
+        target = pages[0]
         self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(domain + ".enable")

@@ -328,7 +328,7 @@ def explain(url, pictures):
 def failures(page, base):
     """A failed task: which it is, why, and what happened to it."""
     page.go(base + "#/study/diverges")
-    page.until("document.querySelector('.chip.failed') && document.querySelector('details.failure')", 120)
+    page.until("document.querySelector('header .chip.failed') && document.querySelectorAll('details.failure').length === 2", 120)
     tasks = page.js("""[...document.querySelectorAll('details.failure')].map(d => { d.querySelector('summary').focus(); d.querySelector('summary').click();
         return [d.open, d.querySelector('summary').innerText, d.querySelector('pre').innerText, d.querySelector('h3') && d.querySelector('h3').innerText]; })""")
     check(page.js("document.querySelector('#failed').innerText") == f"Failed tasks ({len(tasks)})" and len(tasks) == 2, "both failed tasks are listed")

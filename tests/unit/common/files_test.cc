@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace dermis {
 namespace {
@@ -16,7 +19,7 @@ class FilesTest : public ::testing::Test {
  protected:
   void SetUp() override { std::filesystem::create_directory(folder_); }
   void TearDown() override { std::filesystem::remove_all(folder_); }
-  const std::string folder_ = testing::TempDir() + "/files";
+  const std::string folder_ = absl::StrCat(testing::TempDir(), "/files-", getpid());
 };
 
 TEST_F(FilesTest, File_IsReadWhole_AlsoAnEmptyOne) {

@@ -156,7 +156,7 @@ TEST(HttpServerTest, ClientsThatAreSilent_OrDribble_AreCutOff_AndOthersAreServed
 
 HttpServer::Options Impatient() {
   HttpServer::Options options;
-  options.request_patience = absl::Milliseconds(1500);
+  options.request_patience = absl::Seconds(5);
   return options;
 }
 

@@ -128,6 +128,11 @@ TEST(PlanAndGraph, OfResNets_AgreeInFp32_AreNearInBf16_AndOneImageHasTheBitsOfAB
       EXPECT_LT(ResNetDifference(model, v1::PRECISION_BF16), 0.05) << ModelName(kind);
     }
   }
+  // At the size of their publication, at which other kernels and chunks may be chosen.
+  for (const auto kind : {v1::MODEL_KIND_RESNET18, v1::MODEL_KIND_RESNET50}) {
+    const Model model = MakeResNet(kind, 224, v1::STEM_IMAGENET);
+    EXPECT_LT(ResNetDifference(model, v1::PRECISION_FP32), 1e-5) << ModelName(kind);
+  }
 }
 
 TEST(PlanAndGraph, OfResNets_BadFilesAreRefusedByName) {

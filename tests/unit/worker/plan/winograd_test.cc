@@ -79,7 +79,8 @@ TEST_F(Winograd, IsTheConvolution_ForAnySideAndChannels) {
       double squares = 0, largest = 0;
       for (size_t i = 0; i < y.size(); ++i) {
         squares += expected[i] * expected[i];
-        largest = std::max(largest, std::abs(y[i] - expected[i]));
+        const double distance = std::abs(y[i] - expected[i]);
+        largest = distance <= largest ? largest : distance;  // NaN stays.
       }
       // A direct sum in fp32 is within about 5e-6 of the values' size.
       EXPECT_LT(largest, 2e-5 * std::sqrt(squares / static_cast<double>(y.size())))
@@ -134,7 +135,7 @@ TEST_F(Winograd, NotANumber_StaysInItsImage_AndIsNotCutOff) {
   EXPECT_EQ(std::memcmp(&before[image], &after[image], image * sizeof(float)), 0);
 }
 
-TEST_F(Winograd, EqualWeights_AreOneCopy_AsLongAsSomebodyHasThem) {
+TEST_F(Winograd, EqualWeights_AreOneCopy) {
   const Layer layer{16, 64};
   Layer other{16, 64};
   other.weight[17] += 1;

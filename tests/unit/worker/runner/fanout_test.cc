@@ -133,7 +133,7 @@ TEST_F(FanoutTest, Peers_ThatDieWhileOthersFetch_FailNobody) {
 TEST_F(FanoutTest, Peer_ThatStalls_IsLeft) {
   BadPeer bad(BadPeer::kStalls);
   const auto stalling = Worker("stalling", {.instead = &bad});
-  const auto reader = Worker("reader", {.stall = absl::Milliseconds(100)});
+  const auto reader = Worker("reader", {.stall = absl::Seconds(2)});
   const Digest blob = PutBlobs(1)[0];
   stalling->fetcher().Tell(blob, kSize, true);
   ExpectGets(*reader, blob);

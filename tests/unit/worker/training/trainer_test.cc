@@ -6,6 +6,8 @@
 #include <fstream>
 #include <thread>
 
+#include <unistd.h>
+
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -306,7 +308,7 @@ TEST(TrainerTest, State_IsReadByPythonAlone) {
   if (std::system("python3 -c ''") != 0) GTEST_SKIP() << "no python3";
   const Outcome outcome = RunGang(TestRecipe(), GoalOf(2), ToyData(20, 4), 1, 1);
   ASSERT_TRUE(outcome.step.ok()) << outcome.step.status();
-  const std::string path = testing::TempDir() + "dermis_trainer_test_state.safetensors";
+  const std::string path = absl::StrCat(testing::TempDir(), "dermis_trainer_test_state-", getpid(), ".safetensors");
   std::ofstream(path, std::ios::binary) << outcome.states[0].state;
   const char* root = std::getenv("DERMIS_SOURCE_DIR");
   const std::string command = absl::StrCat("python3 ", root == nullptr ? "." : root,
