@@ -57,7 +57,8 @@ TEST(MaxPool, IsTheLargestOfEachWindow_InBothFormats_ForAnySides) {
         EXPECT_EQ(out, expected) << side << " " << channels;
         std::vector<uint16_t> pooled(expected.size());
         MaxPool(window, kImages, side, channels, words.data(), pooled.data());
-        std::transform(pooled.begin(), pooled.end(), out.begin(), Bf16ToFloat);
+        std::transform(pooled.begin(), pooled.end(), out.begin(),
+                       [](uint16_t value) { return Bf16ToFloat(value); });
         EXPECT_EQ(out, expected) << side << " " << channels;
       }
     }
