@@ -353,23 +353,23 @@ TEST_F(ExplainPhotoTest, RevokedCertificate_EndsTheQuestion_AlsoWhileNothingIsAn
 
 TEST_F(ExplainPhotoTest, CoordinatorThatDies_EndsTheQuestion_WithWhatToDo) {
   const std::string photo = Photo("c.png", *images_->Pixels(2));
-  // Workers that stand still, so that it is not answered before.
-  for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGSTOP);
   // Nobody is told that a question has come: on a slow machine it has not after a second.
   std::string log;
   for (const int seconds : {1, 5, 25}) {
     ASSERT_EQ(cluster_->Start(2).exit_code, 0);
+    // Workers that stand still, so that it is not answered before.
+    for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGSTOP);
     Background asking(
         {Program("dermis"), "explain", "--study", "s", photo, "--cluster", cluster_->cluster()},
         (cluster_->directory() / "asking.log").string());
     std::this_thread::sleep_for(std::chrono::seconds(seconds));
     cluster_->Kill9("coordinator");
     EXPECT_EQ(asking.Ended(), 1);
+    for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGCONT);
     log = asking.Log();
     if (log.find("ask again") != std::string::npos) break;
   }
   EXPECT_THAT(log, HasSubstr("ask again"));
-  for (const char* worker : {"worker-0", "worker-1"}) cluster_->Signal(worker, SIGCONT);
 }
 
 }  // namespace

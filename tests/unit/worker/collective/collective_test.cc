@@ -565,7 +565,7 @@ TEST(Collective, KilledPeer_IsNamedByAll) {
 
 TEST(Collective, FrozenPeer_IsFoundWithinTheTimeout) {
   for (uint32_t victim : {0u, 2u}) {
-    ExpectVictimIsNamed(SIGSTOP, victim, absl::Seconds(1), absl::Seconds(10), "sent nothing for 1s");
+    ExpectVictimIsNamed(SIGSTOP, victim, absl::Seconds(1), absl::Seconds(4), "sent nothing for 1s");
   }
 }
 

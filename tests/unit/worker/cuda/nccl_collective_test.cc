@@ -139,7 +139,7 @@ TEST(NcclCollective, Abort_WhileAPeerHangs_EndsAllWithinABound_AndNamesTheRank) 
     std::thread coordinator;
     if (rank == 2) {
       coordinator = std::thread([&] {
-        while ((*made)->WaitsFor().empty()) absl::SleepFor(absl::Milliseconds(10));
+        for (int i = 0; (*made)->WaitsFor().empty() && i < 1000; ++i) absl::SleepFor(absl::Milliseconds(10));
         absl::SleepFor(absl::Milliseconds(300));
         // It is in the exchange and says so.
         EXPECT_THAT((*made)->WaitsFor(), ::testing::ElementsAre(0, 1));
