@@ -17,11 +17,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t most) {
         absl::StrCat(path, " has more than ", most >> 20,
                      " MiB, which is too much for what it is to be: is it the right file?"));
   };
-  std::error_code none;
-  if (std::filesystem::is_regular_file(path, none) && std::filesystem::file_size(path, none) > most &&
-      !none) {
-    return too_long();
-  }
+  std::error_code unknown;  // Of devices and pipes, and where there is no such file.
+  const uint64_t size = std::filesystem::file_size(path, unknown);
+  if (!unknown && size > most) return too_long();
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   std::string bytes;

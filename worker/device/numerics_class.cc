@@ -109,18 +109,17 @@ void Kernels(Sha256& hash) {
   AugmentImage(pixels.data(), kSize, DrawAugmentation(AugmentationRanges(), 1, 1, 1, kSize),
                {127.0f, 1.0f / 64}, image.data());
   Hash(hash, image);
-  const torch::Tensor data = Data(21, {kRows, kChannels});
-  std::vector<float> map(data.data_ptr<float>(), data.data_ptr<float>() + data.numel());
+  const auto floats = [](uint64_t index, int64_t count) {
+    const torch::Tensor values = Data(index, {count});
+    return std::vector<float>(values.data_ptr<float>(), values.data_ptr<float>() + count);
+  };
+  std::vector<float> map = floats(21, kRows * kChannels);
   std::vector<double> mean(kChannels), variance(kChannels);
   EluStatistics(map.data(), kRows, kChannels, mean.data(), variance.data());
   Hash(hash, map);
   Hash(hash, mean);
   Hash(hash, variance);
   if (!WinogradConvolution::Supported()) return;
-  const auto floats = [](uint64_t index, int64_t count) {
-    const torch::Tensor values = Data(index, {count});
-    return std::vector<float>(values.data_ptr<float>(), values.data_ptr<float>() + count);
-  };
   // Nine tiles: the matrix product's inner loop of six rows, and of three.
   constexpr size_t kSide = 10, kIn = 64, kOut = 64;
   std::vector<float> scratch, out = floats(26, kSide * kSide * kOut);

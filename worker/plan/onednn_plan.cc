@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 
 #include "oneapi/dnnl/dnnl.hpp"
+#include "worker/plan/aligned.h"
 #include "worker/plan/onednn_support.h"
 #include "worker/plan/split_input.h"
 
@@ -135,9 +136,8 @@ class OnednnPlan final : public InferencePlan {
   memory Buffer(size_t index, const memory::desc& desc) {
     std::vector<char>& buffer = buffers_[index];
     const size_t bytes = std::max(desc.get_size(), size_t{64});
-    if (buffer.size() < bytes + 64) buffer.assign(bytes + 64, 0);
-    const auto address = reinterpret_cast<uintptr_t>(buffer.data());
-    return memory(desc, engine_, reinterpret_cast<void*>((address + 63) & ~uintptr_t{63}));
+    if (buffer.size() < bytes + kCacheLine) buffer.assign(bytes + kCacheLine, 0);
+    return memory(desc, engine_, AlignedIn(buffer));
   }
 
   memory Vector(const std::vector<float>& values, const memory::dims& dims) {

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "oneapi/dnnl/dnnl.hpp"
+#include "worker/plan/aligned.h"
 #include "worker/plan/onednn_support.h"
 #include "worker/plan/winograd.h"
 
@@ -203,9 +204,8 @@ class ResNetPlan final : public InferencePlan {
   // needs from the beginning.
   memory Slotted(Slot slot, const memory::desc& desc) {
     std::vector<char>& bytes = slots_[slot];
-    if (bytes.empty()) bytes.assign(Chunk() * LargestIn(slot) * sizeof(float) + 64, 0);
-    const auto address = reinterpret_cast<uintptr_t>(bytes.data());
-    return memory(desc, engine_, reinterpret_cast<void*>((address + 63) & ~uintptr_t{63}));
+    if (bytes.empty()) bytes.assign(Chunk() * LargestIn(slot) * sizeof(float) + kCacheLine, 0);
+    return memory(desc, engine_, AlignedIn(bytes));
   }
 
   // Weights in the layout that the primitive wants; usually one for all batch sizes.
@@ -234,12 +234,11 @@ class ResNetPlan final : public InferencePlan {
     const memory y = Slotted(slot, output);
     if (layer.winograd.has_value()) {
       network.steps.push_back(
-          {[this, &winograd = *layer.winograd, x, y, add, relu](dnnl::stream& stream) {
+          {[this, &winograd = *layer.winograd, images = static_cast<size_t>(in[0]),
+            side = static_cast<size_t>(in[2]), from = static_cast<const float*>(x.get_data_handle()),
+            to = static_cast<float*>(y.get_data_handle()), add, relu](dnnl::stream& stream) {
              stream.wait();
-             const memory::dims dims = x.get_desc().dims();
-             winograd.Run(static_cast<size_t>(dims[0]), static_cast<size_t>(dims[2]),
-                          static_cast<const float*>(x.get_data_handle()), add, relu,
-                          static_cast<float*>(y.get_data_handle()), scratch_);
+             winograd.Run(images, side, from, add, relu, to, scratch_);
            },
            y});
       return y;

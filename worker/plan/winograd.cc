@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/digest.h"
+#include "worker/plan/aligned.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -27,16 +28,10 @@ constexpr size_t kTile = 4, kPatch = 6, kProducts = kPatch * kPatch;
 constexpr size_t kGroup = 64;
 // Of the matrix product's inner loop: tiles, and output channels. All 24 sums stay in registers.
 constexpr size_t kRows = 6, kColumns = 64;
-// Of the first cache: floats.
-constexpr size_t kLine = 16;
+// Floats of a line of the caches, and of a vector.
+constexpr size_t kLine = kCacheLine / sizeof(float);
 // Between the 36 matrices, so that they do not all fall on the same lines of the first cache.
 constexpr size_t kGap = kLine;
-
-float* AlignedIn(std::vector<float>& storage) {
-  constexpr uintptr_t kBytes = kLine * sizeof(float);
-  const auto address = reinterpret_cast<uintptr_t>(storage.data());
-  return reinterpret_cast<float*>((address + kBytes - 1) & ~(kBytes - 1));
-}
 
 // The points.
 constexpr float kA = 0.625f, kB = 1.5f;
@@ -242,33 +237,18 @@ DERMIS_WIDE void MultiplyRows(const float* v, size_t in, const float* u, size_t 
   }
 }
 
+// The same of `rows` rows, 1 to Rows.
+template <size_t Rows>
+void MultiplyUpTo(size_t rows, const float* v, size_t in, const float* u, size_t out, float* m) {
+  if (rows == Rows) return MultiplyRows<Rows>(v, in, u, out, m);
+  if constexpr (Rows > 1) MultiplyUpTo<Rows - 1>(rows, v, in, u, out, m);
+}
+
 // m[tiles][out] = v[tiles][in] * u[out / 64][in][64].
 void Multiply(const float* v, size_t tiles, size_t in, const float* u, size_t out, float* m) {
   for (size_t o = 0; o < out; o += kColumns, u += in * kColumns) {
-    size_t t = 0;
-    for (; t + kRows <= tiles; t += kRows) {
-      MultiplyRows<kRows>(v + t * in, in, u, out, m + t * out + o);
-    }
-    const float* const rest = v + t * in;
-    float* const to = m + t * out + o;
-    switch (tiles - t) {
-      case 5:
-        MultiplyRows<5>(rest, in, u, out, to);
-        break;
-      case 4:
-        MultiplyRows<4>(rest, in, u, out, to);
-        break;
-      case 3:
-        MultiplyRows<3>(rest, in, u, out, to);
-        break;
-      case 2:
-        MultiplyRows<2>(rest, in, u, out, to);
-        break;
-      case 1:
-        MultiplyRows<1>(rest, in, u, out, to);
-        break;
-      default:
-        break;
+    for (size_t t = 0; t < tiles; t += kRows) {
+      MultiplyUpTo<kRows>(std::min(kRows, tiles - t), v + t * in, in, u, out, m + t * out + o);
     }
   }
 }
